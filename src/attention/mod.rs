@@ -1,0 +1,48 @@
+//! Attention as a strategy: the decoder hands over queries, keys and values of a layer and gets the
+//! outputs back; where the other keys live, and which of them count, is known only here.
+//!
+//! * [`BlockAttention`]: phase 1 of Star Attention, a block behind its anchor on one host
+//! * [`GlobalAttention`]: exact attention over the keys of all hosts: phase 2, and dense prefill
+//! * [`RingAttention`]: exact attention while keys travel round the hosts
+//! * [`Partial`]: attention over some of the keys, and the merge that makes the parts whole
+
+mod block;
+mod global;
+mod partial;
+mod ring;
+
+pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
+pub use global::{GlobalAttention, announce_end, serve};
+pub use partial::Partial;
+pub use ring::RingAttention;
+
+use crate::comm::CommError;
+
+/// Why attention stopped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttentionError {
+    /// A message did not arrive.
+    #[error(transparent)]
+    Comm(#[from] CommError),
+    /// The user asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// What the decoder asks of attention.
+pub trait Attention {
+    /// Fills `out [tokens, heads, head_dim]` for the queries `q [tokens, heads, head_dim]` of one
+    /// layer, whose own keys and values are `k`, `v [tokens, kv_heads, head_dim]`; q and k are
+    /// already rotated to their positions. Layers come in order, each once per forward pass.
+    ///
+    /// # Errors
+    /// See [`AttentionError`].
+    fn attend(
+        &mut self,
+        layer: usize,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), AttentionError>;
+}

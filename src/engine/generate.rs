@@ -1,0 +1,196 @@
+//! Phase 2: the question is encoded and the answer generated, token by token, over the keys of all
+//! hosts.
+
+use super::prefill::CHUNK;
+use super::{Engine, EngineError, hosts};
+use crate::attention::{GlobalAttention, announce_end, serve};
+use crate::cache::KvStore;
+use crate::cancel::Cancel;
+use crate::comm::Comm;
+use crate::model::{Sampler, Sampling, Workspace};
+use crate::plan::Span;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// How an answer is generated.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// Tokens the answer has at most.
+    pub max_tokens: usize,
+    /// How each token is chosen.
+    pub sampling: Sampling,
+    /// Go on after an end-of-sequence token, to exactly `max_tokens`.
+    pub ignore_eos: bool,
+    /// Report this many of the largest logits of the answer's first position.
+    pub top_logits: usize,
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self { max_tokens: 128, sampling: Sampling::default(), ignore_eos: false, top_logits: 0 }
+    }
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended it.
+    Eos,
+    /// A stop string appeared.
+    Stop,
+    /// It reached the most tokens allowed.
+    Length,
+}
+
+impl Finish {
+    /// Its name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Eos => "eos",
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// An answer, as tokens.
+#[derive(Debug, Clone)]
+pub struct Generated {
+    /// The tokens, the end-of-sequence token included if there was one.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens of the question.
+    pub query_tokens: usize,
+    /// Time to encode the question and choose the first token.
+    pub query_time: Duration,
+    /// Time of all further tokens.
+    pub decode_time: Duration,
+    /// Bytes that the hosts sent each other.
+    pub bytes_sent: u64,
+    /// The largest logits of the first position with their tokens, largest first.
+    pub top_logits: Vec<(u32, f32)>,
+}
+
+impl Generated {
+    /// Tokens per second after the first; zero if there was only one.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> f64 {
+        let seconds = self.decode_time.as_secs_f64();
+        if seconds > 0.0 { (self.tokens.len().saturating_sub(1)) as f64 / seconds } else { 0.0 }
+    }
+}
+
+/// Answers `query` from the keys in `stores`. `context` is what they were computed from.
+pub(super) fn generate(
+    engine: &Engine,
+    stores: &mut [KvStore],
+    context: &[u32],
+    query: &[u32],
+    settings: &Generation,
+    on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    cancel: &Cancel,
+) -> Result<Generated, EngineError> {
+    settings.sampling.check()?;
+    let (layers, shape) = (engine.config().layers, engine.decoder.shape());
+    let (mut generated, bytes_sent) = hosts::run(
+        stores,
+        |comm, store| {
+            let mut lead = Lead { engine, comm, store, cancel, work: Workspace::default() };
+            let generated = lead.answer(context, query, settings, on_token)?;
+            announce_end(comm)?;
+            Ok(generated)
+        },
+        |comm, store| Ok(serve(&engine.cpu, comm, layers, shape, store)?),
+    )?;
+    generated.bytes_sent = bytes_sent;
+    Ok(generated)
+}
+
+/// The query host.
+struct Lead<'a> {
+    engine: &'a Engine,
+    comm: &'a dyn Comm,
+    store: &'a mut KvStore,
+    cancel: &'a Cancel,
+    work: Workspace,
+}
+
+impl Lead<'_> {
+    fn answer(
+        &mut self,
+        context: &[u32],
+        query: &[u32],
+        settings: &Generation,
+        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Generated, EngineError> {
+        let start = Instant::now();
+        let config = self.engine.config();
+        let prompt = context.iter().chain(query).copied();
+        let mut sampler = Sampler::new(settings.sampling.clone(), config.vocab, prompt);
+        let mut position = context.len();
+        let mut logits = Vec::new();
+        for chunk in (Span { start: position, len: query.len() }).chunks(CHUNK) {
+            let offset = chunk.start - context.len();
+            logits = self.step(&query[offset..offset + chunk.len], chunk)?;
+            position = chunk.end();
+        }
+        let top_logits = largest(&logits, settings.top_logits);
+        let mut tokens = Vec::new();
+        let mut query_time = start.elapsed();
+        let finish = loop {
+            if tokens.len() == settings.max_tokens {
+                break Finish::Length;
+            }
+            let token = sampler.next(&mut logits);
+            if tokens.is_empty() {
+                query_time = start.elapsed();
+            }
+            tokens.push(token);
+            if config.eos.contains(&token) && !settings.ignore_eos {
+                break Finish::Eos;
+            }
+            if on_token(token).is_break() {
+                break Finish::Stop;
+            }
+            if tokens.len() < settings.max_tokens {
+                logits = self.step(&[token], Span { start: position, len: 1 })?;
+                position += 1;
+            }
+        };
+        Ok(Generated {
+            tokens,
+            finish,
+            query_tokens: query.len(),
+            query_time,
+            decode_time: start.elapsed().saturating_sub(query_time),
+            bytes_sent: 0,
+            top_logits,
+        })
+    }
+
+    /// Runs `tokens` over the keys of all hosts; returns the logits of the last one.
+    fn step(&mut self, tokens: &[u32], chunk: Span) -> Result<Vec<f32>, EngineError> {
+        let Engine { cpu, decoder, .. } = self.engine;
+        let (shape, precision) = (decoder.shape(), decoder.precision());
+        let mut attention =
+            GlobalAttention::begin(cpu, self.comm, shape, self.store, precision, chunk, 0)?;
+        let work = &mut self.work;
+        let states = decoder.forward(cpu, tokens, &[chunk], &mut attention, self.cancel, work)?;
+        let hidden = self.engine.config().hidden;
+        let logits = decoder.logits(cpu, &states[states.len() - hidden..]);
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(EngineError::NotFinite { position: chunk.end() - 1 });
+        }
+        Ok(logits)
+    }
+}
+
+/// The `count` largest logits with their tokens, largest first, lower token first on a tie.
+fn largest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    all.truncate(count);
+    all
+}

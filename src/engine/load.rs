@@ -1,0 +1,113 @@
+//! A model, its tokenizer and its prompt frame, ready to compute.
+
+use super::EngineError;
+use crate::model::{Checkpoint, Decoder, ModelConfig, ModelFiles};
+use crate::tensor::{Cpu, Isa, Precision};
+use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
+use std::sync::Arc;
+
+/// How the engine computes.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Compute threads, shared by all in-process hosts.
+    pub threads: usize,
+    /// Precision of weights and cached keys.
+    pub precision: Precision,
+    /// Instruction set; the best of this machine if `None`.
+    pub isa: Option<Isa>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads, precision: Precision::Bf16, isa: None }
+    }
+}
+
+/// A loaded model.
+pub struct Engine {
+    /// Name of the model, for people.
+    pub name: String,
+    pub(super) cpu: Cpu,
+    pub(super) decoder: Decoder,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    bos_text: Option<String>,
+}
+
+impl Engine {
+    /// Loads a model from its files.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or describes something unsupported: see [`EngineError`].
+    pub fn load(files: ModelFiles, options: &EngineOptions) -> Result<Self, EngineError> {
+        let cpu = Cpu::new(options.threads, options.isa)?;
+        let config = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
+        let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
+        let template = ChatTemplate::from_files(
+            files.tokenizer_config.as_deref(),
+            files.chat_template.as_deref(),
+        )?;
+        let bos_text = config.bos.and_then(|id| tokenizer.id_to_token(id));
+        let checkpoint = Checkpoint::open(files.weights, files.weight_index.as_deref())?;
+        let decoder = Decoder::load(&cpu, config, Arc::new(checkpoint), options.precision)?;
+        Ok(Self { name: files.name, cpu, decoder, tokenizer, template, bos_text })
+    }
+
+    /// The model's sizes and special tokens.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        self.decoder.config()
+    }
+
+    /// The loaded decoder.
+    #[must_use]
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// The compute backend.
+    #[must_use]
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
+    /// The model's tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The model's chat template, if it has one.
+    #[must_use]
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// What surrounds a document and a question in this model's prompt.
+    ///
+    /// # Errors
+    /// If the model's chat template cannot be rendered.
+    pub fn frame(&self, system: Option<&str>) -> Result<PromptFrame, EngineError> {
+        Ok(PromptFrame::from_template(self.template.as_ref(), system, self.bos_text.as_deref())?)
+    }
+
+    /// Checks that `tokens` have embeddings and that everything fits the model's positions.
+    pub(super) fn check(
+        &self,
+        tokens: &[u32],
+        context: usize,
+        query: usize,
+        answer: usize,
+    ) -> Result<(), EngineError> {
+        let vocab = self.config().vocab;
+        if let Some(token) = tokens.iter().copied().find(|t| *t as usize >= vocab) {
+            return Err(EngineError::UnknownToken { token, vocab });
+        }
+        let max_positions = self.config().max_positions;
+        if context + query + answer > max_positions {
+            return Err(EngineError::TooLong { context, query, answer, max_positions });
+        }
+        Ok(())
+    }
+}

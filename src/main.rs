@@ -1,0 +1,2 @@
+//! The `asterism` command.
+fn main() {}

@@ -1,0 +1,36 @@
+//! The model: from a checkpoint on disk, on the Hub or in the binary to logits.
+//!
+//! * [`ModelSource`]: where the files are; [`ModelFiles`]: the files
+//! * [`ModelConfig`]: config.json, checked; [`Checkpoint`]: safetensors, checked
+//! * [`Decoder`]: the one implementation of the decoder-only transformer, for every family
+//! * [`Sampler`]: from logits to the next token
+
+mod checkpoint;
+mod config;
+mod decoder;
+mod directory;
+mod error;
+mod fetch;
+mod fields;
+mod hub;
+mod meter;
+mod nano;
+mod refusals;
+mod rope;
+mod rope_config;
+mod sampler;
+mod shard_index;
+mod source;
+mod tensor_view;
+mod weights;
+
+pub use checkpoint::Checkpoint;
+pub use config::{Family, ModelConfig};
+pub use decoder::{Decoder, ForwardError, Workspace};
+pub use error::ModelError;
+pub use fetch::{FetchOptions, FetchProgress};
+pub use rope::RopeTable;
+pub use rope_config::{RopeConfig, RopeScaling};
+pub use sampler::{Sampler, Sampling, SamplingError};
+pub use source::{ModelFiles, ModelSource};
+pub use tensor_view::{DType, TensorView};

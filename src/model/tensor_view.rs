@@ -1,0 +1,137 @@
+//! One tensor of a checkpoint, as it lies in its file.
+//!
+//! Receives the raw little-endian bytes of a row-major tensor, at whatever alignment the file
+//! gives them; gives the elements as `f32` or `bf16`.
+
+use std::fmt;
+
+use half::{bf16, f16};
+
+/// Element types of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DType {
+    /// bfloat16: 8 bits of exponent, 7 of mantissa.
+    Bf16,
+    /// IEEE half precision: 5 bits of exponent, 10 of mantissa.
+    F16,
+    /// IEEE single precision.
+    F32,
+}
+
+impl DType {
+    /// Bytes per element.
+    #[must_use]
+    pub fn size(self) -> usize {
+        match self {
+            Self::Bf16 | Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// A borrowed tensor. From a [`Checkpoint`](super::Checkpoint), `data` holds exactly the elements
+/// of `shape`.
+#[derive(Clone, PartialEq)]
+pub struct TensorView<'a> {
+    /// Element type.
+    pub dtype: DType,
+    /// Extents, slowest first. Projections are `[out, in]`.
+    pub shape: Vec<usize>,
+    /// Elements, little-endian, row-major, not necessarily aligned.
+    pub data: &'a [u8],
+}
+
+impl TensorView<'_> {
+    /// The elements as `f32`, exactly: every value of the three types is an `f32`.
+    #[must_use]
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self.dtype {
+            DType::Bf16 => self.convert(|bytes| bf16::from_le_bytes(bytes).to_f32()),
+            DType::F16 => self.convert(|bytes| f16::from_le_bytes(bytes).to_f32()),
+            DType::F32 => self.convert(f32::from_le_bytes),
+        }
+    }
+
+    /// The elements as `bf16`: copied, or rounded to the nearest, ties to even. Of `F16`, 3 bits
+    /// of mantissa are lost, of `F32` 16; values beyond the largest `bf16` become infinite.
+    #[must_use]
+    pub fn to_bf16(&self) -> Vec<bf16> {
+        match self.dtype {
+            DType::Bf16 => self.convert(bf16::from_le_bytes),
+            DType::F16 => self.convert(|bytes| bf16::from_f32(f16::from_le_bytes(bytes).to_f32())),
+            DType::F32 => self.convert(|bytes| bf16::from_f32(f32::from_le_bytes(bytes))),
+        }
+    }
+
+    fn convert<const N: usize, T>(&self, element: impl Fn([u8; N]) -> T) -> Vec<T> {
+        let (elements, _) = self.data.as_chunks::<N>();
+        elements.iter().map(|bytes| element(*bytes)).collect()
+    }
+}
+
+/// Type, shape and size: the data may be gigabytes.
+impl fmt::Debug for TensorView<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("TensorView")
+            .field("dtype", &self.dtype)
+            .field("shape", &self.shape)
+            .field("bytes", &self.data.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(dtype: DType, data: &[u8]) -> TensorView<'_> {
+        TensorView { dtype, shape: vec![data.len() / dtype.size()], data }
+    }
+
+    #[test]
+    fn an_odd_address_changes_the_elements() {
+        let values = [1.5f32, -0.0, f32::MAX, 3.0e-39];
+        let mut padded = vec![0u8];
+        padded.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        assert_eq!(view(DType::F32, &padded[1..]).to_f32(), values);
+    }
+
+    #[test]
+    fn bf16_is_rounded_on_a_plain_copy() {
+        let bits = [0x3f80u16, 0x7f80, 0x0001, 0x8000];
+        let data: Vec<u8> = bits.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let copied = view(DType::Bf16, &data).to_bf16();
+        assert_eq!(copied.map_bits(), bits);
+    }
+
+    #[test]
+    fn f16_is_read_as_bf16() {
+        // 1.0, the largest half, the smallest subnormal half: the two types share no bit pattern.
+        let data: Vec<u8> =
+            [0x3c00u16, 0x7bff, 0x0001].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensor = view(DType::F16, &data);
+        assert_eq!(tensor.to_f32(), [1.0, 65504.0, 2.0f32.powi(-24)]);
+        assert_eq!(tensor.to_bf16().map_bits(), [0x3f80, 0x4780, 0x3380]);
+    }
+
+    #[test]
+    fn f32_is_truncated_instead_of_rounded() {
+        // Just above half a unit of the last place of bf16, and exactly half of it (ties to even).
+        let data: Vec<u8> = [0x3f80_8001u32, 0x3f80_8000, 0x3f81_8000]
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        let rounded = view(DType::F32, &data).to_bf16();
+        assert_eq!(rounded.map_bits(), [0x3f81, 0x3f80, 0x3f82]);
+    }
+
+    trait Bits {
+        fn map_bits(&self) -> Vec<u16>;
+    }
+
+    impl Bits for Vec<bf16> {
+        fn map_bits(&self) -> Vec<u16> {
+            self.iter().map(|value| value.to_bits()).collect()
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The attention kernels against the definition, over random shapes, positions and splits.
+
+use super::*;
+use crate::tensor::{Elements, Isa, Precision};
+use proptest::prelude::*;
+
+/// Softmax attention by its definition, in f64: returns (out, lse).
+fn naive(
+    q: &[f32],
+    start: usize,
+    shape: HeadShape,
+    keys: &[f32],
+    values: &[f32],
+    positions: &[usize],
+) -> (Vec<f32>, Vec<f32>) {
+    let (mut out, mut lse) = (Vec::new(), Vec::new());
+    let dim = shape.head_dim;
+    for (row, q) in q.chunks(dim).enumerate() {
+        let (token, kv_head) = (row / shape.heads, (row % shape.heads) / shape.group());
+        let at = |t: usize| t * shape.kv_width() + kv_head * dim;
+        let seen: Vec<usize> =
+            (0..positions.len()).filter(|t| positions[*t] <= start + token).collect();
+        let scores: Vec<f64> = seen
+            .iter()
+            .map(|t| {
+                let k = &keys[at(*t)..][..dim];
+                q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+                    / (dim as f64).sqrt()
+            })
+            .collect();
+        let sum: f64 = scores.iter().map(|s| s.exp()).sum();
+        lse.push(sum.ln() as f32);
+        for d in 0..dim {
+            let total: f64 = seen
+                .iter()
+                .zip(&scores)
+                .map(|(t, s)| s.exp() * f64::from(values[at(*t) + d]))
+                .sum();
+            out.push(if seen.is_empty() { 0.0 } else { (total / sum) as f32 });
+        }
+    }
+    (out, lse)
+}
+
+fn random(seed: &mut u64, len: usize) -> Vec<f32> {
+    (0..len)
+        .map(|_| {
+            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (*seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn attention_matches_the_definition(
+        kv_heads in 1usize..3, group in 1usize..4, dim in prop_oneof![Just(8usize), Just(20), Just(64)],
+        tokens in prop_oneof![1usize..4, 1usize..90], start in 0usize..400,
+        lengths in proptest::collection::vec(0usize..300, 1..4), gap in 0usize..50,
+        bf16 in any::<bool>(), mut seed in any::<u64>()
+    ) {
+        let shape = HeadShape { heads: kv_heads * group, kv_heads, head_dim: dim };
+        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+        let q = random(&mut seed, tokens * shape.q_width());
+        // Segments at increasing positions with gaps, as anchor and block have.
+        let mut position = 0;
+        let mut stored = Vec::new();
+        let (mut all_keys, mut all_values, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        for len in lengths {
+            // Values that bf16 represents exactly: storage must not change the expected result.
+            let exact = |v: Vec<f32>| -> Vec<f32> {
+                v.into_iter().map(|x| half::bf16::from_f32(x * 2.0).to_f32()).collect()
+            };
+            let k = exact(random(&mut seed, len * shape.kv_width()));
+            let v = exact(random(&mut seed, len * shape.kv_width()));
+            positions.extend(position..position + len);
+            stored.push((Elements::from_f32(precision, &k), Elements::from_f32(precision, &v), len, position));
+            all_keys.extend(k);
+            all_values.extend(v);
+            position += len + gap;
+        }
+        let segments: Vec<KvSegment<'_>> = stored.iter().map(|(k, v, tokens, start)| KvSegment {
+            keys: k.view(0..k.len()), values: v.view(0..v.len()), tokens: *tokens, start: *start,
+        }).collect();
+        let (expected, expected_lse) = naive(&q, start, shape, &all_keys, &all_values, &positions);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let cpu = Cpu::new(2, Some(isa)).unwrap();
+            let check = |out: &[f32], lse: &[f32], what: &str| {
+                for (i, (o, e)) in out.iter().zip(&expected).enumerate() {
+                    assert!((o - e).abs() < 2e-5, "{isa} {what} out[{i}] {o} instead of {e}");
+                }
+                for (l, e) in lse.iter().zip(&expected_lse) {
+                    assert!(l == e || (l - e).abs() < 2e-5, "{isa} {what} lse {l} instead of {e}");
+                }
+            };
+            let mut out = vec![f32::NAN; q.len()];
+            let mut lse = vec![f32::NAN; tokens * shape.heads];
+            cpu.attend(&q, start, shape, &segments, &mut out, &mut lse);
+            check(&out, &lse, "whole");
+            // The same keys in three parts, merged.
+            let keys: usize = segments.iter().map(|s| s.tokens).sum();
+            let parts = split_keys(shape, &segments, keys, 3);
+            out.fill(0.0);
+            lse.fill(f32::NEG_INFINITY);
+            for part in parts {
+                let mut part_out = vec![f32::NAN; q.len()];
+                let mut part_lse = vec![f32::NAN; lse.len()];
+                cpu.attend(&q, start, shape, &part, &mut part_out, &mut part_lse);
+                cpu.merge(&mut out, &mut lse, &part_out, &part_lse);
+            }
+            check(&out, &lse, "merged");
+        }
+    }
+}
+
+#[test]
+fn one_query_over_many_keys_is_split_between_threads() {
+    let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 16 };
+    let mut seed = 7;
+    let (q, n) = (random(&mut seed, 32), 5000);
+    let (k, v) = (random(&mut seed, n * 16), random(&mut seed, n * 16));
+    let (ke, ve) = (Elements::F32(k.clone()), Elements::F32(v.clone()));
+    let segment =
+        KvSegment { keys: ke.view(0..n * 16), values: ve.view(0..n * 16), tokens: n, start: 0 };
+    let positions: Vec<usize> = (0..n).collect();
+    let (expected, _) = naive(&q, n, shape, &k, &v, &positions);
+    let cpu = Cpu::new(4, None).unwrap();
+    let (mut out, mut lse) = (vec![f32::NAN; 32], vec![f32::NAN; 2]);
+    cpu.attend(&q, n, shape, &[segment], &mut out, &mut lse);
+    for (o, e) in out.iter().zip(&expected) {
+        assert!((o - e).abs() < 1e-5, "{o} instead of {e}");
+    }
+}

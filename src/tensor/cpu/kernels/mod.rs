@@ -1,0 +1,130 @@
+//! Inner loops, one table of functions per instruction set.
+//!
+//! [`portable`] holds the readable version of every kernel; `x86` compiles the same bodies again
+//! for AVX2 and AVX-512 (the compiler vectorises them) and replaces the matrix tile, which decides
+//! the speed, by hand-written instructions. All tables have the same signatures, and the tests
+//! compare each with the portable one on fresh random inputs.
+
+pub(super) mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use half::bf16;
+
+/// An instruction set we have kernels for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// AVX-512 F/BW/DQ/VL: 32 registers of 16 floats.
+    Avx512,
+    /// AVX2 and FMA: 16 registers of 8 floats.
+    Avx2,
+    /// Plain Rust.
+    Portable,
+}
+
+impl Isa {
+    /// Every instruction set, best first.
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+
+    /// Whether this machine has it.
+    #[must_use]
+    pub fn available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("fma")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 | Self::Avx2 => false,
+            Self::Portable => true,
+        }
+    }
+
+    /// The best instruction set of this machine.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::ALL.into_iter().find(|isa| isa.available()).unwrap_or(Self::Portable)
+    }
+}
+
+impl std::fmt::Display for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        })
+    }
+}
+
+impl std::str::FromStr for Isa {
+    type Err = super::CpuError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|isa| isa.to_string() == s)
+            .ok_or_else(|| super::CpuError::UnknownIsa(s.to_owned()))
+    }
+}
+
+/// `(a, lda, rows, k, b, c, ldc, accumulate)`: see [`portable::multiply`].
+pub(crate) type Multiply = fn(&[f32], usize, usize, usize, &[f32], &mut [f32], usize, bool);
+
+/// The kernels of one instruction set.
+pub(crate) struct Kernels {
+    pub(crate) isa: Isa,
+    /// Columns of one packed panel of a matrix: what one tile covers.
+    pub(crate) panel: usize,
+    /// One panel of a matrix product.
+    pub(crate) multiply: Multiply,
+    /// bf16 to f32.
+    pub(crate) widen: fn(&[bf16], &mut [f32]),
+    /// One row times one f32 panel.
+    pub(crate) row_f32: fn(&[f32], &[f32], &mut [f32]),
+    /// One row times one bf16 panel.
+    pub(crate) row_bf16: fn(&[f32], &[bf16], &mut [f32]),
+    /// Largest element.
+    pub(crate) max: fn(&[f32]) -> f32,
+    /// `x = exp(x - shift)`, returns the sum.
+    pub(crate) exp_sum: fn(&mut [f32], f32) -> f32,
+    /// `x *= factor`.
+    pub(crate) scale: fn(&mut [f32], f32),
+    /// `gate = silu(gate) * up`.
+    pub(crate) silu_mul: fn(&mut [f32], &[f32]),
+    /// `out = x / rms(x) * weight`.
+    pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
+    /// Rotates one head.
+    pub(crate) rotate: fn(&mut [f32], &[f32], &[f32]),
+    /// Scores of several queries against one key.
+    pub(crate) dot: fn(&[f32], &[f32]) -> f32,
+    /// `out += factor * x`.
+    pub(crate) add_scaled: fn(&mut [f32], f32, &[f32]),
+}
+
+impl Kernels {
+    /// The kernels of `isa`, or `None` if this machine cannot run them.
+    pub(crate) fn of(isa: Isa) -> Option<&'static Self> {
+        if !isa.available() {
+            return None;
+        }
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Some(&x86::avx512::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Some(&x86::avx2::KERNELS),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx512 | Isa::Avx2 => None,
+            Isa::Portable => Some(&portable::KERNELS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Each table against the portable one, on fresh random inputs of awkward sizes.
+
+use super::*;
+use proptest::prelude::*;
+
+fn tables() -> Vec<&'static Kernels> {
+    Isa::ALL.into_iter().filter_map(Kernels::of).collect()
+}
+
+/// Relative to the largest expected value; NaN fails.
+fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f - e).abs() <= tolerance * scale, "{what}[{i}]: {f} instead of {e}");
+    }
+}
+
+fn floats(len: impl Into<proptest::collection::SizeRange>) -> impl Strategy<Value = Vec<f32>> {
+    proptest::collection::vec(-4.0f32..4.0, len)
+}
+
+/// Naive product in f64: `c[r, n] = a[r, k] · b[k, n]`.
+fn naive(a: &[f32], b: &[f32], rows: usize, k: usize, n: usize) -> Vec<f32> {
+    let cell = |r: usize, j: usize| -> f64 {
+        (0..k).map(|i| f64::from(a[r * k + i]) * f64::from(b[i * n + j])).sum()
+    };
+    (0..rows * n).map(|i| cell(i / n, i % n) as f32).collect()
+}
+
+#[test]
+fn this_machine_runs_the_portable_kernels_at_least() {
+    assert!(tables().iter().any(|t| t.isa == Isa::Portable));
+    assert_eq!(Isa::best(), tables()[0].isa);
+    assert!("sse9".parse::<Isa>().unwrap_err().to_string().contains("sse9"));
+}
+
+proptest! {
+    #[test]
+    fn multiply_matches_the_naive_product(
+        rows in 1usize..30, k in 1usize..70, seed in any::<u64>(), accumulate in any::<bool>()
+    ) {
+        let mut state = seed | 1;
+        let mut next = || { state ^= state << 13; state ^= state >> 7; state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0 };
+        for table in tables() {
+            let n = table.panel;
+            let a: Vec<f32> = (0..rows * k).map(|_| next()).collect();
+            let b: Vec<f32> = (0..k * n).map(|_| next()).collect();
+            let ldc = n + 3;
+            let poison = if accumulate { 1.0 } else { f32::NAN };
+            let mut c = vec![poison; rows * ldc];
+            (table.multiply)(&a, k, rows, k, &b, &mut c, ldc, accumulate);
+            let expected: Vec<f32> = naive(&a, &b, rows, k, n).iter()
+                .map(|v| if accumulate { v + 1.0 } else { *v }).collect();
+            let found: Vec<f32> = c.chunks(ldc).flat_map(|row| row[..n].to_vec()).collect();
+            assert_close(&found, &expected, 1e-5, &format!("{} multiply", table.isa));
+            // The gap between rows is not ours to write.
+            for row in c.chunks(ldc) {
+                for v in &row[n..] {
+                    prop_assert!(v.is_nan() || *v == poison);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_row_matches_the_naive_product(x in floats(1..90), seed in 1u32..9999) {
+        for table in tables() {
+            let (n, k) = (table.panel, x.len());
+            let b: Vec<bf16> =
+                (0..k * n).map(|i| bf16::from_f32(((i as u32 * seed) % 97) as f32 - 48.0)).collect();
+            let wide: Vec<f32> = b.iter().map(|v| v.to_f32()).collect();
+            let expected = naive(&x, &wide, 1, k, n);
+            let mut out = vec![f32::NAN; n];
+            (table.row_bf16)(&x, &b, &mut out);
+            assert_close(&out, &expected, 1e-5, "row_bf16");
+            out.fill(f32::NAN);
+            (table.row_f32)(&x, &wide, &mut out);
+            assert_close(&out, &expected, 1e-5, "row_f32");
+        }
+    }
+
+    #[test]
+    fn exponentials_match_the_library(x in proptest::collection::vec(-90.0f32..0.0, 1..70)) {
+        let shift = x.iter().copied().fold(f32::MIN, f32::max);
+        let expected: Vec<f32> = x.iter().map(|v| (v - shift).exp()).collect();
+        for table in tables() {
+            prop_assert_eq!((table.max)(&x), shift);
+            let mut out = x.clone();
+            let sum = (table.exp_sum)(&mut out, shift);
+            for (o, e) in out.iter().zip(&expected) {
+                prop_assert!((o - e).abs() <= 4e-7 * e + 2e-38, "{} instead of {}", o, e);
+            }
+            assert_close(&[sum], &[expected.iter().sum()], 1e-5, "sum");
+        }
+    }
+
+    #[test]
+    fn elementwise_kernels_match_their_formulas(x in floats(32), y in floats(32), f in -3.0f32..3.0) {
+        for table in tables() {
+            let mut gate: Vec<f32> = x.iter().map(|v| v * 20.0).collect();
+            let expected: Vec<f32> =
+                gate.iter().zip(&y).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+            (table.silu_mul)(&mut gate, &y);
+            assert_close(&gate, &expected, 1e-6, "silu_mul");
+
+            let mean = x.iter().map(|v| v * v).sum::<f32>() / 32.0;
+            let expected: Vec<f32> =
+                x.iter().zip(&y).map(|(v, w)| v / (mean + 1e-5).sqrt() * w).collect();
+            let mut out = vec![f32::NAN; 32];
+            (table.rms_norm)(&x, &y, 1e-5, &mut out);
+            assert_close(&out, &expected, 1e-5, "rms_norm");
+
+            let (cos, sin): (Vec<f32>, Vec<f32>) = y[..16].iter().map(|a| (a.cos(), a.sin())).unzip();
+            let expected: Vec<f32> = (0..32).map(|i| {
+                let (c, s) = (cos[i % 16], sin[i % 16]);
+                if i < 16 { x[i] * c - x[i + 16] * s } else { x[i] * c + x[i - 16] * s }
+            }).collect();
+            let mut out = x.clone();
+            (table.rotate)(&mut out, &cos, &sin);
+            assert_close(&out, &expected, 1e-6, "rotate");
+
+            let mut out = y.clone();
+            (table.add_scaled)(&mut out, f, &x);
+            let expected: Vec<f32> = x.iter().zip(&y).map(|(v, o)| o + f * v).collect();
+            assert_close(&out, &expected, 1e-6, "add_scaled");
+            (table.scale)(&mut out, 2.0);
+            let expected: Vec<f32> = expected.iter().map(|v| v * 2.0).collect();
+            assert_close(&out, &expected, 1e-6, "scale");
+
+            let expected: f64 = x.iter().zip(&y).map(|(a, b)| f64::from(a * b)).sum();
+            prop_assert!(((table.dot)(&x, &y) - expected as f32).abs() < 1e-4);
+
+            let narrow: Vec<bf16> = x.iter().map(|v| bf16::from_f32(*v)).collect();
+            let mut out = vec![f32::NAN; 32];
+            (table.widen)(&narrow, &mut out);
+            prop_assert_eq!(out, narrow.iter().map(|v| v.to_f32()).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The kernels for AVX2 + FMA and for AVX-512.
+//!
+//! Only the matrix tile is written with intrinsics: it decides the speed, and the compiler does not
+//! reliably keep its accumulators in registers. The rest are the portable bodies compiled again
+//! with the instructions allowed.
+
+#![allow(unsafe_code)]
+
+/// Defines safe entry points around `#[target_feature]` instances of the portable bodies.
+macro_rules! instantiate {
+    ($features:literal, $($name:ident = $body:path, ($($arg:ident: $ty:ty),*) $(-> $ret:ty)?;)*) => {$(
+        fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[target_feature(enable = $features)]
+            fn with_features($($arg: $ty),*) $(-> $ret)? {
+                $body($($arg),*)
+            }
+            // SAFETY: reachable only through this module's table, which `Kernels::of` hands out
+            // after it has seen the features on this machine.
+            unsafe { with_features($($arg),*) }
+        }
+    )*};
+}
+
+/// Defines `multiply` by tiles of `$rows` rows and two registers of `$lanes` columns.
+macro_rules! tile {
+    ($features:literal, $rows:literal, $lanes:literal, $zero:ident, $load:ident, $store:ident,
+     $set1:ident, $fma:ident, $add:ident) => {
+        /// See [`portable::multiply`](super::super::portable::multiply).
+        #[allow(clippy::too_many_arguments)]
+        fn multiply(
+            a: &[f32],
+            lda: usize,
+            rows: usize,
+            k: usize,
+            b: &[f32],
+            c: &mut [f32],
+            ldc: usize,
+            accumulate: bool,
+        ) {
+            if rows == 0 {
+                return;
+            }
+            assert!(a.len() >= (rows - 1) * lda + k, "a too short");
+            assert!(b.len() >= k * PANEL, "b too short");
+            assert!(c.len() >= (rows - 1) * ldc + PANEL, "c too short");
+            let (mut a, mut c, mut left) = (a.as_ptr(), c.as_mut_ptr(), rows);
+            let b = b.as_ptr();
+            // SAFETY: the asserts above cover every row of a, b and c that the tiles touch; the
+            // features are present because this table was handed out by `Kernels::of`.
+            unsafe {
+                while left >= $rows {
+                    tile::<$rows>(a, lda, k, b, c, ldc, accumulate);
+                    left -= $rows;
+                    if left > 0 {
+                        a = a.add($rows * lda);
+                        c = c.add($rows * ldc);
+                    }
+                }
+                // The last rows, two at a time: fewer instances than one per remainder.
+                while left >= 2 {
+                    tile::<2>(a, lda, k, b, c, ldc, accumulate);
+                    left -= 2;
+                    if left > 0 {
+                        a = a.add(2 * lda);
+                        c = c.add(2 * ldc);
+                    }
+                }
+                if left == 1 {
+                    tile::<1>(a, lda, k, b, c, ldc, accumulate);
+                }
+            }
+        }
+
+        /// `R` rows of one panel, all accumulators in registers.
+        ///
+        /// # Safety
+        /// Row `r < R` of `a` has `k` elements at `a + r * lda`, row `r` of `c` has `PANEL` at
+        /// `c + r * ldc`, and `b` has `k * PANEL`.
+        #[target_feature(enable = $features)]
+        unsafe fn tile<const R: usize>(
+            a: *const f32,
+            lda: usize,
+            k: usize,
+            b: *const f32,
+            c: *mut f32,
+            ldc: usize,
+            accumulate: bool,
+        ) {
+            let mut sums = [[$zero(); 2]; R];
+            for i in 0..k {
+                // SAFETY: i < k, so both halves of row i of b and element i of R rows of a exist.
+                unsafe {
+                    let b0 = $load(b.add(i * PANEL));
+                    let b1 = $load(b.add(i * PANEL + $lanes));
+                    for r in 0..R {
+                        let x = $set1(*a.add(r * lda + i));
+                        sums[r][0] = $fma(x, b0, sums[r][0]);
+                        sums[r][1] = $fma(x, b1, sums[r][1]);
+                    }
+                }
+            }
+            for (r, sum) in sums.iter().enumerate() {
+                // SAFETY: r < R rows of PANEL elements exist at c.
+                unsafe {
+                    let c0 = c.add(r * ldc);
+                    let c1 = c0.add($lanes);
+                    if accumulate {
+                        $store(c0, $add($load(c0), sum[0]));
+                        $store(c1, $add($load(c1), sum[1]));
+                    } else {
+                        $store(c0, sum[0]);
+                        $store(c1, sum[1]);
+                    }
+                }
+            }
+        }
+    };
+}
+
+/// The table of one module's kernels.
+macro_rules! table {
+    ($isa:ident) => {
+        pub(in super::super) const KERNELS: Kernels = Kernels {
+            isa: Isa::$isa,
+            panel: PANEL,
+            multiply,
+            widen,
+            row_f32,
+            row_bf16,
+            max,
+            exp_sum,
+            scale,
+            silu_mul,
+            rms_norm,
+            rotate,
+            dot,
+            add_scaled,
+        };
+    };
+}
+
+/// The portable bodies, compiled with `$features`.
+macro_rules! portable_bodies {
+    ($features:literal) => {
+        instantiate! {
+            $features,
+            widen = portable::widen, (source: &[bf16], out: &mut [f32]);
+            row_f32 = portable::row_f32::<PANEL, true>, (x: &[f32], b: &[f32], out: &mut [f32]);
+            row_bf16 = portable::row_bf16::<PANEL, true>, (x: &[f32], b: &[bf16], out: &mut [f32]);
+            max = portable::max, (x: &[f32]) -> f32;
+            exp_sum = portable::exp_sum::<true>, (x: &mut [f32], shift: f32) -> f32;
+            scale = portable::scale, (x: &mut [f32], factor: f32);
+            silu_mul = portable::silu_mul::<true>, (gate: &mut [f32], up: &[f32]);
+            rms_norm = portable::rms_norm::<true>,
+                (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
+            rotate = portable::rotate::<true>, (x: &mut [f32], cos: &[f32], sin: &[f32]);
+            dot = portable::dot::<true>, (a: &[f32], b: &[f32]) -> f32;
+            add_scaled = portable::add_scaled::<true>, (out: &mut [f32], factor: f32, x: &[f32]);
+        }
+    };
+}
+
+/// 16 registers of 8 floats: 6 x 2 accumulators, 2 for b, 1 for a.
+pub(super) mod avx2 {
+    use super::super::{Isa, Kernels, portable};
+    use half::bf16;
+    use std::arch::x86_64::{
+        _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
+        _mm256_storeu_ps,
+    };
+
+    const PANEL: usize = 16;
+    table!(Avx2);
+    portable_bodies!("avx2,fma");
+    tile!(
+        "avx2,fma",
+        6,
+        8,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps
+    );
+}
+
+/// 32 registers of 16 floats: 12 x 2 accumulators, 2 for b, a by broadcast from memory.
+pub(super) mod avx512 {
+    use super::super::{Isa, Kernels, portable};
+    use half::bf16;
+    use std::arch::x86_64::{
+        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        _mm512_storeu_ps,
+    };
+
+    const PANEL: usize = 32;
+    table!(Avx512);
+    portable_bodies!("avx512f,avx512bw,avx512dq,avx512vl,fma");
+    tile!(
+        "avx512f,avx512bw,avx512dq,avx512vl,fma",
+        12,
+        16,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps
+    );
+}

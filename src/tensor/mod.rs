@@ -1,0 +1,16 @@
+//! Buffers and the operations on them. Everything above this module is safe Rust that knows
+//! shapes; everything `unsafe` (vector instructions, disjoint writes from several threads, mapped
+//! files) is here, each with the reason why it is sound.
+//!
+//! * [`bytes`](Bytes): the bytes of a model file
+//! * [`elements`](Elements): a vector of f32 or bf16, the two precisions weights and keys are kept in
+//! * [`cpu`]: the CPU backend: a thread pool, the kernels of the best instruction set found, and
+//!   the operations built on them
+
+mod bytes;
+pub mod cpu;
+mod elements;
+
+pub use bytes::Bytes;
+pub use cpu::{Cpu, CpuError, HeadShape, Isa, KvSegment, PackedMatrix};
+pub use elements::{Elements, ElementsView, Precision};

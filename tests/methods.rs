@@ -1,0 +1,94 @@
+//! What must hold between the methods: star is what its mask says, exact methods agree, and nothing
+//! depends on the number of hosts.
+
+mod common;
+
+use asterism::plan::{AnchorKv, Method, PlanSpec};
+use common::naive::NaiveLlama;
+use common::{Golden, golden_dir, max_difference, run, spec, tiny};
+use proptest::prelude::*;
+
+const HOSTS: [usize; 5] = [1, 2, 3, 4, 8];
+
+fn tokens(len: usize, seed: u64) -> Vec<u32> {
+    let mut state = seed | 1;
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 40) as u32 % 128
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn star_is_attention_under_the_block_sparse_mask(
+        n in 1usize..140, block in 16usize..60, anchor in 0usize..60, query in 1usize..20,
+        hosts in 0usize..5, recompute in any::<bool>(), seed in any::<u64>(),
+    ) {
+        let anchor = anchor.min(block);
+        let ids = tokens(n + query, seed);
+        let anchor_kv = if recompute { AnchorKv::Recompute } else { AnchorKv::Shared };
+        let spec = PlanSpec { anchor_kv, ..spec(Method::Star, block, anchor, HOSTS[hosts]) };
+        let (found, _) = run(&tiny("llama2"), &ids[..n], &ids[n..], spec, 1);
+        let expected = NaiveLlama::open(&golden_dir("llama2")).star(&ids, n, block, anchor);
+        let difference = max_difference(&found, &expected);
+        prop_assert!(difference < 1e-3, "logits differ by {}", difference);
+    }
+}
+
+#[test]
+fn exact_methods_agree_on_any_number_of_hosts() {
+    for family in ["llama3", "qwen3"] {
+        let engine = tiny(family);
+        let ids = Golden::open(family).ints("input_ids");
+        // 5 context tokens leave most of 8 hosts without any.
+        for n in [5, 90] {
+            let (context, query) = ids[..n + 6].split_at(n);
+            let (expected, expected_tokens) =
+                run(&engine, context, query, spec(Method::Dense, 0, 0, 1), 8);
+            for method in [Method::Dense, Method::Ring, Method::Zigzag] {
+                for hosts in HOSTS {
+                    let (logits, tokens) =
+                        run(&engine, context, query, spec(method, 0, 0, hosts), 8);
+                    let difference = max_difference(&logits, &expected);
+                    assert!(difference < 1e-4, "{family} {method} x{hosts}: {difference}");
+                    assert_eq!(tokens, expected_tokens, "{family} {method} x{hosts}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn star_does_not_depend_on_hosts_or_on_who_computes_the_anchor() {
+    let engine = tiny("mistral");
+    let ids = Golden::open("mistral").ints("input_ids");
+    let (context, query) = ids.split_at(90);
+    for anchor in [0, 1, 10, 16] {
+        let base = spec(Method::Star, 16, anchor, 1);
+        let (expected, expected_tokens) = run(&engine, context, query, base, 8);
+        for hosts in HOSTS {
+            for anchor_kv in [AnchorKv::Shared, AnchorKv::Recompute] {
+                let spec = PlanSpec { anchor_kv, hosts, ..base };
+                let (logits, tokens) = run(&engine, context, query, spec, 8);
+                let difference = max_difference(&logits, &expected);
+                assert!(difference < 1e-4, "anchor {anchor} x{hosts} {anchor_kv:?}: {difference}");
+                assert_eq!(tokens, expected_tokens);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_block_is_dense_and_more_blocks_are_not() {
+    let engine = tiny("qwen2");
+    let ids = Golden::open("qwen2").ints("input_ids");
+    let (context, query) = ids.split_at(90);
+    let (dense, _) = run(&engine, context, query, spec(Method::Dense, 0, 0, 1), 1);
+    let (one, _) = run(&engine, context, query, spec(Method::Star, 128, 128, 4), 1);
+    assert!(max_difference(&one, &dense) < 1e-4);
+    let (many, _) = run(&engine, context, query, spec(Method::Star, 16, 4, 4), 1);
+    assert!(max_difference(&many, &dense) > 1e-2, "blocks must make a difference");
+}
