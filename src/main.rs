@@ -1,2 +1,9 @@
-//! The `asterism` command.
-fn main() {}
+//! The `asterism` command: parse, dispatch, exit code.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

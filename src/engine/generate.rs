@@ -129,6 +129,7 @@ impl Lead<'_> {
         let config = self.engine.config();
         let prompt = context.iter().chain(query).copied();
         let mut sampler = Sampler::new(settings.sampling.clone(), config.vocab, prompt);
+        let spelled = self.engine.tokenizer().vocab_size().min(config.vocab);
         let mut position = context.len();
         let mut logits = Vec::new();
         for chunk in (Span { start: position, len: query.len() }).chunks(CHUNK) {
@@ -143,6 +144,8 @@ impl Lead<'_> {
             if tokens.len() == settings.max_tokens {
                 break Finish::Length;
             }
+            // Rows that only fill the head up to a round size spell nothing.
+            logits[spelled..].fill(f32::NEG_INFINITY);
             let token = sampler.next(&mut logits);
             if tokens.is_empty() {
                 query_time = start.elapsed();

@@ -98,6 +98,16 @@ pub(super) fn encode(
     Ok((stores, Phase1 { tokens, time: start.elapsed(), bytes_sent, kv_bytes }))
 }
 
+/// A block or an anchor to be encoded on one host.
+struct Part<'a, 'c> {
+    host: usize,
+    span: Span,
+    anchor: AnchorKeys<'a, 'c>,
+    publish: Option<Publish<'a>>,
+    /// Not so for an anchor that is encoded only to serve a block.
+    is_block: bool,
+}
+
 impl Run<'_> {
     fn report(&self, host: usize, tokens: usize, layers: usize, finished_block: bool) {
         (self.progress)(Progress { host, work: (tokens * layers) as u64, finished_block });
@@ -107,18 +117,15 @@ impl Run<'_> {
         self.engine.config().layers
     }
 
-    /// One block's or anchor's tokens, chunk by chunk, with block attention.
+    /// The tokens of one part, chunk by chunk, with block attention.
     fn encode_block(
         &self,
-        host: usize,
-        span: Span,
+        part: Part<'_, '_>,
         store: &mut KvStore,
-        mut anchor: AnchorKeys<'_, '_>,
-        publish: Option<Publish<'_>>,
         work: &mut Workspace,
-        is_block: bool,
     ) -> Result<(), EngineError> {
         let Engine { cpu, decoder, .. } = self.engine;
+        let Part { host, span, mut anchor, publish, is_block } = part;
         for chunk in span.chunks(CHUNK) {
             store.open(chunk);
             let mut attention = BlockAttention {
@@ -151,23 +158,23 @@ impl Run<'_> {
         let mut received = AnchorCopy::received(comm, layers, shape, precision, anchor);
         let mut work = Workspace::default();
         for block in &self.plan.hosts[rank] {
+            let part =
+                |anchor| Part { host: rank, span: *block, anchor, publish: None, is_block: true };
+            let own = part(AnchorKeys::None);
             if block.start == 0 {
-                self.encode_block(rank, *block, store, AnchorKeys::None, publish, &mut work, true)?;
+                self.encode_block(Part { publish, ..own }, store, &mut work)?;
             } else if anchor == 0 {
-                self.encode_block(rank, *block, store, AnchorKeys::None, None, &mut work, true)?;
+                self.encode_block(own, store, &mut work)?;
             } else if !shared {
                 let mut copy = KvStore::new(layers, shape, precision, anchor);
                 let span = Span::new(0..anchor);
-                self.encode_block(rank, span, &mut copy, AnchorKeys::None, None, &mut work, false)?;
+                self.encode_block(Part { span, is_block: false, ..own }, &mut copy, &mut work)?;
                 let mut copy = AnchorCopy::computed(copy, layers, shape);
-                let keys = AnchorKeys::Copy(&mut copy);
-                self.encode_block(rank, *block, store, keys, None, &mut work, true)?;
+                self.encode_block(part(AnchorKeys::Copy(&mut copy)), store, &mut work)?;
+            } else if rank == 0 {
+                self.encode_block(part(AnchorKeys::Own(anchor)), store, &mut work)?;
             } else {
-                let keys = match rank {
-                    0 => AnchorKeys::Own(anchor),
-                    _ => AnchorKeys::Copy(&mut received),
-                };
-                self.encode_block(rank, *block, store, keys, None, &mut work, true)?;
+                self.encode_block(part(AnchorKeys::Copy(&mut received)), store, &mut work)?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use super::weights::{LayerWeights, Loader};
 use super::{Checkpoint, ModelConfig, ModelError, RopeTable, TensorView};
 use crate::attention::{Attention, AttentionError};
 use crate::cancel::Cancel;
-use crate::plan::{ModelSize, Span};
+use crate::plan::Span;
 use crate::tensor::{Cpu, HeadShape, PackedMatrix, Precision};
 use std::sync::Arc;
 
@@ -113,20 +113,6 @@ impl Decoder {
     pub fn shape(&self) -> HeadShape {
         let ModelConfig { heads, kv_heads, head_dim, .. } = self.config;
         HeadShape { heads, kv_heads, head_dim }
-    }
-
-    /// The sizes its cost depends on.
-    #[must_use]
-    pub fn size(&self) -> ModelSize {
-        let matrices = |l: &LayerWeights| [&l.qkv, &l.output, &l.gate_up, &l.down].map(weights);
-        ModelSize {
-            layers: self.layers.len(),
-            linear_weights: self.layers.iter().flat_map(matrices).sum(),
-            q_width: self.shape().q_width(),
-            heads: self.config.heads,
-            kv_width: self.shape().kv_width(),
-            kv_bytes: self.precision.bytes(),
-        }
     }
 
     /// Runs `tokens`, which stand at the positions of `spans`, through all layers. Returns the
@@ -254,10 +240,6 @@ impl Decoder {
         };
         self.layers.iter().map(layer).sum::<usize>() + self.head.bytes()
     }
-}
-
-fn weights(matrix: &PackedMatrix) -> u64 {
-    matrix.inputs() as u64 * matrix.outputs() as u64
 }
 
 fn stop_if(cancel: &Cancel) -> Result<(), ForwardError> {

@@ -249,17 +249,28 @@ pub enum ModelError {
         found: String,
     },
 
-    /// The Hub's client could not be set up.
+    /// The Hub's address is not one.
     #[error(
         "the Hub client cannot use the address {endpoint}; set HF_ENDPOINT to a URL such as \
          https://huggingface.co, or unset it"
     )]
     HubClient {
-        /// The Hub's address, or where it comes from.
+        /// The Hub's address.
         endpoint: String,
-        /// What the client said.
-        source: Box<hf_hub::HFError>,
     },
+
+    /// A download could not be stored.
+    #[error("{path}: cannot be written; HF_HUB_CACHE can name another folder for downloads")]
+    NotWritten {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// There is no place for downloads.
+    #[error("there is no home folder to keep downloads in; set HF_HOME to a folder")]
+    NoCache,
 
     /// The Hub has no such repository (or hides it).
     #[error("{repo}: no such model repository at {endpoint}; check the spelling of `org/name`")]
@@ -290,7 +301,7 @@ pub enum ModelError {
         /// Repository.
         repo: String,
         /// The Hub's answer.
-        source: Box<hf_hub::HFError>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 
     /// The Hub knows who asks, and says no (HTTP 403).
@@ -304,21 +315,20 @@ pub enum ModelError {
         /// The Hub's address.
         endpoint: String,
         /// The Hub's answer.
-        source: Box<hf_hub::HFError>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 
     /// The Hub could not be reached.
-    #[error(
-        "{repo}: cannot reach {endpoint}: check the network, or use the local cache alone \
-         (--offline, or HF_HUB_OFFLINE=1)"
-    )]
+    #[error("{repo}: cannot reach {endpoint}: {hint}")]
     Unreachable {
         /// Repository.
         repo: String,
         /// The Hub's address.
         endpoint: String,
+        /// What to do, which depends on what the cache holds.
+        hint: &'static str,
         /// What the HTTP client said.
-        source: Box<hf_hub::HFError>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 
     /// Any other failure of a request to the Hub.
@@ -331,7 +341,7 @@ pub enum ModelError {
         /// The Hub's address.
         endpoint: String,
         /// What went wrong.
-        source: Box<hf_hub::HFError>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 
     /// A download is longer or shorter than the Hub said it would be; it has been deleted.
@@ -350,17 +360,19 @@ pub enum ModelError {
         announced: u64,
     },
 
-    /// The repository got a new commit between two requests.
+    /// The list of files and the files are of different commits.
     #[error(
-        "{repo}: is at commit {listed}, but config.json came from {fetched}: the repository \
-         changed, or the connection failed, while it was fetched; run again"
+        "{repo}: the Hub lists commit {listed}, but serves {file} from {fetched}: the repository \
+         changed, or a mirror is out of step; run again"
     )]
     Moved {
-        /// Repository.
+        /// The repository.
         repo: String,
         /// The commit that the Hub listed.
         listed: String,
-        /// The commit of the file it then gave.
+        /// The file.
+        file: String,
+        /// The commit that it came from.
         fetched: String,
     },
 

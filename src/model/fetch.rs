@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Told how downloads go. Called from the download's thread: it must not block for long.
+/// Told how downloads go. Called between two reads of a download: it must not block for long.
 pub trait FetchProgress: Send + Sync {
     /// `done` of `total` bytes of `file` have arrived; `total` is 0 while unknown. The last call
     /// for a file has `done == total`; files that are in the cache may cause no call.
@@ -28,7 +28,7 @@ pub struct FetchOptions {
     /// The Hub's address; where absent, `HF_ENDPOINT`, else <https://huggingface.co>.
     pub endpoint: Option<String>,
     /// The cache; where absent, `HF_HUB_CACHE`, else `$HF_HOME/hub`, else
-    /// `~/.cache/huggingface/hub`.
+    /// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`.
     pub cache_dir: Option<PathBuf>,
     /// The access token; where absent, `HF_TOKEN`, else the file that `hf auth login` writes.
     pub token: Option<String>,
@@ -58,7 +58,8 @@ impl FetchOptions {
     }
 }
 
-fn is_true(value: &str) -> bool {
+/// How the Python library reads a variable that is on or off.
+pub(super) fn is_true(value: &str) -> bool {
     matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on")
 }
 

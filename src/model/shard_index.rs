@@ -53,7 +53,7 @@ impl ShardIndex {
 }
 
 /// Whether joining `name` to a folder stays directly in that folder, on any system.
-fn is_plain(name: &str) -> bool {
+pub(super) fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
         && !name.contains(['/', '\\', ':', '\0'])

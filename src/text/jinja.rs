@@ -3,19 +3,21 @@
 //! Receives the source of a template; returns an environment that renders it as Transformers does:
 //! blocks take their line with them, nothing is escaped, undefined variables are empty, strings
 //! and dictionaries have Python's methods, and `raise_exception`, `strftime_now` and a plain
-//! `tojson` exist. minijinja brings most of it; this file adds what it leaves out. Source:
-//! `_compile_jinja_template` in `transformers/utils/chat_template_utils.py`, version 5.
+//! `tojson` exist. minijinja brings most of it; this file, `json.rs` and `python.rs` add what it
+//! leaves out. Source: `_compile_jinja_template` in `transformers/utils/chat_template_utils.py`,
+//! version 5.
+//!
+//! Known differences: `strftime_now` is in UTC; floats printed without `tojson` have no exponent;
+//! `.title()` leaves the letter after an apostrophe alone; `none` can be looped over. `'%s' % x`,
+//! `int` of a word and a few rare filters and methods (`zfill`, `urlencode`) are errors here.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
+use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
-use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::TextError;
-use super::json::{self, Style};
+use super::{TextError, json, python};
 
 /// The name the template has in the environment and in error messages.
 pub(super) const NAME: &str = "chat template";
@@ -35,9 +37,13 @@ pub(super) fn environment(source: &str) -> Result<Environment<'static>, TextErro
     env.set_syntax(syntax.map_err(bad)?);
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
-    env.set_unknown_method_callback(python_method);
+    env.set_unknown_method_callback(python::method);
     env.add_function("raise_exception", raise_exception);
-    env.add_filter("tojson", tojson);
+    env.add_function("cycler", minijinja_contrib::globals::cycler);
+    env.add_function("joiner", minijinja_contrib::globals::joiner);
+    env.remove_global("debug");
+    env.add_filter("tojson", json::tojson);
+    env.add_test("sequence", is_sequence);
     set_clock(&mut env, now);
     // Jinja2 reads every kind of line end as `\n`.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
@@ -48,22 +54,15 @@ pub(super) fn environment(source: &str) -> Result<Environment<'static>, TextErro
 /// Makes `strftime_now` format the seconds since 1970 that `clock` gives, in UTC.
 ///
 /// Transformers formats local time. A prompt should not depend on where a server stands.
-pub(super) fn set_clock(env: &mut Environment<'_>, clock: fn() -> Result<f64, Error>) {
-    set_clock_with(env, Arc::new(clock));
-}
-
-/// [`set_clock`] for one moment.
-pub(super) fn set_moment(env: &mut Environment<'_>, unix_seconds: i64) {
-    set_clock_with(env, Arc::new(move || Ok(unix_seconds as f64)));
-}
-
-type Clock = Arc<dyn Fn() -> Result<f64, Error> + Send + Sync>;
-
-fn set_clock_with(env: &mut Environment<'_>, clock: Clock) {
-    env.add_function("strftime_now", move |state: &State<'_, '_>, format: &str| {
+pub(super) fn set_clock(
+    env: &mut Environment<'_>,
+    clock: impl Fn() -> Result<f64, Error> + Send + Sync + 'static,
+) {
+    let strftime_now = move |state: &State<'_, '_>, format: &str| {
         let format = Kwargs::from_iter([("format", Value::from(format))]);
         minijinja_contrib::filters::datetimeformat(state, Value::from(clock()?), format)
-    });
+    };
+    env.add_function("strftime_now", strftime_now);
 }
 
 fn now() -> Result<f64, Error> {
@@ -92,11 +91,11 @@ fn without_generation_tags(source: &str) -> String {
     while let Some(at) = rest.find("{%") {
         let (before, tag) = rest.split_at(at);
         out.push_str(before);
-        let Some(end) = tag.find("%}") else {
+        let Some(length) = tag[2..].find("%}") else {
             rest = tag;
             break;
         };
-        let (tag, after) = tag.split_at(end);
+        let (tag, after) = tag.split_at(2 + length);
         let name = tag[2..].trim_matches(['-', '+']).trim();
         match name {
             "generation" => out.push_str(&tag.replacen(name, "with", 1)),
@@ -112,128 +111,21 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
 }
 
-/// `json.dumps` with Transformers' defaults: no ASCII escapes, and no HTML escapes either.
-fn tojson(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
-    let args = args.into_values();
-    let (args, kwargs): (&[Value], Kwargs) = from_args(&args)?;
-    let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
-    let argument = |index: usize| -> Result<Value, Error> {
-        match args.get(index) {
-            Some(value) => Ok(value.clone()),
-            None => Ok(kwargs.get::<Option<Value>>(names[index])?.unwrap_or(Value::from(()))),
-        }
-    };
-    let [ensure_ascii, indent, separators, sort_keys] =
-        [argument(0)?, argument(1)?, argument(2)?, argument(3)?];
-    kwargs.assert_all_used()?;
-
-    let indent = match indent.kind() {
-        ValueKind::None => None,
-        ValueKind::String => Some(indent.to_string()),
-        _ => Some(" ".repeat(i64::try_from(indent)?.clamp(0, 64) as usize)),
-    };
-    let separators = match separators.is_none() {
-        true => Style::default_separators(indent.as_ref()),
-        false => (
-            separators.get_item(&Value::from(0))?.to_string(),
-            separators.get_item(&Value::from(1))?.to_string(),
-        ),
-    };
-    let style = Style {
-        ensure_ascii: ensure_ascii.is_true(),
-        indent,
-        separators,
-        sort_keys: sort_keys.is_true(),
-    };
-    json::dumps(value, &style)
-}
-
-/// Python's methods of strings and dictionaries that minijinja does not have itself.
-fn python_method(
-    state: &mut State<'_, '_>,
-    value: &Value,
-    method: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
-    let Some(text) = value.as_str() else {
-        return unknown_method_callback(state, value, method, args);
-    };
-    let pair = |parts: [&str; 3]| Value::from(parts.map(Value::from).to_vec());
-    match method {
-        "removeprefix" => {
-            let (prefix,): (&str,) = from_args(args)?;
-            Ok(Value::from(text.strip_prefix(prefix).unwrap_or(text)))
-        }
-        "removesuffix" => {
-            let (suffix,): (&str,) = from_args(args)?;
-            Ok(Value::from(text.strip_suffix(suffix).unwrap_or(text)))
-        }
-        "partition" => {
-            let (mark,): (&str,) = from_args(args)?;
-            let (before, after) = text.split_once(mark).unwrap_or((text, ""));
-            Ok(pair([before, &text[before.len()..text.len() - after.len()], after]))
-        }
-        "rpartition" => {
-            let (mark,): (&str,) = from_args(args)?;
-            let (before, after) = text.rsplit_once(mark).unwrap_or(("", text));
-            Ok(pair([before, &text[before.len()..text.len() - after.len()], after]))
-        }
-        "split" => split(state, value, args),
-        "rsplit" => {
-            let (sep, most) = split_arguments(args)?;
-            let Some(sep) = sep else {
-                return Err(Error::new(
-                    ErrorKind::InvalidOperation,
-                    "rsplit needs a separator here",
-                ));
-            };
-            let parts: Vec<&str> = match most {
-                Some(most) => text.rsplitn(most.saturating_add(1), &sep).collect(),
-                None => text.rsplit(&sep).collect(),
-            };
-            Ok(parts.into_iter().rev().map(Value::from).collect())
-        }
-        "index" => {
-            let (what,): (&str,) = from_args(args)?;
-            match text.find(what) {
-                Some(at) => Ok(Value::from(text[..at].chars().count())),
-                None => Err(Error::new(ErrorKind::InvalidOperation, "substring not found")),
-            }
-        }
-        _ => unknown_method_callback(state, value, method, args),
-    }
-}
-
-/// `str.split`, whose arguments minijinja takes by position only.
-fn split(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value, Error> {
-    let (sep, most) = split_arguments(args)?;
-    let sep = sep.map_or(Value::from(()), Value::from);
-    match most {
-        Some(most) => unknown_method_callback(state, value, "split", &[sep, Value::from(most)]),
-        None => unknown_method_callback(state, value, "split", &[sep]),
-    }
-}
-
-/// The separator, if any, and how often to split at most, if limited.
-fn split_arguments(args: &[Value]) -> Result<(Option<String>, Option<usize>), Error> {
-    let (sep, most, kwargs): (Option<String>, Option<i64>, Kwargs) = from_args(args)?;
-    let sep = sep.or(kwargs.get("sep")?);
-    let most = most.or(kwargs.get("maxsplit")?);
-    kwargs.assert_all_used()?;
-    if sep.as_deref() == Some("") {
-        return Err(Error::new(ErrorKind::InvalidOperation, "empty separator"));
-    }
-    Ok((sep, most.and_then(|most| usize::try_from(most).ok())))
+/// What has a length and items by position or key in Python: strings and dictionaries as well.
+fn is_sequence(value: &Value) -> bool {
+    use ValueKind as K;
+    matches!(value.kind(), K::Seq | K::String | K::Map | K::Undefined)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn render(source: &str) -> Result<String, String> {
         let mut env = environment(source).map_err(|e| e.to_string())?;
-        set_moment(&mut env, 1_795_435_200);
+        set_clock(&mut env, || Ok(1_795_435_200.0));
         let context = Value::from_pairs([("text", "Ann: a: b")]);
         env.get_template(NAME).unwrap().render(context).map_err(|e| explain(&e))
     }
@@ -261,17 +153,6 @@ mod tests {
     }
 
     #[test]
-    fn tojson_takes_its_arguments_as_python_does() {
-        assert_eq!(
-            render("{{ [1, {'b': 2}] | tojson(indent=1) }}").unwrap(),
-            "[\n 1,\n {\n  \"b\": 2\n }\n]"
-        );
-        assert_eq!(render("{{ [1, 2] | tojson(separators=(',', ':')) }}").unwrap(), "[1,2]");
-        assert_eq!(render("{{ 'é' | tojson(true) }}").unwrap(), "\"\\u00e9\"");
-        assert!(render("{{ 1 | tojson(colour=2) }}").is_err());
-    }
-
-    #[test]
     fn raise_exception_stops_with_its_message() {
         assert!(
             render("a{{ raise_exception('Only two turns.') }}")
@@ -286,7 +167,7 @@ mod tests {
         assert_eq!(render("{{ strftime_now is defined }}").unwrap(), "True");
         let env = environment("{{ strftime_now('%Y') }}").unwrap();
         let year = env.get_template(NAME).unwrap().render(()).unwrap();
-        assert!(year.parse::<u32>().unwrap() >= 2026);
+        assert!(year.parse::<u32>().unwrap() > 2025);
     }
 
     #[test]
@@ -297,38 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn strings_have_pythons_methods() {
-        for (expression, expected) in [
-            ("text.split(': ')", r#"["Ann", "a", "b"]"#),
-            ("text.split(': ', 1)", r#"["Ann", "a: b"]"#),
-            ("text.split(sep=': ', maxsplit=1)", r#"["Ann", "a: b"]"#),
-            ("text.split()", r#"["Ann:", "a:", "b"]"#),
-            ("text.rsplit(': ', 1)", r#"["Ann: a", "b"]"#),
-            ("text.partition(': ')", r#"["Ann", ": ", "a: b"]"#),
-            ("text.rpartition(': ')", r#"["Ann: a", ": ", "b"]"#),
-            ("text.partition('?')", r#"["Ann: a: b", "", ""]"#),
-            ("text.rpartition('?')", r#"["", "", "Ann: a: b"]"#),
-            ("text.removeprefix('Ann')", r#"": a: b""#),
-            ("text.removesuffix(' b')", r#""Ann: a:""#),
-            ("text.index('a')", "5"),
-            ("text.strip('Anb')", r#"": a: ""#),
-            ("text.startswith(('B', 'A'))", "true"),
-            ("text[::-1].upper()", r#""B :A :NNA""#),
-        ] {
-            assert_eq!(
-                render(&format!("{{{{ {expression} | tojson }}}}")).unwrap(),
-                expected,
-                "{expression}"
-            );
-        }
-        assert!(render("{{ text.index('?') }}").unwrap_err().contains("not found"));
-        assert!(render("{{ text.split('') }}").unwrap_err().contains("empty separator"));
-    }
-
-    #[test]
     fn generation_tags_render_their_content() {
         let source = "a\n{%- generation -%}\n{% set x = 1 %}b{{ x }}\n{%- endgeneration %}\n{{ x }}{% generation";
         assert_eq!(without_generation_tags("{%+generation%}{%"), "{%+with%}{%");
+        assert_eq!(without_generation_tags("{%}generation%}"), "{%}generation%}");
         assert!(render(source).is_err(), "the last tag has no end");
         assert_eq!(render(&source.replace("{% generation", "c")).unwrap(), "ab1c");
     }
@@ -338,5 +191,16 @@ mod tests {
         let error = environment("a\n{% if %}").unwrap_err();
         assert!(matches!(error, TextError::BadTemplate { .. }));
         assert!(error.to_string().contains(":2"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_source_panics(source in r"([{}%#+'-]|generation|end|if|for|x|in|\(|\)|\||[ \n.])*") {
+            // An error is as good as a text here.
+            if let Ok(env) = environment(&source) {
+                let _ = env.get_template(NAME).and_then(|template| template.render(()));
+            }
+            let _ = without_generation_tags(&source);
+        }
     }
 }

@@ -1,28 +1,74 @@
 //! JSON and numbers as Python writes them.
 //!
-//! Receives a value of a template; returns what `json.dumps` would give for it. Chat templates put
+//! Receives a value of a template; returns what Python's `json.dumps` gives for it. Chat templates put
 //! tool descriptions into prompts with the `tojson` filter, and a model reads a space more or less
 //! as other tokens than it was trained on.
 
-use minijinja::value::ValueKind;
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Error, ErrorKind, Value};
+
+/// `json.dumps` with Transformers' defaults: no ASCII escapes, and no HTML escapes either.
+pub(super) fn tojson(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let args = args.into_values();
+    let (args, kwargs): (&[Value], Kwargs) = from_args(&args)?;
+    let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
+    let argument = |index: usize| -> Result<Value, Error> {
+        match args.get(index) {
+            Some(value) => Ok(value.clone()),
+            None => Ok(kwargs.get::<Option<Value>>(names[index])?.unwrap_or(Value::from(()))),
+        }
+    };
+    let [ensure_ascii, indent, separators, sort_keys] =
+        [argument(0)?, argument(1)?, argument(2)?, argument(3)?];
+    kwargs.assert_all_used()?;
+
+    let indent = match indent.kind() {
+        ValueKind::None => None,
+        ValueKind::String => Some(indent.to_string()),
+        _ => Some(" ".repeat(indent_width(i64::try_from(indent)?)?)),
+    };
+    let separators = if separators.is_none() {
+        Style::default_separators(indent.as_ref())
+    } else {
+        let part = |index: usize| separators.get_item(&Value::from(index));
+        (part(0)?.to_string(), part(1)?.to_string())
+    };
+    let style = Style {
+        ensure_ascii: ensure_ascii.is_true(),
+        indent,
+        separators,
+        sort_keys: sort_keys.is_true(),
+    };
+    dumps(value, &style)
+}
+
+/// The number of spaces of an indent; one below zero is none, as in Python.
+fn indent_width(indent: i64) -> Result<usize, Error> {
+    match usize::try_from(indent.max(0)) {
+        Ok(width @ 0..=100) => Ok(width),
+        _ => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("an indent of {indent} is too wide; use at most 100"),
+        )),
+    }
+}
 
 /// The arguments of `json.dumps` that a template can set.
 #[derive(Debug)]
-pub(super) struct Style {
+struct Style {
     /// Write every character beyond ASCII as `\uXXXX`.
-    pub(super) ensure_ascii: bool,
+    ensure_ascii: bool,
     /// What one level is indented by; without it everything is one line.
-    pub(super) indent: Option<String>,
+    indent: Option<String>,
     /// Between items, and between a key and its value.
-    pub(super) separators: (String, String),
+    separators: (String, String),
     /// Order keys by their text instead of keeping the order given.
-    pub(super) sort_keys: bool,
+    sort_keys: bool,
 }
 
 impl Style {
     /// The separators Python chooses when none are given.
-    pub(super) fn default_separators(indent: Option<&String>) -> (String, String) {
+    fn default_separators(indent: Option<&String>) -> (String, String) {
         let item = if indent.is_some() { "," } else { ", " };
         (item.to_owned(), ": ".to_owned())
     }
@@ -32,7 +78,7 @@ impl Style {
 ///
 /// # Errors
 /// For what Python refuses too: undefined values, functions, keys that are not plain values.
-pub(super) fn dumps(value: &Value, style: &Style) -> Result<String, Error> {
+fn dumps(value: &Value, style: &Style) -> Result<String, Error> {
     let mut out = String::new();
     write_value(&mut out, value, style, 0)?;
     Ok(out)
@@ -145,7 +191,7 @@ fn write_string(out: &mut String, text: &str, style: &Style) {
 
 /// A finite number as Python's `repr` writes it: the shortest digits that read back as the same
 /// number, with an exponent below 1e-4 and from 1e16 on.
-pub(super) fn float_text(number: f64) -> String {
+fn float_text(number: f64) -> String {
     // Rust chooses the same digits, but never an exponent by itself.
     let scientific = format!("{number:e}");
     let Some((digits, exponent)) = scientific.split_once('e') else {
@@ -182,6 +228,24 @@ mod tests {
             ("none", Value::from_pairs([("a", 1); 0])),
             ("empty", Value::from(Vec::<Value>::new())),
         ])
+    }
+
+    fn render(source: &str) -> Result<String, String> {
+        let mut env = minijinja::Environment::new();
+        env.add_filter("tojson", tojson);
+        env.render_str(source, ()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn tojson_takes_its_arguments_as_python_does() {
+        assert_eq!(
+            render("{{ [1, {'b': 2}] | tojson(indent=1) }}").unwrap(),
+            "[\n 1,\n {\n  \"b\": 2\n }\n]"
+        );
+        assert_eq!(render("{{ [1, 2] | tojson(separators=(',', ':')) }}").unwrap(), "[1,2]");
+        assert_eq!(render("{{ 'é' | tojson(true) }}").unwrap(), "\"\\u00e9\"");
+        assert!(render("{{ 1 | tojson(colour=2) }}").is_err());
+        assert!(render("{{ 1 | tojson(indent=101) }}").unwrap_err().contains("101"));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! The way of a request, and the file of each step:
 //!
-//! 1. A document and a question meet the model's [`ChatTemplate`] (`template.rs`, on the Jinja
-//!    dialect of `jinja.rs`) only once, around a placeholder. What stands before it and after it
-//!    is a [`PromptFrame`] (`prompt.rs`).
+//! 1. A document and a question meet the model's [`ChatTemplate`] (`template.rs`) only once, as a
+//!    placeholder. What stands before it and after it is a [`PromptFrame`] (`prompt.rs`). The
+//!    template comes from the model's files (`config.rs`) and is written in a dialect of Jinja
+//!    (`jinja.rs`, with Python's strings in `python.rs` and its JSON in `json.rs`).
 //! 2. The frame, the document and the question become two token sequences, a [`Prompt`]: the
 //!    `context`, which Star Attention splits into blocks, and the `query`, which every host sees.
 //!    [`Tokenizer`] (`tokenizer.rs`) parses special tokens in the frame and never in the document.
@@ -16,21 +17,24 @@
 //! Nothing here knows about tensors, devices or files: bytes and strings come in, ids and strings
 //! go out.
 
+mod config;
 mod decoding;
 mod detokenizer;
 mod error;
 mod jinja;
 mod json;
 mod prompt;
+mod python;
 mod stop;
 mod template;
 mod tokenizer;
 
+pub use config::configured_bos;
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use prompt::{Prompt, PromptFrame, join_documents};
 pub use stop::{StopStep, StopStrings};
-pub use template::{ChatTemplate, Message, configured_bos};
+pub use template::{ChatTemplate, Message};
 pub use tokenizer::{Special, Tokenizer};
 
 /// What the tests of this module share.
@@ -63,11 +67,12 @@ mod fixtures {
     /// `<0xNN>` byte tokens, `<s>` and `</s>` are special. `decoder` is its `decoder` section.
     pub(super) fn sentencepiece_tokenizer(decoder: serde_json::Value) -> Tokenizer {
         let mut vocab = serde_json::Map::new();
-        let mut add = |token: String| vocab.insert(token, vocab.len().into());
-        ["<unk>", "<s>", "</s>"].map(|t| add(t.to_owned()));
-        (0..=255u8).for_each(|b| drop(add(format!("<0x{b:02X}>"))));
-        ["▁", "▁▁", "▁a", "▁the", "▁sea", "l", "ing", "s", "a", "th", "e", ",", "##e", "e</w>"]
-            .map(|t| add(t.to_owned()));
+        let bytes = (0..=255u8).map(|b| format!("<0x{b:02X}>"));
+        let words = "▁ ▁▁ ▁a ▁the ▁sea l ing s a th e , ##e e</w>".split(' ');
+        let tokens = ["<unk>", "<s>", "</s>"].into_iter().map(str::to_owned);
+        for token in tokens.chain(bytes).chain(words.map(str::to_owned)) {
+            vocab.insert(token, vocab.len().into());
+        }
         let special = |id: u32, content: &str| {
             serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false,
                 "rstrip": false, "normalized": false, "special": true})
@@ -86,5 +91,16 @@ mod fixtures {
                 "byte_fallback": true, "ignore_merges": true, "vocab": vocab, "merges": []},
         });
         Tokenizer::from_bytes(json.to_string().as_bytes()).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ChatTemplate, PromptFrame, StopStrings, Tokenizer};
+
+    #[test]
+    fn threads_can_share_a_tokenizer_and_a_template() {
+        fn shared<T: Send + Sync>() {}
+        shared::<(Tokenizer, ChatTemplate, PromptFrame, StopStrings)>();
     }
 }

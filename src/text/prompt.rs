@@ -103,9 +103,10 @@ impl PromptFrame {
         if question.is_empty() {
             return Err(TextError::EmptyQuestion);
         }
-        let asked = match self.bare {
-            true => format!("\n\nQuestion: {question}\nAnswer:"),
-            false => format!("\n\n{question}"),
+        let asked = if self.bare {
+            format!("\n\nQuestion: {question}\nAnswer:")
+        } else {
+            format!("\n\n{question}")
         };
         let mut ids = tok.encode(&asked, Special::AsText)?;
         ids.extend(tok.encode(&self.tail, Special::Parse)?);

@@ -9,6 +9,7 @@ use minijinja::{Environment, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use super::config::{TokenizerConfig, type_name};
 use super::{TextError, jinja};
 
 /// One message of a conversation.
@@ -28,10 +29,6 @@ pub struct ChatTemplate {
     special_tokens: Map<String, Json>,
 }
 
-/// The special tokens a template can name, with Transformers' names.
-const SPECIAL_TOKENS: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-
 /// Names under which a message's reasoning is passed; a template may read the first or the second.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
@@ -49,29 +46,23 @@ impl ChatTemplate {
         tokenizer_config: Option<&[u8]>,
         chat_template_jinja: Option<&str>,
     ) -> Result<Option<Self>, TextError> {
-        let config = tokenizer_config.map(parse_config).transpose()?;
-        let config = config.unwrap_or_default();
+        let config = tokenizer_config.map(TokenizerConfig::from_bytes);
+        let config = config.transpose()?.unwrap_or_default();
         let source = match chat_template_jinja {
             Some(source) => Some(source),
-            None => configured_template(&config)?,
+            None => config.chat_template()?,
         };
-        let Some(source) = source else {
-            return Ok(None);
+        let template = |source: &str| {
+            Ok(Self { env: jinja::environment(source)?, special_tokens: config.special_tokens()? })
         };
-        let mut special_tokens = Map::new();
-        for name in SPECIAL_TOKENS {
-            if let Some(token) = special_token(&config, name)? {
-                special_tokens.insert(name.to_owned(), token.into());
-            }
-        }
-        Ok(Some(Self { env: jinja::environment(source)?, special_tokens }))
+        source.map(template).transpose()
     }
 
     /// Fixes the moment that the template's `strftime_now` sees, in seconds since 1970, so that a
     /// prompt with a date in it can be reproduced.
     #[must_use]
     pub fn at_moment(mut self, unix_seconds: i64) -> Self {
-        jinja::set_moment(&mut self.env, unix_seconds);
+        jinja::set_clock(&mut self.env, move || Ok(unix_seconds as f64));
         self
     }
 
@@ -133,71 +124,11 @@ impl ChatTemplate {
     }
 }
 
-/// The bos token that a base model's prompt begins with, from its `tokenizer_config.json`; `None`
-/// if there is none, or if the file says that prompts do not begin with it.
-///
-/// # Errors
-/// [`TextError::BadTokenizerConfig`] if the file does not hold what it should.
-pub fn configured_bos(tokenizer_config: &[u8]) -> Result<Option<String>, TextError> {
-    let config = parse_config(tokenizer_config)?;
-    if config.get("add_bos_token") == Some(&Json::Bool(false)) {
-        return Ok(None);
-    }
-    Ok(special_token(&config, "bos_token")?.map(str::to_owned))
-}
-
-fn parse_config(bytes: &[u8]) -> Result<Map<String, Json>, TextError> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| TextError::BadTokenizerConfig { reason: e.to_string() })
-}
-
-fn configured_template(config: &Map<String, Json>) -> Result<Option<&str>, TextError> {
-    let list = match config.get("chat_template") {
-        None | Some(Json::Null) => return Ok(None),
-        Some(Json::String(source)) => return Ok(Some(source)),
-        Some(Json::Array(list)) => list,
-        Some(other) => {
-            return Err(TextError::BadTokenizerConfig {
-                reason: format!("chat_template is {}, not text or a list", type_name(other)),
-            });
-        }
-    };
-    let mut names = Vec::new();
-    for entry in list {
-        let (Some(name), Some(source)) = (entry["name"].as_str(), entry["template"].as_str())
-        else {
-            return Err(TextError::BadTokenizerConfig {
-                reason: "an entry of the chat_template list lacks a name or a template".to_owned(),
-            });
-        };
-        if name == "default" {
-            return Ok(Some(source));
-        }
-        names.push(name);
-    }
-    Err(TextError::NoDefaultTemplate { names: names.join(", ") })
-}
-
-/// A special token's text, which stands there by itself or as the `content` of an object.
-fn special_token<'c>(
-    config: &'c Map<String, Json>,
-    name: &str,
-) -> Result<Option<&'c str>, TextError> {
-    let field = config.get(name).unwrap_or(&Json::Null);
-    match field.get("content").unwrap_or(field) {
-        Json::Null => Ok(None),
-        Json::String(text) => Ok(Some(text)),
-        other => Err(TextError::BadTokenizerConfig {
-            reason: format!("{name} is {}, not text", type_name(other)),
-        }),
-    }
-}
-
 /// A message with its reasoning under all the names that templates read.
 fn with_reasoning(fields: &Map<String, Json>) -> Map<String, Json> {
     let mut fields = fields.clone();
-    let given = REASONING.iter().filter_map(|name| fields.get(*name));
-    if let Some(reasoning) = given.filter(|value| !value.is_null()).next().cloned() {
+    let mut given = REASONING.iter().filter_map(|name| fields.get(*name));
+    if let Some(reasoning) = given.find(|value| !value.is_null()).cloned() {
         fields.entry(REASONING[1]).or_insert_with(|| reasoning.clone());
         fields.insert(REASONING[0].to_owned(), reasoning);
     }
@@ -212,24 +143,13 @@ fn to_value(json: &Json) -> Value {
         Json::Number(number) => match (number.as_i64(), number.as_u64()) {
             (Some(value), _) => Value::from(value),
             (None, Some(value)) => Value::from(value),
-            (None, None) => number.as_f64().map_or(Value::UNDEFINED, Value::from),
+            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
         },
         Json::String(text) => Value::from(text),
         Json::Array(items) => items.iter().map(to_value).collect(),
         Json::Object(fields) => {
             Value::from_pairs(fields.iter().map(|(name, value)| (name.as_str(), to_value(value))))
         }
-    }
-}
-
-fn type_name(json: &Json) -> &'static str {
-    match json {
-        Json::Null => "null",
-        Json::Bool(_) => "true or false",
-        Json::Number(_) => "a number",
-        Json::String(_) => "text",
-        Json::Array(_) => "a list",
-        Json::Object(_) => "an object",
     }
 }
 
@@ -275,30 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn the_default_of_a_list_is_taken() {
-        let entry = |name: &str| json!({"name": name, "template": format!("<{name}>")});
-        let template = from_config(json!({"chat_template": [entry("tool_use"), entry("default")]}));
-        assert_eq!(template.unwrap().unwrap().render(&[], false).unwrap(), "<default>");
-        let error =
-            from_config(json!({"chat_template": [entry("tool_use"), entry("rag")]})).unwrap_err();
-        assert_eq!(error, TextError::NoDefaultTemplate { names: "tool_use, rag".into() });
-    }
-
-    #[test]
-    fn fields_of_the_wrong_type_are_errors() {
-        for config in [
-            json!([]),
-            json!({"chat_template": 3}),
-            json!({"chat_template": [{"name": "default"}]}),
-            json!({"chat_template": "x", "bos_token": 1}),
-            json!({"chat_template": "x", "eos_token": {"content": []}}),
-        ] {
-            assert!(matches!(from_config(config), Err(TextError::BadTokenizerConfig { .. })));
+    fn files_that_cannot_be_used_are_errors() {
+        let error = from_config(json!({"chat_template": "{% if"})).unwrap_err();
+        assert!(matches!(error, TextError::BadTemplate { .. }));
+        for config in [json!([]), json!({"chat_template": "x", "bos_token": 1})] {
+            let error = from_config(config).unwrap_err();
+            assert!(matches!(error, TextError::BadTokenizerConfig { .. }));
         }
-        assert!(matches!(
-            from_config(json!({"chat_template": "{% if"})),
-            Err(TextError::BadTemplate { .. })
-        ));
     }
 
     #[test]
@@ -344,17 +247,5 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(template.at_moment(0).render(&[], false).unwrap(), "1970-01-01");
-    }
-
-    #[test]
-    fn bos_of_a_base_model_is_the_configured_one_unless_switched_off() {
-        let bos = |config: Json| configured_bos(config.to_string().as_bytes()).unwrap();
-        assert_eq!(bos(json!({"bos_token": "<s>"})).as_deref(), Some("<s>"));
-        assert_eq!(
-            bos(json!({"bos_token": {"content": "<s>"}, "add_bos_token": true})).as_deref(),
-            Some("<s>")
-        );
-        assert_eq!(bos(json!({"bos_token": "<s>", "add_bos_token": false})), None);
-        assert_eq!(bos(json!({"bos_token": null})), None);
     }
 }

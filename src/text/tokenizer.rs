@@ -129,13 +129,16 @@ impl Tokenizer {
             pre_tokenizer.pre_tokenize(&mut words).map_err(failed)?;
         }
         let model = self.pipeline.get_model();
-        words.tokenize(|word| model.tokenize(word.get())).map_err(failed)?;
-        let ids: Vec<u32> = words
-            .get_splits(OffsetReferential::Original, OffsetType::None)
-            .into_iter()
-            .filter_map(|(_, _, tokens)| tokens.as_ref())
-            .flat_map(|tokens| tokens.iter().map(|token| token.id))
-            .collect();
+        let mut ids = Vec::new();
+        for (word, _, added) in words.get_splits(OffsetReferential::Original, OffsetType::None) {
+            match added {
+                Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
+                None => {
+                    let tokens = model.tokenize(word).map_err(failed)?;
+                    ids.extend(tokens.iter().map(|token| token.id));
+                }
+            }
+        }
 
         if special == Special::AsText
             && let Some(token) = ids.iter().find_map(|id| self.control.get(id))

@@ -1,6 +1,7 @@
 //! What several integration tests share: models, sessions, comparisons.
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
+#![allow(clippy::unwrap_used)]
 
 pub mod naive;
 

@@ -6,11 +6,12 @@ mod server;
 
 use std::fs;
 use std::net::TcpListener;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use asterism::model::{Checkpoint, FetchOptions, ModelError, ModelFiles, ModelSource};
 
-use server::{COMMIT, Hub, REPO, Server};
+use server::{Broken, COMMIT, Hub, REPO, Server};
 
 fn fetch(source: &str, options: &FetchOptions) -> Result<ModelFiles, ModelError> {
     source.parse::<ModelSource>()?.resolve(options)
@@ -46,17 +47,20 @@ fn a_repository_is_fetched_wrongly() {
     for unwanted in ["README.md", "pytorch_model.bin", "consolidated.safetensors"] {
         assert!(!requests.iter().any(|line| line.contains(unwanted)), "{requests:#?}");
     }
-    assert!(requests.iter().all(|line| line.contains("Bearer hf_test")), "{requests:#?}");
-    // Everything but config.json comes from the one commit.
-    let loose: Vec<_> = requests.iter().filter(|line| line.contains("/resolve/main/")).collect();
-    assert!(loose.iter().all(|line| line.contains("config.json")), "{requests:#?}");
+    // The token goes to the Hub, and to no other host.
+    for line in &requests {
+        assert_eq!(line.contains("Bearer hf_test"), !line.contains(" /cdn/"), "{requests:#?}");
+    }
+    assert!(requests.iter().any(|line| line.contains("GET /cdn/1.safetensors")), "{requests:#?}");
+    // Everything comes from the one commit.
+    let mut loose = requests.iter().filter(|line| line.contains("/resolve/"));
+    assert!(loose.all(|line| line.contains(COMMIT)), "{requests:#?}");
 
-    // The second time, only what may have changed is asked for, and nothing is downloaded.
+    // The second time, only the commit is asked for.
     fetch(REPO, &server.options(cache.path())).unwrap();
     let again = server.requests();
-    assert_eq!(again.len(), 2, "{again:#?}");
+    assert_eq!(again.len(), 1, "{again:#?}");
     assert!(again[0].starts_with("GET /api/models/org/tiny"), "{again:#?}");
-    assert!(again[1].starts_with("HEAD /org/tiny/resolve/main/config.json"), "{again:#?}");
 }
 
 #[test]
@@ -175,27 +179,115 @@ fn an_unreachable_hub_is_called_a_missing_repository() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let cache = tempfile::tempdir().unwrap();
-    let server = Server { address: endpoint.clone(), log: Arc::default() };
-    let result = fetch(REPO, &server.options(cache.path()));
-    assert_says(result, &["org/tiny: cannot reach", &endpoint, "--offline", "HF_HUB_OFFLINE=1"]);
+    let nobody = Server { address: endpoint.clone(), log: Arc::default() };
+    let unreachable = "org/tiny: cannot reach";
+    let result = fetch(REPO, &nobody.options(cache.path()));
+    assert_says(result, &[unreachable, &endpoint, "check the network", "does not hold the model"]);
+    // Where the cache suffices, the message says how to use it.
+    fetch(REPO, &Hub::sound().start().options(cache.path())).unwrap();
+    let result = fetch(REPO, &nobody.options(cache.path()));
+    assert_says(result, &[unreachable, &endpoint, "--offline", "HF_HUB_OFFLINE=1"]);
+    let result = fetch("org/tiny@v1", &nobody.options(cache.path()));
+    assert_says(result, &[unreachable, "does not hold the model"]);
 }
 
 #[test]
 fn an_endpoint_that_is_no_address_is_used() {
     let cache = tempfile::tempdir().unwrap();
-    let server = Server { address: "huggingface".into(), log: Arc::default() };
-    assert_says(fetch(REPO, &server.options(cache.path())), &["HF_ENDPOINT", "huggingface"]);
+    for address in ["huggingface", "ftp://huggingface.co", "https://", "https//huggingface.co"] {
+        let server = Server { address: address.into(), log: Arc::default() };
+        assert_says(fetch(REPO, &server.options(cache.path())), &["HF_ENDPOINT", address]);
+    }
 }
 
 #[test]
 fn an_error_page_stays_in_the_cache_as_weights() {
-    let server = Hub { broken: Some("1.safetensors"), ..Hub::sound() }.start();
+    let cases: [(u16, &[&str]); 3] = [
+        (200, &["1.safetensors", "18 bytes instead of", "deleted", "run again"]),
+        (404, &["no 1.safetensors"]),
+        (502, &["fetching 1.safetensors", "failed"]),
+    ];
+    for (status, phrases) in cases {
+        let broken = Some(("1.safetensors", Broken::Page(status)));
+        let server = Hub { broken, ..Hub::sound() }.start();
+        let cache = tempfile::tempdir().unwrap();
+        assert_says(fetch(REPO, &server.options(cache.path())), phrases);
+        // Once the Hub is well again, so is the model.
+        let files = fetch(REPO, &Hub::sound().start().options(cache.path())).unwrap();
+        assert!(Checkpoint::open(files.weights, files.weight_index.as_deref()).is_ok());
+    }
+}
+
+#[test]
+fn a_broken_download_starts_anew() {
+    let broken = Some(("1.safetensors", Broken::Cut(40)));
+    let hub = Hub { broken, ..Hub::sound() };
+    let server = hub.clone().start();
     let cache = tempfile::tempdir().unwrap();
-    let result = fetch(REPO, &server.options(cache.path()));
-    assert_says(result, &["1.safetensors", "18 bytes instead of", "deleted", "run again"]);
-    // Once the Hub is well again, so is the model.
-    let files = fetch(REPO, &Hub::sound().start().options(cache.path())).unwrap();
-    assert!(Checkpoint::open(files.weights, files.weight_index.as_deref()).is_ok());
+    let files = fetch(REPO, &server.options(cache.path())).unwrap();
+    assert_eq!(files.weights[0].1.as_ref(), hub.files["1.safetensors"]);
+    let requests = server.requests();
+    let rest = |line: &&String| line.contains("/cdn/1.safetensors") && line.contains("bytes=40-");
+    assert_eq!(requests.iter().filter(rest).count(), 1, "{requests:#?}");
+}
+
+#[test]
+fn the_rest_of_a_download_is_taken_for_its_start() {
+    // A server that sends everything when asked for the rest.
+    let broken = Some(("1.safetensors", Broken::CutWhole(40)));
+    let cache = tempfile::tempdir().unwrap();
+    let result = fetch(REPO, &Hub { broken, ..Hub::sound() }.start().options(cache.path()));
+    assert_says(result, &["org/tiny: cannot reach"]);
+    // It kept the start. Leftovers that are longer than the file are of no use.
+    let hub = Hub::sound();
+    let blobs = cache.path().join("models--org--tiny/blobs");
+    let left = fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path());
+    let left = left.filter(|path| path.extension().is_some()).collect::<Vec<_>>();
+    let [left] = left.as_slice() else { panic!("{left:?}") };
+    assert_eq!(fs::read(left).unwrap(), hub.files["1.safetensors"][..40]);
+    fs::write(left, [1; 1000]).unwrap();
+    let files = fetch(REPO, &hub.clone().start().options(cache.path())).unwrap();
+    assert_eq!(files.weights[0].1.as_ref(), hub.files["1.safetensors"]);
+}
+
+#[test]
+fn a_busy_hub_is_given_up_at_once() {
+    let hub = Hub::sound();
+    hub.busy.store(3, Ordering::Relaxed);
+    let server = hub.start();
+    let cache = tempfile::tempdir().unwrap();
+    fetch(REPO, &server.options(cache.path())).unwrap();
+}
+
+#[test]
+fn unchanged_weights_are_downloaded_again() {
+    let cache = tempfile::tempdir().unwrap();
+    fetch(REPO, &Hub::sound().start().options(cache.path())).unwrap();
+    let mut hub = Hub { commit: COMMIT.replace('0', "9"), ..Hub::sound() };
+    hub.files.insert("chat_template.jinja".into(), b"{{ changed }}".to_vec());
+    let server = hub.clone().start();
+    let mut options = server.options(cache.path());
+    let files = fetch(REPO, &options).unwrap();
+    assert_eq!(files.chat_template.as_deref(), Some("{{ changed }}"));
+    let requests = server.requests();
+    assert!(!requests.iter().any(|line| line.contains("/cdn/")), "{requests:#?}");
+    // Both commits are there, and the branch is at the new one.
+    options.offline = true;
+    assert_eq!(fetch(REPO, &options).unwrap().chat_template, files.chat_template);
+    let old = fetch(&format!("{REPO}@{COMMIT}"), &options).unwrap();
+    assert_eq!(old.chat_template.as_deref(), Some("{{ messages }}"));
+}
+
+#[test]
+fn a_revision_changes_on_its_way() {
+    let server = Hub::sound().start();
+    let cache = tempfile::tempdir().unwrap();
+    fetch("org/tiny@a/b#1", &server.options(cache.path())).unwrap();
+    let requests = server.requests();
+    assert!(
+        requests[0].starts_with("GET /api/models/org/tiny/revision/a%2Fb%231 "),
+        "{requests:#?}"
+    );
 }
 
 #[test]

@@ -1,0 +1,141 @@
+//! `asterism ask`: encode a document once, answer one question or many.
+
+use super::args::AskArgs;
+use super::error::CliError;
+use super::interrupt::Interrupt;
+use super::progress::Encoding;
+use super::{compare, config, inputs, report};
+use asterism::engine::{Engine, EngineError, Generation, Session, TextOptions};
+use asterism::plan::{Plan, PlanSpec};
+use asterism::text::PromptFrame;
+use serde_json::json;
+use std::io::{BufRead, IsTerminal, Write};
+use std::sync::Arc;
+
+/// Everything but the document and the questions.
+pub(crate) struct Asking {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) frame: PromptFrame,
+    pub(crate) generation: Generation,
+    pub(crate) text: TextOptions,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) json: bool,
+}
+
+pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
+    let spec = config::plan_spec(&args.method)?;
+    let (generation, text) = config::generation(&args.generation)?;
+    let reads_stdin = args.context.iter().any(|path| path.as_os_str() == "-");
+    if args.question.is_none() && (args.compare || reads_stdin) {
+        let reason = if args.compare { "--compare" } else { "--context -" };
+        return Err(CliError::Usage(format!("{reason} needs a question")));
+    }
+    let document = inputs::documents(&args.context)?;
+    let engine = config::engine(&args.model)?;
+    let frame = engine.frame(args.system.as_deref())?;
+    let interrupt = Interrupt::install()?;
+    let asking = Asking { engine, frame, generation, text, interrupt, json: args.json };
+    let context = asking.frame.context_tokens(asking.engine.tokenizer(), &document)?;
+    match args.question {
+        Some(question) if args.compare => compare::run(&asking, &context, &question, spec),
+        Some(question) => {
+            // Before the long part: an empty question is an error now.
+            let query = asking.frame.query_tokens(asking.engine.tokenizer(), &question)?;
+            let mut session = asking.encode(context, spec)?;
+            asking.answer(&mut session, &question, &query)
+        }
+        None => {
+            let mut session = asking.encode(context, spec)?;
+            asking.converse(&mut session)
+        }
+    }
+}
+
+impl Asking {
+    /// Phase 1, with a progress bar.
+    pub(crate) fn encode(&self, context: Vec<u32>, spec: PlanSpec) -> Result<Session, CliError> {
+        let plan = Plan::new(spec, context.len())?;
+        let bar = Encoding::new(&plan, self.engine.config().layers);
+        let engine = Arc::clone(&self.engine);
+        let cancel = self.interrupt.cancel();
+        Ok(Session::encode(engine, context, spec, &|p| bar.report(p), cancel)?)
+    }
+
+    /// Phase 2: streams the answer, or prints it as JSON.
+    fn answer(&self, session: &mut Session, question: &str, query: &[u32]) -> Result<(), CliError> {
+        let mut out = std::io::stdout().lock();
+        let mut broken = None;
+        let mut on_text = |piece: &str| {
+            if !self.json && broken.is_none() {
+                broken = write!(out, "{piece}").and_then(|()| out.flush()).err();
+            }
+        };
+        let cancel = self.interrupt.cancel();
+        let result = session.answer(query, &self.generation, &self.text, &mut on_text, cancel);
+        if let Some(error) = broken {
+            return Err(error.into());
+        }
+        let answer = match result {
+            Err(EngineError::Cancelled) => {
+                writeln!(out)?;
+                return Err(CliError::Interrupted);
+            }
+            other => other?,
+        };
+        if self.json {
+            let value = json!({
+                "question": question,
+                "answer": answer.text,
+                "finish": answer.generated.finish.name(),
+                "token_ids": answer.generated.tokens,
+                "model": self.engine.name,
+                "plan": report::plan_json(session.plan()),
+                "timings": report::timings(session.phase1(), &answer),
+            });
+            writeln!(out, "{value}")?;
+        } else {
+            writeln!(out)?;
+            out.flush()?;
+            eprintln!("{}", report::closing_line(session.plan(), session.phase1(), &answer));
+        }
+        Ok(())
+    }
+
+    /// Questions from standard input, each answered from the same encoded context. On a terminal
+    /// Ctrl-C stops an answer and, at the prompt, leaves.
+    fn converse(&self, session: &mut Session) -> Result<(), CliError> {
+        let stdin = std::io::stdin();
+        let terminal = stdin.is_terminal();
+        if terminal {
+            let phase1 = session.phase1();
+            let (tokens, time) = (report::count(phase1.tokens), report::seconds(phase1.time));
+            eprintln!("{tokens} tokens encoded in {time}. Ask; an empty line or Ctrl-D ends.");
+        }
+        let mut asked = 0;
+        loop {
+            if terminal {
+                eprint!("> ");
+            }
+            let mut line = String::new();
+            let read = self.interrupt.while_idle(|| stdin.lock().read_line(&mut line))?;
+            let question = line.trim();
+            if read == 0 || (terminal && question.is_empty()) {
+                break;
+            }
+            if question.is_empty() {
+                continue;
+            }
+            asked += 1;
+            let query = self.frame.query_tokens(self.engine.tokenizer(), question)?;
+            match self.answer(session, question, &query) {
+                Err(CliError::Interrupted) if terminal => eprintln!("(stopped)"),
+                other => other?,
+            }
+        }
+        if asked == 0 && !terminal {
+            let message = "no question: give one as an argument or on standard input";
+            return Err(CliError::Usage(message.to_owned()));
+        }
+        Ok(())
+    }
+}

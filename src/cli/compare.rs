@@ -1,0 +1,81 @@
+//! `asterism ask --compare`: one question by star, ring and dense.
+
+use super::ask::Asking;
+use super::error::CliError;
+use super::report;
+use asterism::engine::{AnswerText, Phase1};
+use asterism::plan::{Method, Plan, PlanSpec};
+use serde_json::json;
+use std::io::Write;
+use std::time::Duration;
+
+const METHODS: [Method; 3] = [Method::Star, Method::Ring, Method::Dense];
+
+/// One method's answer.
+struct Outcome {
+    plan: Plan,
+    phase1: Phase1,
+    answer: AnswerText,
+}
+
+impl Outcome {
+    /// From the question's arrival to the first token of its answer.
+    fn first_token(&self) -> Duration {
+        self.phase1.time + self.answer.generated.query_time
+    }
+}
+
+/// Encodes `context` and answers `question` by every method, one after the other, and prints a
+/// table. Speed-ups are of the time to the first token, over dense.
+pub(crate) fn run(
+    asking: &Asking,
+    context: &[u32],
+    question: &str,
+    spec: PlanSpec,
+) -> Result<(), CliError> {
+    let query = asking.frame.query_tokens(asking.engine.tokenizer(), question)?;
+    let mut outcomes = Vec::new();
+    for method in METHODS {
+        let mut session = asking.encode(context.to_vec(), PlanSpec { method, ..spec })?;
+        let cancel = asking.interrupt.cancel();
+        let answer =
+            session.answer(&query, &asking.generation, &asking.text, &mut |_| (), cancel)?;
+        let (plan, phase1) = (session.plan().clone(), *session.phase1());
+        outcomes.push(Outcome { plan, phase1, answer });
+    }
+    let dense = outcomes.last().map_or(0.0, |o| o.first_token().as_secs_f64());
+    let speedup = |o: &Outcome| dense / o.first_token().as_secs_f64();
+    let mut out = std::io::stdout().lock();
+    if asking.json {
+        for outcome in &outcomes {
+            let Outcome { plan, phase1, answer } = outcome;
+            let value = json!({
+                "question": question,
+                "answer": answer.text,
+                "plan": report::plan_json(plan),
+                "timings": report::timings(phase1, answer),
+                "first_token_s": outcome.first_token().as_secs_f64(),
+                "speedup_over_dense": speedup(outcome),
+            });
+            writeln!(out, "{value}")?;
+        }
+        return Ok(());
+    }
+    let header = ["method", "first token", "tokens/s", "sent", "speed-up", "answer"];
+    let rows: Vec<Vec<String>> = outcomes
+        .iter()
+        .map(|outcome| {
+            let generated = &outcome.answer.generated;
+            vec![
+                report::plan(&outcome.plan),
+                report::seconds(outcome.first_token()),
+                format!("{:.0}", generated.tokens_per_second()),
+                report::bytes(outcome.phase1.bytes_sent + generated.bytes_sent),
+                format!("{:.2}x", speedup(outcome)),
+                outcome.answer.text.trim().replace('\n', " "),
+            ]
+        })
+        .collect();
+    write!(out, "{}", report::table(&header, &rows))?;
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Raw arguments, checked and turned into what the engine takes.
+
+use super::args::{Anchor, AnchorKvName, Dtype, GenerationArgs, MethodArgs, MethodName, ModelArgs};
+use super::error::CliError;
+use super::progress;
+use asterism::engine::{Engine, EngineOptions, Generation, TextOptions};
+use asterism::model::{FetchOptions, ModelFiles, ModelSource, Sampling};
+use asterism::plan::{AnchorKv, Method, Plan, PlanSpec};
+use asterism::tensor::Precision;
+use std::sync::Arc;
+
+impl From<Dtype> for Precision {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Bf16 => Self::Bf16,
+            Dtype::F32 => Self::F32,
+        }
+    }
+}
+
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Self {
+        match name {
+            MethodName::Star => Self::Star,
+            MethodName::Ring => Self::Ring,
+            MethodName::Zigzag => Self::Zigzag,
+            MethodName::Dense => Self::Dense,
+        }
+    }
+}
+
+/// How the context is to be encoded; refuses impossible blocks and anchors before anything loads.
+pub(crate) fn plan_spec(args: &MethodArgs) -> Result<PlanSpec, CliError> {
+    let spec = PlanSpec {
+        method: args.method.into(),
+        block: args.block,
+        anchor: match args.anchor {
+            Anchor::Full => args.block,
+            Anchor::None => 0,
+            Anchor::Tokens(tokens) => tokens,
+        },
+        anchor_kv: match args.anchor_kv {
+            AnchorKvName::Shared => AnchorKv::Shared,
+            AnchorKvName::Recompute => AnchorKv::Recompute,
+        },
+        hosts: usize::from(args.hosts),
+    };
+    Plan::new(spec, 1)?;
+    Ok(spec)
+}
+
+/// How answers are generated and shown.
+pub(crate) fn generation(args: &GenerationArgs) -> Result<(Generation, TextOptions), CliError> {
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        repetition_penalty: args.repetition_penalty,
+        seed: args.seed,
+    };
+    sampling.check().map_err(|error| CliError::Usage(error.to_string()))?;
+    let filtered = args.top_k > 0 || args.top_p < 1.0 || args.min_p > 0.0;
+    if args.temperature == 0.0 && filtered {
+        let message = "--top-k, --top-p and --min-p need a --temperature above 0: without one the \
+                       likeliest token is always taken";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    if args.max_tokens == 0 {
+        return Err(CliError::Usage("--max-tokens is 0: use at least 1".to_owned()));
+    }
+    if args.stop.iter().any(String::is_empty) {
+        return Err(CliError::Usage("--stop is empty: give the text to stop before".to_owned()));
+    }
+    let generation = Generation { max_tokens: args.max_tokens, sampling, ..Generation::default() };
+    Ok((generation, TextOptions { stop: args.stop.clone(), show_special: false }))
+}
+
+/// The model's files, downloaded if need be.
+pub(crate) fn model_files(args: &ModelArgs) -> Result<ModelFiles, CliError> {
+    let source: ModelSource = args.model.parse()?;
+    let mut options = FetchOptions::from_env();
+    options.offline |= args.offline;
+    let bars = progress::Downloads::new();
+    options.progress = Some(bars.callback());
+    let files = source.resolve(&options);
+    bars.finish();
+    Ok(files?)
+}
+
+/// How the engine computes.
+pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError> {
+    let isa = match args.cpu.as_str() {
+        "auto" => None,
+        name => Some(name.parse().map_err(asterism::engine::EngineError::from)?),
+    };
+    let defaults = EngineOptions::default();
+    Ok(EngineOptions {
+        threads: args.threads.map_or(defaults.threads, usize::from),
+        precision: args.dtype.into(),
+        isa,
+    })
+}
+
+/// The model, ready to compute.
+pub(crate) fn engine(args: &ModelArgs) -> Result<Arc<Engine>, CliError> {
+    let options = engine_options(args)?;
+    Ok(Arc::new(Engine::load(model_files(args)?, &options)?))
+}

@@ -1,0 +1,116 @@
+//! `asterism doctor`: what this machine has, and a proof that the engine works on it.
+
+use super::args::DoctorArgs;
+use super::error::CliError;
+use super::{config, report};
+use asterism::cancel::Cancel;
+use asterism::engine::{Engine, Generation, Session, TextOptions};
+use asterism::plan::{AnchorKv, Method, PlanSpec};
+use asterism::tensor::Isa;
+use serde_json::{Map, Value};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A fact with its name.
+type Fact = (&'static str, String);
+
+pub(crate) fn run(args: DoctorArgs) -> Result<(), CliError> {
+    let mut facts = machine();
+    facts.extend(hub());
+    let options = config::engine_options(&args.model)?;
+    let start = Instant::now();
+    let engine = config::engine(&args.model)?;
+    let loaded = start.elapsed();
+    facts.push(("model", format!("{}: {}", engine.name, engine.config())));
+    let weights = report::bytes(engine.decoder().weight_bytes() as u64);
+    facts.push((
+        "weights",
+        format!("{weights} in {}, loaded in {}", options.precision, report::seconds(loaded)),
+    ));
+    let template = if engine.template().is_some() { "chat template" } else { "no chat template" };
+    facts.push(("prompt", template.to_owned()));
+    let (check, healthy) = match self_test(&engine) {
+        Ok(line) => (line, true),
+        Err(error) => (format!("FAILED: {error}"), false),
+    };
+    facts.push(("self-test", check));
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let object: Map<String, Value> =
+            facts.into_iter().map(|(name, fact)| (name.to_owned(), fact.into())).collect();
+        writeln!(out, "{}", Value::Object(object))?;
+    } else {
+        for (name, fact) in facts {
+            writeln!(out, "{name:<18} {fact}")?;
+        }
+    }
+    if healthy { Ok(()) } else { Err(anyhow::anyhow!("the self-test failed").into()) }
+}
+
+fn machine() -> Vec<Fact> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let sets: Vec<String> = Isa::ALL
+        .into_iter()
+        .map(|isa| format!("{isa} {}", if isa.available() { "yes" } else { "no" }))
+        .collect();
+    vec![
+        ("asterism", env!("CARGO_PKG_VERSION").to_owned()),
+        ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+        ("cores", cores.to_string()),
+        ("memory", memory().unwrap_or_else(|| "unknown on this system".to_owned())),
+        ("instruction sets", format!("{} (best: {})", sets.join(", "), Isa::best())),
+        ("gpu", "not used: this build computes on the CPU".to_owned()),
+    ]
+}
+
+/// Total and available memory, where the system says so in /proc/meminfo.
+fn memory() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let field = |name: &str| -> Option<u64> {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(1024 * line.split_whitespace().nth(1)?.parse::<u64>().ok()?)
+    };
+    let (total, free) = (field("MemTotal:")?, field("MemAvailable:")?);
+    Some(format!("{}, {} available", report::bytes(total), report::bytes(free)))
+}
+
+fn hub() -> Vec<Fact> {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let token = if set("HF_TOKEN") { "set" } else { "not set (gated models need it)" };
+    let home = std::env::var("HF_HOME").unwrap_or_else(|_| "~/.cache/huggingface".to_owned());
+    vec![("HF_HOME", home), ("HF_TOKEN", token.to_owned())]
+}
+
+/// Encodes a small text by star on two hosts and by dense, and checks that one block of star gives
+/// exactly what dense gives; for the built-in model also that the answer is right.
+fn self_test(engine: &Arc<Engine>) -> Result<String, anyhow::Error> {
+    let filler = "The grass is green. The sky is blue. The sun is yellow. Here we go. ".repeat(20);
+    let document = format!("{filler}The access code for the Lisbon vault is 48213. {filler}");
+    let frame = engine.frame(None)?;
+    let prompt = frame.prompt(
+        engine.tokenizer(),
+        &document,
+        "What is the access code for the Lisbon vault?",
+    )?;
+    let start = Instant::now();
+    let ask = |method, block, hosts| -> Result<String, anyhow::Error> {
+        let spec = PlanSpec { method, block, anchor: block, anchor_kv: AnchorKv::Shared, hosts };
+        let cancel = Cancel::new();
+        let context = prompt.context.clone();
+        let mut session = Session::encode(Arc::clone(engine), context, spec, &|_| (), &cancel)?;
+        let generation = Generation { max_tokens: 24, ..Generation::default() };
+        let options = TextOptions::default();
+        let answer = session.answer(&prompt.query, &generation, &options, &mut |_| (), &cancel)?;
+        Ok(answer.text.trim().to_owned())
+    };
+    let dense = ask(Method::Dense, 0, 1)?;
+    let whole = ask(Method::Star, prompt.context.len().max(16), 2)?;
+    anyhow::ensure!(dense == whole, "one block of star answered {whole:?}, dense {dense:?}");
+    let star = ask(Method::Star, 256, 2)?;
+    if engine.name == "nano" {
+        anyhow::ensure!(star.contains("48213"), "star on two hosts answered {star:?}");
+    }
+    let time = report::seconds(start.elapsed());
+    Ok(format!("ok in {time}: star x 2 hosts answered {star:?}"))
+}

@@ -1,0 +1,41 @@
+//! Documents from files and from standard input.
+
+use super::error::CliError;
+use anyhow::{Context, anyhow};
+use asterism::text::join_documents;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Reads `-` or a file as UTF-8 text.
+fn read(path: &Path) -> Result<String, CliError> {
+    let name = path.display();
+    let bytes = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+        bytes
+    } else if path.is_dir() {
+        return Err(anyhow!("{name} is a folder: give the files in it, each with --context").into());
+    } else {
+        std::fs::read(path).with_context(|| format!("cannot read {name}"))?
+    };
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        anyhow!("{name} is not UTF-8 text: byte {at} (counted from 0) starts no character; convert it first").into()
+    })
+}
+
+/// Reads all documents and joins them with blank lines.
+pub(crate) fn documents(paths: &[PathBuf]) -> Result<String, CliError> {
+    if paths.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
+        return Err(CliError::Usage(
+            "--context - is given twice: standard input can be read once".to_owned(),
+        ));
+    }
+    let mut texts = Vec::new();
+    for path in paths {
+        texts.push((path.display().to_string(), read(path)?));
+    }
+    let parts: Vec<(&str, &str)> =
+        texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    Ok(join_documents(&parts)?)
+}

@@ -1,0 +1,45 @@
+//! The command line: raw arguments ([`args`]) become checked settings once ([`config`]); one file
+//! per command does the rest.
+
+mod args;
+mod ask;
+mod batch;
+mod compare;
+mod config;
+mod doctor;
+mod error;
+mod inputs;
+mod interrupt;
+mod plan;
+mod progress;
+mod report;
+
+use args::{Cli, Command};
+use clap::{CommandFactory, Parser};
+use error::CliError;
+use std::process::ExitCode;
+
+/// Parses the process's arguments and runs the command they name.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print();
+            error.exit_code()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Ask(args) => ask::run(args),
+        Command::Batch(args) => batch::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "asterism", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `asterism plan`: what encoding a context costs, before it is spent.
+
+use super::args::PlanArgs;
+use super::error::CliError;
+use super::{config, inputs, report};
+use anyhow::Context;
+use asterism::model::ModelConfig;
+use asterism::plan::{Cost, HostCost, Method, Plan, PlanSpec, Span};
+use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
+use serde_json::{Value, json};
+use std::io::Write;
+
+pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
+    let spec = config::plan_spec(&args.method)?;
+    let files = config::model_files(&args.model)?;
+    let model = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
+    let tokens = match args.tokens {
+        Some(tokens) => tokens,
+        None => {
+            let document = inputs::documents(&args.context)?;
+            let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
+            let template = ChatTemplate::from_files(
+                files.tokenizer_config.as_deref(),
+                files.chat_template.as_deref(),
+            )?;
+            let frame = PromptFrame::from_template(template.as_ref(), None, None)?;
+            frame.context_tokens(&tokenizer, &document)?.len()
+        }
+    };
+    let size = model.size(args.model.dtype.into());
+    let plans: Vec<(Plan, Cost)> = Method::ALL
+        .into_iter()
+        .map(|method| {
+            let plan = Plan::new(PlanSpec { method, ..spec }, tokens)?;
+            let cost = Cost::of(&plan, &size);
+            Ok((plan, cost))
+        })
+        .collect::<Result<_, CliError>>()?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let value = json!({
+            "model": files.name,
+            "tokens": tokens,
+            "max_positions": model.max_positions,
+            "methods": plans.iter().map(|(plan, cost)| as_json(plan, cost)).collect::<Vec<_>>(),
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&value).context("JSON")?)?;
+        return Ok(());
+    }
+    writeln!(out, "{}: {model}", files.name)?;
+    writeln!(out, "{} tokens of context, {} hosts\n", report::count(tokens), spec.hosts)?;
+    if tokens >= model.max_positions {
+        let (tokens, max) = (report::count(tokens), report::count(model.max_positions));
+        writeln!(out, "warning: the model has {max} positions; {tokens} tokens will be refused\n")?;
+    }
+    write!(out, "{}", comparison(&plans))?;
+    let chosen = plans.iter().find(|(plan, _)| plan.spec.method == spec.method);
+    if let Some((plan, cost)) = chosen {
+        write!(out, "\n{}:\n{}", report::plan(plan), by_host(plan, cost))?;
+    }
+    Ok(())
+}
+
+/// One row per method.
+fn comparison(plans: &[(Plan, Cost)]) -> String {
+    let dense = plans.iter().find(|(plan, _)| plan.spec.method == Method::Dense);
+    let dense = dense.map_or(0, |(_, cost)| cost.total_flops()) as f64;
+    let header = [
+        "method",
+        "blocks",
+        "FLOP, all hosts",
+        "FLOP, busiest host",
+        "over dense",
+        "KV per host",
+        "sent",
+    ];
+    let rows: Vec<Vec<String>> = plans
+        .iter()
+        .map(|(plan, cost)| {
+            let kv = cost.hosts.iter().map(|h| h.kv_bytes + h.anchor_bytes).max().unwrap_or(0);
+            vec![
+                plan.spec.method.to_string(),
+                report::count(plan.blocks()),
+                report::flops(cost.total_flops()),
+                report::flops(cost.critical_flops()),
+                format!("{:.2}x less", dense / cost.critical_flops() as f64),
+                report::bytes(kv),
+                report::bytes(cost.hosts.iter().map(|h| h.sent_bytes).sum()),
+            ]
+        })
+        .collect();
+    report::table(&header, &rows)
+}
+
+/// One row per host of the chosen method.
+fn by_host(plan: &Plan, cost: &Cost) -> String {
+    let header = ["host", "blocks", "positions", "linear", "attention", "KV", "anchor KV", "sent"];
+    let rows: Vec<Vec<String>> = plan
+        .hosts
+        .iter()
+        .zip(&cost.hosts)
+        .enumerate()
+        .map(|(host, (spans, cost))| {
+            vec![
+                host.to_string(),
+                report::count(spans.len()),
+                positions(spans),
+                report::flops(cost.linear_flops),
+                report::flops(cost.attention_flops),
+                report::bytes(cost.kv_bytes),
+                report::bytes(cost.anchor_bytes),
+                report::bytes(cost.sent_bytes),
+            ]
+        })
+        .collect();
+    report::table(&header, &rows)
+}
+
+/// `0..8192`, runs of adjacent spans joined.
+fn positions(spans: &[Span]) -> String {
+    let mut runs: Vec<Span> = Vec::new();
+    for span in spans {
+        match runs.last_mut() {
+            Some(last) if last.end() == span.start => last.len += span.len,
+            _ => runs.push(*span),
+        }
+    }
+    let text: Vec<String> =
+        runs.iter().map(|run| format!("{}..{}", run.start, run.end())).collect();
+    if text.is_empty() { "none".to_owned() } else { text.join(" ") }
+}
+
+fn as_json(plan: &Plan, cost: &Cost) -> Value {
+    let host = |(spans, cost): (&Vec<Span>, &HostCost)| {
+        json!({
+            "spans": spans.iter().map(|s| [s.start, s.end()]).collect::<Vec<_>>(),
+            "encoded_tokens": cost.encoded,
+            "linear_flop": cost.linear_flops,
+            "attention_flop": cost.attention_flops,
+            "kv_bytes": cost.kv_bytes,
+            "anchor_bytes": cost.anchor_bytes,
+            "sent_bytes": cost.sent_bytes,
+        })
+    };
+    let mut value = report::plan_json(plan);
+    value["total_flop"] = cost.total_flops().into();
+    value["critical_flop"] = cost.critical_flops().into();
+    value["per_host"] = plan.hosts.iter().zip(&cost.hosts).map(host).collect();
+    value
+}

@@ -1,0 +1,98 @@
+//! Progress bars on stderr. They hide themselves where stderr is not a terminal.
+
+use asterism::engine::{Phase1, Progress};
+use asterism::model::FetchProgress;
+use asterism::plan::{Method, Plan};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+fn style(template: &str) -> ProgressStyle {
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("━╸─")
+}
+
+/// Phase 1: work done, blocks finished, time left.
+pub(crate) struct Encoding {
+    bar: ProgressBar,
+    finished: AtomicUsize,
+    blocks: usize,
+    unit: &'static str,
+}
+
+impl Encoding {
+    /// A bar for `plan` on a model of `layers` layers.
+    pub(crate) fn new(plan: &Plan, layers: usize) -> Self {
+        let bar = ProgressBar::new(Phase1::work(plan, layers));
+        bar.set_style(style("{prefix} {bar:30} {percent:>3}% {msg} {elapsed} (left {eta})"));
+        bar.set_prefix(format!("encoding {} tokens", plan.tokens));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        let unit = if plan.spec.method == Method::Star { "blocks" } else { "shards" };
+        let encoding = Self { bar, finished: AtomicUsize::new(0), blocks: plan.blocks(), unit };
+        encoding.show(0);
+        encoding
+    }
+
+    /// Takes a report of any host.
+    pub(crate) fn report(&self, progress: Progress) {
+        self.bar.inc(progress.work);
+        if progress.finished_block {
+            self.show(self.finished.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+    }
+
+    fn show(&self, finished: usize) {
+        self.bar.set_message(format!("{finished}/{} {}", self.blocks, self.unit));
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Encoding {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Downloads: a bar per file.
+#[derive(Clone)]
+pub(crate) struct Downloads {
+    all: MultiProgress,
+    bars: Arc<Mutex<HashMap<String, ProgressBar>>>,
+}
+
+impl Downloads {
+    pub(crate) fn new() -> Self {
+        Self { all: MultiProgress::new(), bars: Arc::default() }
+    }
+
+    /// What the download calls.
+    pub(crate) fn callback(&self) -> Arc<dyn FetchProgress> {
+        let this = self.clone();
+        Arc::new(move |file: &str, done: u64, total: u64| this.update(file, done, total))
+    }
+
+    fn update(&self, file: &str, done: u64, total: u64) {
+        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = bars.entry(file.to_owned()).or_insert_with(|| {
+            let bar = self.all.add(ProgressBar::new(total));
+            bar.set_style(style("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} ({eta})"));
+            bar.set_prefix(file.to_owned());
+            bar
+        });
+        bar.set_length(total);
+        bar.set_position(done);
+    }
+
+    /// Takes the bars away.
+    pub(crate) fn finish(&self) {
+        let bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        bars.values().for_each(ProgressBar::finish_and_clear);
+    }
+}

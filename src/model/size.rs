@@ -1,0 +1,24 @@
+//! What a model costs to run, from its configuration alone.
+
+use super::ModelConfig;
+use crate::plan::ModelSize;
+use crate::tensor::Precision;
+
+impl ModelConfig {
+    /// The sizes that the cost of a plan depends on, with keys cached in `precision`.
+    #[must_use]
+    pub fn size(&self, precision: Precision) -> ModelSize {
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        // q, k, v, then the output projection, then gate, up and down.
+        let layer =
+            self.hidden * (q + 2 * kv) + q * self.hidden + 3 * self.hidden * self.intermediate;
+        ModelSize {
+            layers: self.layers,
+            linear_weights: (self.layers * layer) as u64,
+            q_width: q,
+            heads: self.heads,
+            kv_width: kv,
+            kv_bytes: precision.bytes(),
+        }
+    }
+}

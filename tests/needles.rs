@@ -1,0 +1,69 @@
+//! The needle grid: facts at every depth of a long text must be found by star and dense, on one host
+//! and on four.
+
+mod common;
+
+use asterism::cancel::Cancel;
+use asterism::engine::{Generation, Session, TextOptions};
+use asterism::model::ModelSource;
+use asterism::plan::Method;
+use asterism::tensor::Precision;
+use common::spec;
+use std::sync::Arc;
+
+const CITIES: [&str; 5] = ["Lisbon", "Oslo", "Nairobi", "Quito", "Kyoto"];
+
+/// Prose of about `chars` characters with a code for each city hidden at 0, 25, 50, 75 and 100%.
+fn haystack(chars: usize) -> (String, Vec<(String, String)>) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/walden.txt");
+    let book = std::fs::read_to_string(path).expect("the example book");
+    // The tail half: its hidden facts are others than ours.
+    let sentences: Vec<&str> = book[book.len() / 2..].split(". ").skip(1).collect();
+    let mut text = String::new();
+    let mut facts = Vec::new();
+    let quarter = chars / 4;
+    for (i, city) in CITIES.iter().enumerate() {
+        let code = format!("{}", 40_961 + 7_919 * i);
+        text.push_str(&format!("The access code for the {city} vault is {code}. "));
+        facts.push((format!("What is the access code for the {city} vault?"), code));
+        let end = (i + 1) * quarter;
+        let mut rest = sentences[i * 230..].iter();
+        while i < 4 && text.len() < end {
+            text.push_str(rest.next().expect("enough prose"));
+            text.push_str(". ");
+        }
+    }
+    (text, facts)
+}
+
+#[test]
+fn needles_are_found_at_every_depth_length_and_number_of_hosts() {
+    let engine = common::engine(&ModelSource::Nano, Precision::Bf16);
+    let frame = engine.frame(None).expect("frame");
+    let cancel = Cancel::new();
+    let settings = Generation { max_tokens: 32, ..Generation::default() };
+    for (tokens, block) in [(4096, 1024), (16384, 4096)] {
+        let (text, facts) = haystack(tokens * 37 / 10);
+        let context = frame.context_tokens(engine.tokenizer(), &text).expect("tokens");
+        assert!(context.len().abs_diff(tokens) < tokens / 10, "{} tokens", context.len());
+        for method in [Method::Star, Method::Dense] {
+            for hosts in [1, 4] {
+                let spec = spec(method, block, block, hosts);
+                let engine = Arc::clone(&engine);
+                let mut session = Session::encode(engine, context.clone(), spec, &|_| (), &cancel)
+                    .expect("phase 1");
+                for (depth, (question, code)) in facts.iter().enumerate() {
+                    let tokenizer = session.engine().tokenizer();
+                    let query = frame.query_tokens(tokenizer, question).expect("query");
+                    let options = TextOptions::default();
+                    let answer = session
+                        .answer(&query, &settings, &options, &mut |_| (), &cancel)
+                        .expect("answer");
+                    let place =
+                        format!("{tokens} tokens, {method} x{hosts}, depth {}%", 25 * depth);
+                    assert!(answer.text.contains(code), "{place}: {:?}", answer.text);
+                }
+            }
+        }
+    }
+}
