@@ -43,7 +43,7 @@ fn needles_are_found_at_every_depth_length_and_number_of_hosts() {
     let cancel = Cancel::new();
     let settings = Generation { max_tokens: 32, ..Generation::default() };
     for (tokens, block) in [(4096, 1024), (16384, 4096)] {
-        let (text, facts) = haystack(tokens * 37 / 10);
+        let (text, facts) = haystack(tokens * 33 / 10);
         let context = frame.context_tokens(engine.tokenizer(), &text).expect("tokens");
         assert!(context.len().abs_diff(tokens) < tokens / 10, "{} tokens", context.len());
         for method in [Method::Star, Method::Dense] {
