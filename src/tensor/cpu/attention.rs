@@ -14,10 +14,11 @@ use super::{Cpu, Kernels};
 use crate::tensor::ElementsView;
 
 /// Keys of one tile.
-pub(super) const KEYS: usize = 128;
+pub(super) const KEYS: usize = 64;
 
-/// Query rows (tokens x heads of a group) of one tile; 192 rows of scores fit the second-level cache.
-const ROWS: usize = 192;
+/// Query rows (tokens x heads of a group) of one tile: enough that unpacking keys is a few percent of
+/// the work, few enough that scores, queries and outputs stay in the second-level cache.
+const ROWS: usize = 384;
 
 /// Below this many query rows a tile of keys is used too seldom to be worth unpacking.
 const FEW_ROWS: usize = 16;
