@@ -3,6 +3,8 @@
 
 use super::Cpu;
 use super::attention::{KEYS, KvSegment, Queries, Scratch};
+use super::kernels::FEW;
+use crate::tensor::ElementsView;
 
 impl Cpu {
     /// As `attend_tile`, for fewer rows than make unpacking a tile of keys worth while.
@@ -13,40 +15,50 @@ impl Cpu {
         scratch: &mut Scratch,
     ) {
         let Queries { shape, kv_head, .. } = queries;
-        let (rows, dim) = (queries.rows(), shape.head_dim);
-        let Scratch { running, q, scores, row, .. } = scratch;
-        running.reset(rows, dim);
+        let (rows, dim, width) = (queries.rows(), shape.head_dim, shape.kv_width());
+        // Rows come in groups of FEW; those that fill up the last group are zero and cost little.
+        let padded = rows.next_multiple_of(FEW);
+        let Scratch { running, q, scores, .. } = scratch;
+        running.reset(padded, dim);
         q.clear();
         for r in 0..rows {
             q.extend(queries.row(r).iter().map(|v| v * shape.scale()));
         }
-        scores.resize(rows * KEYS, 0.0);
-        row.resize(dim, 0.0);
+        q.resize(padded * dim, 0.0);
+        scores.resize(scores.len().max(FEW * KEYS), 0.0);
         let last = queries.position(rows - 1);
         for segment in segments {
             let end = segment.visible(last);
             for from in (0..end).step_by(KEYS) {
                 let count = KEYS.min(end - from);
-                for t in 0..count {
-                    self.widen_head(segment.keys, shape, from + t, kv_head, row);
-                    for (r, q) in q.chunks_exact(dim).enumerate() {
-                        scores[r * KEYS + t] = (self.kernels.dot)(q, row);
+                let at = from * width + kv_head * dim..;
+                for (group, q) in q.chunks_exact(FEW * dim).enumerate() {
+                    let scores = &mut scores[..FEW * count];
+                    match segment.keys {
+                        ElementsView::F32(k) => {
+                            (self.kernels.score_f32)(q, &k[at.clone()], width, scores);
+                        }
+                        ElementsView::Bf16(k) => {
+                            (self.kernels.score_bf16)(q, &k[at.clone()], width, scores);
+                        }
                     }
-                }
-                for r in 0..rows {
-                    let visible = segment.visible(queries.position(r)).saturating_sub(from);
-                    let row = &mut scores[r * KEYS..][..count];
-                    let visible = visible.min(count);
-                    row[visible..].fill(0.0);
-                    if visible > 0 {
-                        running.fold(self.kernels, r, &mut row[..visible]);
+                    for (i, row) in scores.chunks_exact_mut(count).enumerate() {
+                        let r = group * FEW + i;
+                        let position = queries.position(r.min(rows - 1));
+                        let visible = segment.visible(position).saturating_sub(from).min(count);
+                        row[visible..].fill(0.0);
+                        if visible > 0 {
+                            running.fold(self.kernels, r, &mut row[..visible]);
+                        }
                     }
-                }
-                for t in 0..count {
-                    self.widen_head(segment.values, shape, from + t, kv_head, row);
-                    for r in 0..rows {
-                        let out = &mut running.out[r * dim..][..dim];
-                        (self.kernels.add_scaled)(out, scores[r * KEYS + t], row);
+                    let out = &mut running.out[group * FEW * dim..][..FEW * dim];
+                    match segment.values {
+                        ElementsView::F32(v) => {
+                            (self.kernels.weigh_f32)(scores, &v[at.clone()], width, out);
+                        }
+                        ElementsView::Bf16(v) => {
+                            (self.kernels.weigh_bf16)(scores, &v[at.clone()], width, out);
+                        }
                     }
                 }
             }

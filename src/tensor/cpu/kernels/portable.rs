@@ -27,13 +27,22 @@ pub(super) const KERNELS: Kernels = Kernels {
     silu_mul: silu_mul::<false>,
     rms_norm: rms_norm::<false>,
     rotate: rotate::<false>,
-    dot: dot::<false>,
     add_scaled: add_scaled::<false>,
+    score_f32: score_f32::<false>,
+    score_bf16: score_bf16::<false>,
+    weigh_f32: weigh_f32::<false>,
+    weigh_bf16: weigh_bf16::<false>,
 };
 
 #[inline(always)]
 fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// bf16 is the upper half of an f32.
+#[inline(always)]
+fn wide(v: bf16) -> f32 {
+    f32::from_bits(u32::from(v.to_bits()) << 16)
 }
 
 /// `c[rows, PANEL] = a[rows, k] · b[k, PANEL]`, added to `c` if `accumulate`.
@@ -62,11 +71,10 @@ pub(crate) fn multiply(
     }
 }
 
-/// bf16 is the upper half of an f32.
 #[inline(always)]
 pub(super) fn widen(source: &[bf16], out: &mut [f32]) {
     for (o, s) in out.iter_mut().zip(source) {
-        *o = f32::from_bits(u32::from(s.to_bits()) << 16);
+        *o = wide(*s);
     }
 }
 
@@ -106,7 +114,7 @@ pub(super) fn row_f32<const NR: usize, const FMA: bool>(x: &[f32], b: &[f32], ou
 
 #[inline(always)]
 pub(super) fn row_bf16<const NR: usize, const FMA: bool>(x: &[f32], b: &[bf16], out: &mut [f32]) {
-    row_panel::<_, NR, FMA>(x, b, out, |v| f32::from_bits(u32::from(v.to_bits()) << 16));
+    row_panel::<_, NR, FMA>(x, b, out, wide);
 }
 
 /// Largest element; minus infinity for none.
@@ -210,7 +218,7 @@ pub(super) fn rotate<const FMA: bool>(x: &mut [f32], cos: &[f32], sin: &[f32]) {
 }
 
 #[inline(always)]
-pub(super) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (mut a_chunks, mut b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     for (x, y) in (&mut a_chunks).zip(&mut b_chunks) {
@@ -227,4 +235,100 @@ pub(super) fn add_scaled<const FMA: bool>(out: &mut [f32], factor: f32, x: &[f32
     for (o, v) in out.iter_mut().zip(x) {
         *o = mul_add::<FMA>(factor, *v, *o);
     }
+}
+
+/// Query rows that the two kernels below take at a time: their sums stay in registers.
+pub(crate) const FEW: usize = 4;
+
+/// `scores[r, t] = q[r] · keys[t]`: [`FEW`] rows of `q [FEW, dim]` against keys that are `stride`
+/// elements apart; `scores` is `[FEW, width]` and its `width` says how many keys there are. Every
+/// key is read once for all rows.
+#[inline(always)]
+fn score<T: Copy, const FMA: bool>(
+    q: &[f32],
+    keys: &[T],
+    stride: usize,
+    scores: &mut [f32],
+    value: impl Fn(T) -> f32,
+) {
+    let (dim, width) = (q.len() / FEW, scores.len() / FEW);
+    let whole = dim - dim % LANES;
+    for t in 0..width {
+        let key = &keys[t * stride..][..dim];
+        let mut sums = [[0.0f32; LANES]; FEW];
+        for c in (0..whole).step_by(LANES) {
+            let mut part = [0.0f32; LANES];
+            for (w, k) in part.iter_mut().zip(&key[c..c + LANES]) {
+                *w = value(*k);
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for ((s, q), k) in sums.iter_mut().zip(&q[r * dim + c..][..LANES]).zip(&part) {
+                    *s = mul_add::<FMA>(*q, *k, *s);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            let rest = (whole..dim).map(|d| q[r * dim + d] * value(key[d])).sum::<f32>();
+            scores[r * width + t] = sums.iter().sum::<f32>() + rest;
+        }
+    }
+}
+
+/// `out[r] += Σ_t weights[r, t] values[t]`: the other half, with the same shapes: `out [FEW, dim]`,
+/// `weights [FEW, width]`.
+#[inline(always)]
+fn weigh<T: Copy, const FMA: bool>(
+    weights: &[f32],
+    values: &[T],
+    stride: usize,
+    out: &mut [f32],
+    value: impl Fn(T) -> f32,
+) {
+    let (dim, width) = (out.len() / FEW, weights.len() / FEW);
+    let whole = dim - dim % LANES;
+    for c in (0..whole).step_by(LANES) {
+        let mut sums = [[0.0f32; LANES]; FEW];
+        for t in 0..width {
+            let mut part = [0.0f32; LANES];
+            for (w, v) in part.iter_mut().zip(&values[t * stride + c..][..LANES]) {
+                *w = value(*v);
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (s, v) in sums.iter_mut().zip(&part) {
+                    *s = mul_add::<FMA>(weights[r * width + t], *v, *s);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (o, s) in out[r * dim + c..][..LANES].iter_mut().zip(sums) {
+                *o += s;
+            }
+        }
+    }
+    for d in whole..dim {
+        for r in 0..FEW {
+            let terms = (0..width).map(|t| weights[r * width + t] * value(values[t * stride + d]));
+            out[r * dim + d] += terms.sum::<f32>();
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn score_f32<const FMA: bool>(q: &[f32], k: &[f32], stride: usize, s: &mut [f32]) {
+    score::<_, FMA>(q, k, stride, s, |v| v);
+}
+
+#[inline(always)]
+pub(super) fn score_bf16<const FMA: bool>(q: &[f32], k: &[bf16], stride: usize, s: &mut [f32]) {
+    score::<_, FMA>(q, k, stride, s, wide);
+}
+
+#[inline(always)]
+pub(super) fn weigh_f32<const FMA: bool>(w: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
+    weigh::<_, FMA>(w, v, stride, out, |v| v);
+}
+
+#[inline(always)]
+pub(super) fn weigh_bf16<const FMA: bool>(w: &[f32], v: &[bf16], stride: usize, out: &mut [f32]) {
+    weigh::<_, FMA>(w, v, stride, out, wide);
 }

@@ -182,8 +182,11 @@ macro_rules! table {
             silu_mul,
             rms_norm,
             rotate,
-            dot,
             add_scaled,
+            score_f32,
+            score_bf16,
+            weigh_f32,
+            weigh_bf16,
         };
     };
 }
@@ -203,8 +206,15 @@ macro_rules! portable_bodies {
             rms_norm = portable::rms_norm::<true>,
                 (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
             rotate = portable::rotate::<true>, (x: &mut [f32], cos: &[f32], sin: &[f32]);
-            dot = portable::dot::<true>, (a: &[f32], b: &[f32]) -> f32;
             add_scaled = portable::add_scaled::<true>, (out: &mut [f32], factor: f32, x: &[f32]);
+            score_f32 = portable::score_f32::<true>,
+                (q: &[f32], k: &[f32], stride: usize, s: &mut [f32]);
+            score_bf16 = portable::score_bf16::<true>,
+                (q: &[f32], k: &[bf16], stride: usize, s: &mut [f32]);
+            weigh_f32 = portable::weigh_f32::<true>,
+                (w: &[f32], v: &[f32], stride: usize, out: &mut [f32]);
+            weigh_bf16 = portable::weigh_bf16::<true>,
+                (w: &[f32], v: &[bf16], stride: usize, out: &mut [f32]);
         }
     };
 }
