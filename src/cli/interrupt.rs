@@ -24,6 +24,7 @@ impl Interrupt {
         ctrlc::set_handler(move || {
             // Nothing to stop, or stopping takes too long: leave.
             if shared.idle.load(Ordering::Acquire) || shared.cancel.is_raised() {
+                eprintln!();
                 std::process::exit(EXIT_CODE);
             }
             shared.cancel.raise();

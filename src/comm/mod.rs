@@ -1,6 +1,6 @@
 //! Messages between hosts.
 //!
-//! Every host runs the same program with its own [`Comm`]. [`local`] connects hosts that are
+//! Every host runs the same program with its own [`Comm`]. [`LocalComm`] connects hosts that are
 //! threads of one process.
 
 mod local;

@@ -3,7 +3,7 @@
 //!
 //! * [`Engine`]: a model ready to compute
 //! * [`Session`]: a context encoded by a plan, and the answers drawn from it
-//! * [`Answer`]: text, tokens, why it ended, and what it cost
+//! * [`AnswerText`]: text, tokens, why it ended, and what it cost
 
 mod answer;
 mod error;

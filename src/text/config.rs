@@ -102,7 +102,6 @@ fn bad(reason: String) -> TextError {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;

@@ -293,7 +293,6 @@ fn strip_end(mut text: &str, content: char, most: usize) -> &str {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::{Value, json};

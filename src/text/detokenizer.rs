@@ -45,7 +45,6 @@ impl<'t> Detokenizer<'t> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::Special;
     use super::super::fixtures::{nano_tokenizer, sentencepiece_tokenizer};

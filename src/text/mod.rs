@@ -39,7 +39,6 @@ pub use tokenizer::{Special, Tokenizer};
 
 /// What the tests of this module share.
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod fixtures {
     use super::{ChatTemplate, Tokenizer};
 

@@ -147,7 +147,6 @@ pub fn join_documents(documents: &[(&str, &str)]) -> Result<String, TextError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::fixtures::{nano_template, nano_tokenizer};
     use super::*;

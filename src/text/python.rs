@@ -87,7 +87,6 @@ fn split_arguments(args: &[Value]) -> Result<(Option<String>, Option<usize>), Er
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -154,7 +154,6 @@ fn to_value(json: &Json) -> Value {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::fixtures::nano_template;
     use super::*;

@@ -212,7 +212,6 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::fixtures::{nano_tokenizer, nano_tokenizer_json, sentencepiece_tokenizer};
     use super::*;

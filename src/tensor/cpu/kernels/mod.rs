@@ -1,6 +1,6 @@
 //! Inner loops, one table of functions per instruction set.
 //!
-//! [`portable`] holds the readable version of every kernel; `x86` compiles the same bodies again
+//! `portable` holds the readable version of every kernel; `x86` compiles the same bodies again
 //! for AVX2 and AVX-512 (the compiler vectorises them) and replaces the matrix tile, which decides
 //! the speed, by hand-written instructions. All tables have the same signatures, and the tests
 //! compare each with the portable one on fresh random inputs.
