@@ -185,6 +185,17 @@ fn damaged_checkpoints_are_named() {
     corrupt[8..16].fill(b'#');
     std::fs::write(&shard, corrupt).expect("corrupt");
     assert!(run().1.contains("model-00002-of-00002.safetensors"), "{}", run().1);
+    // A weight that is not a number must become an error, not text.
+    let mut poisoned = whole.clone();
+    let header = usize::from_le_bytes(poisoned[..8].try_into().expect("length"));
+    let tensors: Value = serde_json::from_slice(&poisoned[8..8 + header]).expect("header");
+    let offset = tensors["model.norm.weight"]["data_offsets"][0].as_u64().expect("offset");
+    let at = 8 + header + usize::try_from(offset).expect("offset");
+    poisoned[at..at + 2].copy_from_slice(&[0xc0, 0x7f]);
+    std::fs::write(&shard, poisoned).expect("poison");
+    let (code, message) = run();
+    assert_eq!(code, Some(1));
+    assert!(message.contains("not finite"), "{message}");
     std::fs::write(&shard, whole).expect("restore");
 
     let config = model.join("config.json");
