@@ -4,7 +4,7 @@
 use super::args::BatchArgs;
 use super::error::CliError;
 use super::interrupt::Interrupt;
-use super::{config, report};
+use super::{config, inputs, report};
 use anyhow::{Context, anyhow};
 use asterism::engine::{Engine, Generation, Session, TextOptions};
 use asterism::plan::PlanSpec;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: BatchArgs) -> Result<(), CliError> {
     }
     let (mut written, mut skipped, mut failed) = (0, 0, 0);
     for (number, line) in lines.iter().enumerate() {
-        let sample = parse(line, number);
+        let sample = parse(line);
         let index = sample.as_ref().map_or(number as i64, |s| s.index.unwrap_or(number as i64));
         if done.contains(&index) {
             skipped += 1;
@@ -119,19 +119,16 @@ impl Batch {
     }
 }
 
-fn parse(line: &str, number: usize) -> Result<Sample, CliError> {
-    let sample: Sample = serde_json::from_str(line).with_context(|| {
-        format!("not a sample with input_context and input_query (line {})", number + 1)
-    })?;
+fn parse(line: &str) -> Result<Sample, CliError> {
+    let sample =
+        serde_json::from_str(line).context("not a sample with input_context and input_query")?;
     Ok(sample)
 }
 
 /// The input's lines; blank ones are kept as errors to report, not dropped.
 fn input_lines(path: &Path) -> Result<Vec<String>, CliError> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let text = String::from_utf8(text).map_err(|error| {
-        anyhow!("{} is not UTF-8 text: byte {}", path.display(), error.utf8_error().valid_up_to())
-    })?;
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = inputs::utf8(bytes, path)?;
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     if lines.is_empty() {
         return Err(anyhow!("{} is empty", path.display()).into());

@@ -18,6 +18,12 @@ fn read(path: &Path) -> Result<String, CliError> {
     } else {
         std::fs::read(path).with_context(|| format!("cannot read {name}"))?
     };
+    utf8(bytes, path)
+}
+
+/// The text in `bytes`, which came from `path`.
+pub(crate) fn utf8(bytes: Vec<u8>, path: &Path) -> Result<String, CliError> {
+    let name = path.display();
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         anyhow!("{name} is not UTF-8 text: byte {at} (counted from 0) starts no character; convert it first").into()

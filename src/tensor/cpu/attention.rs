@@ -57,7 +57,7 @@ impl HeadShape {
     }
 
     /// What scores are multiplied by.
-    pub(super) fn scale(self) -> f32 {
+    fn scale(self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }
 }
@@ -109,11 +109,19 @@ pub(super) struct Queries<'a> {
 
 impl Queries<'_> {
     /// The query vector of row `r` (token-major: token `r / group`, head `r % group` of the group).
-    pub(super) fn row(&self, r: usize) -> &[f32] {
+    fn row(&self, r: usize) -> &[f32] {
         let group = self.shape.group();
         let token = self.first + r / group;
         let head = self.kv_head * group + r % group;
         &self.q[token * self.shape.q_width() + head * self.shape.head_dim..][..self.shape.head_dim]
+    }
+
+    /// Fills `q [rows, head_dim]` with all rows, scaled.
+    pub(super) fn scaled(&self, q: &mut Vec<f32>) {
+        q.clear();
+        for r in 0..self.rows() {
+            q.extend(self.row(r).iter().map(|v| v * self.shape.scale()));
+        }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -296,10 +304,7 @@ impl Cpu {
         let Scratch { running, q, scores, keys, values, row } = scratch;
         row.resize(dim, 0.0);
         running.reset(rows, dim_panels * panel);
-        q.clear();
-        for r in 0..rows {
-            q.extend(queries.row(r).iter().map(|v| v * shape.scale()));
-        }
+        queries.scaled(q);
         scores.resize(rows * KEYS, 0.0);
         keys.resize(KEYS * dim, 0.0);
         values.resize(dim_panels * panel * KEYS, 0.0);

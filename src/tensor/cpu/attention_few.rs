@@ -20,10 +20,7 @@ impl Cpu {
         let padded = rows.next_multiple_of(FEW);
         let Scratch { running, q, scores, .. } = scratch;
         running.reset(padded, dim);
-        q.clear();
-        for r in 0..rows {
-            q.extend(queries.row(r).iter().map(|v| v * shape.scale()));
-        }
+        queries.scaled(q);
         q.resize(padded * dim, 0.0);
         scores.resize(scores.len().max(FEW * KEYS), 0.0);
         let last = queries.position(rows - 1);
