@@ -97,7 +97,9 @@ pub(super) fn generate(
     let (mut generated, bytes_sent) = hosts::run(
         stores,
         |comm, store| {
-            let mut lead = Lead { engine, comm, store, cancel, work: Workspace::default() };
+            let work = engine.decoder.workspace();
+            let logits = vec![0.0; engine.config().vocab];
+            let mut lead = Lead { engine, comm, store, cancel, work, logits };
             let generated = lead.answer(context, query, settings, on_token)?;
             announce_end(comm)?;
             Ok(generated)
@@ -115,6 +117,8 @@ struct Lead<'a> {
     store: &'a mut KvStore,
     cancel: &'a Cancel,
     work: Workspace,
+    /// `[vocab]`: what follows the last token
+    logits: Vec<f32>,
 }
 
 impl Lead<'_> {
@@ -131,13 +135,12 @@ impl Lead<'_> {
         let mut sampler = Sampler::new(settings.sampling.clone(), config.vocab, prompt);
         let spelled = self.engine.tokenizer().vocab_size().min(config.vocab);
         let mut position = context.len();
-        let mut logits = Vec::new();
         for chunk in (Span { start: position, len: query.len() }).chunks(CHUNK) {
             let offset = chunk.start - context.len();
-            logits = self.step(&query[offset..offset + chunk.len], chunk)?;
+            self.step(&query[offset..offset + chunk.len], chunk)?;
             position = chunk.end();
         }
-        let top_logits = largest(&logits, settings.top_logits);
+        let top_logits = largest(&self.logits, settings.top_logits);
         let mut tokens = Vec::new();
         let mut query_time = start.elapsed();
         let finish = loop {
@@ -145,8 +148,8 @@ impl Lead<'_> {
                 break Finish::Length;
             }
             // Rows that only fill the head up to a round size spell nothing.
-            logits[spelled..].fill(f32::NEG_INFINITY);
-            let token = sampler.next(&mut logits);
+            self.logits[spelled..].fill(f32::NEG_INFINITY);
+            let token = sampler.next(&mut self.logits);
             if tokens.is_empty() {
                 query_time = start.elapsed();
             }
@@ -158,7 +161,7 @@ impl Lead<'_> {
                 break Finish::Stop;
             }
             if tokens.len() < settings.max_tokens {
-                logits = self.step(&[token], Span { start: position, len: 1 })?;
+                self.step(&[token], Span { start: position, len: 1 })?;
                 position += 1;
             }
         };
@@ -173,20 +176,19 @@ impl Lead<'_> {
         })
     }
 
-    /// Runs `tokens` over the keys of all hosts; returns the logits of the last one.
-    fn step(&mut self, tokens: &[u32], chunk: Span) -> Result<Vec<f32>, EngineError> {
+    /// Runs `tokens` over the keys of all hosts; leaves the logits that follow the last one.
+    fn step(&mut self, tokens: &[u32], chunk: Span) -> Result<(), EngineError> {
         let Engine { cpu, decoder, .. } = self.engine;
         let (shape, precision) = (decoder.shape(), decoder.precision());
         let mut attention =
             GlobalAttention::begin(cpu, self.comm, shape, self.store, precision, chunk, 0)?;
         let work = &mut self.work;
-        let states = decoder.forward(cpu, tokens, &[chunk], &mut attention, self.cancel, work)?;
-        let hidden = self.engine.config().hidden;
-        let logits = decoder.logits(cpu, &states[states.len() - hidden..]);
-        if logits.iter().any(|logit| !logit.is_finite()) {
+        decoder.forward(cpu, tokens, &[chunk], &mut attention, self.cancel, work)?;
+        decoder.logits(cpu, tokens.len(), work, &mut self.logits);
+        if self.logits.iter().any(|logit| !logit.is_finite()) {
             return Err(EngineError::NotFinite { position: chunk.end() - 1 });
         }
-        Ok(logits)
+        Ok(())
     }
 }
 

@@ -156,7 +156,7 @@ impl Run<'_> {
         let publish =
             (shared && rank == 0).then_some(Publish { comm, anchor, to: &others, precision });
         let mut received = AnchorCopy::received(comm, layers, shape, precision, anchor);
-        let mut work = Workspace::default();
+        let mut work = decoder.workspace();
         for block in &self.plan.hosts[rank] {
             let part =
                 |anchor| Part { host: rank, span: *block, anchor, publish: None, is_block: true };
@@ -197,7 +197,7 @@ impl Run<'_> {
             cancel: self.cancel,
             progress: &|tokens| self.report(rank, tokens, 1, false),
         };
-        let mut work = Workspace::default();
+        let mut work = decoder.workspace();
         decoder.forward(cpu, &tokens, spans, &mut attention, self.cancel, &mut work)?;
         spans.iter().for_each(|_| self.report(rank, 0, 0, true));
         Ok(())
@@ -206,7 +206,7 @@ impl Run<'_> {
     /// Dense, on the query host: chunk after chunk, over the keys of all hosts.
     fn dense(&self, comm: &dyn Comm, store: &mut KvStore) -> Result<(), EngineError> {
         let Engine { cpu, decoder, .. } = self.engine;
-        let mut work = Workspace::default();
+        let mut work = decoder.workspace();
         for (owner, spans) in self.plan.hosts.iter().enumerate() {
             for chunk in spans.iter().flat_map(|span| span.chunks(CHUNK)) {
                 let (shape, precision) = (decoder.shape(), decoder.precision());

@@ -2,11 +2,11 @@
 //! SwiGLU. How attention reaches other tokens is the [`Attention`] strategy's business.
 
 use super::weights::{LayerWeights, Loader};
-use super::{Checkpoint, ModelConfig, ModelError, RopeTable, TensorView};
+use super::{Checkpoint, ModelConfig, ModelError, RopeTable};
 use crate::attention::{Attention, AttentionError};
 use crate::cancel::Cancel;
 use crate::plan::Span;
-use crate::tensor::{Cpu, HeadShape, PackedMatrix, Precision};
+use crate::tensor::{Activations, Cpu, HeadShape, PackedMatrix, Precision, Rotation, SplitQkv};
 use std::sync::Arc;
 
 /// Rows that pass through the linear layers together: bounds the memory of the widest buffers and
@@ -51,19 +51,18 @@ pub struct Decoder {
     rope: RopeTable,
 }
 
-/// Buffers of a forward pass, kept between passes.
-#[derive(Debug, Default)]
+/// Buffers of a forward pass, kept between passes: see [`Decoder::workspace`].
+#[derive(Debug)]
 pub struct Workspace {
     x: Vec<f32>,         // [tokens, hidden]: the residual stream
     q: Vec<f32>,         // [tokens, heads, head_dim]
     k: Vec<f32>,         // [tokens, kv_heads, head_dim]
     v: Vec<f32>,         // [tokens, kv_heads, head_dim]
     attention: Vec<f32>, // [tokens, heads, head_dim]
-    normed: Vec<f32>,    // [ROWS, hidden]
-    wide: Vec<f32>,      // [ROWS, the wider of qkv and gate_up]
-    narrow: Vec<f32>,    // [ROWS, intermediate]
-    cos: Vec<f32>,       // [tokens, head_dim / 2]
-    sin: Vec<f32>,       // [tokens, head_dim / 2]
+    angles: Vec<f32>,    // [tokens, head_dim]: cosines and sines of the rotation
+    qkv: Vec<f32>,       // [ROWS, (heads + 2 kv_heads) * head_dim]
+    input: Activations,  // [ROWS, hidden or heads * head_dim]: what enters a projection
+    gated: Activations,  // [ROWS, intermediate]
 }
 
 /// `buffer[..len]`, grown if it is shorter; contents are whatever they were.
@@ -115,71 +114,81 @@ impl Decoder {
         HeadShape { heads, kv_heads, head_dim }
     }
 
-    /// Runs `tokens`, which stand at the positions of `spans`, through all layers. Returns the
-    /// hidden states before the final norm, `[tokens, hidden]`.
+    /// Runs `tokens`, which stand at the positions of `spans`, through all layers. Leaves the hidden
+    /// states before the final norm, `[tokens, hidden]`, in `work`, for [`Decoder::logits`].
     ///
     /// # Errors
     /// See [`ForwardError`].
-    pub fn forward<'w>(
+    pub fn forward(
         &self,
         cpu: &Cpu,
         tokens: &[u32],
         spans: &[Span],
         attention: &mut dyn Attention,
         cancel: &Cancel,
-        work: &'w mut Workspace,
-    ) -> Result<&'w [f32], ForwardError> {
+        work: &mut Workspace,
+    ) -> Result<(), ForwardError> {
         let shape = self.shape();
         debug_assert_eq!(tokens.len(), spans.iter().map(|s| s.len).sum::<usize>());
-        self.embed(tokens, sized(&mut work.x, tokens.len() * self.config.hidden))?;
-        self.rope.fill(spans, &mut work.cos, &mut work.sin);
+        self.embed(cpu, tokens, sized(&mut work.x, tokens.len() * self.config.hidden))?;
+        let angles = sized(&mut work.angles, tokens.len() * shape.head_dim);
+        cpu.fill_rows(angles, shape.head_dim, |t, row| self.rope.write(position(spans, t), row));
         sized(&mut work.q, tokens.len() * shape.q_width());
         sized(&mut work.k, tokens.len() * shape.kv_width());
         sized(&mut work.v, tokens.len() * shape.kv_width());
         sized(&mut work.attention, tokens.len() * shape.q_width());
-        let chunks: Vec<Span> = Span::new(0..tokens.len()).chunks(ROWS).collect();
+        let chunks = || Span::new(0..tokens.len()).chunks(ROWS);
         for (index, layer) in self.layers.iter().enumerate() {
-            for chunk in &chunks {
+            for chunk in chunks() {
                 stop_if(cancel)?;
-                self.project(cpu, layer, *chunk, work);
+                self.project(cpu, layer, chunk, work);
             }
             let q = &work.q[..tokens.len() * shape.q_width()];
             let k = &work.k[..tokens.len() * shape.kv_width()];
             let v = &work.v[..tokens.len() * shape.kv_width()];
             let out = &mut work.attention[..tokens.len() * shape.q_width()];
             attention.attend(index, q, k, v, out)?;
-            for chunk in &chunks {
+            for chunk in chunks() {
                 stop_if(cancel)?;
-                self.finish(cpu, layer, *chunk, work);
+                self.finish(cpu, layer, chunk, work);
             }
         }
-        Ok(&work.x[..tokens.len() * self.config.hidden])
+        Ok(())
     }
 
-    /// Logits `[vocab]` of one hidden state `[hidden]`.
+    /// Writes the logits `[vocab]` that follow the last of the `tokens` which the last forward pass
+    /// with `work` ran.
+    pub fn logits(&self, cpu: &Cpu, tokens: usize, work: &mut Workspace, logits: &mut [f32]) {
+        let ModelConfig { hidden, rms_norm_eps, .. } = self.config;
+        let last = &work.x[(tokens - 1) * hidden..tokens * hidden];
+        cpu.rms_norm_rows(last, &self.norm, rms_norm_eps, &mut work.input);
+        cpu.linear(&work.input, &self.head, None, logits);
+    }
+
+    /// Empty buffers for [`Decoder::forward`].
     #[must_use]
-    pub fn logits(&self, cpu: &Cpu, hidden: &[f32]) -> Vec<f32> {
-        let mut normed = vec![0.0; hidden.len()];
-        cpu.rms_norm(hidden, &self.norm, self.config.rms_norm_eps, &mut normed);
-        let mut logits = vec![0.0; self.config.vocab];
-        cpu.linear(&normed, &self.head, None, &mut logits);
-        logits
+    pub fn workspace(&self) -> Workspace {
+        Workspace {
+            x: Vec::new(),
+            q: Vec::new(),
+            k: Vec::new(),
+            v: Vec::new(),
+            attention: Vec::new(),
+            angles: Vec::new(),
+            qkv: Vec::new(),
+            input: Activations::new(self.precision),
+            gated: Activations::new(self.precision),
+        }
     }
 
     /// Embedding rows, `[tokens, hidden]`.
-    fn embed(&self, tokens: &[u32], x: &mut [f32]) -> Result<(), ForwardError> {
+    fn embed(&self, cpu: &Cpu, tokens: &[u32], x: &mut [f32]) -> Result<(), ForwardError> {
         let ModelConfig { vocab, hidden, .. } = self.config;
-        let table = self.checkpoint.tensor(EMBEDDING, &[vocab, hidden])?;
-        let row_bytes = table.data.len() / vocab;
-        for (token, x) in tokens.iter().zip(x.chunks_exact_mut(hidden)) {
-            let index = *token as usize;
-            if index >= vocab {
-                return Err(ForwardError::UnknownToken { token: *token, vocab });
-            }
-            let data = &table.data[index * row_bytes..(index + 1) * row_bytes];
-            let row = TensorView { dtype: table.dtype, shape: vec![hidden], data };
-            x.copy_from_slice(&row.to_f32());
+        if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocab) {
+            return Err(ForwardError::UnknownToken { token, vocab });
         }
+        let table = self.checkpoint.tensor(EMBEDDING, &[vocab, hidden])?;
+        cpu.fill_rows(x, hidden, |t, row| table.row_to_f32(tokens[t] as usize, row));
         Ok(())
     }
 
@@ -187,49 +196,33 @@ impl Decoder {
     fn project(&self, cpu: &Cpu, layer: &LayerWeights, chunk: Span, work: &mut Workspace) {
         let shape = self.shape();
         let (hidden, eps) = (self.config.hidden, self.config.rms_norm_eps);
+        let rows = |width: usize| chunk.start * width..chunk.end() * width;
         let (q_width, kv_width) = (shape.q_width(), shape.kv_width());
-        let x = &work.x[chunk.start * hidden..chunk.end() * hidden];
-        let normed = sized(&mut work.normed, chunk.len * hidden);
-        cpu.rms_norm(x, &layer.input_norm, eps, normed);
-        let qkv = sized(&mut work.wide, chunk.len * (q_width + 2 * kv_width));
-        cpu.linear(normed, &layer.qkv, layer.qkv_bias.as_deref(), qkv);
-        let q = &mut work.q[chunk.start * q_width..chunk.end() * q_width];
-        let k = &mut work.k[chunk.start * kv_width..chunk.end() * kv_width];
-        let v = &mut work.v[chunk.start * kv_width..chunk.end() * kv_width];
-        let rows = qkv.chunks_exact(q_width + 2 * kv_width);
-        let targets = q
-            .chunks_exact_mut(q_width)
-            .zip(k.chunks_exact_mut(kv_width).zip(v.chunks_exact_mut(kv_width)));
-        for (row, (q, (k, v))) in rows.zip(targets) {
-            q.copy_from_slice(&row[..q_width]);
-            k.copy_from_slice(&row[q_width..q_width + kv_width]);
-            v.copy_from_slice(&row[q_width + kv_width..]);
-        }
-        if let Some((q_norm, k_norm)) = &layer.qk_norms {
-            cpu.rms_norm_in_place(q, q_norm, eps);
-            cpu.rms_norm_in_place(k, k_norm, eps);
-        }
-        let half = shape.head_dim / 2;
-        let cos = &work.cos[chunk.start * half..chunk.end() * half];
-        let sin = &work.sin[chunk.start * half..chunk.end() * half];
-        cpu.rotate(q, shape.heads, shape.head_dim, cos, sin);
-        cpu.rotate(k, shape.kv_heads, shape.head_dim, cos, sin);
+        cpu.rms_norm_rows(&work.x[rows(hidden)], &layer.input_norm, eps, &mut work.input);
+        let qkv = sized(&mut work.qkv, chunk.len * (q_width + 2 * kv_width));
+        cpu.linear(&work.input, &layer.qkv, layer.qkv_bias.as_deref(), qkv);
+        let norms = layer.qk_norms.as_ref().map(|(q, k)| (q.as_slice(), k.as_slice(), eps));
+        let angles = &work.angles[rows(shape.head_dim)];
+        let out = SplitQkv {
+            q: &mut work.q[rows(q_width)],
+            k: &mut work.k[rows(kv_width)],
+            v: &mut work.v[rows(kv_width)],
+        };
+        cpu.split_and_rotate(qkv, shape, Rotation { norms, angles }, out);
     }
 
     /// Output projection and MLP of one chunk of rows, added to the residual stream.
     fn finish(&self, cpu: &Cpu, layer: &LayerWeights, chunk: Span, work: &mut Workspace) {
-        let ModelConfig { hidden, intermediate, rms_norm_eps, .. } = self.config;
+        let ModelConfig { hidden, rms_norm_eps, .. } = self.config;
         let q_width = self.shape().q_width();
         let x = &mut work.x[chunk.start * hidden..chunk.end() * hidden];
         let attended = &work.attention[chunk.start * q_width..chunk.end() * q_width];
-        cpu.linear_add(attended, &layer.output, layer.output_bias.as_deref(), x);
-        let normed = sized(&mut work.normed, chunk.len * hidden);
-        cpu.rms_norm(x, &layer.mlp_norm, rms_norm_eps, normed);
-        let gate_up = sized(&mut work.wide, chunk.len * 2 * intermediate);
-        cpu.linear(normed, &layer.gate_up, layer.gate_up_bias.as_deref(), gate_up);
-        let activated = sized(&mut work.narrow, chunk.len * intermediate);
-        cpu.swiglu(gate_up, intermediate, activated);
-        cpu.linear_add(activated, &layer.down, layer.down_bias.as_deref(), x);
+        cpu.take_rows(attended, q_width, &mut work.input);
+        cpu.linear_add(&work.input, &layer.output, layer.output_bias.as_deref(), x);
+        cpu.rms_norm_rows(x, &layer.mlp_norm, rms_norm_eps, &mut work.input);
+        let bias = layer.gate_up_bias.as_deref();
+        cpu.linear_gated(&work.input, &layer.gate_up, bias, &mut work.gated);
+        cpu.linear_add(&work.gated, &layer.down, layer.down_bias.as_deref(), x);
     }
 
     /// Bytes of the packed weights.
@@ -240,6 +233,17 @@ impl Decoder {
         };
         self.layers.iter().map(layer).sum::<usize>() + self.head.bytes()
     }
+}
+
+/// The position of token `t` of a pass over `spans`.
+fn position(spans: &[Span], mut t: usize) -> usize {
+    for span in spans {
+        if t < span.len {
+            return span.start + t;
+        }
+        t -= span.len;
+    }
+    unreachable!("a token outside its spans")
 }
 
 fn stop_if(cancel: &Cancel) -> Result<(), ForwardError> {

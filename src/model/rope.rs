@@ -1,7 +1,6 @@
 //! Rotary position embedding (arXiv 2104.09864) and its scaled variants.
 
 use super::rope_config::{RopeConfig, RopeScaling};
-use crate::plan::Span;
 use std::f64::consts::PI;
 
 /// The angle per position of every rotated pair.
@@ -24,17 +23,14 @@ impl RopeTable {
         Self { inverse_frequencies }
     }
 
-    /// Fills `cos` and `sin`, `[tokens, head_dim / 2]`, for the positions of `spans`. The angle is
-    /// a product in f32, as in Transformers: at position 100,000 that rounding is visible.
-    pub fn fill(&self, spans: &[Span], cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
-        cos.clear();
-        sin.clear();
-        for position in spans.iter().flat_map(|span| span.range()) {
-            for frequency in &self.inverse_frequencies {
-                let (s, c) = f64::from(position as f32 * frequency).sin_cos();
-                cos.push(c as f32);
-                sin.push(s as f32);
-            }
+    /// Writes the cosines, then the sines, of all pairs at `position` into `row [head_dim]`. The
+    /// angle is a product in f32, as in Transformers: at position 100,000 that rounding is visible.
+    pub fn write(&self, position: usize, row: &mut [f32]) {
+        let (cosines, sines) = row.split_at_mut(self.inverse_frequencies.len());
+        let pairs = cosines.iter_mut().zip(sines).zip(&self.inverse_frequencies);
+        for ((cosine, sine), frequency) in pairs {
+            let (s, c) = f64::from(position as f32 * frequency).sin_cos();
+            (*cosine, *sine) = (c as f32, s as f32);
         }
     }
 }
@@ -91,12 +87,12 @@ mod tests {
     }
 
     #[test]
-    fn angles_follow_the_spans() {
+    fn a_row_holds_cosines_then_sines() {
         let rope = RopeTable::new(&RopeConfig { theta: 10_000.0, scaling: RopeScaling::None }, 4);
-        let (mut cos, mut sin) = (vec![9.0], vec![9.0]);
-        rope.fill(&[Span::new(0..1), Span::new(5..6)], &mut cos, &mut sin);
-        assert_eq!(cos.len(), 4);
-        assert_eq!((cos[0], sin[0]), (1.0, 0.0));
-        assert_eq!((cos[2], sin[2]), (5f32.cos(), 5f32.sin()));
+        let mut row = [9.0; 4];
+        rope.write(0, &mut row);
+        assert_eq!(row, [1.0, 1.0, 0.0, 0.0]);
+        rope.write(5, &mut row);
+        assert_eq!((row[0], row[2]), (5f32.cos(), 5f32.sin()));
     }
 }

@@ -52,6 +52,17 @@ impl TensorView<'_> {
         }
     }
 
+    /// Writes row `index` of a matrix `[rows, out.len()]`, exactly.
+    pub fn row_to_f32(&self, index: usize, out: &mut [f32]) {
+        let bytes = out.len() * self.dtype.size();
+        let row = &self.data[index * bytes..][..bytes];
+        match self.dtype {
+            DType::Bf16 => convert_row(row, out, |b| bf16::from_le_bytes(b).to_f32()),
+            DType::F16 => convert_row(row, out, |b| f16::from_le_bytes(b).to_f32()),
+            DType::F32 => convert_row(row, out, f32::from_le_bytes),
+        }
+    }
+
     /// The elements as `bf16`: copied, or rounded to the nearest, ties to even. Of `F16`, 3 bits
     /// of mantissa are lost, of `F32` 16; values beyond the largest `bf16` become infinite.
     #[must_use]
@@ -66,6 +77,12 @@ impl TensorView<'_> {
     fn convert<const N: usize, T>(&self, element: impl Fn([u8; N]) -> T) -> Vec<T> {
         let (elements, _) = self.data.as_chunks::<N>();
         elements.iter().map(|bytes| element(*bytes)).collect()
+    }
+}
+
+fn convert_row<const N: usize>(row: &[u8], out: &mut [f32], element: impl Fn([u8; N]) -> f32) {
+    for (out, bytes) in out.iter_mut().zip(row.as_chunks::<N>().0) {
+        *out = element(*bytes);
     }
 }
 
@@ -112,6 +129,15 @@ mod tests {
         let tensor = view(DType::F16, &data);
         assert_eq!(tensor.to_f32(), [1.0, 65504.0, 2.0f32.powi(-24)]);
         assert_eq!(tensor.to_bf16().map_bits(), [0x3f80, 0x4780, 0x3380]);
+    }
+
+    #[test]
+    fn rows_are_cut_at_their_own_size() {
+        let data: Vec<u8> = (0..6u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
+        let tensor = TensorView { dtype: DType::F32, shape: vec![3, 2], data: &data };
+        let mut row = [9.0; 2];
+        tensor.row_to_f32(2, &mut row);
+        assert_eq!(row, [4.0, 5.0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The weights of one layer, packed for the compute backend: names and shapes as in Hugging Face
 //! checkpoints of the Llama, Mistral, Qwen2 and Qwen3 families.
 
-use super::{Checkpoint, ModelConfig, ModelError};
+use super::{Checkpoint, ModelConfig, ModelError, TensorView};
 use crate::tensor::{Cpu, PackedMatrix, Precision};
 
 /// One decoder layer. Matrices that read the same input are stacked into one.
@@ -20,7 +20,7 @@ pub(super) struct LayerWeights {
     pub(super) output_bias: Option<Vec<f32>>,
     /// `[hidden]`
     pub(super) mlp_norm: Vec<f32>,
-    /// `[2 * intermediate, hidden]`: gate, up
+    /// `[intermediate, hidden]` twice: gate and up, as a pair
     pub(super) gate_up: PackedMatrix,
     /// `[2 * intermediate]`
     pub(super) gate_up_bias: Option<Vec<f32>>,
@@ -43,28 +43,55 @@ impl Loader<'_> {
         Ok(self.checkpoint.tensor(name, &[len])?.to_f32())
     }
 
-    /// Matrices `[outputs, inputs]` stacked along the outputs.
+    /// Matrices `[outputs, inputs]`, stacked along the outputs.
     pub(super) fn matrix(
         &self,
         parts: &[(&str, usize)],
         inputs: usize,
     ) -> Result<PackedMatrix, ModelError> {
-        let views: Vec<_> = parts
-            .iter()
-            .map(|(name, outputs)| self.checkpoint.tensor(name, &[*outputs, inputs]))
-            .collect::<Result<_, _>>()?;
         Ok(match self.precision {
             Precision::Bf16 => {
-                let rows: Vec<_> = views.iter().map(|view| view.to_bf16()).collect();
-                let rows: Vec<_> = rows.iter().map(Vec::as_slice).collect();
-                self.cpu.pack_bf16(&rows, inputs)
+                let rows = self.parts(parts, inputs, |view| view.to_bf16())?;
+                self.cpu.pack_bf16(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), inputs)
             }
             Precision::F32 => {
-                let rows: Vec<_> = views.iter().map(|view| view.to_f32()).collect();
-                let rows: Vec<_> = rows.iter().map(Vec::as_slice).collect();
-                self.cpu.pack_f32(&rows, inputs)
+                let rows = self.parts(parts, inputs, |view| view.to_f32())?;
+                self.cpu.pack_f32(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), inputs)
             }
         })
+    }
+
+    /// Two matrices `[outputs, inputs]` as a pair.
+    fn pair(
+        &self,
+        gate: &str,
+        up: &str,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<PackedMatrix, ModelError> {
+        let parts = [(gate, outputs), (up, outputs)];
+        Ok(match self.precision {
+            Precision::Bf16 => {
+                let rows = self.parts(&parts, inputs, |view| view.to_bf16())?;
+                self.cpu.pack_bf16_pair(&rows[0], &rows[1], inputs)
+            }
+            Precision::F32 => {
+                let rows = self.parts(&parts, inputs, |view| view.to_f32())?;
+                self.cpu.pack_f32_pair(&rows[0], &rows[1], inputs)
+            }
+        })
+    }
+
+    fn parts<T>(
+        &self,
+        parts: &[(&str, usize)],
+        inputs: usize,
+        convert: impl Fn(&TensorView<'_>) -> Vec<T>,
+    ) -> Result<Vec<Vec<T>>, ModelError> {
+        let view = |(name, outputs): &(&str, usize)| {
+            Ok(convert(&self.checkpoint.tensor(name, &[*outputs, inputs])?))
+        };
+        parts.iter().map(view).collect()
     }
 
     /// Vectors one after the other.
@@ -99,10 +126,7 @@ impl Loader<'_> {
             part("self_attn.k_proj.bias", kv),
             part("self_attn.v_proj.bias", kv),
         ];
-        let gate_up = [
-            part("mlp.gate_proj.weight", c.intermediate),
-            part("mlp.up_proj.weight", c.intermediate),
-        ];
+        let (gate, up) = (name("mlp.gate_proj.weight"), name("mlp.up_proj.weight"));
         let gate_up_bias =
             [part("mlp.gate_proj.bias", c.intermediate), part("mlp.up_proj.bias", c.intermediate)];
         let norm = |suffix: &'static str| self.vector(&name(suffix), c.head_dim);
@@ -122,7 +146,7 @@ impl Loader<'_> {
             output: weights(&[part("self_attn.o_proj.weight", c.hidden)], q)?,
             output_bias: biases(c.o_bias, &[part("self_attn.o_proj.bias", c.hidden)])?,
             mlp_norm: self.vector(&name("post_attention_layernorm.weight"), c.hidden)?,
-            gate_up: weights(&gate_up, c.hidden)?,
+            gate_up: self.pair(&gate, &up, c.intermediate, c.hidden)?,
             gate_up_bias: biases(c.mlp_bias, &gate_up_bias)?,
             down: weights(&[part("mlp.down_proj.weight", c.hidden)], c.intermediate)?,
             down_bias: biases(c.mlp_bias, &[part("mlp.down_proj.bias", c.hidden)])?,

@@ -4,7 +4,7 @@
 //!
 //! * [`bytes`](Bytes): the bytes of a model file
 //! * [`elements`](Elements): a vector of f32 or bf16, the two precisions weights and keys are kept in
-//! * [`cpu`]: the CPU backend: a thread pool, the kernels of the best instruction set found, and
+//! * [`cpu`]: the CPU backend: a team of threads, the kernels of the best instruction set found, and
 //!   the operations built on them
 
 mod bytes;
@@ -12,5 +12,7 @@ pub mod cpu;
 mod elements;
 
 pub use bytes::Bytes;
-pub use cpu::{Cpu, CpuError, HeadShape, Isa, KvSegment, PackedMatrix};
+pub use cpu::{
+    Activations, Cpu, CpuError, HeadShape, Isa, KvSegment, PackedMatrix, Rotation, SplitQkv,
+};
 pub use elements::{Elements, ElementsView, Precision};

@@ -1,31 +1,41 @@
-//! The CPU backend: one thread pool and the kernels of the best instruction set this machine has.
+//! The CPU backend: one team of threads and the kernels of the best instruction set this machine
+//! has.
 //!
 //! * [`kernels`]: the inner loops, one table of functions per instruction set
-//! * [`matmul`](PackedMatrix): linear layers over weights packed once
+//! * [`activations`](Activations): what goes into a linear layer
+//! * [`linear`](PackedMatrix): linear layers over weights packed once
 //! * [`attention`](Cpu::attend): blockwise attention with an online softmax and a log-sum-exp
-//! * [`ops`](Cpu::rms_norm): normalisation, activation, rotation
+//! * [`ops`](Cpu::rms_norm): normalisation and rotation
 //!
-//! All in-process hosts share one backend: a host that waits for a message leaves its cores to the
-//! others.
+//! All in-process hosts share one backend and take turns, loop by loop: a host that waits for a
+//! message leaves the threads to the others.
 
+mod activations;
 mod attention;
-mod attention_few;
 pub mod kernels;
-mod matmul;
+mod linear;
 mod ops;
 mod shared;
+mod team;
 
+pub use activations::Activations;
 pub use attention::{HeadShape, KvSegment};
 pub use kernels::Isa;
-pub use matmul::PackedMatrix;
+pub use linear::PackedMatrix;
+pub use ops::{Rotation, SplitQkv};
 
 use kernels::Kernels;
+use linear::FEW_ROWS;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use team::Team;
 
 /// What can go wrong when the backend is set up.
 #[derive(Debug, thiserror::Error)]
 pub enum CpuError {
     /// The named instruction set is not one we have kernels for.
-    #[error("unknown instruction set {0:?}: expected one of auto, avx512, avx2, portable")]
+    #[error(
+        "unknown instruction set {0:?}: expected auto or one of amx, avx512bf16, avx512, avx2, portable, tiles"
+    )]
     UnknownIsa(String),
     /// The instruction set exists but not on this machine.
     #[error("this machine has no {0}: leave ASTERISM_CPU unset to take the best it has")]
@@ -36,37 +46,56 @@ pub enum CpuError {
         /// How many were asked for.
         threads: usize,
         /// Why not.
-        source: rayon::ThreadPoolBuildError,
+        source: std::io::Error,
     },
 }
 
-/// A pool of compute threads and the kernels they run.
+/// A team of compute threads and the kernels they run.
 pub struct Cpu {
-    pool: rayon::ThreadPool,
+    team: Team,
     kernels: &'static Kernels,
+    /// One per thread of the team. A thread holds its own while it runs a task: never contended.
+    scratch: Vec<Mutex<Scratch>>,
+    /// What several parts of an attention leave to be merged.
+    parts: Mutex<attention::Parts>,
+}
+
+/// A thread's working memory, kept between calls. Buffers only grow.
+#[derive(Default)]
+struct Scratch {
+    /// One row of activations.
+    row: Vec<f32>,
+    /// Part of a panel of weights, as f32.
+    panel: Vec<f32>,
+    /// Products that are not finished yet.
+    sums: Vec<f32>,
+    attention: attention::AttentionScratch,
+}
+
+/// Scratch memory has no invariant that a panic could break.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Cpu {
-    /// Starts `threads` compute threads (at least one) that use `isa`, or the best instruction set
-    /// of this machine when `None`.
+    /// A team of `threads` compute threads (at least one; the caller is one of them) that use
+    /// `isa`, or the best instruction set of this machine when `None`.
     ///
     /// # Errors
     /// If this machine lacks `isa`, or the threads cannot be started.
     pub fn new(threads: usize, isa: Option<Isa>) -> Result<Self, CpuError> {
         let isa = isa.unwrap_or_else(Isa::best);
         let kernels = Kernels::of(isa).ok_or(CpuError::MissingIsa(isa))?;
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|i| format!("compute-{i}"))
-            .build()
-            .map_err(|source| CpuError::Threads { threads, source })?;
-        Ok(Self { pool, kernels })
+        let threads = threads.max(1);
+        let team = Team::new(threads).map_err(|source| CpuError::Threads { threads, source })?;
+        let scratch = (0..threads).map(|_| Mutex::default()).collect();
+        Ok(Self { team, kernels, scratch, parts: Mutex::default() })
     }
 
     /// Number of compute threads.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
+        self.team.threads()
     }
 
     /// The instruction set in use.
@@ -75,28 +104,19 @@ impl Cpu {
         self.kernels.isa
     }
 
-    /// Runs `f(i)` for every `i` in `0..tasks` on the pool and waits for all of them.
+    /// Runs `f(i)` for every `i` in `0..tasks` on the team and waits for all of them. Tasks must not
+    /// start loops of their own.
     pub fn for_each(&self, tasks: usize, f: impl Fn(usize) + Sync) {
-        self.for_each_with(tasks, || (), |(), i| f(i));
+        self.team.run(tasks, &|_, task| f(task));
     }
 
-    /// Like [`Cpu::for_each`], with scratch memory that each thread makes once per batch of tasks.
-    pub fn for_each_with<S: Send>(
-        &self,
-        tasks: usize,
-        scratch: impl Fn() -> S + Sync + Send,
-        f: impl Fn(&mut S, usize) + Sync + Send,
-    ) {
-        use rayon::prelude::*;
-        if tasks <= 1 {
-            // Not worth waking a thread.
-            let mut s = scratch();
-            (0..tasks).for_each(|i| f(&mut s, i));
-            return;
-        }
-        self.pool.install(|| {
-            (0..tasks).into_par_iter().with_max_len(1).for_each_init(scratch, |s, i| f(s, i));
-        });
+    /// Like [`Cpu::for_each`], with the working memory of the thread that runs the task.
+    fn for_each_with(&self, tasks: usize, f: impl Fn(&mut Scratch, usize) + Sync) {
+        self.team.run(tasks, &|thread, task| f(&mut lock(&self.scratch[thread]), task));
+    }
+
+    fn parts(&self) -> MutexGuard<'_, attention::Parts> {
+        lock(&self.parts)
     }
 }
 

@@ -2,68 +2,90 @@
 
 #![allow(unsafe_code)]
 
-use super::Cpu;
 use super::shared::SharedMut;
+use super::{Cpu, HeadShape, Scratch};
 
-/// Rows per task: a few microseconds of work.
+/// Rows per task: a few microseconds of work, and one strip of [`Activations`](super::Activations).
 const ROWS: usize = 16;
 
+/// Queries, keys and values of some tokens, apart.
+pub struct SplitQkv<'a> {
+    /// `[tokens, heads, head_dim]`
+    pub q: &'a mut [f32],
+    /// `[tokens, kv_heads, head_dim]`
+    pub k: &'a mut [f32],
+    /// `[tokens, kv_heads, head_dim]`
+    pub v: &'a mut [f32],
+}
+
+/// What happens to queries and keys between projection and attention.
+#[derive(Clone, Copy)]
+pub struct Rotation<'a> {
+    /// Weights of the norms of each head of q and of k, `[head_dim]` (Qwen3), and their epsilon.
+    pub norms: Option<(&'a [f32], &'a [f32], f32)>,
+    /// `[tokens, head_dim]`: cosines of the angles of a token's pairs, then their sines
+    pub angles: &'a [f32],
+}
+
 impl Cpu {
-    /// `out[r] = x[r] / rms(x[r]) * weight` for every row of `width = weight.len()`.
-    pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        let width = weight.len();
-        let shared = SharedMut::new(&mut out[..x.len()]);
-        self.rows(x.len() / width, |r| {
+    /// Calls `fill(r, row)` for every row of `out [rows, width]`.
+    pub fn fill_rows(
+        &self,
+        out: &mut [f32],
+        width: usize,
+        fill: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let rows = out.len() / width;
+        let shared = SharedMut::new(out);
+        self.each_row(rows, |_, r| {
             // SAFETY: row r is written by this call only.
-            let out = unsafe { shared.slice(r * width, width) };
-            (self.kernels.rms_norm)(&x[r * width..][..width], weight, eps, out);
+            fill(r, unsafe { shared.slice(r * width, width) });
         });
     }
 
-    /// Normalises every head of `width = weight.len()` in place (the q and k norms of Qwen3).
-    pub fn rms_norm_in_place(&self, x: &mut [f32], weight: &[f32], eps: f32) {
-        let width = weight.len();
-        let rows = x.len() / width;
-        let shared = SharedMut::new(x);
-        self.rows(rows, |r| {
-            // SAFETY: row r is touched by this call only.
-            let row = unsafe { shared.slice(r * width, width) };
-            let copy = row.to_vec();
-            (self.kernels.rms_norm)(&copy, weight, eps, row);
+    /// Takes the rows of `qkv [tokens, (heads + 2 kv_heads) * head_dim]` apart, normalises the heads
+    /// of q and k if the model does, and rotates them by the angles of their token.
+    pub fn split_and_rotate(
+        &self,
+        qkv: &[f32],
+        shape: HeadShape,
+        rotation: Rotation<'_>,
+        out: SplitQkv<'_>,
+    ) {
+        let (q_width, kv_width) = (shape.q_width(), shape.kv_width());
+        let (dim, half) = (shape.head_dim, shape.head_dim / 2);
+        let tokens = qkv.len() / (q_width + 2 * kv_width);
+        let Rotation { norms, angles } = rotation;
+        let (q, k, v) = (SharedMut::new(out.q), SharedMut::new(out.k), SharedMut::new(out.v));
+        self.each_row(tokens, |_, t| {
+            let row = &qkv[t * (q_width + 2 * kv_width)..][..q_width + 2 * kv_width];
+            let (cos, sin) = angles[t * dim..][..dim].split_at(half);
+            let heads = |from: &[f32], to: &mut [f32], norm: Option<&[f32]>, eps: f32| {
+                for (from, to) in from.chunks_exact(dim).zip(to.chunks_exact_mut(dim)) {
+                    match norm {
+                        Some(weight) => (self.kernels.rms_norm)(from, weight, eps, to),
+                        None => to.copy_from_slice(from),
+                    }
+                    (self.kernels.rotate)(to, cos, sin);
+                }
+            };
+            let eps = norms.map_or(0.0, |(_, _, eps)| eps);
+            // SAFETY: the heads of token t are written by this call only.
+            let q = unsafe { q.slice(t * q_width, q_width) };
+            heads(&row[..q_width], q, norms.map(|(q, _, _)| q), eps);
+            // SAFETY: as above.
+            let k = unsafe { k.slice(t * kv_width, kv_width) };
+            heads(&row[q_width..q_width + kv_width], k, norms.map(|(_, k, _)| k), eps);
+            // SAFETY: as above.
+            let v = unsafe { v.slice(t * kv_width, kv_width) };
+            v.copy_from_slice(&row[q_width + kv_width..]);
         });
     }
 
-    /// `out[r] = silu(gate) * up`, where row r of `x` is `[gate (width) | up (width)]`.
-    pub fn swiglu(&self, x: &[f32], width: usize, out: &mut [f32]) {
-        let rows = x.len() / (2 * width);
-        let shared = SharedMut::new(&mut out[..rows * width]);
-        self.rows(rows, |r| {
-            // SAFETY: row r is written by this call only.
-            let out = unsafe { shared.slice(r * width, width) };
-            let (gate, up) = x[r * 2 * width..][..2 * width].split_at(width);
-            out.copy_from_slice(gate);
-            (self.kernels.silu_mul)(out, up);
-        });
-    }
-
-    /// Rotates every head of `x [tokens, heads, head_dim]` by the angles of its token.
-    /// `cos` and `sin` are `[tokens, head_dim / 2]`.
-    pub fn rotate(&self, x: &mut [f32], heads: usize, head_dim: usize, cos: &[f32], sin: &[f32]) {
-        let half = head_dim / 2;
-        let tokens = x.len() / (heads * head_dim);
-        let shared = SharedMut::new(x);
-        self.rows(tokens, |t| {
-            // SAFETY: the heads of token t are touched by this call only.
-            let row = unsafe { shared.slice(t * heads * head_dim, heads * head_dim) };
-            for head in row.chunks_exact_mut(head_dim) {
-                (self.kernels.rotate)(head, &cos[t * half..][..half], &sin[t * half..][..half]);
-            }
-        });
-    }
-
-    fn rows(&self, rows: usize, f: impl Fn(usize) + Sync) {
-        self.for_each(rows.div_ceil(ROWS), |task| {
-            (task * ROWS..((task + 1) * ROWS).min(rows)).for_each(&f);
+    /// Calls `f` for every row, [`ROWS`] rows per task.
+    pub(super) fn each_row(&self, rows: usize, f: impl Fn(&mut Scratch, usize) + Sync) {
+        self.for_each_with(rows.div_ceil(ROWS), |scratch, task| {
+            (task * ROWS..((task + 1) * ROWS).min(rows)).for_each(|r| f(scratch, r));
         });
     }
 }
@@ -74,25 +96,40 @@ mod tests {
 
     #[test]
     fn rows_are_independent_of_the_number_of_threads() {
+        // 40 tokens with 2 query heads, one key head and one value head of 6 elements.
+        let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 6 };
         let x: Vec<f32> = (0..40 * 24).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
         let weight: Vec<f32> = (0..24).map(|i| 1.0 + i as f32 / 24.0).collect();
-        let run = |threads| {
+        let mut angles = vec![f32::NAN; 40 * 6];
+        let mut run = |threads, norms| {
             let cpu = Cpu::new(threads, None).unwrap();
-            let mut norm = vec![f32::NAN; x.len()];
-            cpu.rms_norm(&x, &weight, 1e-5, &mut norm);
-            let mut in_place = x.clone();
-            cpu.rms_norm_in_place(&mut in_place, &weight, 1e-5);
-            assert_eq!(norm, in_place);
-            let mut mlp = vec![f32::NAN; x.len() / 2];
-            cpu.swiglu(&x, 12, &mut mlp);
-            let angles: Vec<f32> = (0..40 * 4).map(|i| i as f32).collect();
-            let (cos, sin): (Vec<f32>, Vec<f32>) =
-                angles.iter().map(|a| (a.cos(), a.sin())).unzip();
-            cpu.rotate(&mut norm, 3, 8, &cos, &sin);
-            (norm, mlp)
+            cpu.fill_rows(&mut angles, 6, |t, row| {
+                for i in 0..3 {
+                    (row[i], row[i + 3]) =
+                        ((t as f32 * i as f32).cos(), (t as f32 * i as f32).sin());
+                }
+            });
+            let (mut q, mut k, mut v) =
+                (vec![f32::NAN; 40 * 12], vec![f32::NAN; 40 * 6], vec![f32::NAN; 40 * 6]);
+            let rotation = Rotation { norms, angles: &angles };
+            let out = SplitQkv { q: &mut q, k: &mut k, v: &mut v };
+            cpu.split_and_rotate(&x, shape, rotation, out);
+            (q, k, v)
         };
-        let one = run(1);
-        assert!(one.0.iter().chain(&one.1).all(|v| v.is_finite()));
-        assert_eq!(one, run(3));
+        for norms in [None, Some((&weight[..6], &weight[6..12], 1e-6))] {
+            let (q, k, v) = run(1, norms);
+            assert!(q.iter().chain(&k).all(|x| x.is_finite()));
+            assert_eq!((q.clone(), k.clone(), v.clone()), run(3, norms));
+            for t in 0..40 {
+                let row = &x[t * 24..][..24];
+                assert_eq!(&v[t * 6..][..6], &row[18..]);
+                // A rotation keeps the length of every pair; a norm makes it that of its weights.
+                let length = |x: &[f32]| (x[0] * x[0] + x[3] * x[3]).sqrt();
+                if norms.is_none() {
+                    assert!((length(&q[t * 12 + 6..]) - length(&row[6..])).abs() < 1e-5);
+                    assert!((length(&k[t * 6..]) - length(&row[12..])).abs() < 1e-5);
+                }
+            }
+        }
     }
 }

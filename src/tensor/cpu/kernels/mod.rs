@@ -4,33 +4,49 @@
 //! for AVX2 and AVX-512 (the compiler vectorises them) and replaces the matrix tile, which decides
 //! the speed, by hand-written instructions. All tables have the same signatures, and the tests
 //! compare each with the portable one on fresh random inputs.
+//!
+//! These kernels compute in f32. Where the processor multiplies bf16, [`tiles`] holds a second set
+//! for weights and keys in bf16.
 
 pub(super) mod portable;
+pub(super) mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use half::bf16;
 pub(crate) use portable::FEW;
+use tiles::TileKernels;
 
 /// An instruction set we have kernels for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
+    /// AMX with BF16: a matrix unit; AVX-512 for the rest.
+    Amx,
+    /// AVX-512 with BF16 dot products.
+    Avx512Bf16,
     /// AVX-512 F/BW/DQ/VL: 32 registers of 16 floats.
     Avx512,
     /// AVX2 and FMA: 16 registers of 8 floats.
     Avx2,
     /// Plain Rust.
     Portable,
+    /// Plain Rust over the bf16 tiles that a matrix unit takes: the slow reference for [`Isa::Amx`].
+    Tiles,
 }
 
 impl Isa {
     /// Every instruction set, best first.
-    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+    pub const ALL: [Self; 6] =
+        [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable, Self::Tiles];
 
     /// Whether this machine has it.
     #[must_use]
     pub fn available(self) -> bool {
         match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Amx => Self::Avx512Bf16.available() && tiles::amx::available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => Self::Avx512.available() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 is_x86_feature_detected!("avx512f")
@@ -41,9 +57,9 @@ impl Isa {
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 | Self::Avx2 => false,
-            Self::Portable => true,
+            Self::Portable | Self::Tiles => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
         }
     }
 
@@ -57,9 +73,12 @@ impl Isa {
 impl std::fmt::Display for Isa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Amx => "amx",
+            Self::Avx512Bf16 => "avx512bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Portable => "portable",
+            Self::Tiles => "tiles",
         })
     }
 }
@@ -81,6 +100,8 @@ pub(crate) type Multiply = fn(&[f32], usize, usize, usize, &[f32], &mut [f32], u
 /// The kernels of one instruction set.
 pub(crate) struct Kernels {
     pub(crate) isa: Isa,
+    /// The kernels for bf16 weights and keys, if they are not widened to f32.
+    pub(crate) tiles: Option<TileKernels>,
     /// Columns of one packed panel of a matrix: what one tile covers.
     pub(crate) panel: usize,
     /// One panel of a matrix product.
@@ -125,13 +146,18 @@ impl Kernels {
             return None;
         }
         match isa {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Isa::Amx => Some(&x86::AMX),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Some(&x86::AVX512_BF16),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Some(&x86::avx512::KERNELS),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Some(&x86::avx2::KERNELS),
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx512 | Isa::Avx2 => None,
             Isa::Portable => Some(&portable::KERNELS),
+            Isa::Tiles => Some(&portable::TILES),
+            #[allow(unreachable_patterns)]
+            _ => None,
         }
     }
 }

@@ -14,8 +14,13 @@ const LANES: usize = 16;
 /// Columns of a packed panel.
 const PANEL: usize = 16;
 
+/// The same with bf16 tiles.
+pub(super) const TILES: Kernels =
+    Kernels { isa: Isa::Tiles, tiles: Some(super::tiles::portable::KERNELS), ..KERNELS };
+
 pub(super) const KERNELS: Kernels = Kernels {
     isa: Isa::Portable,
+    tiles: None,
     panel: PANEL,
     multiply,
     widen,
@@ -117,6 +122,17 @@ pub(super) fn row_bf16<const NR: usize, const FMA: bool>(x: &[f32], b: &[bf16], 
     row_panel::<_, NR, FMA>(x, b, out, wide);
 }
 
+/// The sum of partial results, by halves: four additions deep instead of sixteen.
+#[inline(always)]
+fn total(mut sums: [f32; LANES]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+    }
+    sums[0]
+}
+
 /// Largest element; minus infinity for none.
 #[inline(always)]
 pub(super) fn max(x: &[f32]) -> f32 {
@@ -173,7 +189,7 @@ pub(super) fn exp_sum<const FMA: bool>(x: &mut [f32], shift: f32) -> f32 {
         *v = exp::<FMA>(*v - shift);
         rest += *v;
     }
-    sums.iter().sum::<f32>() + rest
+    total(sums) + rest
 }
 
 #[inline(always)]
@@ -227,7 +243,7 @@ fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
-    sums.iter().sum::<f32>() + rest
+    total(sums) + rest
 }
 
 #[inline(always)]
@@ -269,7 +285,7 @@ fn score<T: Copy, const FMA: bool>(
         }
         for (r, sums) in sums.iter().enumerate() {
             let rest = (whole..dim).map(|d| q[r * dim + d] * value(key[d])).sum::<f32>();
-            scores[r * width + t] = sums.iter().sum::<f32>() + rest;
+            scores[r * width + t] = total(*sums) + rest;
         }
     }
 }

@@ -6,6 +6,17 @@
 
 #![allow(unsafe_code)]
 
+use super::{Isa, Kernels, tiles};
+
+/// AVX-512 with products of bf16.
+pub(super) const AVX512_BF16: Kernels =
+    Kernels { isa: Isa::Avx512Bf16, tiles: Some(tiles::avx512bf16::KERNELS), ..avx512::KERNELS };
+
+/// AVX-512 with the matrix unit.
+#[cfg(target_os = "linux")]
+pub(super) const AMX: Kernels =
+    Kernels { isa: Isa::Amx, tiles: Some(tiles::amx::KERNELS), ..avx512::KERNELS };
+
 /// Defines safe entry points around `#[target_feature]` instances of the portable bodies.
 macro_rules! instantiate {
     ($features:literal, $($name:ident = $body:path, ($($arg:ident: $ty:ty),*) $(-> $ret:ty)?;)*) => {$(
@@ -171,6 +182,7 @@ macro_rules! table {
     ($isa:ident) => {
         pub(in super::super) const KERNELS: Kernels = Kernels {
             isa: Isa::$isa,
+            tiles: None,
             panel: PANEL,
             multiply,
             widen,

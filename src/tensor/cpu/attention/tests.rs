@@ -86,12 +86,15 @@ proptest! {
         let (expected, expected_lse) = naive(&q, start, shape, &all_keys, &all_values, &positions);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let cpu = Cpu::new(2, Some(isa)).unwrap();
+            // On tiles, queries and weights are rounded to bf16 too. Values reach 2.
+            let rounded = bf16 && cpu.kernels.tiles.is_some();
+            let tolerance = if rounded { 2e-2 } else { 2e-5 };
             let check = |out: &[f32], lse: &[f32], what: &str| {
                 for (i, (o, e)) in out.iter().zip(&expected).enumerate() {
-                    assert!((o - e).abs() < 2e-5, "{isa} {what} out[{i}] {o} instead of {e}");
+                    assert!((o - e).abs() < tolerance, "{isa} {what} out[{i}] {o} instead of {e}");
                 }
                 for (l, e) in lse.iter().zip(&expected_lse) {
-                    assert!(l == e || (l - e).abs() < 2e-5, "{isa} {what} lse {l} instead of {e}");
+                    assert!(l == e || (l - e).abs() < tolerance, "{isa} {what} lse {l} instead of {e}");
                 }
             };
             let mut out = vec![f32::NAN; q.len()];
@@ -99,11 +102,11 @@ proptest! {
             cpu.attend(&q, start, shape, &segments, &mut out, &mut lse);
             check(&out, &lse, "whole");
             // The same keys in three parts, merged.
-            let keys: usize = segments.iter().map(|s| s.tokens).sum();
-            let parts = split_keys(shape, &segments, keys, 3);
             out.fill(0.0);
             lse.fill(f32::NEG_INFINITY);
-            for part in parts {
+            for part in 0..3 {
+                let part: Vec<_> =
+                    KeyRange::part(&segments, part, 3).tiles(shape, 1000, usize::MAX - 1).collect();
                 let mut part_out = vec![f32::NAN; q.len()];
                 let mut part_lse = vec![f32::NAN; lse.len()];
                 cpu.attend(&q, start, shape, &part, &mut part_out, &mut part_lse);

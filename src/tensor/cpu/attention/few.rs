@@ -1,0 +1,113 @@
+//! Few queries, as in decoding: keys and values are read once, in the order they lie in memory, and
+//! used directly for all heads.
+
+#![allow(unsafe_code)]
+
+use super::queries::{Queries, Running};
+use super::{KeyRange, KvSegment, Request};
+use crate::tensor::ElementsView;
+use crate::tensor::cpu::Cpu;
+use crate::tensor::cpu::kernels::FEW;
+use crate::tensor::cpu::shared::SharedMut;
+
+/// Keys of one tile: those of all heads stay in the second-level cache.
+const KEYS: usize = 64;
+
+/// A thread's working memory.
+#[derive(Default)]
+pub(super) struct FewScratch {
+    /// `[kv_heads, rows, head_dim]`, rows a multiple of [`FEW`]: scaled; what fills up is zero
+    q: Vec<f32>,
+    /// `[FEW, KEYS]`
+    scores: Vec<f32>,
+}
+
+impl Cpu {
+    /// All queries over each of `parts` parts of the keys; `outs [parts, tokens, heads, head_dim]`.
+    pub(super) fn attend_few(
+        &self,
+        request: Request<'_>,
+        parts: usize,
+        outs: &mut [f32],
+        lses: &mut [f32],
+    ) {
+        let Request { q, start, shape, segments } = request;
+        let tokens = request.tokens();
+        let (outs, lses) = (SharedMut::new(outs), SharedMut::new(lses));
+        let queries = |kv_head| Queries { q, start, shape, kv_head, first: 0, tokens };
+        let padded = queries(0).rows().next_multiple_of(FEW);
+        self.for_each_with(parts, |scratch, part| {
+            let (running, few) = (&mut scratch.attention.running, &mut scratch.attention.few);
+            running.reset(shape.kv_heads * padded, shape.head_dim);
+            few.scores.resize(FEW * KEYS, 0.0);
+            few.q.clear();
+            for queries in (0..shape.kv_heads).map(queries) {
+                for r in 0..queries.rows() {
+                    few.q.extend(queries.row(r).iter().map(|v| v * shape.scale()));
+                }
+                few.q.resize((queries.kv_head + 1) * padded * shape.head_dim, 0.0);
+            }
+            let keys = KeyRange::part(segments, part, parts);
+            for tile in keys.tiles(shape, KEYS, start + tokens - 1) {
+                for queries in (0..shape.kv_heads).map(queries) {
+                    self.fold_few(&queries, tile, padded, running, few);
+                }
+            }
+            for queries in (0..shape.kv_heads).map(queries) {
+                for r in 0..queries.rows() {
+                    let row = part * tokens * shape.heads + queries.index(r);
+                    // SAFETY: this part's rows belong to this task alone.
+                    let out = unsafe { outs.slice(row * shape.head_dim, shape.head_dim) };
+                    // SAFETY: as above.
+                    let lse = unsafe { lses.slice(row, 1) };
+                    lse[0] = running.finish(queries.kv_head * padded + r, out);
+                }
+            }
+        });
+    }
+
+    /// One tile of keys and one KV head, [`FEW`] rows at a time.
+    fn fold_few(
+        &self,
+        queries: &Queries<'_>,
+        tile: KvSegment<'_>,
+        padded: usize,
+        running: &mut Running,
+        scratch: &mut FewScratch,
+    ) {
+        let shape = queries.shape;
+        let (dim, width, count) = (shape.head_dim, shape.kv_width(), tile.tokens);
+        let at = queries.kv_head * dim..;
+        let scores = &mut scratch.scores[..FEW * count];
+        for first in (0..padded).step_by(FEW) {
+            let row = queries.kv_head * padded + first;
+            let q = &scratch.q[row * dim..][..FEW * dim];
+            match tile.keys {
+                ElementsView::F32(k) => {
+                    (self.kernels.score_f32)(q, &k[at.clone()], width, scores);
+                }
+                ElementsView::Bf16(k) => {
+                    (self.kernels.score_bf16)(q, &k[at.clone()], width, scores);
+                }
+            }
+            for (i, scores) in scores.chunks_exact_mut(count).enumerate() {
+                // Rows that only fill up see what the last sees: zeros.
+                let position = queries.position((first + i).min(queries.rows() - 1));
+                let visible = tile.visible(position);
+                scores[visible..].fill(0.0);
+                if visible > 0 {
+                    running.fold(self.kernels, row + i, &mut scores[..visible]);
+                }
+            }
+            let out = &mut running.out[row * dim..][..FEW * dim];
+            match tile.values {
+                ElementsView::F32(v) => {
+                    (self.kernels.weigh_f32)(scores, &v[at.clone()], width, out)
+                }
+                ElementsView::Bf16(v) => {
+                    (self.kernels.weigh_bf16)(scores, &v[at.clone()], width, out);
+                }
+            }
+        }
+    }
+}

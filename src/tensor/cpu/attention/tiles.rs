@@ -1,0 +1,154 @@
+//! Many queries over keys in bf16: queries, keys, weights and values are bf16 tiles, scores and
+//! outputs f32.
+
+use super::queries::{Queries, Running};
+use super::{KeyRange, KvSegment};
+use crate::tensor::ElementsView;
+use crate::tensor::cpu::Cpu;
+use crate::tensor::cpu::kernels::tiles::{
+    BLOCK, PANEL_STEP, Panels, STEP, STRIP, SoftmaxRows, Strips, TILE, TileKernels,
+};
+use half::bf16;
+
+/// Keys of one tile: so many that rescaling outputs costs little, so few that scores of 32 rows stay
+/// in the first-level cache.
+const KEYS: usize = 256;
+
+/// Steps of [`KEYS`] along the summed dimension of the second product.
+const KEY_STEPS: usize = KEYS / STEP;
+
+/// A thread's working memory.
+#[derive(Default)]
+pub(super) struct TileScratch {
+    /// `[head_dim]`: one query, scaled
+    row: Vec<f32>,
+    /// `[strips, depth, 16, 32]`: queries of the task, an even number of strips
+    queries: Vec<bf16>,
+    /// `[KEYS / 32, depth, 2, 16, 16, 2]`
+    keys: Vec<bf16>,
+    /// `[head_dim / 32, KEY_STEPS, 2, 16, 16, 2]`
+    values: Vec<bf16>,
+    /// `[32, KEYS]`
+    scores: Vec<f32>,
+    /// `[2, key steps, 16, 32]`
+    weights: Vec<bf16>,
+}
+
+impl Cpu {
+    pub(super) fn attend_in_tiles(
+        &self,
+        kernels: &TileKernels,
+        queries: Queries<'_>,
+        keys: &KeyRange<'_>,
+        running: &mut Running,
+        scratch: &mut TileScratch,
+    ) {
+        let shape = queries.shape;
+        let (rows, depth) = (queries.rows(), shape.head_dim.div_ceil(STEP));
+        let (blocks, width) = (rows.div_ceil(BLOCK), depth * BLOCK);
+        running.reset(blocks * BLOCK, width);
+        scratch.queries.resize(2 * blocks * depth * TILE, bf16::ZERO);
+        scratch.keys.resize(KEY_STEPS * depth * PANEL_STEP, bf16::ZERO);
+        scratch.values.resize(KEY_STEPS * depth * PANEL_STEP, bf16::ZERO);
+        scratch.scores.resize(BLOCK * KEYS, 0.0);
+        scratch.weights.resize(2 * KEY_STEPS * TILE, bf16::ZERO);
+        self.round_queries(kernels, queries, scratch);
+        (kernels.begin)();
+        for part in keys.tiles(shape, KEYS, queries.position(rows - 1)) {
+            pack(kernels, part, &queries, scratch);
+            for block in 0..blocks {
+                self.fold_block(kernels, &queries, part, block, running, scratch);
+            }
+        }
+        (kernels.end)();
+        // The softmax kernel counts in powers of two.
+        running.max.iter_mut().for_each(|max| *max *= std::f32::consts::LN_2);
+    }
+
+    /// Queries as strips, scaled so that scores are powers of two.
+    fn round_queries(
+        &self,
+        kernels: &TileKernels,
+        queries: Queries<'_>,
+        scratch: &mut TileScratch,
+    ) {
+        let depth = queries.shape.head_dim.div_ceil(STEP);
+        let scale = queries.shape.scale() * std::f32::consts::LOG2_E;
+        for r in 0..queries.rows() {
+            scratch.row.clear();
+            scratch.row.extend_from_slice(queries.row(r));
+            (self.kernels.scale)(&mut scratch.row, scale);
+            let at = r / STRIP * depth * TILE + r % STRIP * STEP;
+            (kernels.narrow)(&scratch.row, &mut scratch.queries[at..]);
+        }
+    }
+
+    /// Folds one tile of keys into 32 rows.
+    fn fold_block(
+        &self,
+        kernels: &TileKernels,
+        queries: &Queries<'_>,
+        part: KvSegment<'_>,
+        block: usize,
+        running: &mut Running,
+        scratch: &mut TileScratch,
+    ) {
+        let depth = queries.shape.head_dim.div_ceil(STEP);
+        let rows = block * BLOCK..(block + 1) * BLOCK;
+        let visible: [usize; BLOCK] = std::array::from_fn(|i| match rows.start + i {
+            r if r < queries.rows() => part.visible(queries.position(r)),
+            _ => 0,
+        });
+        let most = visible.into_iter().max().unwrap_or(0);
+        if most == 0 {
+            return;
+        }
+        let steps = most.div_ceil(STEP);
+        let TileScratch { queries: q, keys, values, scores, weights, .. } = scratch;
+        let q = Strips { data: &q[2 * block * depth * TILE..], stride: depth * TILE };
+        let keys = Panels { data: keys, stride: depth * PANEL_STEP, count: steps };
+        (kernels.multiply)(q, keys, depth, scores, KEYS, false);
+        let mut factors = [1.0; BLOCK];
+        (kernels.softmax)(SoftmaxRows {
+            scores,
+            stride: KEYS,
+            visible: &visible,
+            depth: steps,
+            max: &mut running.max[rows.clone()],
+            sum: &mut running.sum[rows.clone()],
+            factors: &mut factors,
+            weights,
+        });
+        let width = running.width;
+        let out = &mut running.out[rows.start * width..rows.end * width];
+        for (row, factor) in out.chunks_exact_mut(width).zip(factors) {
+            if factor != 1.0 {
+                (self.kernels.scale)(row, factor);
+            }
+        }
+        let weights = Strips { data: weights, stride: steps * TILE };
+        let values = Panels { data: values, stride: KEY_STEPS * PANEL_STEP, count: depth };
+        (kernels.multiply)(weights, values, steps, out, width, true);
+    }
+}
+
+/// One KV head of a tile as panels: keys as columns, values as summed dimension.
+fn pack(
+    kernels: &TileKernels,
+    part: KvSegment<'_>,
+    queries: &Queries<'_>,
+    scratch: &mut TileScratch,
+) {
+    let (ElementsView::Bf16(keys), ElementsView::Bf16(values)) = (part.keys, part.values) else {
+        unreachable!("the caller saw that keys are bf16, and values are stored alike")
+    };
+    let (dim, width) = (queries.shape.head_dim, queries.shape.kv_width());
+    let panel = dim.div_ceil(STEP) * PANEL_STEP;
+    for (step, from) in (0..part.tokens).step_by(STEP).enumerate() {
+        let count = STEP.min(part.tokens - from);
+        let at = from * width + queries.kv_head * dim;
+        (kernels.pack_keys)(&keys[at..], width, count, dim, &mut scratch.keys[step * panel..]);
+        let out = &mut scratch.values[step * PANEL_STEP..];
+        (kernels.pack_values)(&values[at..], width, count, dim, out, KEY_STEPS * PANEL_STEP);
+    }
+}
