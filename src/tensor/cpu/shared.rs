@@ -35,4 +35,14 @@ impl<'a, T> SharedMut<'a, T> {
         // SAFETY: in bounds (checked above), and disjoint by this function's contract.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len) }
     }
+
+    /// The first of `rows` rows of `width` elements, `stride` apart, from element `start` on.
+    ///
+    /// # Panics
+    /// If the last row ends outside the slice.
+    pub(crate) fn rows(&self, start: usize, rows: usize, width: usize, stride: usize) -> *mut T {
+        let end = start + (rows - 1) * stride + width;
+        assert!(end <= self.len, "rows end at {end} of {}", self.len);
+        self.ptr.wrapping_add(start)
+    }
 }

@@ -18,6 +18,7 @@ mod queries;
 mod tiles;
 
 use super::Cpu;
+use super::kernels::tiles::TileKernels;
 use super::shared::SharedMut;
 use crate::tensor::ElementsView;
 use queries::{Queries, Running};
@@ -30,7 +31,8 @@ const MOST_ROWS: usize = 384;
 /// Query rows of one task where smaller tasks keep more threads busy.
 const LEAST_ROWS: usize = 128;
 
-/// Below this many query rows per KV head a tile of keys is used too seldom to be worth unpacking.
+/// Below this many query rows per KV head a tile of keys is used too seldom to be worth unpacking to
+/// f32.
 const FEW_ROWS: usize = 16;
 
 /// Keys that one split of a long key sequence has at least.
@@ -182,15 +184,17 @@ impl Request<'_> {
         self.q.len() / self.shape.q_width()
     }
 
-    fn is_few(&self) -> bool {
-        self.tokens() * self.shape.group() < FEW_ROWS
+    /// Whether queries are too few to be worth unpacking keys for.
+    fn is_few(&self, cpu: &Cpu) -> bool {
+        self.tokens() * self.shape.group() < FEW_ROWS && cpu.tiles_for(self.segments).is_none()
     }
 
-    fn cut(&self, threads: usize) -> Cut {
+    fn cut(&self, cpu: &Cpu) -> Cut {
+        let threads = cpu.threads();
         let (tokens, group) = (self.tokens(), self.shape.group());
         let keys: usize = self.segments.iter().map(|s| s.tokens).sum();
         let rows = tokens * group;
-        let (tile, tasks) = if self.is_few() {
+        let (tile, tasks) = if self.is_few(cpu) {
             (tokens.max(1), 1)
         } else {
             let even = rows * self.shape.kv_heads / (4 * threads);
@@ -223,7 +227,7 @@ impl Cpu {
         if q.is_empty() {
             return;
         }
-        let cut = request.cut(self.threads());
+        let cut = request.cut(self);
         if cut.parts == 1 {
             return self.attend_parts(request, cut, out, lse);
         }
@@ -244,7 +248,7 @@ impl Cpu {
     fn attend_parts(&self, request: Request<'_>, cut: Cut, outs: &mut [f32], lses: &mut [f32]) {
         let Request { q, start, shape, segments } = request;
         let tokens = request.tokens();
-        if request.is_few() {
+        if request.is_few(self) {
             return self.attend_few(request, cut.parts, outs, lses);
         }
         let tiles = tokens.div_ceil(cut.tile);
@@ -273,13 +277,16 @@ impl Cpu {
     /// Many queries over some of the keys, into the running softmax.
     fn attend_tile(&self, q: Queries<'_>, keys: &KeyRange<'_>, scratch: &mut AttentionScratch) {
         let AttentionScratch { running, panels, tiles, .. } = scratch;
-        let is_bf16 = |s: &KvSegment<'_>| matches!(s.keys, ElementsView::Bf16(_));
-        match &self.kernels.tiles {
-            Some(kernels) if keys.segments.iter().all(is_bf16) => {
-                self.attend_in_tiles(kernels, q, keys, running, tiles);
-            }
-            _ => self.attend_in_panels(q, keys, running, panels),
+        match self.tiles_for(keys.segments) {
+            Some(kernels) => self.attend_in_tiles(kernels, q, keys, running, tiles),
+            None => self.attend_in_panels(q, keys, running, panels),
         }
+    }
+
+    /// The kernels that multiply these keys as they are stored, if this machine has them.
+    fn tiles_for(&self, segments: &[KvSegment<'_>]) -> Option<&TileKernels> {
+        let is_bf16 = |s: &KvSegment<'_>| matches!(s.keys, ElementsView::Bf16(_));
+        self.kernels.tiles.as_ref().filter(|_| segments.iter().all(is_bf16))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Many queries over keys in bf16: queries, keys, weights and values are bf16 tiles, scores and
 //! outputs f32.
 
+#![allow(unsafe_code)]
+
 use super::queries::{Queries, Running};
 use super::{KeyRange, KvSegment};
 use crate::tensor::ElementsView;
@@ -107,7 +109,8 @@ impl Cpu {
         let TileScratch { queries: q, keys, values, scores, weights, .. } = scratch;
         let q = Strips { data: &q[2 * block * depth * TILE..], stride: depth * TILE };
         let keys = Panels { data: keys, stride: depth * PANEL_STEP, count: steps };
-        (kernels.multiply)(q, keys, depth, scores, KEYS, false);
+        // SAFETY: scores has 32 rows of KEYS; `begin` was called.
+        unsafe { (kernels.multiply)(q, keys, depth, scores.as_mut_ptr(), KEYS, false) };
         let mut factors = [1.0; BLOCK];
         (kernels.softmax)(SoftmaxRows {
             scores,
@@ -128,7 +131,8 @@ impl Cpu {
         }
         let weights = Strips { data: weights, stride: steps * TILE };
         let values = Panels { data: values, stride: KEY_STEPS * PANEL_STEP, count: depth };
-        (kernels.multiply)(weights, values, steps, out, width, true);
+        // SAFETY: out is these 32 rows; `begin` was called.
+        unsafe { (kernels.multiply)(weights, values, steps, out.as_mut_ptr(), width, true) };
     }
 }
 

@@ -15,6 +15,7 @@ mod tiles;
 pub use packed::PackedMatrix;
 
 use super::activations::RowWriter;
+use super::kernels::tiles::BLOCK;
 use super::shared::SharedMut;
 use super::{Activations, Cpu};
 use packed::Layout;
@@ -34,6 +35,26 @@ enum Output<'a> {
 }
 
 impl Output<'_> {
+    /// Where the block of 32 x 32 products from `row` and `column` on may be computed in place, and
+    /// whether it is added to what is there: where nothing but the product and `y` matters. `left` is
+    /// how many rows there are from `row` on.
+    fn in_place(
+        &self,
+        w: &PackedMatrix,
+        left: usize,
+        row: usize,
+        column: usize,
+    ) -> Option<(*mut f32, bool)> {
+        let (y, add) = match self {
+            Self::Store { y, bias: None } => (y, false),
+            Self::Add { y, bias: None } => (y, true),
+            _ => return None,
+        };
+        let outputs = w.outputs();
+        let whole = left >= BLOCK && outputs - column >= BLOCK;
+        whole.then(|| (y.rows(row * outputs + column, BLOCK, BLOCK, outputs), add))
+    }
+
     /// Takes the products of one row with one panel, or with the two panels of a pair: `sums`.
     /// `column` is the first output they belong to. The sums are used up.
     ///

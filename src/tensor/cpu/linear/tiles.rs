@@ -8,13 +8,17 @@ use crate::tensor::cpu::{Activations, Cpu};
 use half::bf16;
 
 /// Rows that one task takes: they stay in the second-level cache while panels pass by.
-const ROWS: usize = 128;
+static ROWS_: std::sync::OnceLock<[usize; 3]> = std::sync::OnceLock::new();
+fn tune() -> [usize; 3] {
+    *ROWS_.get_or_init(|| {
+        let g = |n: &str, d| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
+        [g("T_ROWS", 128), g("T_DEPTH", 16), g("T_PANELS", 8)]
+    })
+}
 
 /// Steps (of 32 inputs) of one pass: strips and panel of this depth fit the first-level cache.
-const DEPTH: usize = 16;
 
 /// Panels of one pass at the most: bounds the products that wait for the next pass.
-const PANELS: usize = 8;
 
 impl Cpu {
     /// `weights` is the data of `w`.
@@ -26,6 +30,7 @@ impl Cpu {
         weights: &[bf16],
         output: &Output<'_>,
     ) {
+        let [ROWS, DEPTH, PANELS] = tune();
         let per_unit = if w.paired { 2 } else { 1 };
         let units = w.panels / per_unit;
         let row_blocks = x.rows().div_ceil(ROWS);
@@ -54,18 +59,38 @@ impl Cpu {
                     let at = unit * per_unit * stride + steps.start * PANEL_STEP;
                     let panels = Panels { data: &weights[at..], stride, count: per_unit };
                     for b in 0..blocks {
+                        let (row, column) = (first + b * BLOCK, unit * BLOCK);
+                        let left = rows - b * BLOCK;
+                        let strips = x.strips(row, steps.start);
+                        if let Some((y, add)) = output.in_place(w, left, row, column) {
+                            // SAFETY: `in_place` saw that this block lies within y; this task alone
+                            // computes it; `begin` was called.
+                            unsafe {
+                                let add = add || pass > 0;
+                                (kernels.multiply)(
+                                    strips,
+                                    panels,
+                                    steps.len(),
+                                    y,
+                                    w.outputs(),
+                                    add,
+                                );
+                            }
+                            continue;
+                        }
                         let slot = if passes > 1 { u * blocks + b } else { 0 };
                         let sums = &mut scratch.sums[slot * size..][..size];
-                        let strips = x.strips(first + b * BLOCK, steps.start);
-                        (kernels.multiply)(strips, panels, steps.len(), sums, width, pass > 0);
+                        // SAFETY: sums has 32 rows of that width; `begin` was called.
+                        unsafe {
+                            let (c, depth) = (sums.as_mut_ptr(), steps.len());
+                            (kernels.multiply)(strips, panels, depth, c, width, pass > 0);
+                        }
                         if pass + 1 < passes {
                             continue;
                         }
-                        let left = rows - b * BLOCK;
                         for (r, sums) in sums.chunks_exact_mut(width).take(left).enumerate() {
-                            let row = first + b * BLOCK + r;
                             // SAFETY: this task alone finishes its rows and units.
-                            unsafe { output.finish(w, row, unit * BLOCK, sums) };
+                            unsafe { output.finish(w, row + r, column, sums) };
                         }
                     }
                 }

@@ -57,28 +57,31 @@ fn end() {
 }
 
 /// See [`super::portable::multiply`].
-fn multiply(
+///
+/// # Safety
+/// See [`MultiplyTiles`](super::MultiplyTiles); `begin` was called on this thread.
+unsafe fn multiply(
     a: Strips<'_>,
     b: Panels<'_>,
     depth: usize,
-    c: &mut [f32],
+    c: *mut f32,
     ldc: usize,
     accumulate: bool,
 ) {
-    avx512bf16::check(a, b, depth, c, ldc);
+    avx512bf16::check(a, b, depth, ldc);
     for panel in 0..b.count {
         let b = &b.data[panel * b.stride..];
-        let c = &mut c[panel * BLOCK..];
-        // SAFETY: `check` saw that two strips and all panels have `depth` tiles and that c has 32
-        // rows of 32 at this panel; `begin` configured the registers on this thread.
+        // SAFETY: `check` saw that two strips and all panels have `depth` tiles; c has 32 rows of 32
+        // at this panel and the registers are configured, by the contract.
         unsafe {
+            let c = c.add(panel * BLOCK);
             if accumulate {
-                load(c.as_ptr(), ldc);
+                load(c, ldc);
             } else {
                 zero();
             }
             steps(a.data.as_ptr().cast(), a.stride * 2, b.as_ptr().cast(), depth);
-            store(c.as_mut_ptr(), ldc);
+            store(c, ldc);
         }
     }
 }

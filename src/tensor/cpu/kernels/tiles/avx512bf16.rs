@@ -10,12 +10,13 @@ use super::{
 use half::bf16;
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEG_INF, _mm512_add_ps,
-    _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_maskz_loadu_ps,
-    _mm512_max_ps, _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_reduce_ps, _mm512_scalef_ps,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_i32x4, _mm512_slli_epi32,
-    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_and_si512, _mm512_castsi512_ps, _mm512_cmpeq_ps_mask, _mm512_cvtne2ps_pbh,
+    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps,
+    _mm512_mask_loadu_ps, _mm512_max_ps, _mm512_reduce_add_ps, _mm512_reduce_max_ps,
+    _mm512_reduce_ps, _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 
@@ -29,13 +30,12 @@ pub(super) const fn table(begin: fn(), end: fn(), multiply: MultiplyTiles) -> Ti
 /// Checks the bounds of `multiply` once: everything below it works with pointers.
 ///
 /// # Panics
-/// If an operand is shorter than the product reads or writes.
-pub(super) fn check(a: Strips<'_>, b: Panels<'_>, depth: usize, c: &[f32], ldc: usize) {
+/// If an operand is shorter than the product reads, or rows of c overlap.
+pub(super) fn check(a: Strips<'_>, b: Panels<'_>, depth: usize, ldc: usize) {
     assert!(a.data.len() >= a.stride + depth * TILE, "a too short");
     if b.count > 0 {
         assert!(b.data.len() >= (b.count - 1) * b.stride + depth * PANEL_STEP, "b too short");
         assert!(ldc >= b.count * BLOCK, "rows of c overlap");
-        assert!(c.len() >= (BLOCK - 1) * ldc + b.count * BLOCK, "c too short");
     }
 }
 
@@ -43,23 +43,28 @@ pub(super) fn check(a: Strips<'_>, b: Panels<'_>, depth: usize, c: &[f32], ldc: 
 const ROWS: usize = 8;
 
 /// See [`portable::multiply`].
-fn multiply(
+///
+/// # Safety
+/// See [`MultiplyTiles`].
+unsafe fn multiply(
     a: Strips<'_>,
     b: Panels<'_>,
     depth: usize,
-    c: &mut [f32],
+    c: *mut f32,
     ldc: usize,
     accumulate: bool,
 ) {
-    check(a, b, depth, c, ldc);
+    check(a, b, depth, ldc);
     for panel in 0..b.count {
         for row in (0..BLOCK).step_by(ROWS) {
             let a = &a.data[row / STRIP * a.stride + row % STRIP * STEP..];
             let b = &b.data[panel * b.stride..];
-            let c = &mut c[row * ldc + panel * BLOCK..];
-            // SAFETY: `check` saw that two strips and all panels have `depth` tiles and that c has
-            // 32 rows; the features are present because `Kernels::of` handed this table out.
-            unsafe { rows(a.as_ptr(), b.as_ptr(), depth, c.as_mut_ptr(), ldc, accumulate) };
+            // SAFETY: `check` saw that two strips and all panels have `depth` tiles, c has 32 rows by
+            // the contract; the features are present because `Kernels::of` handed this table out.
+            unsafe {
+                let c = c.add(row * ldc + panel * BLOCK);
+                rows(a.as_ptr(), b.as_ptr(), depth, c, ldc, accumulate);
+            }
         }
     }
 }
@@ -308,63 +313,103 @@ fn softmax(rows: SoftmaxRows<'_>) {
     assert!(scores.len() >= (BLOCK - 1) * stride + most, "scores too short");
     assert!(rows.weights.len() >= 2 * depth * TILE, "weights too short");
     let (max, sum) = (&mut rows.max[..BLOCK], &mut rows.sum[..BLOCK]);
+    let (mut shift, mut sums) = ([0.0; BLOCK], [0.0; BLOCK]);
     for r in 0..BLOCK {
         let weights = &mut rows.weights[r / STRIP * depth * TILE + r % STRIP * STEP..];
         if visible[r] == 0 {
             for step in 0..depth {
                 weights[step * TILE..][..STEP].fill(bf16::ZERO);
             }
-            rows.factors[r] = 1.0;
             continue;
         }
         let scores = &scores[r * stride..][..visible[r]];
         // SAFETY: the scores are a slice; weights has a run of 32 in each of `depth` tiles (checked
         // above); the features are present because `Kernels::of` handed this table out.
-        let (new_max, new_sum) =
-            unsafe { softmax_row(scores, max[r], weights.as_mut_ptr(), depth) };
-        // 2^-inf is 0: a row that has seen nothing yet.
-        let factor = (max[r] - new_max).exp2();
-        rows.factors[r] = factor;
-        sum[r] = sum[r] * factor + new_sum;
-        max[r] = new_max;
+        let new = unsafe { softmax_row(scores, max[r], weights.as_mut_ptr(), depth, &mut sums[r]) };
+        // Of a row that has seen nothing yet, the factor is 2^-inf = 0.
+        shift[r] = max[r] - new;
+        max[r] = new;
+    }
+    // SAFETY: the features are present because `Kernels::of` handed this table out.
+    unsafe { rescale(&shift, &sums, sum, rows.factors) };
+}
+
+/// `factors = 2^shift`, `sum = sum * factors + sums`, for 32 rows at once. All slices have 32
+/// elements.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn rescale(shift: &[f32; BLOCK], sums: &[f32; BLOCK], sum: &mut [f32], factors: &mut [f32; BLOCK]) {
+    for half in 0..2 {
+        let at = half * STRIP;
+        // SAFETY: 16 elements from `at` on exist in every slice; sum is checked by slicing.
+        unsafe {
+            let total = sum[at..at + STRIP].as_mut_ptr();
+            let x = _mm512_loadu_ps(shift.as_ptr().add(at));
+            // Exactly 1 where the maximum stayed, so that outputs need not be touched.
+            let stays = _mm512_cmpeq_ps_mask(x, _mm512_setzero_ps());
+            let factor = _mm512_mask_blend_ps(stays, exp2(x), _mm512_set1_ps(1.0));
+            _mm512_storeu_ps(factors.as_mut_ptr().add(at), factor);
+            let new = _mm512_loadu_ps(sums.as_ptr().add(at));
+            _mm512_storeu_ps(total, _mm512_fmadd_ps(_mm512_loadu_ps(total), factor, new));
+        }
     }
 }
 
-/// The new maximum of a row and the sum of its weights.
+/// Returns the new maximum of a row and leaves the sum of its weights in `sum`.
 ///
 /// # Safety
 /// `weights` has 32 elements at each of `depth` multiples of a tile, `scores.len() <= 32 * depth`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn softmax_row(scores: &[f32], before: f32, weights: *mut bf16, depth: usize) -> (f32, f32) {
+unsafe fn softmax_row(
+    scores: &[f32],
+    before: f32,
+    weights: *mut bf16,
+    depth: usize,
+    sum: &mut f32,
+) -> f32 {
+    let whole = scores.len() / STEP;
     let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
-    // Scores at..at + 16, minus infinity where there are none: their weights become zero.
-    let load = |at: usize| -> __m512 {
-        match scores.len().saturating_sub(at) {
-            0 => lowest,
-            // SAFETY: 16 scores from `at` exist.
-            16.. => unsafe { _mm512_loadu_ps(scores.as_ptr().add(at)) },
-            left => {
-                let mask = (1u16 << left) - 1;
-                // SAFETY: only the `left` scores that exist are read.
-                let part = unsafe { _mm512_maskz_loadu_ps(mask, scores.as_ptr().add(at)) };
-                _mm512_mask_blend_ps(mask, lowest, part)
-            }
-        }
+    // The scores behind the last whole step, minus infinity where there are none.
+    let mask = (1u32 << (scores.len() % STEP)) - 1;
+    // SAFETY: only scores that exist are read.
+    let rest = unsafe {
+        let rest = scores.as_ptr().add(whole * STEP);
+        [
+            _mm512_mask_loadu_ps(lowest, mask as u16, rest),
+            _mm512_mask_loadu_ps(lowest, (mask >> STRIP) as u16, rest.wrapping_add(STRIP)),
+        ]
     };
-    let mut top = [_mm512_set1_ps(before), lowest];
-    for at in (0..scores.len()).step_by(STEP) {
-        top[0] = _mm512_max_ps(top[0], load(at));
-        top[1] = _mm512_max_ps(top[1], load(at + STRIP));
+    let mut top = [_mm512_max_ps(_mm512_set1_ps(before), rest[0]), rest[1]];
+    for step in scores.chunks_exact(STEP) {
+        // SAFETY: 32 scores.
+        unsafe {
+            top[0] = _mm512_max_ps(top[0], _mm512_loadu_ps(step.as_ptr()));
+            top[1] = _mm512_max_ps(top[1], _mm512_loadu_ps(step.as_ptr().add(STRIP)));
+        }
     }
     let max = _mm512_reduce_max_ps(_mm512_max_ps(top[0], top[1]));
     let shift = _mm512_set1_ps(max);
     let mut sums = [_mm512_setzero_ps(); 2];
-    for step in 0..depth {
-        let low = exp2(_mm512_sub_ps(load(step * STEP), shift));
-        let high = exp2(_mm512_sub_ps(load(step * STEP + STRIP), shift));
-        sums = [_mm512_add_ps(sums[0], low), _mm512_add_ps(sums[1], high)];
-        // SAFETY: step < depth, by this function's contract.
-        unsafe { store_pair(low, high, weights.add(step * TILE)) };
+    for (step, scores) in scores.chunks_exact(STEP).enumerate() {
+        // SAFETY: 32 scores; step < depth, by this function's contract.
+        unsafe {
+            let low = exp2(_mm512_sub_ps(_mm512_loadu_ps(scores.as_ptr()), shift));
+            let high = exp2(_mm512_sub_ps(_mm512_loadu_ps(scores.as_ptr().add(STRIP)), shift));
+            sums = [_mm512_add_ps(sums[0], low), _mm512_add_ps(sums[1], high)];
+            store_pair(low, high, weights.add(step * TILE));
+        }
     }
-    (max, _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1])))
+    if whole < depth {
+        // 2^-inf is 0: what is not there weighs nothing.
+        let low = exp2(_mm512_sub_ps(rest[0], shift));
+        let high = exp2(_mm512_sub_ps(rest[1], shift));
+        sums = [_mm512_add_ps(sums[0], low), _mm512_add_ps(sums[1], high)];
+        // SAFETY: whole < depth.
+        unsafe { store_pair(low, high, weights.add(whole * TILE)) };
+        for step in whole + 1..depth {
+            // SAFETY: step < depth.
+            unsafe { _mm512_storeu_si512(weights.add(step * TILE).cast(), _mm512_setzero_si512()) };
+        }
+    }
+    *sum = _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]));
+    max
 }

@@ -57,7 +57,11 @@ pub(crate) struct Panels<'a> {
 }
 
 /// `(a, b, depth, c, ldc, accumulate)`: see [`portable::multiply`].
-pub(crate) type MultiplyTiles = fn(Strips<'_>, Panels<'_>, usize, &mut [f32], usize, bool);
+///
+/// # Safety
+/// `c` points at 32 rows of `32 * b.count` floats, `ldc` apart, that nobody else uses meanwhile. What
+/// lies between the rows is not touched: other threads may write other columns of the same rows.
+pub(crate) type MultiplyTiles = unsafe fn(Strips<'_>, Panels<'_>, usize, *mut f32, usize, bool);
 
 /// Running softmax of 32 rows, in units of log2: see [`portable::softmax`].
 pub(crate) struct SoftmaxRows<'a> {

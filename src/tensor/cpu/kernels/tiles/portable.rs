@@ -1,6 +1,8 @@
 //! The tile kernels in plain Rust: what the others are compared with, and the reference that runs
 //! everywhere (`--cpu tiles`).
 
+#![allow(unsafe_code)]
+
 use super::{BLOCK, PANEL_STEP, Panels, STEP, STRIP, SoftmaxRows, Strips, TILE, TileKernels};
 use half::bf16;
 
@@ -17,11 +19,14 @@ pub(in super::super) const KERNELS: TileKernels = TileKernels {
 
 /// `c[32, 32 * panels] = a · b`, added to `c` if `accumulate`. `depth` is the number of steps to sum
 /// over; rows of `c` are `ldc` apart.
-pub(super) fn multiply(
+///
+/// # Safety
+/// See [`MultiplyTiles`](super::MultiplyTiles).
+pub(super) unsafe fn multiply(
     a: Strips<'_>,
     b: Panels<'_>,
     depth: usize,
-    c: &mut [f32],
+    c: *mut f32,
     ldc: usize,
     accumulate: bool,
 ) {
@@ -37,7 +42,8 @@ pub(super) fn multiply(
                 sum += a[0].to_f32() * b[0].to_f32() + a[1].to_f32() * b[1].to_f32();
             }
         }
-        let c = &mut c[row * ldc + column];
+        // SAFETY: one of the elements that the contract promises.
+        let c = unsafe { &mut *c.add(row * ldc + column) };
         *c = if accumulate { *c + sum } else { sum };
     }
 }
