@@ -12,5 +12,5 @@ pub mod cpu;
 mod elements;
 
 pub use bytes::Bytes;
-pub use cpu::{Cpu, CpuError, HeadShape, Isa, KvSegment, PackedMatrix};
+pub use cpu::{Cpu, CpuError, HeadShape, Isa, KvSegment, PackedMatrix, Peak};
 pub use elements::{Elements, ElementsView, Precision};

@@ -13,11 +13,13 @@ mod attention_few;
 pub mod kernels;
 mod matmul;
 mod ops;
+mod peak;
 mod shared;
 
 pub use attention::{HeadShape, KvSegment};
 pub use kernels::Isa;
 pub use matmul::PackedMatrix;
+pub use peak::Peak;
 
 use kernels::Kernels;
 
