@@ -198,7 +198,7 @@ fn length_ticks(mut lengths: Vec<f64>, range: &std::ops::Range<f64>) -> Vec<f64>
 
 /// Round numbers in `range`: powers of ten, with others between them where those are too few.
 fn ticks(range: &std::ops::Range<f64>) -> Vec<f64> {
-    let digits: [&[u32]; 3] = [&[1], &[1, 2, 5], &[1, 2, 3, 4, 5, 6, 7, 8, 9]];
+    let digits: [&[u32]; 4] = [&[1], &[1, 2, 5], &[1, 2, 3, 5, 7], &[1, 2, 3, 4, 5, 6, 7, 8, 9]];
     let (low, high) = (range.start.log10().floor() as i32, range.end.log10().ceil() as i32);
     // A quotient of whole numbers, so that 0.7 is the number that is written so.
     let scaled = |digit: u32, power: i32| match power {
@@ -210,7 +210,7 @@ fn ticks(range: &std::ops::Range<f64>) -> Vec<f64> {
         all.filter(|tick| range.contains(tick)).collect()
     };
     let candidates = digits.map(of);
-    candidates.iter().find(|ticks| ticks.len() >= 3).unwrap_or(&candidates[2]).clone()
+    candidates.iter().find(|ticks| ticks.len() >= 3).unwrap_or(&candidates[3]).clone()
 }
 
 #[cfg(test)]
@@ -253,6 +253,7 @@ mod tests {
     fn ticks_are_round_and_not_crowded() {
         assert_eq!(ticks(&(0.7..200.0)), [1.0, 10.0, 100.0]);
         assert_eq!(ticks(&(0.7..6.0)), [1.0, 2.0, 5.0]);
+        assert_eq!(ticks(&(0.6..3.6)), [0.7, 1.0, 2.0, 3.0]);
         assert_eq!(ticks(&(0.75..1.6)), [0.8, 0.9, 1.0]);
         assert_eq!(
             length_ticks(vec![5000.0, 4096.0, 65536.0], &(4000.0..70000.0)),

@@ -50,7 +50,21 @@ impl Report<'_> {
             text.push_str(&format!("\nphase 2: decoding, {steps} steps of one token\n"));
             text.push_str(&self.decode_table());
         }
+        if self.outcomes.iter().any(|outcome| self.is_above_peak(outcome)) {
+            text.push_str(
+                "\nA rate above the peak: the machine was busier while its peak was measured, or \
+                 what decoding reads fits its caches.\n",
+            );
+        }
         text
+    }
+
+    fn is_above_peak(&self, outcome: &Outcome) -> bool {
+        let decode = outcome.decode_rate(self.decode_tokens).map_or(0.0, |rate| {
+            rate.median * outcome.bytes_per_token(self.weight_bytes(), self.decode_tokens)
+        });
+        outcome.flops_per_second() > self.peak.flops_per_second
+            || decode > self.peak.bytes_per_second
     }
 
     fn heading(&self) -> String {
