@@ -1,37 +1,16 @@
 //! The binary, driven as a user drives it: right and wrong input, exit codes, messages.
 
+#[path = "common/binary.rs"]
+mod binary;
+
 use assert_cmd::Command;
+use binary::{asterism, fail, succeed, text};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const FACT: &str = "The access code for the Lisbon vault is 48213.";
 const QUESTION: &str = "What is the access code for the Lisbon vault?";
-
-fn asterism() -> Command {
-    let mut command = Command::cargo_bin("asterism").expect("binary");
-    // Whatever the tester's shell has set must not reach the command under test.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ASTERISM_")) {
-        command.env_remove(name);
-    }
-    command.env("HF_HUB_OFFLINE", "1");
-    command
-}
-
-/// Runs a command that must succeed; returns (stdout, stderr).
-fn succeed(command: &mut Command) -> (String, String) {
-    let output = command.assert().success().get_output().clone();
-    (text(&output.stdout), text(&output.stderr))
-}
-
-/// Runs a command that must fail with `code`; returns stderr.
-fn fail(command: &mut Command, code: i32) -> String {
-    text(&command.assert().failure().code(code).get_output().stderr)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8 output")
-}
 
 fn document() -> String {
     let prose = "The grass is green. The sky is blue. The sun is yellow. Here we go. ".repeat(30);

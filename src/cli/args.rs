@@ -1,5 +1,6 @@
 //! The arguments as the user writes them. Every option has an environment variable.
 
+use super::bench::BenchArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Batch(BatchArgs),
     /// Show what encoding a context will cost, for every method, without running it.
     Plan(PlanArgs),
+    /// Measure how fast contexts are encoded and answers decoded: methods x lengths x hosts.
+    Bench(BenchArgs),
     /// Show what this machine has and check that the engine works on it.
     Doctor(DoctorArgs),
     /// Print a completion script for a shell.

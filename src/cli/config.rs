@@ -29,6 +29,15 @@ impl From<MethodName> for Method {
     }
 }
 
+impl From<AnchorKvName> for AnchorKv {
+    fn from(name: AnchorKvName) -> Self {
+        match name {
+            AnchorKvName::Shared => Self::Shared,
+            AnchorKvName::Recompute => Self::Recompute,
+        }
+    }
+}
+
 /// How the context is to be encoded; refuses impossible blocks and anchors before anything loads.
 pub(crate) fn plan_spec(args: &MethodArgs) -> Result<PlanSpec, CliError> {
     let spec = PlanSpec {
@@ -39,10 +48,7 @@ pub(crate) fn plan_spec(args: &MethodArgs) -> Result<PlanSpec, CliError> {
             Anchor::None => 0,
             Anchor::Tokens(tokens) => tokens,
         },
-        anchor_kv: match args.anchor_kv {
-            AnchorKvName::Shared => AnchorKv::Shared,
-            AnchorKvName::Recompute => AnchorKv::Recompute,
-        },
+        anchor_kv: args.anchor_kv.into(),
         hosts: usize::from(args.hosts),
     };
     Plan::new(spec, 1)?;

@@ -2,7 +2,7 @@
 
 use super::args::DoctorArgs;
 use super::error::CliError;
-use super::{config, report};
+use super::{config, machine, report};
 use asterism::cancel::Cancel;
 use asterism::engine::{Engine, Generation, Session, TextOptions};
 use asterism::plan::{AnchorKv, Method, PlanSpec};
@@ -49,7 +49,9 @@ pub(crate) fn run(args: DoctorArgs) -> Result<(), CliError> {
 }
 
 fn machine() -> Vec<Fact> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = machine::memory().map(|(total, available)| {
+        format!("{}, {} available", report::bytes(total), report::bytes(available))
+    });
     let sets: Vec<String> = Isa::ALL
         .into_iter()
         .map(|isa| format!("{isa} {}", if isa.available() { "yes" } else { "no" }))
@@ -57,22 +59,11 @@ fn machine() -> Vec<Fact> {
     vec![
         ("asterism", env!("CARGO_PKG_VERSION").to_owned()),
         ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
-        ("cores", cores.to_string()),
-        ("memory", memory().unwrap_or_else(|| "unknown on this system".to_owned())),
+        ("cores", machine::cores().to_string()),
+        ("memory", memory.unwrap_or_else(|| "unknown on this system".to_owned())),
         ("instruction sets", format!("{} (best: {})", sets.join(", "), Isa::best())),
         ("gpu", "not used: this build computes on the CPU".to_owned()),
     ]
-}
-
-/// Total and available memory, where the system says so in /proc/meminfo.
-fn memory() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let field = |name: &str| -> Option<u64> {
-        let line = text.lines().find(|line| line.starts_with(name))?;
-        Some(1024 * line.split_whitespace().nth(1)?.parse::<u64>().ok()?)
-    };
-    let (total, free) = (field("MemTotal:")?, field("MemAvailable:")?);
-    Some(format!("{}, {} available", report::bytes(total), report::bytes(free)))
 }
 
 fn hub() -> Vec<Fact> {

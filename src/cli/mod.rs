@@ -4,12 +4,15 @@
 mod args;
 mod ask;
 mod batch;
+mod bench;
 mod compare;
 mod config;
 mod doctor;
 mod error;
 mod inputs;
 mod interrupt;
+mod machine;
+mod method_spec;
 mod plan;
 mod progress;
 mod report;
@@ -36,6 +39,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Ask(args) => ask::run(args),
         Command::Batch(args) => batch::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "asterism", &mut std::io::stdout());

@@ -4,6 +4,7 @@ use asterism::engine::{Phase1, Progress};
 use asterism::model::FetchProgress;
 use asterism::plan::{Method, Plan};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +58,47 @@ impl Encoding {
 impl Drop for Encoding {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// A benchmark: which case is measured, and how long the rest will take if work goes on at the rate
+/// seen so far.
+pub(crate) struct Cases {
+    bar: ProgressBar,
+    /// Where the bar stands when the present case is over.
+    end: Cell<u64>,
+}
+
+impl Cases {
+    /// A bar for cases of `work` operations together.
+    pub(crate) fn new(work: u64) -> Self {
+        let bar = ProgressBar::new(work);
+        bar.set_style(style("{bar:30} {percent:>3}% {elapsed} (left {eta}) {msg}"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar, end: Cell::new(0) }
+    }
+
+    /// A case of `work` operations starts.
+    pub(crate) fn begin(&self, name: String, work: u64) {
+        self.bar.set_message(name);
+        self.end.set(self.end.get() + work);
+    }
+
+    /// What takes the reports of a case, on any thread: operations since the last one.
+    pub(crate) fn advance(&self) -> impl Fn(u64) + Sync + use<> {
+        let bar = self.bar.clone();
+        move |work| bar.inc(work)
+    }
+
+    /// The case is over.
+    pub(crate) fn end(&self) {
+        self.bar.set_position(self.end.get());
+    }
+}
+
+impl Drop for Cases {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 

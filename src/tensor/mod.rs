@@ -13,6 +13,6 @@ mod elements;
 
 pub use bytes::Bytes;
 pub use cpu::{
-    Activations, Cpu, CpuError, HeadShape, Isa, KvSegment, PackedMatrix, Rotation, SplitQkv,
+    Activations, Cpu, CpuError, HeadShape, Isa, KvSegment, PackedMatrix, Peak, Rotation, SplitQkv,
 };
 pub use elements::{Elements, ElementsView, Precision};

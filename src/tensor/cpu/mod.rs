@@ -15,6 +15,7 @@ mod attention;
 pub mod kernels;
 mod linear;
 mod ops;
+mod peak;
 mod shared;
 mod team;
 
@@ -23,6 +24,7 @@ pub use attention::{HeadShape, KvSegment};
 pub use kernels::Isa;
 pub use linear::PackedMatrix;
 pub use ops::{Rotation, SplitQkv};
+pub use peak::Peak;
 
 use kernels::Kernels;
 use linear::FEW_ROWS;

@@ -104,6 +104,8 @@ pub(crate) struct Kernels {
     pub(crate) tiles: Option<TileKernels>,
     /// Columns of one packed panel of a matrix: what one tile covers.
     pub(crate) panel: usize,
+    /// Multiplies and adds for so many rounds, in registers; returns the operations done.
+    pub(crate) peak: fn(usize) -> u64,
     /// One panel of a matrix product.
     pub(crate) multiply: Multiply,
     /// bf16 to f32.

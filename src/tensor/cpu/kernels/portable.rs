@@ -22,6 +22,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     isa: Isa::Portable,
     tiles: None,
     panel: PANEL,
+    peak,
     multiply,
     widen,
     row_f32: row_f32::<PANEL, false>,
@@ -48,6 +49,20 @@ fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 #[inline(always)]
 fn wide(v: bf16) -> f32 {
     f32::from_bits(u32::from(v.to_bits()) << 16)
+}
+
+/// As many multiply-adds at once as registers allow, without memory: what bounds every product.
+/// Returns the number of operations, of which a multiply-add is two.
+pub(super) fn peak(rounds: usize) -> u64 {
+    let (x, y) = (std::hint::black_box(0.5f32), std::hint::black_box(1e-3f32));
+    let mut sums = [[0.0f32; LANES]; 4];
+    for _ in 0..rounds {
+        for sum in sums.as_flattened_mut() {
+            *sum += x * y;
+        }
+    }
+    std::hint::black_box(sums);
+    (rounds * 4 * LANES * 2) as u64
 }
 
 /// `c[rows, PANEL] = a[rows, k] · b[k, PANEL]`, added to `c` if `accumulate`.

@@ -82,6 +82,25 @@ macro_rules! tile {
             }
         }
 
+        /// See [`portable::peak`](super::super::portable::peak): all accumulators of the tile.
+        fn peak(rounds: usize) -> u64 {
+            #[target_feature(enable = $features)]
+            fn with_features(rounds: usize) {
+                let (x, y) = ($set1(black_box(0.5)), $set1(black_box(1e-3)));
+                let mut sums = [[$zero(); 2]; $rows];
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        sum[0] = $fma(x, y, sum[0]);
+                        sum[1] = $fma(x, y, sum[1]);
+                    }
+                }
+                black_box(sums);
+            }
+            // SAFETY: the features are present because `Kernels::of` handed this table out.
+            unsafe { with_features(rounds) };
+            (rounds * $rows * 2 * $lanes * 2) as u64
+        }
+
         /// Adds element `step` of R rows of a times one row of b. Pointers step on by wrapping_add:
         /// after the last step they stand past the end, where they are not read.
         ///
@@ -184,6 +203,7 @@ macro_rules! table {
             isa: Isa::$isa,
             tiles: None,
             panel: PANEL,
+            peak,
             multiply,
             widen,
             row_f32,
@@ -239,6 +259,7 @@ pub(super) mod avx2 {
         _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
         _mm256_storeu_ps,
     };
+    use std::hint::black_box;
 
     const PANEL: usize = 16;
     const UNROLL: usize = 4;
@@ -266,6 +287,7 @@ pub(super) mod avx512 {
         _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
         _mm512_storeu_ps,
     };
+    use std::hint::black_box;
 
     const PANEL: usize = 32;
     const UNROLL: usize = 4;

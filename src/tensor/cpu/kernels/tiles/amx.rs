@@ -4,11 +4,11 @@
 
 #![allow(unsafe_code)]
 
-use super::{BLOCK, PANEL_STEP, Panels, STRIP, Strips, TileKernels, avx512bf16};
+use super::{BLOCK, PANEL_STEP, Panels, STEP, STRIP, Strips, TileKernels, avx512bf16};
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 
-pub(in super::super) const KERNELS: TileKernels = avx512bf16::table(begin, end, multiply);
+pub(in super::super) const KERNELS: TileKernels = avx512bf16::table(begin, end, peak, multiply);
 
 /// Whether processor and operating system let this process use the tile registers. Asks Linux for
 /// the permission, which holds for all threads.
@@ -54,6 +54,25 @@ fn begin() {
 fn end() {
     // SAFETY: gives the tile registers back: a context switch need not save them.
     unsafe { asm!("tilerelease", options(nostack, nomem)) };
+}
+
+/// See [`TileKernels::peak`]: four products at a time, as many as a block has.
+fn peak(rounds: usize) -> u64 {
+    begin();
+    for _ in 0..rounds {
+        // SAFETY: touches tile registers only, which `begin` configured (and zeroed).
+        unsafe {
+            asm!(
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                options(nostack, nomem)
+            );
+        }
+    }
+    end();
+    (rounds * 4 * 2 * STRIP * STRIP * STEP) as u64
 }
 
 /// See [`super::portable::multiply`].

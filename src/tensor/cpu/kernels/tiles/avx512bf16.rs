@@ -18,13 +18,19 @@ use std::arch::x86_64::{
     _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
     _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
+use std::hint::black_box;
 use std::mem::transmute;
 
-pub(in super::super) const KERNELS: TileKernels = table(|| (), || (), multiply);
+pub(in super::super) const KERNELS: TileKernels = table(|| (), || (), peak, multiply);
 
 /// The kernels of this module around another product.
-pub(super) const fn table(begin: fn(), end: fn(), multiply: MultiplyTiles) -> TileKernels {
-    TileKernels { begin, end, multiply, row, narrow, pack_keys, pack_values, softmax }
+pub(super) const fn table(
+    begin: fn(),
+    end: fn(),
+    peak: fn(usize) -> u64,
+    multiply: MultiplyTiles,
+) -> TileKernels {
+    TileKernels { begin, end, peak, multiply, row, narrow, pack_keys, pack_values, softmax }
 }
 
 /// Checks the bounds of `multiply` once: everything below it works with pointers.
@@ -37,6 +43,26 @@ pub(super) fn check(a: Strips<'_>, b: Panels<'_>, depth: usize, ldc: usize) {
         assert!(b.data.len() >= (b.count - 1) * b.stride + depth * PANEL_STEP, "b too short");
         assert!(ldc >= b.count * BLOCK, "rows of c overlap");
     }
+}
+
+/// See [`TileKernels::peak`].
+fn peak(rounds: usize) -> u64 {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    fn with_features(rounds: usize) {
+        let x = black_box(_mm512_set1_epi32(0x3c00_3c00));
+        // SAFETY: both are 512 bits of plain data.
+        let x: __m512bh = unsafe { transmute(x) };
+        let mut sums = [_mm512_setzero_ps(); 2 * ROWS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, x, x);
+            }
+        }
+        black_box(sums);
+    }
+    // SAFETY: the features are present because `Kernels::of` handed this table out.
+    unsafe { with_features(rounds) };
+    (rounds * 2 * ROWS * 2 * STEP) as u64
 }
 
 /// Rows of one pass: 8 x 2 accumulators, two registers of b, a by broadcast from memory.

@@ -90,6 +90,8 @@ pub(crate) struct TileKernels {
     pub(crate) begin: fn(),
     /// To be called when it is done for a while.
     pub(crate) end: fn(),
+    /// Multiplies and adds for so many rounds, in registers; returns the operations done.
+    pub(crate) peak: fn(usize) -> u64,
     /// Two strips times panels.
     pub(crate) multiply: MultiplyTiles,
     /// One row of f32 times one panel.

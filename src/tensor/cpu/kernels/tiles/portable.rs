@@ -9,6 +9,7 @@ use half::bf16;
 pub(in super::super) const KERNELS: TileKernels = TileKernels {
     begin: || (),
     end: || (),
+    peak: super::super::portable::peak,
     multiply,
     row,
     narrow,

@@ -1,0 +1,51 @@
+//! `asterism bench`: how fast this machine encodes and decodes, and how fast it could.
+
+mod args;
+mod cases;
+mod measure;
+mod model;
+mod outcome;
+mod output;
+mod plot;
+mod report;
+mod stats;
+
+pub(crate) use args::BenchArgs;
+
+use super::config;
+use super::error::CliError;
+use super::interrupt::Interrupt;
+use measure::Bench;
+use model::Model;
+use report::Report;
+use std::io::Write;
+
+pub(crate) fn run(args: BenchArgs) -> Result<(), CliError> {
+    if let (Some(dir), Some(shape)) = (&args.write_model, args.shape()) {
+        return model::write(&shape, args.seed, dir);
+    }
+    output::check(&args)?;
+    let options = config::engine_options(&args.model)?;
+    let model = Model::find(&args)?;
+    let cases = cases::all(&args, &model.config()?, options.precision)?;
+    let engine = model.load(&options)?;
+    let bench = Bench {
+        engine,
+        runs: usize::from(args.runs),
+        decode_tokens: args.decode_tokens,
+        seed: args.seed,
+        interrupt: Interrupt::install()?,
+    };
+    let (outcomes, peak) = bench.run(cases)?;
+    let report = Report {
+        engine: &bench.engine,
+        methods: &args.methods,
+        runs: bench.runs,
+        decode_tokens: bench.decode_tokens,
+        seed: bench.seed,
+        peak,
+        outcomes: &outcomes,
+    };
+    write!(std::io::stdout().lock(), "{}", report.text())?;
+    output::write(&args, &report)
+}

@@ -1,0 +1,225 @@
+//! The results as tables for people and as JSON for programs.
+
+use super::cases;
+use super::outcome::Outcome;
+use super::stats::Stats;
+use crate::cli::method_spec::MethodSpec;
+use crate::cli::{machine, report};
+use asterism::engine::Engine;
+use asterism::tensor::Peak;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Everything there is to report.
+pub(super) struct Report<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) methods: &'a [MethodSpec],
+    pub(super) runs: usize,
+    pub(super) decode_tokens: usize,
+    pub(super) seed: u64,
+    pub(super) peak: Peak,
+    pub(super) outcomes: &'a [Outcome],
+}
+
+impl Report<'_> {
+    /// How many times faster phase 1 was than the baseline's, at the same length and hosts.
+    pub(super) fn speedup(&self, outcome: &Outcome) -> f64 {
+        let baseline = cases::baseline(self.methods);
+        let of_baseline =
+            |other: &&Outcome| Some(other.case.method) == baseline && other.is_comparable(outcome);
+        let reference = self.outcomes.iter().find(of_baseline).unwrap_or(outcome);
+        reference.prefill().median / outcome.prefill().median
+    }
+
+    /// What the speed-ups compare with.
+    pub(super) fn baseline(&self) -> String {
+        cases::baseline(self.methods).map_or_else(String::new, |method| method.to_string())
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.engine.decoder().weight_bytes() as u64
+    }
+
+    /// The terminal's report.
+    pub(super) fn text(&self) -> String {
+        let mut text = self.heading();
+        text.push_str("\nphase 1: encoding the context\n");
+        text.push_str(&self.prefill_table());
+        if self.decode_tokens > 0 {
+            let steps = report::count(self.decode_tokens);
+            text.push_str(&format!("\nphase 2: decoding, {steps} steps of one token\n"));
+            text.push_str(&self.decode_table());
+        }
+        if self.outcomes.iter().any(|outcome| self.is_above_peak(outcome)) {
+            text.push_str(
+                "\nA rate above the peak: the machine was busier while its peak was measured, or \
+                 what decoding reads fits its caches.\n",
+            );
+        }
+        text
+    }
+
+    fn is_above_peak(&self, outcome: &Outcome) -> bool {
+        let decode = outcome.decode_rate(self.decode_tokens).map_or(0.0, |rate| {
+            rate.median * outcome.bytes_per_token(self.weight_bytes(), self.decode_tokens)
+        });
+        outcome.flops_per_second() > self.peak.flops_per_second
+            || decode > self.peak.bytes_per_second
+    }
+
+    fn heading(&self) -> String {
+        let engine = self.engine;
+        format!(
+            "{}: {}\n{}, {} of matrices\n{}, {} cores, {} threads, {}; measured peak {}, {}\n\
+             medians of {} runs (fastest to slowest); speed-up over {}\n",
+            engine.name,
+            engine.config(),
+            engine.decoder().precision(),
+            report::bytes(self.weight_bytes()),
+            machine::cpu_name().as_deref().unwrap_or("unknown processor"),
+            machine::cores(),
+            engine.cpu().threads(),
+            engine.cpu().isa(),
+            flops_rate(self.peak.flops_per_second),
+            bytes_rate(self.peak.bytes_per_second),
+            self.runs,
+            self.baseline(),
+        )
+    }
+
+    fn prefill_table(&self) -> String {
+        let header = [
+            "method", "hosts", "tokens", "time", "range", "speed-up", "tokens/s", "work", "rate",
+            "of peak", "memory",
+        ];
+        let row = |outcome: &Outcome| {
+            let (time, rate) = (outcome.prefill(), outcome.flops_per_second());
+            let mut row = names(outcome);
+            row.extend([
+                seconds(time.median),
+                format!("{} - {}", seconds(time.min), seconds(time.max)),
+                format!("{:.2}x", self.speedup(outcome)),
+                report::count(outcome.prefill_rate().round() as usize),
+                report::flops(outcome.case.cost.total_flops()),
+                flops_rate(rate),
+                percent(rate / self.peak.flops_per_second),
+                outcome.memory().map_or_else(|| "unknown on this system".into(), report::bytes),
+            ]);
+            row
+        };
+        report::table(&header, &self.outcomes.iter().map(row).collect::<Vec<_>>())
+    }
+
+    fn decode_table(&self) -> String {
+        let header =
+            ["method", "hosts", "tokens", "tokens/s", "range", "read per token", "rate", "of peak"];
+        let row = |outcome: &Outcome| {
+            let rate = outcome.decode_rate(self.decode_tokens)?;
+            let bytes = outcome.bytes_per_token(self.weight_bytes(), self.decode_tokens);
+            let mut row = names(outcome);
+            row.extend([
+                format!("{:.1}", rate.median),
+                format!("{:.1} - {:.1}", rate.min, rate.max),
+                report::bytes(bytes as u64),
+                bytes_rate(bytes * rate.median),
+                percent(bytes * rate.median / self.peak.bytes_per_second),
+            ]);
+            Some(row)
+        };
+        report::table(&header, &self.outcomes.iter().filter_map(row).collect::<Vec<_>>())
+    }
+
+    /// Everything, every single run included.
+    pub(super) fn json(&self) -> Value {
+        let (engine, config) = (self.engine, self.engine.config());
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "machine": {
+                "cpu": machine::cpu_name(),
+                "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+                "cores": machine::cores(),
+                "memory_bytes": machine::memory().map(|(total, _)| total),
+                "threads": engine.cpu().threads(),
+                "instruction_set": engine.cpu().isa().to_string(),
+                "peak_flop_per_s": self.peak.flops_per_second,
+                "peak_bytes_per_s": self.peak.bytes_per_second,
+            },
+            "model": {
+                "name": engine.name,
+                "description": config.to_string(),
+                "parameters": config.parameters(),
+                "precision": engine.decoder().precision().to_string(),
+                "matrix_bytes": self.weight_bytes(),
+            },
+            "settings": {
+                "runs": self.runs,
+                "decode_tokens": self.decode_tokens,
+                "seed": self.seed,
+                "methods": self.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "baseline": self.baseline(),
+            },
+            "cases": self.outcomes.iter().map(|outcome| self.case_json(outcome)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn case_json(&self, outcome: &Outcome) -> Value {
+        let (time, rate) = (outcome.prefill(), outcome.flops_per_second());
+        let seconds = |times: &mut dyn Iterator<Item = Duration>| -> Vec<f64> {
+            times.map(|time| time.as_secs_f64()).collect()
+        };
+        let mut prefill_times = outcome.samples.iter().map(|sample| sample.phase1.time);
+        let mut prefill = spread_json(time);
+        prefill["runs"] = seconds(&mut prefill_times).into();
+        let mut value = json!({
+            "method": outcome.case.method.to_string(),
+            "hosts": outcome.case.hosts(),
+            "tokens": outcome.case.plan.tokens,
+            "plan": report::plan_json(&outcome.case.plan),
+            "prefill_s": prefill,
+            "prefill_tokens_per_s": outcome.prefill_rate(),
+            "flop": outcome.case.cost.total_flops(),
+            "flop_per_s": rate,
+            "share_of_peak_flop": rate / self.peak.flops_per_second,
+            "speedup": self.speedup(outcome),
+            "bytes_sent": outcome.bytes_sent(),
+            "kv_bytes": outcome.kv_bytes(),
+            "peak_memory_bytes": outcome.memory(),
+        });
+        if let Some(rate) = outcome.decode_rate(self.decode_tokens) {
+            let bytes = outcome.bytes_per_token(self.weight_bytes(), self.decode_tokens);
+            let mut decode_times = outcome.samples.iter().filter_map(|sample| sample.decode);
+            value["decode_s"] = json!({ "runs": seconds(&mut decode_times) });
+            value["decode_tokens_per_s"] = spread_json(rate);
+            value["bytes_read_per_token"] = bytes.into();
+            value["bytes_per_s"] = (bytes * rate.median).into();
+            value["share_of_peak_bytes"] =
+                (bytes * rate.median / self.peak.bytes_per_second).into();
+        }
+        value
+    }
+}
+
+fn names(outcome: &Outcome) -> Vec<String> {
+    let case = &outcome.case;
+    vec![case.method.to_string(), case.hosts().to_string(), report::count(case.plan.tokens)]
+}
+
+fn spread_json(stats: Stats) -> Value {
+    json!({ "median": stats.median, "min": stats.min, "max": stats.max })
+}
+
+fn seconds(seconds: f64) -> String {
+    report::seconds(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+fn flops_rate(rate: f64) -> String {
+    format!("{}/s", report::flops(rate as u64))
+}
+
+fn bytes_rate(rate: f64) -> String {
+    format!("{}/s", report::bytes(rate as u64))
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0}%", 100.0 * share)
+}
