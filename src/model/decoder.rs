@@ -6,7 +6,9 @@ use super::{Checkpoint, ModelConfig, ModelError, RopeTable};
 use crate::attention::{Attention, AttentionError};
 use crate::cancel::Cancel;
 use crate::plan::Span;
-use crate::tensor::{Activations, Cpu, HeadShape, PackedMatrix, Precision, Rotation, SplitQkv};
+use crate::tensor::{
+    Activations, Aligned, Cpu, HeadShape, PackedMatrix, Precision, Rotation, SplitQkv,
+};
 use std::sync::Arc;
 
 /// Rows that pass through the linear layers together: bounds the memory of the widest buffers and
@@ -54,23 +56,15 @@ pub struct Decoder {
 /// Buffers of a forward pass, kept between passes: see [`Decoder::workspace`].
 #[derive(Debug)]
 pub struct Workspace {
-    x: Vec<f32>,         // [tokens, hidden]: the residual stream
-    q: Vec<f32>,         // [tokens, heads, head_dim]
-    k: Vec<f32>,         // [tokens, kv_heads, head_dim]
-    v: Vec<f32>,         // [tokens, kv_heads, head_dim]
-    attention: Vec<f32>, // [tokens, heads, head_dim]
-    angles: Vec<f32>,    // [tokens, head_dim]: cosines and sines of the rotation
-    qkv: Vec<f32>,       // [ROWS, (heads + 2 kv_heads) * head_dim]
-    input: Activations,  // [ROWS, hidden or heads * head_dim]: what enters a projection
-    gated: Activations,  // [ROWS, intermediate]
-}
-
-/// `buffer[..len]`, grown if it is shorter; contents are whatever they were.
-fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    &mut buffer[..len]
+    x: Aligned<f32>,         // [tokens, hidden]: the residual stream
+    q: Aligned<f32>,         // [tokens, heads, head_dim]
+    k: Aligned<f32>,         // [tokens, kv_heads, head_dim]
+    v: Aligned<f32>,         // [tokens, kv_heads, head_dim]
+    attention: Aligned<f32>, // [tokens, heads, head_dim]
+    angles: Aligned<f32>,    // [tokens, head_dim]: cosines and sines of the rotation
+    qkv: Aligned<f32>,       // [ROWS, (heads + 2 kv_heads) * head_dim]
+    input: Activations,      // [ROWS, hidden or heads * head_dim]: what enters a projection
+    gated: Activations,      // [ROWS, intermediate]
 }
 
 impl Decoder {
@@ -130,13 +124,13 @@ impl Decoder {
     ) -> Result<(), ForwardError> {
         let shape = self.shape();
         debug_assert_eq!(tokens.len(), spans.iter().map(|s| s.len).sum::<usize>());
-        self.embed(cpu, tokens, sized(&mut work.x, tokens.len() * self.config.hidden))?;
-        let angles = sized(&mut work.angles, tokens.len() * shape.head_dim);
+        self.embed(cpu, tokens, work.x.at_least(tokens.len() * self.config.hidden))?;
+        let angles = work.angles.at_least(tokens.len() * shape.head_dim);
         cpu.fill_rows(angles, shape.head_dim, |t, row| self.rope.write(position(spans, t), row));
-        sized(&mut work.q, tokens.len() * shape.q_width());
-        sized(&mut work.k, tokens.len() * shape.kv_width());
-        sized(&mut work.v, tokens.len() * shape.kv_width());
-        sized(&mut work.attention, tokens.len() * shape.q_width());
+        work.q.at_least(tokens.len() * shape.q_width());
+        work.k.at_least(tokens.len() * shape.kv_width());
+        work.v.at_least(tokens.len() * shape.kv_width());
+        work.attention.at_least(tokens.len() * shape.q_width());
         let chunks = || Span::new(0..tokens.len()).chunks(ROWS);
         for (index, layer) in self.layers.iter().enumerate() {
             for chunk in chunks() {
@@ -169,13 +163,13 @@ impl Decoder {
     #[must_use]
     pub fn workspace(&self) -> Workspace {
         Workspace {
-            x: Vec::new(),
-            q: Vec::new(),
-            k: Vec::new(),
-            v: Vec::new(),
-            attention: Vec::new(),
-            angles: Vec::new(),
-            qkv: Vec::new(),
+            x: Aligned::default(),
+            q: Aligned::default(),
+            k: Aligned::default(),
+            v: Aligned::default(),
+            attention: Aligned::default(),
+            angles: Aligned::default(),
+            qkv: Aligned::default(),
             input: Activations::new(self.precision),
             gated: Activations::new(self.precision),
         }
@@ -199,7 +193,7 @@ impl Decoder {
         let rows = |width: usize| chunk.start * width..chunk.end() * width;
         let (q_width, kv_width) = (shape.q_width(), shape.kv_width());
         cpu.rms_norm_rows(&work.x[rows(hidden)], &layer.input_norm, eps, &mut work.input);
-        let qkv = sized(&mut work.qkv, chunk.len * (q_width + 2 * kv_width));
+        let qkv = work.qkv.at_least(chunk.len * (q_width + 2 * kv_width));
         cpu.linear(&work.input, &layer.qkv, layer.qkv_bias.as_deref(), qkv);
         let norms = layer.qk_norms.as_ref().map(|(q, k)| (q.as_slice(), k.as_slice(), eps));
         let angles = &work.angles[rows(shape.head_dim)];

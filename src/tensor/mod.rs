@@ -2,15 +2,18 @@
 //! shapes; everything `unsafe` (vector instructions, disjoint writes from several threads, mapped
 //! files) is here, each with the reason why it is sound.
 //!
+//! * `aligned`: buffers that start at a cache line
 //! * [`bytes`](Bytes): the bytes of a model file
 //! * [`elements`](Elements): a vector of f32 or bf16, the two precisions weights and keys are kept in
 //! * [`cpu`]: the CPU backend: a team of threads, the kernels of the best instruction set found, and
 //!   the operations built on them
 
+mod aligned;
 mod bytes;
 pub mod cpu;
 mod elements;
 
+pub(crate) use aligned::Aligned;
 pub use bytes::Bytes;
 pub use cpu::{
     Activations, Cpu, CpuError, HeadShape, Isa, KvSegment, PackedMatrix, Peak, Rotation, SplitQkv,

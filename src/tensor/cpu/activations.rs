@@ -5,7 +5,7 @@
 use super::kernels::tiles::{STEP, STRIP, Strips, TILE};
 use super::shared::SharedMut;
 use super::{Cpu, FEW_ROWS};
-use crate::tensor::Precision;
+use crate::tensor::{Aligned, Precision};
 use half::bf16;
 
 /// Rows that enter a linear layer, `[rows, inputs]`. Where the processor multiplies bf16 and the
@@ -18,16 +18,17 @@ pub struct Activations {
     precision: Precision,
     tiled: bool,
     /// `[rows, inputs]`
-    floats: Vec<f32>,
+    floats: Aligned<f32>,
     /// `[strips, depth, 16, 32]`, an even number of strips
-    strips: Vec<bf16>,
+    strips: Aligned<bf16>,
 }
 
 impl Activations {
     /// No rows yet; for layers with weights in `precision`.
     #[must_use]
     pub fn new(precision: Precision) -> Self {
-        Self { rows: 0, inputs: 0, precision, tiled: false, floats: Vec::new(), strips: Vec::new() }
+        let (floats, strips) = (Aligned::default(), Aligned::default());
+        Self { rows: 0, inputs: 0, precision, tiled: false, floats, strips }
     }
 
     /// Number of rows.
@@ -50,9 +51,9 @@ impl Activations {
             self.precision == Precision::Bf16 && cpu.kernels.tiles.is_some() && rows > FEW_ROWS;
         if self.tiled {
             let len = self.strip_count() * self.depth() * TILE;
-            self.strips.resize(len.max(self.strips.len()), bf16::ZERO);
+            self.strips.at_least(len);
         } else {
-            self.floats.resize((rows * inputs).max(self.floats.len()), 0.0);
+            self.floats.at_least(rows * inputs);
         }
     }
 
@@ -147,10 +148,10 @@ impl Cpu {
         out.reset(self, rows, inputs);
         let writer = out.writer(self);
         self.each_row(rows, |scratch, r| {
-            scratch.row.resize(inputs, 0.0);
-            (self.kernels.rms_norm)(&x[r * inputs..][..inputs], weight, eps, &mut scratch.row);
+            let row = scratch.row.at_least(inputs);
+            (self.kernels.rms_norm)(&x[r * inputs..][..inputs], weight, eps, row);
             // SAFETY: row r is written by this call only.
-            unsafe { writer.write(r, 0, &scratch.row) };
+            unsafe { writer.write(r, 0, row) };
         });
     }
 }

@@ -26,6 +26,7 @@ pub use linear::PackedMatrix;
 pub use ops::{Rotation, SplitQkv};
 pub use peak::Peak;
 
+use super::Aligned;
 use kernels::Kernels;
 use linear::FEW_ROWS;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,11 +67,11 @@ pub struct Cpu {
 #[derive(Default)]
 struct Scratch {
     /// One row of activations.
-    row: Vec<f32>,
+    row: Aligned<f32>,
     /// Part of a panel of weights, as f32.
-    panel: Vec<f32>,
+    panel: Aligned<f32>,
     /// Products that are not finished yet.
-    sums: Vec<f32>,
+    sums: Aligned<f32>,
     attention: attention::AttentionScratch,
 }
 

@@ -3,8 +3,8 @@
 
 use super::queries::{Queries, Running};
 use super::{KeyRange, KvSegment};
-use crate::tensor::ElementsView;
 use crate::tensor::cpu::Cpu;
+use crate::tensor::{Aligned, ElementsView};
 
 /// Keys of one tile.
 const KEYS: usize = 64;
@@ -15,11 +15,11 @@ pub(super) struct PanelScratch {
     /// `[rows, head_dim]`: the tile's queries, scaled
     q: Vec<f32>,
     /// `[rows, KEYS]`
-    scores: Vec<f32>,
+    scores: Aligned<f32>,
     /// `[KEYS / panel, head_dim, panel]`
-    keys: Vec<f32>,
+    keys: Aligned<f32>,
     /// `[head_dim / panel, KEYS, panel]`
-    values: Vec<f32>,
+    values: Aligned<f32>,
     /// `[head_dim]`: one key or value as f32
     row: Vec<f32>,
 }
@@ -41,9 +41,9 @@ impl Cpu {
             scratch.q.extend(queries.row(r).iter().map(|v| v * shape.scale()));
         }
         scratch.row.resize(dim, 0.0);
-        scratch.scores.resize(rows * KEYS, 0.0);
-        scratch.keys.resize(KEYS * dim, 0.0);
-        scratch.values.resize(dim_panels * panel * KEYS, 0.0);
+        scratch.scores.at_least(rows * KEYS);
+        scratch.keys.at_least(KEYS * dim);
+        scratch.values.at_least(dim_panels * panel * KEYS);
         // Keys past the last query's position are seen by no row of this tile.
         for part in keys.tiles(shape, KEYS, queries.position(rows - 1)) {
             self.unpack(part, &queries, scratch);

@@ -1,6 +1,7 @@
 //! The queries of one task, and the running softmax over what they have seen.
 
 use super::HeadShape;
+use crate::tensor::Aligned;
 use crate::tensor::cpu::Kernels;
 
 /// One task's queries and where they stand: some tokens, and the query heads that share a KV head.
@@ -44,7 +45,7 @@ impl Queries<'_> {
 #[derive(Default)]
 pub(super) struct Running {
     /// `[rows, width]`, `width` at least `head_dim`
-    pub(super) out: Vec<f32>,
+    pub(super) out: Aligned<f32>,
     pub(super) width: usize,
     pub(super) max: Vec<f32>,
     pub(super) sum: Vec<f32>,
@@ -53,8 +54,7 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn reset(&mut self, rows: usize, width: usize) {
         self.width = width;
-        self.out.clear();
-        self.out.resize(rows * width, 0.0);
+        self.out.at_least(rows * width).fill(0.0);
         self.max.clear();
         self.max.resize(rows, f32::NEG_INFINITY);
         self.sum.clear();

@@ -5,11 +5,11 @@
 
 use super::queries::{Queries, Running};
 use super::{KeyRange, KvSegment};
-use crate::tensor::ElementsView;
 use crate::tensor::cpu::Cpu;
 use crate::tensor::cpu::kernels::tiles::{
     BLOCK, PANEL_STEP, Panels, STEP, STRIP, SoftmaxRows, Strips, TILE, TileKernels,
 };
+use crate::tensor::{Aligned, ElementsView};
 use half::bf16;
 
 /// Keys of one tile: so many that rescaling outputs costs little, so few that scores of 32 rows stay
@@ -23,17 +23,17 @@ const KEY_STEPS: usize = KEYS / STEP;
 #[derive(Default)]
 pub(super) struct TileScratch {
     /// `[head_dim]`: one query, scaled
-    row: Vec<f32>,
+    row: Aligned<f32>,
     /// `[strips, depth, 16, 32]`: queries of the task, an even number of strips
-    queries: Vec<bf16>,
+    queries: Aligned<bf16>,
     /// `[KEYS / 32, depth, 2, 16, 16, 2]`
-    keys: Vec<bf16>,
+    keys: Aligned<bf16>,
     /// `[head_dim / 32, KEY_STEPS, 2, 16, 16, 2]`
-    values: Vec<bf16>,
+    values: Aligned<bf16>,
     /// `[32, KEYS]`
-    scores: Vec<f32>,
+    scores: Aligned<f32>,
     /// `[2, key steps, 16, 32]`
-    weights: Vec<bf16>,
+    weights: Aligned<bf16>,
 }
 
 impl Cpu {
@@ -49,11 +49,11 @@ impl Cpu {
         let (rows, depth) = (queries.rows(), shape.head_dim.div_ceil(STEP));
         let (blocks, width) = (rows.div_ceil(BLOCK), depth * BLOCK);
         running.reset(blocks * BLOCK, width);
-        scratch.queries.resize(2 * blocks * depth * TILE, bf16::ZERO);
-        scratch.keys.resize(KEY_STEPS * depth * PANEL_STEP, bf16::ZERO);
-        scratch.values.resize(KEY_STEPS * depth * PANEL_STEP, bf16::ZERO);
-        scratch.scores.resize(BLOCK * KEYS, 0.0);
-        scratch.weights.resize(2 * KEY_STEPS * TILE, bf16::ZERO);
+        scratch.queries.at_least(2 * blocks * depth * TILE);
+        scratch.keys.at_least(KEY_STEPS * depth * PANEL_STEP);
+        scratch.values.at_least(KEY_STEPS * depth * PANEL_STEP);
+        scratch.scores.at_least(BLOCK * KEYS);
+        scratch.weights.at_least(2 * KEY_STEPS * TILE);
         self.round_queries(kernels, queries, scratch);
         (kernels.begin)();
         for part in keys.tiles(shape, KEYS, queries.position(rows - 1)) {
@@ -77,11 +77,11 @@ impl Cpu {
         let depth = queries.shape.head_dim.div_ceil(STEP);
         let scale = queries.shape.scale() * std::f32::consts::LOG2_E;
         for r in 0..queries.rows() {
-            scratch.row.clear();
-            scratch.row.extend_from_slice(queries.row(r));
-            (self.kernels.scale)(&mut scratch.row, scale);
+            let row = scratch.row.at_least(queries.shape.head_dim);
+            row.copy_from_slice(queries.row(r));
+            (self.kernels.scale)(row, scale);
             let at = r / STRIP * depth * TILE + r % STRIP * STEP;
-            (kernels.narrow)(&scratch.row, &mut scratch.queries[at..]);
+            (kernels.narrow)(row, &mut scratch.queries[at..]);
         }
     }
 

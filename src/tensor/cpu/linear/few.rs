@@ -32,17 +32,13 @@ impl Cpu {
     }
 
     fn row_times_panel(&self, x: &[f32], w: &PackedMatrix, p: usize, sums: &mut [f32]) {
-        match &w.layout {
-            Layout::Panels(data) => match w.panel_of(data, p) {
-                ElementsView::F32(b) => (self.kernels.row_f32)(x, b, sums),
-                ElementsView::Bf16(b) => (self.kernels.row_bf16)(x, b, sums),
-            },
-            Layout::Tiles(data) => {
-                let size = data.len() / w.panels;
+        match (&w.layout, w.panel_view(p)) {
+            (Layout::Tiles(_), ElementsView::Bf16(b)) => {
                 let row = self.kernels.tiles.as_ref().map(|tiles| tiles.row);
-                let row = row.expect("weights packed for another instruction set");
-                row(x, &data[p * size..][..size], sums);
+                row.expect("weights packed for another instruction set")(x, b, sums);
             }
+            (_, ElementsView::F32(b)) => (self.kernels.row_f32)(x, b, sums),
+            (_, ElementsView::Bf16(b)) => (self.kernels.row_bf16)(x, b, sums),
         }
     }
 }

@@ -138,7 +138,7 @@ impl Cpu {
                 self.product_tiles(kernels, x, w, weights, output);
             }
             (Some(x), _, _) if x.len() <= FEW_ROWS * w.inputs() => self.product_few(x, w, output),
-            (Some(x), Layout::Panels(weights), _) => self.product_panels(x, w, weights, output),
+            (Some(x), Layout::F32(_) | Layout::Bf16(_), _) => self.product_panels(x, w, output),
             _ => panic!("weights packed for another instruction set"),
         }
     }

@@ -5,7 +5,8 @@
 use super::super::Cpu;
 use super::super::kernels::tiles::{BLOCK, PANEL_STEP, STEP, STRIP, TILE};
 use super::super::shared::SharedMut;
-use crate::tensor::{Elements, ElementsView};
+use crate::tensor::{Aligned, ElementsView};
+use bytemuck::Pod;
 use half::bf16;
 
 /// One or several weight matrices `[outputs_i, inputs]`, cut into panels of adjacent outputs.
@@ -28,9 +29,11 @@ pub struct PackedMatrix {
 #[derive(Debug)]
 pub(super) enum Layout {
     /// `[panels, inputs, panel]`
-    Panels(Elements),
+    F32(Aligned<f32>),
+    /// `[panels, inputs, panel]`
+    Bf16(Aligned<bf16>),
     /// `[panels, depth, 2, 16, 16, 2]`: see `kernels::tiles`
-    Tiles(Vec<bf16>),
+    Tiles(Aligned<bf16>),
 }
 
 impl PackedMatrix {
@@ -50,8 +53,8 @@ impl PackedMatrix {
     #[must_use]
     pub fn bytes(&self) -> usize {
         match &self.layout {
-            Layout::Panels(data) => data.bytes(),
-            Layout::Tiles(data) => 2 * data.len(),
+            Layout::F32(data) => 4 * data.len(),
+            Layout::Bf16(data) | Layout::Tiles(data) => 2 * data.len(),
         }
     }
 
@@ -60,10 +63,18 @@ impl PackedMatrix {
         self.inputs.div_ceil(STEP)
     }
 
-    /// Panel `p` of a layout in panels.
-    pub(super) fn panel_of<'a>(&self, data: &'a Elements, p: usize) -> ElementsView<'a> {
-        let size = self.inputs * self.panel;
-        data.view(p * size..(p + 1) * size)
+    /// Panel `p`, whatever its layout.
+    pub(super) fn panel_view(&self, p: usize) -> ElementsView<'_> {
+        match &self.layout {
+            Layout::F32(data) => {
+                let size = data.len() / self.panels;
+                ElementsView::F32(&data[p * size..][..size])
+            }
+            Layout::Bf16(data) | Layout::Tiles(data) => {
+                let size = data.len() / self.panels;
+                ElementsView::Bf16(&data[p * size..][..size])
+            }
+        }
     }
 }
 
@@ -105,9 +116,9 @@ impl<'a, T> Source<'a, T> {
 }
 
 /// Writes panels `[panels, inputs, panel]`.
-fn in_panels<T: Copy + Send + Sync>(cpu: &Cpu, source: &Source<'_, T>, zero: T) -> Vec<T> {
+fn in_panels<T: Pod + Send + Sync>(cpu: &Cpu, source: &Source<'_, T>) -> Aligned<T> {
     let (inputs, panel) = (source.inputs, source.panel);
-    let mut data = vec![zero; source.panels() * inputs * panel];
+    let mut data = Aligned::zeros(source.panels() * inputs * panel);
     let shared = SharedMut::new(&mut data);
     cpu.for_each(source.panels(), |p| {
         // SAFETY: task p writes panel p only.
@@ -122,9 +133,9 @@ fn in_panels<T: Copy + Send + Sync>(cpu: &Cpu, source: &Source<'_, T>, zero: T) 
 }
 
 /// Writes panels `[panels, depth, 2, 16, 16, 2]`.
-fn in_tiles(cpu: &Cpu, source: &Source<'_, bf16>) -> Vec<bf16> {
+fn in_tiles(cpu: &Cpu, source: &Source<'_, bf16>) -> Aligned<bf16> {
     let size = source.inputs.div_ceil(STEP) * PANEL_STEP;
-    let mut data = vec![bf16::ZERO; source.panels() * size];
+    let mut data = Aligned::zeros(source.panels() * size);
     let shared = SharedMut::new(&mut data);
     cpu.for_each(source.panels(), |p| {
         // SAFETY: task p writes panel p only.
@@ -154,14 +165,14 @@ impl Cpu {
         let source = Source { parts: parts.to_vec(), inputs, panel, paired };
         let layout = match tiled {
             true => Layout::Tiles(in_tiles(self, &source)),
-            false => Layout::Panels(Elements::Bf16(in_panels(self, &source, bf16::ZERO))),
+            false => Layout::Bf16(in_panels(self, &source)),
         };
         self.packed(&source, layout)
     }
 
     fn pack_f32_parts(&self, parts: &[&[f32]], inputs: usize, paired: bool) -> PackedMatrix {
         let source = Source { parts: parts.to_vec(), inputs, panel: self.kernels.panel, paired };
-        let layout = Layout::Panels(Elements::F32(in_panels(self, &source, 0.0)));
+        let layout = Layout::F32(in_panels(self, &source));
         self.packed(&source, layout)
     }
 

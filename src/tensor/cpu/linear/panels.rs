@@ -3,8 +3,8 @@
 #![allow(unsafe_code)]
 
 use super::{Output, PackedMatrix};
+use crate::tensor::ElementsView;
 use crate::tensor::cpu::Cpu;
-use crate::tensor::{Elements, ElementsView};
 
 /// Rows of `x` that one task takes: they stay in the second-level cache while panels pass by.
 const ROWS: usize = 96;
@@ -14,13 +14,7 @@ const DEPTH: usize = 256;
 
 impl Cpu {
     /// `x` is `[rows, inputs]`.
-    pub(super) fn product_panels(
-        &self,
-        x: &[f32],
-        w: &PackedMatrix,
-        weights: &Elements,
-        output: &Output<'_>,
-    ) {
+    pub(super) fn product_panels(&self, x: &[f32], w: &PackedMatrix, output: &Output<'_>) {
         let (inputs, panel) = (w.inputs(), w.panel);
         let rows = x.len() / inputs;
         let per_unit = if w.paired { 2 } else { 1 };
@@ -33,15 +27,14 @@ impl Cpu {
             let first = block * ROWS;
             let count = ROWS.min(rows - first);
             // [DEPTH, panel]: part of a panel as f32; [ROWS, per_unit, panel]: products
-            scratch.panel.resize(scratch.panel.len().max(DEPTH * panel), 0.0);
-            scratch.sums.resize(scratch.sums.len().max(ROWS * per_unit * panel), 0.0);
-            let (unpacked, sums) = (&mut scratch.panel[..], &mut scratch.sums[..]);
+            let unpacked = scratch.panel.at_least(DEPTH * panel);
+            let sums = scratch.sums.at_least(ROWS * per_unit * panel);
             for unit in group * units / groups..(group + 1) * units / groups {
                 for i in 0..per_unit {
                     let sums = &mut sums[i * panel..];
                     for depth in (0..inputs).step_by(DEPTH) {
                         let k = DEPTH.min(inputs - depth);
-                        let whole = w.panel_of(weights, unit * per_unit + i);
+                        let whole = w.panel_view(unit * per_unit + i);
                         let b = match whole.slice(depth * panel..(depth + k) * panel) {
                             ElementsView::F32(b) => b,
                             ElementsView::Bf16(b) => {

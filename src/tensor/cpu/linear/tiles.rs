@@ -51,7 +51,7 @@ impl Cpu {
             let width = per_unit * BLOCK;
             let size = BLOCK * width;
             let slots = if passes > 1 { units.len() * blocks } else { 1 };
-            scratch.sums.resize(scratch.sums.len().max(slots * size), 0.0);
+            let waiting = scratch.sums.at_least(slots * size);
             (kernels.begin)();
             for pass in 0..passes {
                 let steps = pass * w.depth() / passes..(pass + 1) * w.depth() / passes;
@@ -79,7 +79,7 @@ impl Cpu {
                             continue;
                         }
                         let slot = if passes > 1 { u * blocks + b } else { 0 };
-                        let sums = &mut scratch.sums[slot * size..][..size];
+                        let sums = &mut waiting[slot * size..][..size];
                         // SAFETY: sums has 32 rows of that width; `begin` was called.
                         unsafe {
                             let (c, depth) = (sums.as_mut_ptr(), steps.len());
