@@ -39,7 +39,9 @@ def main():
     shutil.copy(NANO / "tokenizer_config.json", out)
     tokenizer = json.loads((NANO / "tokenizer.json").read_text())
     vocab = tokenizer["model"]["vocab"]
-    taken = {*vocab.values(), *(token["id"] for token in tokenizer["added_tokens"])}
+    # A special token that the vocabulary lacked would move behind the fillers.
+    vocab.update({token["content"]: token["id"] for token in tokenizer["added_tokens"]})
+    taken = set(vocab.values())
     vocab.update({f"<filler-{i}>": i for i in range(VOCAB) if i not in taken})
     (out / "tokenizer.json").write_text(json.dumps(tokenizer))
 

@@ -1,0 +1,149 @@
+"""Compares asterism with other engines on this machine, in turns, and prints ratios.
+
+    python3 compare.py --model DIR --lengths 4096,16384 --star "block=4096,anchor=1024"
+    python3 compare.py --kernels
+
+README.md beside this file explains the columns.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import tables
+from peers import ENGINES, Peer, PeerError
+
+WARM_UP = 512  # tokens of the request that is not counted
+LINEARS = [(512, 512), (512, 1408), (2048, 2048), (4096, 4096)]
+ATTENTIONS = [(tokens, dim) for dim in (64, 128) for tokens in (2048, 8192, 16384)]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="checkpoint folder")
+    parser.add_argument("--kernels", action="store_true", help="compare linear and attention only")
+    parser.add_argument("--lengths", type=numbers, default=[4096, 16384], help="tokens of input")
+    parser.add_argument("--decode", type=int, default=32, help="tokens decoded behind the input")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--engines",
+        help=f"names with an optional precision, such as transformers:f32; of {', '.join(ENGINES)}",
+    )
+    parser.add_argument(
+        "--star", type=stars, default=[], help='such as "block=4096,anchor=4096;block=4096,anchor=1024"'
+    )
+    parser.add_argument("--pin", action="store_true", help="run on the first --threads cores only")
+    parser.add_argument("--out", type=Path, help="JSON file for every single measurement")
+    args = parser.parse_args()
+    if not args.kernels and not args.model:
+        parser.error("give a checkpoint folder with --model, or --kernels")
+    if min(args.threads, args.rounds, *args.lengths) < 1 or args.decode < 0:
+        parser.error("--threads, --rounds and --lengths are at least 1, --decode at least 0")
+    default = "asterism,torch" if args.kernels else "asterism,transformers,llamacpp"
+    args.engines = (args.engines or default).split(",")
+    return args
+
+
+def numbers(text):
+    return [int(part) for part in text.split(",")]
+
+
+def stars(text):
+    plans = []
+    for plan in text.split(";"):
+        pairs = dict(pair.split("=") for pair in plan.split(","))
+        plans.append({"block": int(pairs.pop("block")), "anchor": int(pairs.pop("anchor"))})
+        if pairs:
+            raise argparse.ArgumentTypeError(f"{', '.join(pairs)}: give block and anchor only")
+    return plans
+
+
+def model_requests(args, peers):
+    """(peer, what it runs, input size, request), in the order of one round."""
+    dense = {"method": "dense", "block": 4096, "anchor": 4096}
+    for length in args.lengths:
+        request = {"op": "generate", "length": length, "decode": args.decode}
+        for peer in peers:
+            if peer.engine != "asterism":
+                yield peer, peer.name, length, request
+                continue
+            yield peer, f"{peer.name} dense", length, {**request, **dense}
+            for plan in args.star:
+                if plan["block"] < length:  # else star is dense
+                    name = f"{peer.name} star {plan['block']}/{plan['anchor']}"
+                    yield peer, name, length, {**request, "method": "star", **plan}
+
+
+def kernel_requests(peers):
+    for dtype in ("bf16", "f32"):
+        for inputs, outputs in LINEARS:
+            shape = {"rows": 2048, "inputs": inputs, "outputs": outputs, "dtype": dtype}
+            for peer in peers:
+                yield peer, peer.name, f"linear {dtype} 2048x{inputs}x{outputs}", {"op": "linear", **shape}
+    for tokens, head_dim in ATTENTIONS:
+        shape = {"tokens": tokens, "heads": 8, "head_dim": head_dim}
+        for peer in peers:
+            yield peer, peer.name, f"attention {tokens}, 8x{head_dim}", {"op": "attention", **shape}
+
+
+def measure(args, peers):
+    """Every answer, taken in turns."""
+    runs = []
+    requests = list(kernel_requests(peers) if args.kernels else model_requests(args, peers))
+    for round_ in range(args.rounds + (not args.kernels)):
+        warm_up = round_ == 0 and not args.kernels  # the kernels' peers warm up themselves
+        for peer, name, size, request in requests:
+            if not args.kernels:
+                # New input in every round, the same for all engines.
+                request = {**request, "seed": round_}
+                if warm_up:
+                    if size != args.lengths[0]:
+                        continue
+                    request |= {"length": min(WARM_UP, size), "decode": min(2, args.decode)}
+            print(f"\r\033[Kround {round_}: {name}, {size}", end="", file=sys.stderr, flush=True)
+            answer = peer.ask(request)
+            if not warm_up:
+                runs.append({"round": round_, "name": name, "engine": peer.engine, "size": size, **answer})
+    print("\r\033[K", end="", file=sys.stderr)
+    return runs
+
+
+def machine():
+    names = [l for l in Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("model name")]
+    cpu = names[0].split(": ")[1] if names else platform.machine()
+    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def main():
+    args = arguments()
+    if args.pin:
+        cores = sorted(os.sched_getaffinity(0))[: args.threads]
+        if len(cores) < args.threads:
+            raise SystemExit(f"--pin: only {len(cores)} cores for {args.threads} threads")
+        os.sched_setaffinity(0, cores)  # the peers inherit it
+    peers = []
+    try:
+        for spec in args.engines:
+            peers.append(Peer(spec, args.threads, None if args.kernels else args.model))
+        runs = measure(args, peers)
+    except PeerError as error:
+        raise SystemExit(f"\nerror: {error}")
+    finally:
+        for peer in peers:
+            peer.stop()
+    about = {**machine(), "threads": args.threads, "rounds": args.rounds, "pinned": args.pin}
+    about["versions"] = {peer.name: peer.version for peer in peers}
+    print(tables.header(about))
+    print(tables.kernels(runs) if args.kernels else tables.model(runs))
+    if args.out:
+        args.out.write_text(json.dumps({"about": about, "runs": runs}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
