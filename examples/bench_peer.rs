@@ -1,10 +1,10 @@
-//! asterism as a resident process, for `benches/peers/compare.py`: it loads a model once, then reads
-//! one request per line of standard input (JSON) and writes one answer per line of standard output.
+//! asterism as a resident process, for `benches/peers/compare.py`: it loads a model once, then
+//! answers each request, a line of JSON on standard input, with a line of JSON on standard output.
 //!
 //! ```sh
 //! cargo build --release --example bench_peer
-//! echo '{"op":"generate","length":4096,"seed":1,"decode":16,"method":"star","block":1024,"anchor":1024}' |
-//!     target/release/examples/bench_peer --model models/nano --threads 2
+//! echo '{"op":"attention","tokens":8192,"heads":8,"head_dim":64}' |
+//!     target/release/examples/bench_peer --threads 2
 //! ```
 
 use anyhow::{Result, anyhow, bail};

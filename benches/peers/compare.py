@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -36,7 +37,10 @@ def arguments():
         help=f"names with an optional precision, such as transformers:f32; of {', '.join(ENGINES)}",
     )
     parser.add_argument(
-        "--star", type=stars, default=[], help='such as "block=4096,anchor=4096;block=4096,anchor=1024"'
+        "--star",
+        type=stars,
+        default=[],
+        help='rows for Star Attention, such as "block=4096,anchor=4096;block=4096,anchor=1024"',
     )
     parser.add_argument("--pin", action="store_true", help="run on the first --threads cores only")
     parser.add_argument("--out", type=Path, help="JSON file for every single measurement")
@@ -57,10 +61,10 @@ def numbers(text):
 def stars(text):
     plans = []
     for plan in text.split(";"):
-        pairs = dict(pair.split("=") for pair in plan.split(","))
-        plans.append({"block": int(pairs.pop("block")), "anchor": int(pairs.pop("anchor"))})
-        if pairs:
-            raise argparse.ArgumentTypeError(f"{', '.join(pairs)}: give block and anchor only")
+        found = re.fullmatch(r"block=(\d+),anchor=(\d+)", plan.strip())
+        if not found:
+            raise argparse.ArgumentTypeError(f"{plan!r} is not such as block=4096,anchor=1024")
+        plans.append({"block": int(found[1]), "anchor": int(found[2])})
     return plans
 
 
@@ -85,11 +89,13 @@ def kernel_requests(peers):
         for inputs, outputs in LINEARS:
             shape = {"rows": 2048, "inputs": inputs, "outputs": outputs, "dtype": dtype}
             for peer in peers:
-                yield peer, peer.name, f"linear {dtype} 2048x{inputs}x{outputs}", {"op": "linear", **shape}
+                size = f"linear {dtype} 2048x{inputs}x{outputs}"
+                yield peer, peer.name, size, {"op": "linear", **shape}
     for tokens, head_dim in ATTENTIONS:
         shape = {"tokens": tokens, "heads": 8, "head_dim": head_dim}
         for peer in peers:
-            yield peer, peer.name, f"attention {tokens}, 8x{head_dim}", {"op": "attention", **shape}
+            size = f"attention bf16 {tokens}, 8x{head_dim}"
+            yield peer, peer.name, size, {"op": "attention", **shape}
 
 
 def measure(args, peers):
@@ -106,17 +112,23 @@ def measure(args, peers):
                     if size != args.lengths[0]:
                         continue
                     request |= {"length": min(WARM_UP, size), "decode": min(2, args.decode)}
-            print(f"\r\033[Kround {round_}: {name}, {size}", end="", file=sys.stderr, flush=True)
+            progress(f"round {round_} of {args.rounds}: {name}, {size}")
             answer = peer.ask(request)
             if not warm_up:
-                runs.append({"round": round_, "name": name, "engine": peer.engine, "size": size, **answer})
-    print("\r\033[K", end="", file=sys.stderr)
+                about = {"round": round_, "name": name, "engine": peer.engine, "size": size}
+                runs.append({**about, **answer})
+    progress("")
     return runs
 
 
+def progress(text):
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
 def machine():
-    names = [l for l in Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("model name")]
-    cpu = names[0].split(": ")[1] if names else platform.machine()
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    cpu = found[1] if found else platform.machine()
     return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
@@ -133,7 +145,8 @@ def main():
             peers.append(Peer(spec, args.threads, None if args.kernels else args.model))
         runs = measure(args, peers)
     except PeerError as error:
-        raise SystemExit(f"\nerror: {error}")
+        progress("")
+        raise SystemExit(f"error: {error}")
     finally:
         for peer in peers:
             peer.stop()

@@ -1,5 +1,5 @@
-"""llama.cpp as a peer, through llama-cpp-python: batches of 2048 tokens, flash attention, a cache in
-f16, then greedy decoding.
+"""llama.cpp as a peer, through llama-cpp-python: batches of 2048 tokens, flash attention, a cache
+in f16, then greedy decoding.
 
     python3 llamacpp_peer.py --model DIR --threads 2 --dtype f16
 

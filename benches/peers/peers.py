@@ -10,7 +10,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parents[1] / "target")
 ASTERISM = TARGET / "release/examples/bench_peer"
-INSTALL = "run benches/peers/setup.sh and start the driver with benches/peers/.venv/bin/python"
+INSTALL = (
+    "run benches/peers/setup.sh and start the driver with benches/peers/.venv/bin/python, "
+    "or leave this engine out of --engines"
+)
 
 # Engine: (command, precisions with the default first, what to do when it does not start).
 ENGINES = {
@@ -45,7 +48,8 @@ class Peer:
         dtype = dtype or (dtypes[0] if dtypes else "")
         if dtype and dtype not in dtypes:
             raise PeerError(f"{self.engine} has no {dtype}: use {', '.join(dtypes) or 'its name'}")
-        self.name = f"{self.engine} {dtype}".strip()
+        # Without a model, every request names its own precision.
+        self.name = f"{self.engine} {dtype}".strip() if model else self.engine
         command = [*map(str, command), "--threads", str(threads)]
         if model:
             command += ["--model", str(model), "--dtype", dtype]

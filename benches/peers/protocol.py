@@ -1,8 +1,8 @@
 """What the peers written in Python share.
 
 A peer is a process that loads its model once, says {"ready": true, ...}, then answers one JSON
-request per line of standard input with one JSON line on standard output. Loading is thus never timed,
-and the driver can take turns between engines.
+request per line of standard input with one JSON line on standard output. So loading is never
+timed, and the driver can take turns between engines.
 """
 
 import json

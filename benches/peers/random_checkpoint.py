@@ -1,5 +1,5 @@
-"""Writes a small Llama checkpoint with random weights (31M parameters, always the same), for timing:
-speed does not depend on what the weights say.
+"""Writes a small Llama checkpoint with random weights (32M parameters, always the same), for
+timing: speed does not depend on what the weights say.
 
     python3 random_checkpoint.py DIR
 """

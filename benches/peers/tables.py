@@ -6,7 +6,8 @@ BUSY = 0.1  # cores used by other processes that make a figure doubtful
 
 
 def header(about):
-    lines = [f"{about['cpu']}, {about['cores']} cores; {about['threads']} threads, {about['rounds']} rounds"]
+    lines = [f"{about['cpu']}, {about['cores']} cores"]
+    lines[0] += f"; threads: {about['threads']}, rounds: {about['rounds']}"
     lines += [f"  {name}: {version}" for name, version in about["versions"].items()]
     return "\n".join(lines) + "\n"
 
@@ -115,7 +116,9 @@ def warnings(runs):
 def table(rows):
     """Columns of equal width: text to the left, numbers to the right."""
     rows = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    numeric = [all(cell[:1].isdigit() or cell in ("-", "") for cell in column[1:]) for column in zip(*rows)]
-    align = lambda cell, width, right: cell.rjust(width) if right else cell.ljust(width)
-    return "\n".join("  ".join(map(align, row, widths, numeric)).rstrip() for row in rows)
+    columns = []
+    for column in zip(*rows):
+        width = max(map(len, column))
+        numeric = all(cell[:1].isdigit() or cell in ("-", "") for cell in column[1:])
+        columns.append([cell.rjust(width) if numeric else cell.ljust(width) for cell in column])
+    return "\n".join("  ".join(row).rstrip() for row in zip(*columns))
