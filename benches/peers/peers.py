@@ -17,18 +17,22 @@ INSTALL = (
 
 # Engine: (command, precisions with the default first, what to do when it does not start).
 ENGINES = {
-    "asterism": ([ASTERISM], ["bf16", "f32"], "build it: cargo build --release --example bench_peer"),
+    "asterism": (
+        [ASTERISM],
+        ["bf16", "f32"],
+        "build it: cargo build --release --example bench_peer",
+    ),
     "transformers": (
         [sys.executable, HERE / "transformers_peer.py"],
         ["bf16", "f32"],
-        f"torch and transformers missing? {INSTALL}",
+        f"install torch and transformers: {INSTALL}",
     ),
     "llamacpp": (
         [sys.executable, HERE / "llamacpp_peer.py"],
         ["f16", "bf16", "f32"],
-        f"llama-cpp-python, gguf or numpy missing? {INSTALL}",
+        f"install llama-cpp-python and gguf: {INSTALL}",
     ),
-    "torch": ([sys.executable, HERE / "gemm_peer.py"], [], f"torch missing? {INSTALL}"),
+    "torch": ([sys.executable, HERE / "gemm_peer.py"], [], f"install torch: {INSTALL}"),
 }
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -75,7 +79,9 @@ class Peer:
         self.process.wait()
         self.errors.seek(0)
         tail = "".join(self.errors.readlines()[-8:])
-        raise PeerError(f"{self.name} {failure}:\n{tail}\n{self.help}")
+        if "ModuleNotFoundError" in tail:
+            tail += self.help
+        raise PeerError(f"{self.name} {failure}:\n{tail.rstrip()}")
 
     def ask(self, request):
         """The peer's answer, its peak memory, and the cores that other processes used meanwhile."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv beside this file with the peers: PyTorch and Transformers for the CPU, and
-# llama.cpp, which is compiled here (10 minutes or more on two cores). Needs Linux on x86-64, Python 3.11 or newer
-# with venv, a C and a C++ compiler.
+# llama.cpp, which is compiled here (10 minutes or more on two cores). Needs Linux on x86-64,
+# Python 3.11 or newer with venv, a C and a C++ compiler.
 set -euo pipefail
 cd "$(dirname "$0")"
 
