@@ -140,7 +140,7 @@ impl Attention for BlockAttention<'_, '_> {
         v: &[f32],
         out: &mut [f32],
     ) -> Result<(), AttentionError> {
-        self.store.append(layer, k, v);
+        self.store.append(self.cpu, layer, k, v);
         self.publish(k, v)?;
         let mut segments = match &mut self.anchor {
             AnchorKeys::None => Vec::new(),

@@ -60,7 +60,7 @@ impl Attention for GlobalAttention<'_> {
     ) -> Result<(), AttentionError> {
         let Self { cpu, comm, shape, .. } = *self;
         if self.owner == comm.rank() {
-            self.store.append(layer, k, v);
+            self.store.append(cpu, layer, k, v);
         } else {
             let rounded = |x| Message::Elements(Elements::from_f32(self.precision, x));
             comm.send(self.owner, rounded(k))?;

@@ -94,7 +94,7 @@ impl Attention for RingAttention<'_> {
         let (rank, hosts) = (self.comm.rank(), self.comm.size());
         let tokens = q.len() / self.shape.q_width();
         let mut whole = Partial::empty(tokens, self.shape);
-        self.store.append(layer, k, v);
+        self.store.append(self.cpu, layer, k, v);
         let (mut keys, mut values): (Elements, Elements) = self.store.layer_elements(layer);
         for step in 0..hosts {
             let origin = (rank + hosts - step) % hosts;

@@ -1,7 +1,7 @@
 //! Keys and values of one host, for all layers.
 
 use crate::plan::Span;
-use crate::tensor::{Elements, ElementsView, HeadShape, KvSegment, Precision};
+use crate::tensor::{Cpu, Elements, ElementsView, HeadShape, KvSegment, Precision};
 
 /// One layer: `[tokens, kv_heads, head_dim]` each.
 #[derive(Debug, Clone)]
@@ -54,9 +54,9 @@ impl KvStore {
     }
 
     /// Appends `[tokens, kv_heads, head_dim]` to one layer, rounded to the store's precision.
-    pub fn append(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
-        self.layers[layer].keys.extend_from_f32(keys);
-        self.layers[layer].values.extend_from_f32(values);
+    pub fn append(&mut self, cpu: &Cpu, layer: usize, keys: &[f32], values: &[f32]) {
+        cpu.append(&mut self.layers[layer].keys, keys);
+        cpu.append(&mut self.layers[layer].values, values);
     }
 
     /// Appends keys and values that were already rounded, by another host.
@@ -161,8 +161,9 @@ mod tests {
         store.open(Span::new(2..3));
         store.open(Span::new(8..10));
         let kv: Vec<f32> = (0..10).map(|i| i as f32).collect();
-        store.append(0, &kv, &kv);
-        store.append(1, &kv[..4], &kv[..4]);
+        let cpu = Cpu::new(1, None).unwrap();
+        store.append(&cpu, 0, &kv, &kv);
+        store.append(&cpu, 1, &kv[..4], &kv[..4]);
         assert_eq!(starts(&store, 0), [(0, 3), (8, 2)]);
         assert_eq!(starts(&store, 1), [(0, 2)]);
         assert_eq!(store.tokens(), 5);
@@ -178,8 +179,9 @@ mod tests {
         let mut store = store();
         store.open(Span::new(0..2));
         store.open(Span::new(6..8));
+        let cpu = Cpu::new(1, None).unwrap();
         for layer in 0..2 {
-            store.append(layer, &[1.0; 8], &[1.0; 8]);
+            store.append(&cpu, layer, &[1.0; 8], &[1.0; 8]);
         }
         store.truncate(3);
         assert_eq!(starts(&store, 1), [(0, 2), (6, 1)]);

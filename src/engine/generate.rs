@@ -1,7 +1,7 @@
 //! Phase 2: the question is encoded and the answer generated, token by token, over the keys of all
 //! hosts.
 
-use super::prefill::CHUNK;
+use super::prefill::chunk_tokens;
 use super::{Engine, EngineError, hosts};
 use crate::attention::{GlobalAttention, announce_end, serve};
 use crate::cache::KvStore;
@@ -135,7 +135,9 @@ impl Lead<'_> {
         let mut sampler = Sampler::new(settings.sampling.clone(), config.vocab, prompt);
         let spelled = self.engine.tokenizer().vocab_size().min(config.vocab);
         let mut position = context.len();
-        for chunk in (Span { start: position, len: query.len() }).chunks(CHUNK) {
+        for chunk in (Span { start: position, len: query.len() })
+            .chunks(chunk_tokens(self.engine.cpu.threads()))
+        {
             let offset = chunk.start - context.len();
             self.step(&query[offset..offset + chunk.len], chunk)?;
             position = chunk.end();

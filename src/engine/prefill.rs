@@ -12,8 +12,11 @@ use crate::model::Workspace;
 use crate::plan::{AnchorKv, Method, Plan, Span};
 use std::time::{Duration, Instant};
 
-/// Tokens of one forward pass: bounds the memory of activations, and how late a cancel is seen.
-pub(super) const CHUNK: usize = 512;
+/// Tokens of one forward pass for `threads` compute threads: enough work for all of them, and no
+/// more, since it bounds the memory of activations and how late a cancel is seen.
+pub(super) fn chunk_tokens(threads: usize) -> usize {
+    (128 * threads).clamp(512, 2048)
+}
 
 /// A step of phase 1, reported by whichever host made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +129,7 @@ impl Run<'_> {
     ) -> Result<(), EngineError> {
         let Engine { cpu, decoder, .. } = self.engine;
         let Part { host, span, mut anchor, publish, is_block } = part;
-        for chunk in span.chunks(CHUNK) {
+        for chunk in span.chunks(chunk_tokens(cpu.threads())) {
             store.open(chunk);
             let mut attention = BlockAttention {
                 cpu,
@@ -208,7 +211,7 @@ impl Run<'_> {
         let Engine { cpu, decoder, .. } = self.engine;
         let mut work = decoder.workspace();
         for (owner, spans) in self.plan.hosts.iter().enumerate() {
-            for chunk in spans.iter().flat_map(|span| span.chunks(CHUNK)) {
+            for chunk in spans.iter().flat_map(|span| span.chunks(chunk_tokens(cpu.threads()))) {
                 let (shape, precision) = (decoder.shape(), decoder.precision());
                 let mut attention =
                     GlobalAttention::begin(cpu, comm, shape, store, precision, chunk, owner)?;

@@ -198,7 +198,10 @@ fn normal_values() -> Vec<[u8; BF16_BYTES]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attention::{Attention, AttentionError};
+    use crate::cancel::Cancel;
     use crate::model::{Checkpoint, Decoder};
+    use crate::plan::Span;
     use crate::tensor::{Cpu, Precision};
     use std::sync::Arc;
 
@@ -226,6 +229,23 @@ mod tests {
         assert!(values.iter().all(|v| v.abs() < 3.6 * DEVIATION));
     }
 
+    /// Stands in for attention: what comes out is what was asked.
+    struct Itself;
+
+    impl Attention for Itself {
+        fn attend(
+            &mut self,
+            _layer: usize,
+            q: &[f32],
+            _k: &[f32],
+            _v: &[f32],
+            out: &mut [f32],
+        ) -> Result<(), AttentionError> {
+            out.copy_from_slice(q);
+            Ok(())
+        }
+    }
+
     #[test]
     fn a_random_model_loads_and_its_logits_are_finite() {
         // Tied and untied, with and without biases; small but for the vocabulary.
@@ -241,7 +261,12 @@ mod tests {
             let config = shape.config().unwrap();
             let decoder =
                 Decoder::load(&cpu, config, Arc::new(checkpoint), Precision::Bf16).unwrap();
-            let logits = decoder.logits(&cpu, &vec![1.0; shape.hidden]);
+            let (mut work, cancel) = (decoder.workspace(), Cancel::new());
+            let spans = [Span::new(0..5)];
+            let tokens = [1, 2, 3, 4, 5];
+            decoder.forward(&cpu, &tokens, &spans, &mut Itself, &cancel, &mut work).unwrap();
+            let mut logits = vec![f32::NAN; shape.vocab];
+            decoder.logits(&cpu, tokens.len(), &mut work, &mut logits);
             assert!(logits.iter().all(|logit| logit.is_finite()));
             assert!(logits.iter().any(|logit| *logit != logits[0]));
         }

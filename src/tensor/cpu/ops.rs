@@ -4,6 +4,8 @@
 
 use super::shared::SharedMut;
 use super::{Cpu, HeadShape, Scratch};
+use crate::tensor::Elements;
+use half::bf16;
 
 /// Rows per task: a few microseconds of work, and one strip of [`Activations`](super::Activations).
 const ROWS: usize = 16;
@@ -41,6 +43,25 @@ impl Cpu {
             // SAFETY: row r is written by this call only.
             fill(r, unsafe { shared.slice(r * width, width) });
         });
+    }
+
+    /// Appends `source`, rounded to the precision of `elements`.
+    pub fn append(&self, elements: &mut Elements, source: &[f32]) {
+        /// Elements per task.
+        const PART: usize = 8 * 1024;
+        match elements {
+            Elements::F32(all) => all.extend_from_slice(source),
+            Elements::Bf16(all) => {
+                let start = all.len();
+                all.resize(start + source.len(), bf16::ZERO);
+                let out = SharedMut::new(&mut all[start..]);
+                self.for_each(source.len().div_ceil(PART), |task| {
+                    let part = source.chunks(PART).nth(task).unwrap_or_default();
+                    // SAFETY: this task alone writes its part.
+                    (self.kernels.narrow)(part, unsafe { out.slice(task * PART, part.len()) });
+                });
+            }
+        }
     }
 
     /// Takes the rows of `qkv [tokens, (heads + 2 kv_heads) * head_dim]` apart, normalises the heads

@@ -177,7 +177,7 @@ impl Team {
         shared.tasks.store(tasks, Ordering::Relaxed);
         shared.next.store(0, Ordering::Relaxed);
         let number = shared.state.load(Ordering::Relaxed) / LOOP + 1;
-        shared.state.store(number * LOOP | OPEN, Ordering::SeqCst);
+        shared.state.store((number * LOOP) | OPEN, Ordering::SeqCst);
         let sleepers = self.helpers.iter().zip(&shared.asleep);
         for (helper, _) in sleepers.filter(|(_, asleep)| asleep.load(Ordering::SeqCst)) {
             Thread::unpark(helper.thread());

@@ -31,8 +31,7 @@ const MOST_ROWS: usize = 384;
 /// Query rows of one task where smaller tasks keep more threads busy.
 const LEAST_ROWS: usize = 128;
 
-/// Below this many query rows per KV head a tile of keys is used too seldom to be worth unpacking to
-/// f32.
+/// Below this many query rows per KV head a tile of keys is used too seldom to be worth packing.
 const FEW_ROWS: usize = 16;
 
 /// Keys that one split of a long key sequence has at least.
@@ -185,16 +184,15 @@ impl Request<'_> {
     }
 
     /// Whether queries are too few to be worth unpacking keys for.
-    fn is_few(&self, cpu: &Cpu) -> bool {
-        self.tokens() * self.shape.group() < FEW_ROWS && cpu.tiles_for(self.segments).is_none()
+    fn is_few(&self) -> bool {
+        self.tokens() * self.shape.group() < FEW_ROWS
     }
 
-    fn cut(&self, cpu: &Cpu) -> Cut {
-        let threads = cpu.threads();
+    fn cut(&self, threads: usize) -> Cut {
         let (tokens, group) = (self.tokens(), self.shape.group());
         let keys: usize = self.segments.iter().map(|s| s.tokens).sum();
         let rows = tokens * group;
-        let (tile, tasks) = if self.is_few(cpu) {
+        let (tile, tasks) = if self.is_few() {
             (tokens.max(1), 1)
         } else {
             let even = rows * self.shape.kv_heads / (4 * threads);
@@ -227,7 +225,7 @@ impl Cpu {
         if q.is_empty() {
             return;
         }
-        let cut = request.cut(self);
+        let cut = request.cut(self.threads());
         if cut.parts == 1 {
             return self.attend_parts(request, cut, out, lse);
         }
@@ -248,7 +246,7 @@ impl Cpu {
     fn attend_parts(&self, request: Request<'_>, cut: Cut, outs: &mut [f32], lses: &mut [f32]) {
         let Request { q, start, shape, segments } = request;
         let tokens = request.tokens();
-        if request.is_few(self) {
+        if request.is_few() {
             return self.attend_few(request, cut.parts, outs, lses);
         }
         let tiles = tokens.div_ceil(cut.tile);

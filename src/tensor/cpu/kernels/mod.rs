@@ -8,6 +8,8 @@
 //! These kernels compute in f32. Where the processor multiplies bf16, [`tiles`] holds a second set
 //! for weights and keys in bf16.
 
+#[cfg(target_arch = "x86_64")]
+mod few;
 pub(super) mod portable;
 pub(super) mod tiles;
 #[cfg(target_arch = "x86_64")]
@@ -110,6 +112,8 @@ pub(crate) struct Kernels {
     pub(crate) multiply: Multiply,
     /// bf16 to f32.
     pub(crate) widen: fn(&[bf16], &mut [f32]),
+    /// f32 to bf16, to the nearest, ties to even.
+    pub(crate) narrow: fn(&[f32], &mut [bf16]),
     /// One row times one f32 panel.
     pub(crate) row_f32: fn(&[f32], &[f32], &mut [f32]),
     /// One row times one bf16 panel.

@@ -25,6 +25,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     peak,
     multiply,
     widen,
+    narrow,
     row_f32: row_f32::<PANEL, false>,
     row_bf16: row_bf16::<PANEL, false>,
     max,
@@ -95,6 +96,17 @@ pub(crate) fn multiply(
 pub(super) fn widen(source: &[bf16], out: &mut [f32]) {
     for (o, s) in out.iter_mut().zip(source) {
         *o = wide(*s);
+    }
+}
+
+/// To the nearest bf16, ties to even; a NaN stays one.
+#[inline(always)]
+pub(super) fn narrow(source: &[f32], out: &mut [bf16]) {
+    for (o, s) in out.iter_mut().zip(source) {
+        let bits = s.to_bits();
+        let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        let bits = if s.is_nan() { bits >> 16 | 0x40 } else { nearest };
+        *o = bf16::from_bits(bits as u16);
     }
 }
 

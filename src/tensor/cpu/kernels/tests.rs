@@ -133,6 +133,13 @@ proptest! {
             let mut out = vec![f32::NAN; 32];
             (table.widen)(&narrow, &mut out);
             prop_assert_eq!(out, narrow.iter().map(|v| v.to_f32()).collect::<Vec<_>>());
+            let special = [f32::NAN, f32::INFINITY, -0.0, f32::MAX, 1.0 + 1.0 / 256.0, 1e-40];
+            let wide: Vec<f32> = x.iter().chain(&special).copied().collect();
+            let mut out = vec![bf16::ONE; wide.len()];
+            (table.narrow)(&wide, &mut out);
+            for (o, v) in out.iter().zip(&wide) {
+                prop_assert!(o.to_bits() == bf16::from_f32(*v).to_bits(), "{} of {}", o, v);
+            }
         }
     }
 

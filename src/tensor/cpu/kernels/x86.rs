@@ -206,6 +206,7 @@ macro_rules! table {
             peak,
             multiply,
             widen,
+            narrow,
             row_f32,
             row_bf16,
             max,
@@ -229,6 +230,7 @@ macro_rules! portable_bodies {
         instantiate! {
             $features,
             widen = portable::widen, (source: &[bf16], out: &mut [f32]);
+            narrow = portable::narrow, (source: &[f32], out: &mut [bf16]);
             row_f32 = portable::row_f32::<PANEL, true>, (x: &[f32], b: &[f32], out: &mut [f32]);
             row_bf16 = portable::row_bf16::<PANEL, true>, (x: &[f32], b: &[bf16], out: &mut [f32]);
             max = portable::max, (x: &[f32]) -> f32;
@@ -241,23 +243,22 @@ macro_rules! portable_bodies {
             add_scaled = portable::add_scaled::<true>, (out: &mut [f32], factor: f32, x: &[f32]);
             score_f32 = portable::score_f32::<true>,
                 (q: &[f32], k: &[f32], stride: usize, s: &mut [f32]);
-            score_bf16 = portable::score_bf16::<true>,
-                (q: &[f32], k: &[bf16], stride: usize, s: &mut [f32]);
             weigh_f32 = portable::weigh_f32::<true>,
                 (w: &[f32], v: &[f32], stride: usize, out: &mut [f32]);
-            weigh_bf16 = portable::weigh_bf16::<true>,
-                (w: &[f32], v: &[bf16], stride: usize, out: &mut [f32]);
         }
     };
 }
 
 /// 16 registers of 8 floats: 6 x 2 accumulators, 2 for b, 1 for a.
 pub(super) mod avx2 {
-    use super::super::{Isa, Kernels, portable};
+    use super::super::few::{MOST_DIM, few};
+    use super::super::{FEW, Isa, Kernels, portable};
     use half::bf16;
     use std::arch::x86_64::{
-        _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps,
+        __m256i, _mm_add_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_and_si256,
+        _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
+        _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_set1_ps,
+        _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
     };
     use std::hint::black_box;
 
@@ -277,15 +278,36 @@ pub(super) mod avx2 {
         _mm256_fmadd_ps,
         _mm256_add_ps
     );
+    few!(
+        "avx2,fma",
+        8,
+        1,
+        __m256i,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_loadu_si256,
+        _mm256_castsi256_ps,
+        _mm256_slli_epi32,
+        _mm256_and_si256,
+        _mm256_set1_epi32,
+        std::convert::identity
+    );
 }
 
 /// 32 registers of 16 floats: 12 x 2 accumulators, 2 for b, a by broadcast from memory.
 pub(super) mod avx512 {
-    use super::super::{Isa, Kernels, portable};
+    use super::super::few::{MOST_DIM, few};
+    use super::super::{FEW, Isa, Kernels, portable};
     use half::bf16;
     use std::arch::x86_64::{
-        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-        _mm512_storeu_ps,
+        __m512i, _mm_add_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_castps256_ps128,
+        _mm256_extractf128_ps, _mm256_hadd_ps, _mm512_add_ps, _mm512_and_si512,
+        _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_extractf32x8_ps, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+        _mm512_slli_epi32, _mm512_storeu_ps,
     };
     use std::hint::black_box;
 
@@ -304,5 +326,22 @@ pub(super) mod avx512 {
         _mm512_set1_ps,
         _mm512_fmadd_ps,
         _mm512_add_ps
+    );
+    few!(
+        "avx512f,avx512bw,avx512dq,avx512vl,fma",
+        16,
+        2,
+        __m512i,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_loadu_si512,
+        _mm512_castsi512_ps,
+        _mm512_slli_epi32,
+        _mm512_and_si512,
+        _mm512_set1_epi32,
+        |sum| _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum))
     );
 }

@@ -8,17 +8,13 @@ use crate::tensor::cpu::{Activations, Cpu};
 use half::bf16;
 
 /// Rows that one task takes: they stay in the second-level cache while panels pass by.
-static ROWS_: std::sync::OnceLock<[usize; 3]> = std::sync::OnceLock::new();
-fn tune() -> [usize; 3] {
-    *ROWS_.get_or_init(|| {
-        let g = |n: &str, d| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-        [g("T_ROWS", 128), g("T_DEPTH", 16), g("T_PANELS", 8)]
-    })
-}
+const ROWS: usize = 128;
 
-/// Steps (of 32 inputs) of one pass: strips and panel of this depth fit the first-level cache.
+/// Steps (of 32 inputs) of one pass: a panel of this depth stays in the first-level cache.
+const DEPTH: usize = 16;
 
 /// Panels of one pass at the most: bounds the products that wait for the next pass.
+const PANELS: usize = 8;
 
 impl Cpu {
     /// `weights` is the data of `w`.
@@ -30,7 +26,6 @@ impl Cpu {
         weights: &[bf16],
         output: &Output<'_>,
     ) {
-        let [ROWS, DEPTH, PANELS] = tune();
         let per_unit = if w.paired { 2 } else { 1 };
         let units = w.panels / per_unit;
         let row_blocks = x.rows().div_ceil(ROWS);

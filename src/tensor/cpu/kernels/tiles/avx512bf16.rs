@@ -333,11 +333,19 @@ fn exp2(x: __m512) -> __m512 {
 
 /// See [`portable::softmax`].
 fn softmax(rows: SoftmaxRows<'_>) {
+    let most = rows.visible.iter().copied().max().unwrap_or(0);
+    assert!(most <= rows.depth * STEP, "more visible than written");
+    assert!(rows.weights.len() >= 2 * rows.depth * TILE, "weights too short");
+    // SAFETY: weights has a run of 32 in each of `depth` tiles of every row (checked); the features
+    // are present because `Kernels::of` handed this table out.
+    unsafe { softmax_rows(rows) }
+}
+
+/// # Safety
+/// `weights` has two strips of `depth` tiles, and no row sees more than `32 * depth` scores.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn softmax_rows(rows: SoftmaxRows<'_>) {
     let SoftmaxRows { scores, stride, visible, depth, .. } = rows;
-    let most = visible.iter().copied().max().unwrap_or(0);
-    assert!(most <= depth * STEP, "more visible than written");
-    assert!(scores.len() >= (BLOCK - 1) * stride + most, "scores too short");
-    assert!(rows.weights.len() >= 2 * depth * TILE, "weights too short");
     let (max, sum) = (&mut rows.max[..BLOCK], &mut rows.sum[..BLOCK]);
     let (mut shift, mut sums) = ([0.0; BLOCK], [0.0; BLOCK]);
     for r in 0..BLOCK {
@@ -349,15 +357,13 @@ fn softmax(rows: SoftmaxRows<'_>) {
             continue;
         }
         let scores = &scores[r * stride..][..visible[r]];
-        // SAFETY: the scores are a slice; weights has a run of 32 in each of `depth` tiles (checked
-        // above); the features are present because `Kernels::of` handed this table out.
+        // SAFETY: this row of weights has a run of 32 in each of `depth` tiles.
         let new = unsafe { softmax_row(scores, max[r], weights.as_mut_ptr(), depth, &mut sums[r]) };
         // Of a row that has seen nothing yet, the factor is 2^-inf = 0.
         shift[r] = max[r] - new;
         max[r] = new;
     }
-    // SAFETY: the features are present because `Kernels::of` handed this table out.
-    unsafe { rescale(&shift, &sums, sum, rows.factors) };
+    rescale(&shift, &sums, sum, rows.factors);
 }
 
 /// `factors = 2^shift`, `sum = sum * factors + sums`, for 32 rows at once. All slices have 32
@@ -384,6 +390,7 @@ fn rescale(shift: &[f32; BLOCK], sums: &[f32; BLOCK], sum: &mut [f32], factors: 
 ///
 /// # Safety
 /// `weights` has 32 elements at each of `depth` multiples of a tile, `scores.len() <= 32 * depth`.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 unsafe fn softmax_row(
     scores: &[f32],
