@@ -3,14 +3,12 @@
 use super::Cpu;
 use crate::tensor::Precision;
 use std::hint::black_box;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes that one pass of the bandwidth measurement reads: many times any cache.
 const STREAMED: usize = 512 << 20;
-/// Bytes of one task. Each piece is allocated and first written by a compute thread, so that on
-/// machines with several memory nodes the pieces are spread over them.
+/// Bytes of one task.
 const PIECE: usize = 8 << 20;
 /// Rounds of multiply-adds per thread: a few milliseconds, so that starting threads costs nothing.
 const ROUNDS: usize = 200_000;
@@ -48,7 +46,7 @@ impl Cpu {
     pub fn peak(&self, precision: Precision) -> Peak {
         Peak {
             flops_per_second: self.arithmetic_rate(precision, ROUNDS),
-            bytes_per_second: self.read_rate(STREAMED / PIECE, PIECE),
+            bytes_per_second: self.read_rate(STREAMED, PIECE),
         }
     }
 
@@ -68,20 +66,20 @@ impl Cpu {
         done.into_inner() as f64 / best.as_secs_f64()
     }
 
-    /// Bytes per second of reading `pieces` buffers of `size` bytes.
-    fn read_rate(&self, pieces: usize, size: usize) -> f64 {
-        let buffers: Vec<OnceLock<Vec<u64>>> = (0..pieces).map(|_| OnceLock::new()).collect();
-        let buffer = |i: usize| buffers[i].get_or_init(|| vec![i as u64 + 1; size / 8]);
-        self.for_each(pieces, |i| {
-            buffer(i);
-        });
+    /// Bytes per second of reading a buffer of `size` bytes, `piece` at a time.
+    fn read_rate(&self, size: usize, piece: usize) -> f64 {
+        // One allocation, so large that it goes back to the system at once. The compute threads
+        // write it first: on machines with several memory nodes its pages are spread over them.
+        let mut words = vec![0u64; size / 8];
+        let floats: &mut [f32] = bytemuck::cast_slice_mut(&mut words);
+        self.fill_rows(floats, piece / 64, |r, row| row.fill(r as f32 + 1.0));
         let best = fastest(|| {
-            self.for_each(pieces, |i| {
-                let sum = buffer(i).iter().fold(0u64, |sum, word| sum.wrapping_add(*word));
-                black_box(sum);
+            self.for_each(size / piece, |i| {
+                let words = &words[i * piece / 8..(i + 1) * piece / 8];
+                black_box(words.iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
             });
         });
-        (pieces * size) as f64 / best.as_secs_f64()
+        size as f64 / best.as_secs_f64()
     }
 }
 
@@ -107,7 +105,7 @@ mod tests {
             let flops = cpu.arithmetic_rate(precision, 1000);
             assert!(flops > 1e7 && flops < 1e15, "{flops}");
         }
-        let bytes = cpu.read_rate(4, 1 << 20);
+        let bytes = cpu.read_rate(4 << 20, 1 << 20);
         assert!(bytes > 1e7 && bytes < 1e14, "{bytes}");
     }
 

@@ -10,13 +10,14 @@ use crate::tensor::cpu::Cpu;
 use crate::tensor::cpu::kernels::FEW;
 use crate::tensor::cpu::shared::SharedMut;
 
-/// Keys of one tile: those of all heads stay in the second-level cache.
-const KEYS: usize = 64;
+/// Keys of one tile: those of all heads stay in the second-level cache, and what is done once per row
+/// and tile costs little.
+const KEYS: usize = 256;
 
 /// A thread's working memory.
 #[derive(Default)]
 pub(super) struct FewScratch {
-    /// `[kv_heads, rows, head_dim]`, rows a multiple of [`FEW`]: scaled; what fills up is zero
+    /// `[kv_heads, rows, head_dim]`: scaled
     q: Vec<f32>,
     /// `[FEW, KEYS]`
     scores: Vec<f32>,
@@ -35,22 +36,21 @@ impl Cpu {
         let tokens = request.tokens();
         let (outs, lses) = (SharedMut::new(outs), SharedMut::new(lses));
         let queries = |kv_head| Queries { q, start, shape, kv_head, first: 0, tokens };
-        let padded = queries(0).rows().next_multiple_of(FEW);
+        let rows = queries(0).rows();
         self.for_each_with(parts, |scratch, part| {
             let (running, few) = (&mut scratch.attention.running, &mut scratch.attention.few);
-            running.reset(shape.kv_heads * padded, shape.head_dim);
+            running.reset(shape.kv_heads * rows, shape.head_dim);
             few.scores.resize(FEW * KEYS, 0.0);
             few.q.clear();
             for queries in (0..shape.kv_heads).map(queries) {
                 for r in 0..queries.rows() {
                     few.q.extend(queries.row(r).iter().map(|v| v * shape.scale()));
                 }
-                few.q.resize((queries.kv_head + 1) * padded * shape.head_dim, 0.0);
             }
             let keys = KeyRange::part(segments, part, parts);
             for tile in keys.tiles(shape, KEYS, start + tokens - 1) {
                 for queries in (0..shape.kv_heads).map(queries) {
-                    self.fold_few(&queries, tile, padded, running, few);
+                    self.fold_few(&queries, tile, running, few);
                 }
             }
             for queries in (0..shape.kv_heads).map(queries) {
@@ -60,52 +60,50 @@ impl Cpu {
                     let out = unsafe { outs.slice(row * shape.head_dim, shape.head_dim) };
                     // SAFETY: as above.
                     let lse = unsafe { lses.slice(row, 1) };
-                    lse[0] = running.finish(queries.kv_head * padded + r, out);
+                    lse[0] = running.finish(queries.kv_head * rows + r, out);
                 }
             }
         });
     }
 
-    /// One tile of keys and one KV head, [`FEW`] rows at a time.
+    /// One tile of keys and one KV head, up to [`FEW`] rows at a time.
     fn fold_few(
         &self,
         queries: &Queries<'_>,
         tile: KvSegment<'_>,
-        padded: usize,
         running: &mut Running,
         scratch: &mut FewScratch,
     ) {
         let shape = queries.shape;
         let (dim, width, count) = (shape.head_dim, shape.kv_width(), tile.tokens);
         let at = queries.kv_head * dim..;
-        let scores = &mut scratch.scores[..FEW * count];
-        for first in (0..padded).step_by(FEW) {
-            let row = queries.kv_head * padded + first;
-            let q = &scratch.q[row * dim..][..FEW * dim];
+        for first in (0..queries.rows()).step_by(FEW) {
+            let rows = FEW.min(queries.rows() - first);
+            let row = queries.kv_head * queries.rows() + first;
+            let scores = &mut scratch.scores[..rows * count];
+            let q = &scratch.q[row * dim..][..rows * dim];
             match tile.keys {
                 ElementsView::F32(k) => {
-                    (self.kernels.score_f32)(q, &k[at.clone()], width, scores);
+                    (self.kernels.score_f32)(rows, q, &k[at.clone()], width, scores);
                 }
                 ElementsView::Bf16(k) => {
-                    (self.kernels.score_bf16)(q, &k[at.clone()], width, scores);
+                    (self.kernels.score_bf16)(rows, q, &k[at.clone()], width, scores);
                 }
             }
             for (i, scores) in scores.chunks_exact_mut(count).enumerate() {
-                // Rows that only fill up see what the last sees: zeros.
-                let position = queries.position((first + i).min(queries.rows() - 1));
-                let visible = tile.visible(position);
+                let visible = tile.visible(queries.position(first + i));
                 scores[visible..].fill(0.0);
                 if visible > 0 {
                     running.fold(self.kernels, row + i, &mut scores[..visible]);
                 }
             }
-            let out = &mut running.out[row * dim..][..FEW * dim];
+            let out = &mut running.out[row * dim..][..rows * dim];
             match tile.values {
                 ElementsView::F32(v) => {
-                    (self.kernels.weigh_f32)(scores, &v[at.clone()], width, out)
+                    (self.kernels.weigh_f32)(rows, scores, &v[at.clone()], width, out);
                 }
                 ElementsView::Bf16(v) => {
-                    (self.kernels.weigh_bf16)(scores, &v[at.clone()], width, out);
+                    (self.kernels.weigh_bf16)(rows, scores, &v[at.clone()], width, out);
                 }
             }
         }

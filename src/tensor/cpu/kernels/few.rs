@@ -30,81 +30,108 @@ macro_rules! few {
             [$cast($shift::<16>(pairs)), $cast($and(pairs, upper))]
         }
 
-        fn score_bf16(q: &[f32], keys: &[bf16], stride: usize, scores: &mut [f32]) {
-            let (dim, width) = (q.len() / FEW, scores.len() / FEW);
+        fn score_bf16(n: usize, q: &[f32], keys: &[bf16], stride: usize, scores: &mut [f32]) {
+            let (dim, width) = (q.len() / n, scores.len() / n);
             if !dim.is_multiple_of(PAIRS) || dim > MOST_DIM || width == 0 {
-                return portable::score_bf16::<false>(q, keys, stride, scores);
+                return portable::score_bf16::<false>(n, q, keys, stride, scores);
             }
             assert!(keys.len() >= (width - 1) * stride + dim, "keys too short");
             // SAFETY: every key has `dim` elements (checked); the features are present because
             // `Kernels::of` handed this table out.
-            unsafe { score_whole(q, keys.as_ptr(), stride, scores) }
+            unsafe {
+                let keys = keys.as_ptr();
+                match n {
+                    1 => score_whole::<1>(q, keys, stride, scores),
+                    2 => score_whole::<2>(q, keys, stride, scores),
+                    3 => score_whole::<3>(q, keys, stride, scores),
+                    4 => score_whole::<4>(q, keys, stride, scores),
+                    _ => panic!("{n} rows at a time: at most {FEW}"),
+                }
+            }
         }
 
         /// # Safety
-        /// `keys` has `scores.len() / FEW` rows of `q.len() / FEW` elements, `stride` apart.
+        /// `keys` has `scores.len() / R` rows of `q.len() / R` elements, `stride` apart.
         #[target_feature(enable = $features)]
-        unsafe fn score_whole(q: &[f32], keys: *const bf16, stride: usize, scores: &mut [f32]) {
-            let (dim, width) = (q.len() / FEW, scores.len() / FEW);
-            // [dim / PAIRS, FEW, even then odd]
+        unsafe fn score_whole<const R: usize>(
+            q: &[f32],
+            keys: *const bf16,
+            stride: usize,
+            scores: &mut [f32],
+        ) {
+            let (dim, width) = (q.len() / R, scores.len() / R);
+            // [dim / PAIRS, R, even then odd]
             let mut order = [0.0f32; FEW * MOST_DIM];
             for (i, value) in q.iter().enumerate() {
                 let (r, d) = (i / dim, i % dim);
-                let at = (d / PAIRS * FEW + r) * PAIRS + d % 2 * $lanes + d % PAIRS / 2;
+                let at = (d / PAIRS * R + r) * PAIRS + d % 2 * $lanes + d % PAIRS / 2;
                 order[at] = *value;
             }
             for t in 0..width {
-                let mut sums = [$zero(); FEW];
+                let mut sums = [$zero(); R];
                 for chunk in 0..dim / PAIRS {
                     // SAFETY: elements of key t; order has a run of PAIRS for every row and chunk.
                     unsafe {
                         let [even, odd] = widen_pairs(keys.add(t * stride + chunk * PAIRS));
                         for (r, sum) in sums.iter_mut().enumerate() {
-                            let q = order.as_ptr().add((chunk * FEW + r) * PAIRS);
+                            let q = order.as_ptr().add((chunk * R + r) * PAIRS);
                             *sum = $fma($load(q), even, *sum);
                             *sum = $fma($load(q.add($lanes)), odd, *sum);
                         }
                     }
                 }
-                let [a, b, c, d] = sums.map($halve);
+                let mut halves = [_mm256_setzero_ps(); FEW];
+                for (half, sum) in halves.iter_mut().zip(sums) {
+                    *half = $halve(sum);
+                }
+                let [a, b, c, d] = halves;
                 let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
                 let total =
                     _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
                 let mut rows = [0.0f32; FEW];
                 // SAFETY: four floats.
                 unsafe { _mm_storeu_ps(rows.as_mut_ptr(), total) };
-                for (r, row) in rows.iter().enumerate() {
+                for (r, row) in rows.iter().take(R).enumerate() {
                     scores[r * width + t] = *row;
                 }
             }
         }
 
-        fn weigh_bf16(weights: &[f32], values: &[bf16], stride: usize, out: &mut [f32]) {
-            let (dim, width) = (out.len() / FEW, weights.len() / FEW);
+        fn weigh_bf16(n: usize, weights: &[f32], values: &[bf16], stride: usize, out: &mut [f32]) {
+            let (dim, width) = (out.len() / n, weights.len() / n);
             if !dim.is_multiple_of($chunks * PAIRS) || width == 0 {
-                return portable::weigh_bf16::<false>(weights, values, stride, out);
+                return portable::weigh_bf16::<false>(n, weights, values, stride, out);
             }
             assert!(values.len() >= (width - 1) * stride + dim, "values too short");
             for column in (0..dim).step_by($chunks * PAIRS) {
-                // SAFETY: every value has `dim` elements (checked), out has FEW rows of as many; the
+                // SAFETY: every value has `dim` elements (checked), out has n rows of as many; the
                 // features are present because `Kernels::of` handed this table out.
-                unsafe { weigh_columns(weights, values[column..].as_ptr(), stride, out, column) };
+                unsafe {
+                    let values = values[column..].as_ptr();
+                    match n {
+                        1 => weigh_columns::<1>(weights, values, stride, out, column),
+                        2 => weigh_columns::<2>(weights, values, stride, out, column),
+                        3 => weigh_columns::<3>(weights, values, stride, out, column),
+                        4 => weigh_columns::<4>(weights, values, stride, out, column),
+                        _ => panic!("{n} rows at a time: at most {FEW}"),
+                    }
+                }
             }
         }
 
         /// # Safety
         /// `values` has a row of `$chunks * PAIRS` elements for every weight of a row, `stride`
-        /// apart; `out` has FEW rows with as many from `column` on.
+        /// apart; `out` has R rows with as many from `column` on.
         #[target_feature(enable = $features)]
-        unsafe fn weigh_columns(
+        unsafe fn weigh_columns<const R: usize>(
             weights: &[f32],
             values: *const bf16,
             stride: usize,
             out: &mut [f32],
             column: usize,
         ) {
-            let (dim, width) = (out.len() / FEW, weights.len() / FEW);
-            let mut sums = [[[$zero(); 2]; $chunks]; FEW];
+            let (dim, width) = (out.len() / R, weights.len() / R);
+            let mut sums = [[[$zero(); 2]; $chunks]; R];
             for t in 0..width {
                 // SAFETY: row t of the values; weight t of every row.
                 unsafe {

@@ -132,18 +132,19 @@ pub(crate) struct Kernels {
     pub(crate) rotate: fn(&mut [f32], &[f32], &[f32]),
     /// `out += factor * x`.
     pub(crate) add_scaled: fn(&mut [f32], f32, &[f32]),
-    /// Scores of [`FEW`] query rows against f32 keys.
+    /// Scores of up to [`FEW`] query rows against f32 keys.
     pub(crate) score_f32: Few<f32>,
-    /// Scores of [`FEW`] query rows against bf16 keys.
+    /// Scores of up to [`FEW`] query rows against bf16 keys.
     pub(crate) score_bf16: Few<bf16>,
-    /// Weighted sums of f32 values for [`FEW`] rows.
+    /// Weighted sums of f32 values for up to [`FEW`] rows.
     pub(crate) weigh_f32: Few<f32>,
-    /// Weighted sums of bf16 values for [`FEW`] rows.
+    /// Weighted sums of bf16 values for up to [`FEW`] rows.
     pub(crate) weigh_bf16: Few<bf16>,
 }
 
-/// `(rows in, keys or values, their stride, rows out)`: see `portable::score` and `weigh`.
-pub(crate) type Few<T> = fn(&[f32], &[T], usize, &mut [f32]);
+/// `(number of rows, rows in, keys or values, their stride, rows out)`: see `portable::score` and
+/// `weigh`.
+pub(crate) type Few<T> = fn(usize, &[f32], &[T], usize, &mut [f32]);
 
 impl Kernels {
     /// The kernels of `isa`, or `None` if this machine cannot run them.

@@ -280,21 +280,22 @@ pub(super) fn add_scaled<const FMA: bool>(out: &mut [f32], factor: f32, x: &[f32
     }
 }
 
-/// Query rows that the two kernels below take at a time: their sums stay in registers.
+/// Query rows that the two kernels below take at a time at most: their sums stay in registers.
 pub(crate) const FEW: usize = 4;
 
-/// `scores[r, t] = q[r] · keys[t]`: [`FEW`] rows of `q [FEW, dim]` against keys that are `stride`
-/// elements apart; `scores` is `[FEW, width]` and its `width` says how many keys there are. Every
-/// key is read once for all rows.
+/// `scores[r, t] = q[r] · keys[t]`: `rows <= FEW` rows of `q [rows, dim]` against keys that are
+/// `stride` elements apart; `scores` is `[rows, width]` and its `width` says how many keys there are.
+/// Every key is read once for all rows.
 #[inline(always)]
 fn score<T: Copy, const FMA: bool>(
+    rows: usize,
     q: &[f32],
     keys: &[T],
     stride: usize,
     scores: &mut [f32],
     value: impl Fn(T) -> f32,
 ) {
-    let (dim, width) = (q.len() / FEW, scores.len() / FEW);
+    let (dim, width) = (q.len() / rows, scores.len() / rows);
     let whole = dim - dim % LANES;
     for t in 0..width {
         let key = &keys[t * stride..][..dim];
@@ -304,30 +305,31 @@ fn score<T: Copy, const FMA: bool>(
             for (w, k) in part.iter_mut().zip(&key[c..c + LANES]) {
                 *w = value(*k);
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
+            for (r, sums) in sums.iter_mut().take(rows).enumerate() {
                 for ((s, q), k) in sums.iter_mut().zip(&q[r * dim + c..][..LANES]).zip(&part) {
                     *s = mul_add::<FMA>(*q, *k, *s);
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
+        for (r, sums) in sums.iter().take(rows).enumerate() {
             let rest = (whole..dim).map(|d| q[r * dim + d] * value(key[d])).sum::<f32>();
             scores[r * width + t] = total(*sums) + rest;
         }
     }
 }
 
-/// `out[r] += Σ_t weights[r, t] values[t]`: the other half, with the same shapes: `out [FEW, dim]`,
-/// `weights [FEW, width]`.
+/// `out[r] += Σ_t weights[r, t] values[t]`: the other half, with the same shapes: `out [rows, dim]`,
+/// `weights [rows, width]`.
 #[inline(always)]
 fn weigh<T: Copy, const FMA: bool>(
+    rows: usize,
     weights: &[f32],
     values: &[T],
     stride: usize,
     out: &mut [f32],
     value: impl Fn(T) -> f32,
 ) {
-    let (dim, width) = (out.len() / FEW, weights.len() / FEW);
+    let (dim, width) = (out.len() / rows, weights.len() / rows);
     let whole = dim - dim % LANES;
     for c in (0..whole).step_by(LANES) {
         let mut sums = [[0.0f32; LANES]; FEW];
@@ -336,20 +338,20 @@ fn weigh<T: Copy, const FMA: bool>(
             for (w, v) in part.iter_mut().zip(&values[t * stride + c..][..LANES]) {
                 *w = value(*v);
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
+            for (r, sums) in sums.iter_mut().take(rows).enumerate() {
                 for (s, v) in sums.iter_mut().zip(&part) {
                     *s = mul_add::<FMA>(weights[r * width + t], *v, *s);
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
+        for (r, sums) in sums.iter().take(rows).enumerate() {
             for (o, s) in out[r * dim + c..][..LANES].iter_mut().zip(sums) {
                 *o += s;
             }
         }
     }
     for d in whole..dim {
-        for r in 0..FEW {
+        for r in 0..rows {
             let terms = (0..width).map(|t| weights[r * width + t] * value(values[t * stride + d]));
             out[r * dim + d] += terms.sum::<f32>();
         }
@@ -357,21 +359,45 @@ fn weigh<T: Copy, const FMA: bool>(
 }
 
 #[inline(always)]
-pub(super) fn score_f32<const FMA: bool>(q: &[f32], k: &[f32], stride: usize, s: &mut [f32]) {
-    score::<_, FMA>(q, k, stride, s, |v| v);
+pub(super) fn score_f32<const FMA: bool>(
+    n: usize,
+    q: &[f32],
+    k: &[f32],
+    stride: usize,
+    s: &mut [f32],
+) {
+    score::<_, FMA>(n, q, k, stride, s, |v| v);
 }
 
 #[inline(always)]
-pub(super) fn score_bf16<const FMA: bool>(q: &[f32], k: &[bf16], stride: usize, s: &mut [f32]) {
-    score::<_, FMA>(q, k, stride, s, wide);
+pub(super) fn score_bf16<const FMA: bool>(
+    n: usize,
+    q: &[f32],
+    k: &[bf16],
+    stride: usize,
+    s: &mut [f32],
+) {
+    score::<_, FMA>(n, q, k, stride, s, wide);
 }
 
 #[inline(always)]
-pub(super) fn weigh_f32<const FMA: bool>(w: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
-    weigh::<_, FMA>(w, v, stride, out, |v| v);
+pub(super) fn weigh_f32<const FMA: bool>(
+    n: usize,
+    w: &[f32],
+    v: &[f32],
+    stride: usize,
+    out: &mut [f32],
+) {
+    weigh::<_, FMA>(n, w, v, stride, out, |v| v);
 }
 
 #[inline(always)]
-pub(super) fn weigh_bf16<const FMA: bool>(w: &[f32], v: &[bf16], stride: usize, out: &mut [f32]) {
-    weigh::<_, FMA>(w, v, stride, out, wide);
+pub(super) fn weigh_bf16<const FMA: bool>(
+    n: usize,
+    w: &[f32],
+    v: &[bf16],
+    stride: usize,
+    out: &mut [f32],
+) {
+    weigh::<_, FMA>(n, w, v, stride, out, wide);
 }

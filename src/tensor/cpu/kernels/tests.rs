@@ -145,7 +145,7 @@ proptest! {
 
     #[test]
     fn few_rows_match_their_formulas(
-        dim in 1usize..70, width in 1usize..40, gap in 0usize..9, seed in 1u32..9999
+        dim in prop_oneof![1usize..70, Just(64), Just(128)], width in 1usize..40, n in 1usize..=FEW, gap in 0usize..9, seed in 1u32..9999
     ) {
         let stride = dim + gap;
         // Small multiples of 1/64, which bf16 holds exactly.
@@ -153,31 +153,31 @@ proptest! {
             (0..len as u32).map(|i| ((i * seed + salt) % 129) as f32 / 64.0 - 1.0).collect()
         };
         let (q, keys, weights) =
-            (fill(FEW * dim, 1), fill(width * stride, 2), fill(FEW * width, 3));
+            (fill(n * dim, 1), fill(width * stride, 2), fill(n * width, 3));
         let narrow: Vec<bf16> = keys.iter().map(|v| bf16::from_f32(*v)).collect();
         let cell = |a: &[f32], b: &dyn Fn(usize) -> f32| -> f32 {
             a.iter().enumerate().map(|(i, a)| a * b(i)).sum()
         };
-        let scores: Vec<f32> = (0..FEW * width)
+        let scores: Vec<f32> = (0..n * width)
             .map(|i| cell(&q[i / width * dim..][..dim], &|d| keys[i % width * stride + d]))
             .collect();
-        let sums: Vec<f32> = (0..FEW * dim)
+        let sums: Vec<f32> = (0..n * dim)
             .map(|i| {
                 cell(&weights[i / dim * width..][..width], &|t| keys[t * stride + i % dim]) + 1.0
             })
             .collect();
         for table in tables() {
-            let mut out = vec![f32::NAN; FEW * width];
-            (table.score_f32)(&q, &keys, stride, &mut out);
+            let mut out = vec![f32::NAN; n * width];
+            (table.score_f32)(n, &q, &keys, stride, &mut out);
             assert_close(&out, &scores, 1e-5, "score_f32");
             out.fill(f32::NAN);
-            (table.score_bf16)(&q, &narrow, stride, &mut out);
+            (table.score_bf16)(n, &q, &narrow, stride, &mut out);
             assert_close(&out, &scores, 1e-5, "score_bf16");
-            let mut out = vec![1.0; FEW * dim];
-            (table.weigh_f32)(&weights, &keys, stride, &mut out);
+            let mut out = vec![1.0; n * dim];
+            (table.weigh_f32)(n, &weights, &keys, stride, &mut out);
             assert_close(&out, &sums, 1e-5, "weigh_f32");
             out.fill(1.0);
-            (table.weigh_bf16)(&weights, &narrow, stride, &mut out);
+            (table.weigh_bf16)(n, &weights, &narrow, stride, &mut out);
             assert_close(&out, &sums, 1e-5, "weigh_bf16");
         }
     }

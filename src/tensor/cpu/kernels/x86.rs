@@ -242,9 +242,9 @@ macro_rules! portable_bodies {
             rotate = portable::rotate::<true>, (x: &mut [f32], cos: &[f32], sin: &[f32]);
             add_scaled = portable::add_scaled::<true>, (out: &mut [f32], factor: f32, x: &[f32]);
             score_f32 = portable::score_f32::<true>,
-                (q: &[f32], k: &[f32], stride: usize, s: &mut [f32]);
+                (n: usize, q: &[f32], k: &[f32], stride: usize, s: &mut [f32]);
             weigh_f32 = portable::weigh_f32::<true>,
-                (w: &[f32], v: &[f32], stride: usize, out: &mut [f32]);
+                (n: usize, w: &[f32], v: &[f32], stride: usize, out: &mut [f32]);
         }
     };
 }
@@ -304,7 +304,7 @@ pub(super) mod avx512 {
     use half::bf16;
     use std::arch::x86_64::{
         __m512i, _mm_add_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_castps256_ps128,
-        _mm256_extractf128_ps, _mm256_hadd_ps, _mm512_add_ps, _mm512_and_si512,
+        _mm256_extractf128_ps, _mm256_hadd_ps, _mm256_setzero_ps, _mm512_add_ps, _mm512_and_si512,
         _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_extractf32x8_ps, _mm512_fmadd_ps,
         _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
         _mm512_slli_epi32, _mm512_storeu_ps,
