@@ -51,6 +51,9 @@ def arguments():
         parser.error("--threads, --rounds and --lengths are at least 1, --decode at least 0")
     default = "asterism,torch" if args.kernels else "asterism,transformers,llamacpp"
     args.engines = (args.engines or default).split(",")
+    kernels = {"asterism", "torch"}
+    if args.kernels and not kernels.issuperset(name.split(":")[0] for name in args.engines):
+        parser.error("--kernels compares asterism and torch: other engines need --model")
     return args
 
 

@@ -122,7 +122,8 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "N", env = "ASTERISM_THREADS",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
-    /// Instruction set: auto, avx512, avx2 or portable.
+    /// Instruction set: auto, amx, avx512bf16, avx512, avx2, portable or tiles (the slow reference of
+    /// the first two).
     #[arg(long, value_name = "ISA", default_value = "auto", env = "ASTERISM_CPU")]
     pub(crate) cpu: String,
 }
