@@ -23,6 +23,8 @@ pub struct GlobalAttention<'a> {
     precision: Precision,
     chunk: Span,
     owner: usize,
+    /// `[tokens, heads]`: of no use where all keys are here
+    lse: Vec<f32>,
 }
 
 impl<'a> GlobalAttention<'a> {
@@ -45,7 +47,8 @@ impl<'a> GlobalAttention<'a> {
         if owner == comm.rank() {
             store.open(chunk);
         }
-        Ok(Self { cpu, comm, shape, store, precision, chunk, owner })
+        let lse = vec![0.0; chunk.len * shape.heads];
+        Ok(Self { cpu, comm, shape, store, precision, chunk, owner, lse })
     }
 }
 
@@ -72,8 +75,7 @@ impl Attention for GlobalAttention<'_> {
         }
         let segments = self.store.segments(layer);
         if comm.size() == 1 {
-            let mut lse = vec![0.0; self.chunk.len * shape.heads];
-            cpu.attend(q, self.chunk.start, shape, &segments, out, &mut lse);
+            cpu.attend(q, self.chunk.start, shape, &segments, out, &mut self.lse);
             return Ok(());
         }
         let mut whole = Partial::of(cpu, q, self.chunk.start, shape, &segments);

@@ -117,6 +117,11 @@ impl Checkpoint {
         })
     }
 
+    /// Gives the memory of what was read so far back to the system; it is read again when needed.
+    pub fn release(&self) {
+        self.files.iter().for_each(|(_, bytes)| bytes.release());
+    }
+
     /// Whether some file holds the tensor, of whatever shape and type.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {

@@ -81,10 +81,12 @@ impl Decoder {
         let loader = Loader { cpu, checkpoint: &checkpoint, precision };
         checkpoint.tensor(EMBEDDING, &[config.vocab, config.hidden])?;
         let head = if config.tie_embeddings { EMBEDDING } else { "lm_head.weight" };
-        let layers =
-            (0..config.layers).map(|i| loader.layer(&config, i)).collect::<Result<_, _>>()?;
+        // A layer that is packed is not needed in its file's order any more.
+        let layer = |i| loader.layer(&config, i).inspect(|_| checkpoint.release());
+        let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
         let norm = loader.vector("model.norm.weight", config.hidden)?;
         let head = loader.matrix(&[(head, config.vocab)], config.hidden)?;
+        checkpoint.release();
         let rope = RopeTable::new(&config.rope, config.head_dim);
         Ok(Self { config, precision, checkpoint, layers, norm, head, rope })
     }

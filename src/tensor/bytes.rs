@@ -31,6 +31,26 @@ impl Bytes {
         // checkpoints are written once, and the Hub cache replaces files rather than editing them.
         unsafe { memmap2::Mmap::map(&file) }.map(Self::Mapped)
     }
+
+    /// Gives the memory of pages that were read back to the system, where the contents can be read
+    /// from their file again: weights that have been packed are needed once, not twice.
+    #[allow(unsafe_code)]
+    pub fn release(&self) {
+        #[cfg(target_os = "linux")]
+        if matches!(self, Self::Embedded(_) | Self::Mapped(_)) {
+            // SAFETY: asks for a constant of the system.
+            let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as usize;
+            let range = self.as_ptr_range();
+            let start = (range.start as usize).next_multiple_of(page);
+            let end = range.end as usize / page * page;
+            if start < end {
+                // SAFETY: whole pages within these bytes, which are never written: a private
+                // read-only mapping of a file or of this program. Linux drops the pages and reads
+                // them again from the file when they are touched. A refusal changes nothing.
+                unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_DONTNEED) };
+            }
+        }
+    }
 }
 
 impl Deref for Bytes {
@@ -41,6 +61,25 @@ impl Deref for Bytes {
             Self::Embedded(bytes) => bytes,
             Self::Mapped(map) => map,
             Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_bytes_read_the_same() {
+        static EMBEDDED: &[u8] = include_bytes!("../../models/nano/tokenizer.json");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/nano/tokenizer.json");
+        let owned = Bytes::Owned(std::fs::read(path).unwrap());
+        for bytes in [Bytes::Embedded(EMBEDDED), Bytes::map(Path::new(path)).unwrap()] {
+            assert!(bytes.len() > 3 * 4096);
+            for _ in 0..2 {
+                assert!(bytes[..] == owned[..]);
+                bytes.release();
+            }
         }
     }
 }
