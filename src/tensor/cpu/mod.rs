@@ -5,7 +5,7 @@
 //! * [`activations`](Activations): what goes into a linear layer
 //! * [`linear`](PackedMatrix): linear layers over weights packed once
 //! * [`attention`](Cpu::attend): blockwise attention with an online softmax and a log-sum-exp
-//! * [`ops`](Cpu::rms_norm): normalisation and rotation
+//! * [`ops`](Cpu::split_and_rotate): rotation, rounding, rows
 //!
 //! All in-process hosts share one backend and take turns, loop by loop: a host that waits for a
 //! message leaves the threads to the others.

@@ -5,7 +5,7 @@
 //! the speed, by hand-written instructions. All tables have the same signatures, and the tests
 //! compare each with the portable one on fresh random inputs.
 //!
-//! These kernels compute in f32. Where the processor multiplies bf16, [`tiles`] holds a second set
+//! These kernels compute in f32. Where the processor multiplies bf16, `tiles` holds a second set
 //! for weights and keys in bf16.
 
 #[cfg(target_arch = "x86_64")]
