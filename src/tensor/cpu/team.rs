@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
-/// How often a thread looks for the next loop before it sleeps: some tens of microseconds.
+/// How often a thread looks for the next loop before it sleeps: a fraction of a millisecond to one,
+/// depending on how long the processor's pause instruction takes.
 const LOOKS: u32 = 20_000;
 
 /// A loop as its caller sees it: called with the number of the thread and of the task.
