@@ -13,8 +13,8 @@ const TASK: usize = 8 * 1024;
 impl Cpu {
     /// `x` is `[rows, inputs]`.
     pub(super) fn product_few(&self, x: &[f32], w: &PackedMatrix, output: &Output<'_>) {
-        let per_unit = if w.paired { 2 } else { 1 };
-        let units = w.panels / per_unit;
+        let per_unit = w.per_unit();
+        let units = w.units();
         let group = (TASK / (w.inputs() * w.panel * per_unit)).max(1);
         self.for_each(units.div_ceil(group), |task| {
             let mut sums = [0.0f32; 64];

@@ -58,6 +58,16 @@ impl PackedMatrix {
         }
     }
 
+    /// Panels that are finished together: one, or the two of a pair.
+    pub(super) fn per_unit(&self) -> usize {
+        if self.paired { 2 } else { 1 }
+    }
+
+    /// Number of panels, or of pairs of panels.
+    pub(super) fn units(&self) -> usize {
+        self.panels / self.per_unit()
+    }
+
     /// Steps of 32 inputs (tiles).
     pub(super) fn depth(&self) -> usize {
         self.inputs.div_ceil(STEP)

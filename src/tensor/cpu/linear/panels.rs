@@ -17,8 +17,8 @@ impl Cpu {
     pub(super) fn product_panels(&self, x: &[f32], w: &PackedMatrix, output: &Output<'_>) {
         let (inputs, panel) = (w.inputs(), w.panel);
         let rows = x.len() / inputs;
-        let per_unit = if w.paired { 2 } else { 1 };
-        let units = w.panels / per_unit;
+        let per_unit = w.per_unit();
+        let units = w.units();
         let row_blocks = rows.div_ceil(ROWS);
         // A few tasks per thread, so that all threads end together.
         let groups = (4 * self.threads()).div_ceil(row_blocks).clamp(1, units.max(1));

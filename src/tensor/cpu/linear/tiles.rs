@@ -26,8 +26,8 @@ impl Cpu {
         weights: &[bf16],
         output: &Output<'_>,
     ) {
-        let per_unit = if w.paired { 2 } else { 1 };
-        let units = w.panels / per_unit;
+        let per_unit = w.per_unit();
+        let units = w.units();
         let row_blocks = x.rows().div_ceil(ROWS);
         // A few tasks per thread, so that all threads end together.
         let groups = (4 * self.threads())
