@@ -23,7 +23,7 @@ pub struct GlobalAttention<'a> {
     precision: Precision,
     chunk: Span,
     owner: usize,
-    /// `[tokens, heads]`: of no use where all keys are here
+    /// `[tokens, heads]`: of the keys merged so far
     lse: Vec<f32>,
 }
 
@@ -74,19 +74,12 @@ impl Attention for GlobalAttention<'_> {
             comm.send_to_others(&Message::Floats(q.to_vec()))?;
         }
         let segments = self.store.segments(layer);
-        if comm.size() == 1 {
-            cpu.attend(q, self.chunk.start, shape, &segments, out, &mut self.lse);
-            return Ok(());
-        }
-        let mut whole = Partial::of(cpu, q, self.chunk.start, shape, &segments);
+        cpu.attend(q, self.chunk.start, shape, &segments, out, &mut self.lse);
         for from in (0..comm.size()).filter(|from| *from != comm.rank()) {
-            let part = Partial {
-                out: comm.recv_floats(from, whole.out.len())?,
-                lse: comm.recv_floats(from, whole.lse.len())?,
-            };
-            whole.merge(cpu, &part);
+            let part = comm.recv_floats(from, out.len())?;
+            let part_lse = comm.recv_floats(from, self.lse.len())?;
+            cpu.merge(out, &mut self.lse, &part, &part_lse);
         }
-        out.copy_from_slice(&whole.out);
         Ok(())
     }
 }
