@@ -6,6 +6,7 @@
 
 mod error;
 mod sample;
+pub mod stats;
 mod task;
 
 pub use error::EvalError;
