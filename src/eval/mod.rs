@@ -5,6 +5,7 @@
 //! tokens to generate and by which [`Metric`] a prediction is scored. Nothing here runs a model.
 
 mod error;
+pub mod report;
 pub mod run;
 mod sample;
 pub mod stats;

@@ -119,9 +119,9 @@ pub fn average_difference(tasks: &[Vec<(f64, f64)>]) -> Option<Difference> {
     let estimates: Vec<Estimate> = parts.iter().map(|part| part.estimate).collect();
     let estimate = average(&estimates)?;
     // A sample weighs as much in the mean as its task has few of them.
-    let weighted = tasks.iter().flat_map(|pairs| {
-        pairs.iter().map(|(base, other)| (other - base) / pairs.len() as f64)
-    });
+    let weighted = tasks
+        .iter()
+        .flat_map(|pairs| pairs.iter().map(|(base, other)| (other - base) / pairs.len() as f64));
     Some(Difference {
         estimate,
         better: parts.iter().map(|part| part.better).sum(),
@@ -151,9 +151,8 @@ fn wilson(p: f64, n: usize) -> (f64, f64) {
 /// joined with the correlation of the pairs.
 fn newcombe(pairs: &[(f64, f64)]) -> (f64, f64) {
     let n = pairs.len() as f64;
-    let count = |base: f64, other: f64| {
-        pairs.iter().filter(|pair| **pair == (base, other)).count() as f64
-    };
+    let count =
+        |base: f64, other: f64| pairs.iter().filter(|pair| **pair == (base, other)).count() as f64;
     let (both, lost, won, neither) =
         (count(1.0, 1.0), count(1.0, 0.0), count(0.0, 1.0), count(0.0, 0.0));
     let (other, base) = ((both + won) / n, (both + lost) / n);
@@ -210,9 +209,8 @@ fn bootstrap(values: &[f64]) -> (f64, f64) {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(SEED);
     let n = values.len();
     let mut draw = || ((u128::from(random.next_u64()) * n as u128) >> 64) as usize;
-    let mut means: Vec<f64> = (0..RESAMPLES)
-        .map(|_| (0..n).map(|_| values[draw()]).sum::<f64>() / n as f64)
-        .collect();
+    let mut means: Vec<f64> =
+        (0..RESAMPLES).map(|_| (0..n).map(|_| values[draw()]).sum::<f64>() / n as f64).collect();
     means.sort_by(f64::total_cmp);
     let at = |share: f64| means[(share * (RESAMPLES - 1) as f64).round() as usize];
     (at(0.025), at(0.975))
@@ -234,7 +232,8 @@ mod tests {
 
     /// Pairs by how often each kind occurs: both right, only the baseline, only the other, neither.
     fn pairs(both: usize, lost: usize, won: usize, neither: usize) -> Vec<(f64, f64)> {
-        let kinds = [((1.0, 1.0), both), ((1.0, 0.0), lost), ((0.0, 1.0), won), ((0.0, 0.0), neither)];
+        let kinds =
+            [((1.0, 1.0), both), ((1.0, 0.0), lost), ((0.0, 1.0), won), ((0.0, 0.0), neither)];
         kinds.iter().flat_map(|(pair, count)| std::iter::repeat_n(*pair, *count)).collect()
     }
 

@@ -83,8 +83,7 @@ impl Answer for EngineAnswer {
             on_work((progress.work as f64 * per_step) as u64);
         };
         let engine = Arc::clone(&self.engine);
-        let mut session =
-            Session::encode(engine, prompt.context.clone(), plan, &report, cancel)?;
+        let mut session = Session::encode(engine, prompt.context.clone(), plan, &report, cancel)?;
         let settings = Generation { max_tokens: most, ..Generation::default() };
         let options = TextOptions { stop: self.stop_words.clone(), show_special: true };
         let mut quiet = |_: &str| ();

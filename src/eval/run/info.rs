@@ -145,8 +145,10 @@ impl RunInfo {
     /// Written beside and renamed: a stop leaves the old file or the new one.
     fn write(&self, dir: &Path) -> Result<(), EvalError> {
         let (path, beside) = (dir.join(FILE), dir.join("run.json.new"));
-        let text = serde_json::to_string_pretty(self)
-            .map_err(|error| EvalError::BadFile { path: path.clone(), reason: error.to_string() })?;
+        let text = serde_json::to_string_pretty(self).map_err(|error| EvalError::BadFile {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
         std::fs::write(&beside, text + "\n").map_err(EvalError::io(&beside))?;
         std::fs::rename(&beside, &path).map_err(EvalError::io(path))
     }
