@@ -5,9 +5,18 @@
 //! tokens to generate and by which [`Metric`] a prediction is scored. Nothing here runs a model.
 
 mod error;
+mod frame;
+mod haystack;
+pub mod random;
+pub mod ruler;
 mod sample;
+mod set;
 mod task;
+mod words;
 
 pub use error::EvalError;
+pub use frame::ChatFrame;
+pub use haystack::Haystack;
 pub use sample::{CountTokens, Sample};
+pub use set::{Reading, SampleSet, read_jsonl, write_jsonl};
 pub use task::{Benchmark, Metric, TaskInfo, clean_prediction, cut_at_stop_words, select};
