@@ -78,19 +78,17 @@ pub enum EvalError {
         /// The least length that works with this tokenizer and template, in tokens.
         least: usize,
     },
-    /// A task's material ends before the length asked for.
-    #[error(
-        "{task} needs more {material} than there is ({available}) to fill {length} tokens; use {remedy}"
-    )]
-    TooLong {
+    /// A task's material does not last for what is asked for.
+    #[error("{task} needs {wanted} {material}, and there are {available}; {remedy}")]
+    NotEnough {
         /// The task.
         task: String,
         /// What runs out.
         material: &'static str,
         /// How much of it there is.
         available: usize,
-        /// The length asked for, in tokens.
-        length: usize,
+        /// How much is asked for.
+        wanted: usize,
         /// What to change.
         remedy: &'static str,
     },
