@@ -15,6 +15,7 @@ pub(super) fn title(results: &Results) -> String {
 /// The whole report.
 pub(super) fn parts(results: &Results) -> Result<Vec<Part>, EvalError> {
     let mut parts = vec![Part::Heading(1, title(results)), Part::Text(introduction(results))];
+    parts.extend(results.info.notes.iter().map(|note| Part::Text(format!("Note: {note}."))));
     if results.lengths.is_empty() {
         parts.push(Part::Text("No sample has been answered yet.".to_owned()));
         parts.extend(settings(results));

@@ -3,9 +3,9 @@
 use super::record::Timings;
 use crate::cancel::Cancel;
 use crate::engine::{Engine, EngineError, Generation, Phase1, Session, TextOptions};
-use crate::eval::Sample;
+use crate::eval::{CountTokens, EvalError, Sample};
 use crate::plan::{Cost, Plan, PlanSpec};
-use crate::text::{Prompt, Special};
+use crate::text::{Prompt, Special, Tokenizer};
 use std::sync::Arc;
 
 /// A decoding step reads all weights for one token; encoding uses them for many at once. So a step
@@ -40,6 +40,12 @@ pub trait Answer {
     /// How much work answering a prompt of `tokens` tokens is expected to be, in any one unit;
     /// nothing for a plan that is impossible.
     fn work(&self, plan: PlanSpec, tokens: usize, most: usize) -> u64;
+}
+
+impl CountTokens for Tokenizer {
+    fn count(&self, text: &str) -> Result<usize, EvalError> {
+        Ok(self.encode(text, Special::Parse)?.len())
+    }
 }
 
 /// A model as an evaluation asks it: greedily, with the special tokens of the answer as text, until

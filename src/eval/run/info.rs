@@ -31,6 +31,9 @@ pub struct RunInfo {
     pub methods: Vec<MethodInfo>,
     /// Samples of each task at each length.
     pub samples: usize,
+    /// What a reader has to know: tasks left out, material that ends early.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The machines that contributed, in order of appearance.
     pub machines: Vec<MachineInfo>,
 }
@@ -130,6 +133,7 @@ impl RunInfo {
             self.tasks = union(&before.tasks, &self.tasks, |a, b| a.name == b.name);
             self.methods = union(&before.methods, &self.methods, |a, b| a.name == b.name);
             self.machines = union(&before.machines, &self.machines, |a, b| a == b);
+            self.notes = union(&before.notes, &self.notes, |a, b| a == b);
             self.samples = self.samples.max(before.samples);
         }
         self.write(dir)?;
@@ -140,6 +144,19 @@ impl RunInfo {
     #[must_use]
     pub fn baseline(&self) -> Option<&MethodInfo> {
         self.methods.iter().find(|method| method.baseline).or(self.methods.first())
+    }
+
+    /// Adds a note, once.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the file system.
+    pub fn note(&mut self, dir: &Path, note: &str) -> Result<(), EvalError> {
+        if !self.notes.iter().any(|known| known == note) {
+            self.notes.push(note.to_owned());
+            self.write(dir)?;
+        }
+        Ok(())
     }
 
     /// Written beside and renamed: a stop leaves the old file or the new one.

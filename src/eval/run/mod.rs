@@ -108,27 +108,31 @@ pub struct Runner<'a> {
     pub cancel: &'a Cancel,
 }
 
-impl Runner<'_> {
-    /// Refuses lengths that the model cannot hold and plans that are impossible, before any work.
-    ///
-    /// # Errors
-    ///
-    /// [`RunError::TooLong`] and [`RunError::Plan`], which name the length.
-    pub fn check(&self, lengths: &[usize], max_positions: usize) -> Result<(), RunError> {
-        for &length in lengths {
-            if length > max_positions {
-                return Err(RunError::TooLong { length, max_positions });
-            }
-            for method in self.methods {
-                Plan::new((method.plan)(length), length).map_err(|source| {
-                    let method = method.name.clone();
-                    RunError::Plan { method, length, source }
-                })?;
-            }
+/// Refuses lengths that the model cannot hold and plans that are impossible, before any work.
+///
+/// # Errors
+///
+/// [`RunError::TooLong`] and [`RunError::Plan`], which name the length.
+pub fn check(
+    methods: &[Method<'_>],
+    lengths: &[usize],
+    max_positions: usize,
+) -> Result<(), RunError> {
+    for &length in lengths {
+        if length > max_positions {
+            return Err(RunError::TooLong { length, max_positions });
         }
-        Ok(())
+        for method in methods {
+            Plan::new((method.plan)(length), length).map_err(|source| {
+                let method = method.name.clone();
+                RunError::Plan { method, length, source }
+            })?;
+        }
     }
+    Ok(())
+}
 
+impl Runner<'_> {
     /// The work of one sample by all methods, in the unit of [`Answer::work`].
     #[must_use]
     pub fn sample_work(&self, length: usize, task: &TaskInfo) -> u64 {

@@ -201,20 +201,11 @@ fn a_file_that_is_no_result_is_not_touched() {
 fn impossible_lengths_and_plans_are_refused_before_work() {
     let tiny = |length: usize| spec(PlanMethod::Star, length / 64);
     let methods = [Method { name: "star:block=1/64".into(), plan: &tiny }];
-    let echo = Echo::new(0);
-    let runner = Runner {
-        dir: Path::new("nowhere"),
-        answer: &echo,
-        methods: &methods,
-        stop_words: &[],
-        observer: &Log::default(),
-        cancel: &echo.cancel,
-    };
-    let message = runner.check(&[4096, 8193], 8192).unwrap_err().to_string();
+    let message = check(&methods, &[4096, 8193], 8192).unwrap_err().to_string();
     assert!(message.contains("8193") && message.contains("8192"), "{message}");
-    let message = runner.check(&[4096, 512], 8192).unwrap_err().to_string();
+    let message = check(&methods, &[4096, 512], 8192).unwrap_err().to_string();
     assert!(message.contains("star:block=1/64 at length 512"), "{message}");
-    assert!(runner.check(&[4096], 8192).is_ok());
+    assert!(check(&methods, &[4096], 8192).is_ok());
 }
 
 fn info(settings: &[(&str, &str)]) -> RunInfo {
@@ -233,6 +224,7 @@ fn info(settings: &[(&str, &str)]) -> RunInfo {
         tasks: vec![task()],
         methods: vec![MethodInfo { name: "dense".into(), baseline: true }],
         samples: 5,
+        notes: Vec::new(),
         machines: Vec::new(),
     }
 }
