@@ -4,6 +4,7 @@
 //! split into the context that phase 1 encodes and the query of phase 2; a [`TaskInfo`] says how many
 //! tokens to generate and by which [`Metric`] a prediction is scored. Nothing here runs a model.
 
+pub mod babilong;
 mod error;
 mod frame;
 mod haystack;
