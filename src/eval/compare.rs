@@ -61,9 +61,8 @@ pub fn compare(before: Side<'_>, after: Side<'_>) -> Result<Comparison, EvalErro
     for &length in &before.info.lengths {
         let mut pairs = Vec::new();
         for task in &before.info.tasks {
-            let records = |side: Side<'_>| {
-                run::read(&run::path(side.dir, length, &task.name, side.method))
-            };
+            let records =
+                |side: Side<'_>| run::read(&run::path(side.dir, length, &task.name, side.method));
             let (old, new) = (records(before)?, records(after)?);
             let matched = both(&old, &new);
             let scores: Vec<(f64, f64)> =

@@ -5,6 +5,7 @@
 //! tokens to generate and by which [`Metric`] a prediction is scored. Only [`run`] runs a model;
 //! [`stats`] says how sure its scores are, and [`report`] shows them.
 
+pub mod babilong;
 pub mod compare;
 mod error;
 mod frame;

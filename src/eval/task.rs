@@ -1,5 +1,6 @@
 //! What a runner has to know about a task: how much to generate and how to score it.
 
+use super::babilong::compare_answers;
 use super::{EvalError, Sample};
 
 /// A family of tasks with one way to lay out prompts.
@@ -22,17 +23,28 @@ pub enum Metric {
     StringMatchAll,
     /// RULER: 1 when any of the answers occurs in the prediction, ignoring case.
     StringMatchPart,
+    /// BABILong: 1 when the answer is the only label of the task in the prediction's first sentence.
+    CompareAnswers {
+        /// The number of the task, 1 to 20, whose labels count.
+        task: u8,
+    },
 }
 
 impl Metric {
     /// The score of one prediction for `sample`, in 0..=1.
     pub fn score(&self, prediction: &str, sample: &Sample) -> f64 {
+        if let Self::CompareAnswers { task } = self {
+            let target = sample.outputs.first().map_or("", String::as_str);
+            let question = sample.extra.get("question").and_then(serde_json::Value::as_str);
+            let question = question.unwrap_or(&sample.input_query);
+            return f64::from(compare_answers(*task, target, prediction, question));
+        }
         let prediction = clean_prediction(prediction).to_lowercase();
         let held = |answer: &&String| prediction.contains(&answer.to_lowercase());
         let found = sample.outputs.iter().filter(held).count();
         match self {
             Self::StringMatchAll => found as f64 / sample.outputs.len().max(1) as f64,
-            Self::StringMatchPart => f64::from(found > 0),
+            _ => f64::from(found > 0),
         }
     }
 

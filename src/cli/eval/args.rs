@@ -16,6 +16,8 @@ pub(crate) struct EvalArgs {
 pub(super) enum EvalCommand {
     /// RULER: thirteen synthetic tasks of any length.
     Ruler(RunArgs<RulerArgs>),
+    /// BABILong: bAbI's twenty tasks, their facts scattered over book text.
+    Babilong(RunArgs<BabilongArgs>),
     /// Only make the samples, in the reference's format.
     #[command(subcommand)]
     Generate(GenerateCommand),
@@ -29,6 +31,8 @@ pub(super) enum EvalCommand {
 pub(super) enum GenerateCommand {
     /// RULER's samples.
     Ruler(GenerateArgs<RulerArgs>),
+    /// BABILong's samples.
+    Babilong(GenerateArgs<BabilongArgs>),
 }
 
 /// A run: what is asked, who answers how.
@@ -50,7 +54,8 @@ pub(super) struct RunArgs<B: Args> {
     /// Folder for answers and report; a run that was stopped goes on in it.
     #[arg(short, long, value_name = "DIR", env = "ASTERISM_EVAL_OUT")]
     pub(super) out: PathBuf,
-    /// Read samples instead of making them: DIR/LENGTH/TASK/validation.jsonl.
+    /// Read samples instead of making them: DIR/LENGTH/TASK/validation.jsonl as the reference writes
+    /// them; babilong also takes the published sets as DIR/TASK/16k.jsonl or .json.
     #[arg(long, value_name = "DIR", env = "ASTERISM_EVAL_DATA")]
     pub(super) data: Option<PathBuf>,
     #[command(flatten)]
@@ -79,7 +84,7 @@ pub(super) struct SetArgs {
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = tokens,
           default_value = "4k", env = "ASTERISM_EVAL_LENGTHS")]
     pub(super) lengths: Vec<usize>,
-    /// Tasks or groups of tasks; all means those whose files are at hand.
+    /// Tasks or groups of tasks; all means those that fit and whose files are at hand.
     #[arg(long, value_name = "TASK,…", default_value = "all", env = "ASTERISM_EVAL_TASKS")]
     pub(super) tasks: String,
     /// Samples of each task at each length.
@@ -96,6 +101,11 @@ pub(super) struct SetArgs {
 }
 
 impl SetArgs {
+    /// Whether all tasks are asked for, rather than some by name.
+    pub(super) fn is_all(&self) -> bool {
+        self.tasks.trim() == "all"
+    }
+
     /// The seed given, or that of the published samples.
     pub(super) fn seed(&self) -> u32 {
         self.seed.unwrap_or(42)
@@ -122,6 +132,19 @@ pub(super) struct RulerArgs {
     /// HotpotQA's hotpot_dev_distractor_v1.json, for qa_2.
     #[arg(long, value_name = "FILE", env = "ASTERISM_EVAL_HOTPOT")]
     pub(super) hotpot: Option<PathBuf>,
+}
+
+/// What BABILong's samples are made of.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "BABILong")]
+pub(super) struct BabilongArgs {
+    /// Folder of original bAbI files (qa1_…_test.txt) to take stories from; new ones are told if not
+    /// given.
+    #[arg(long, value_name = "DIR", env = "ASTERISM_EVAL_BABI")]
+    pub(super) babi: Option<PathBuf>,
+    /// Book that the facts are scattered over; may be given several times; Walden if not given.
+    #[arg(long, value_name = "FILE", env = "ASTERISM_EVAL_BOOK")]
+    pub(super) book: Vec<PathBuf>,
 }
 
 /// A variant by its name.

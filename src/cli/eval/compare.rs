@@ -71,19 +71,26 @@ fn to_text(args: &CompareArgs, old: &str, new: &str, comparison: &Comparison) ->
         args.after.display()
     );
     let header = [
-        "task", "length", "samples", "before", "after", "change", "95 % interval", "better",
-        "worse", "p", "verdict",
+        "task",
+        "length",
+        "samples",
+        "before",
+        "after",
+        "change",
+        "95 % interval",
+        "better",
+        "worse",
+        "p",
+        "verdict",
     ];
     let mut rows = Vec::new();
     for (i, row) in comparison.rows.iter().enumerate() {
         rows.push(line(&row.task, row.length, &row.difference, Some((row.before, row.after))));
         let last = comparison.rows.get(i + 1).is_none_or(|next| next.length != row.length);
         let tasks = comparison.rows.iter().filter(|other| other.length == row.length).count();
-        if let (true, true, Some((length, mean))) = (
-            last,
-            tasks > 1,
-            comparison.means.iter().find(|(length, _)| *length == row.length),
-        ) {
+        if let (true, true, Some((length, mean))) =
+            (last, tasks > 1, comparison.means.iter().find(|(length, _)| *length == row.length))
+        {
             rows.push(line("mean", *length, mean, None));
         }
     }
@@ -179,9 +186,7 @@ fn to_json(old: &str, new: &str, comparison: &Comparison) -> Value {
             "changed": row.changed.iter().map(changed).collect::<Vec<_>>(),
         })
     };
-    let mean = |(length, change): &(usize, Difference)| {
-        json!({ "length": length, "difference": difference(change) })
-    };
+    let mean = |(length, change): &(usize, Difference)| json!({ "length": length, "difference": difference(change) });
     json!({
         "before": old, "after": new,
         "tasks": comparison.rows.iter().map(row).collect::<Vec<_>>(),

@@ -1,6 +1,7 @@
 //! `asterism eval`: the benchmarks long-context methods are judged by, run on any model.
 
 mod args;
+mod babilong;
 mod compare;
 mod progress;
 mod ruler;
@@ -17,7 +18,11 @@ use asterism::eval::run::RunError;
 pub(crate) fn run(args: EvalArgs) -> Result<(), CliError> {
     match args.command {
         EvalCommand::Ruler(args) => run::run(args, ruler::source),
+        EvalCommand::Babilong(args) => run::run(args, babilong::source),
         EvalCommand::Generate(GenerateCommand::Ruler(args)) => run::generate(args, ruler::source),
+        EvalCommand::Generate(GenerateCommand::Babilong(args)) => {
+            run::generate(args, babilong::source)
+        }
         EvalCommand::Compare(args) => compare::run(&args),
         EvalCommand::Report(args) => run::finish(&args.dir),
     }

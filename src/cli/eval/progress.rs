@@ -18,8 +18,8 @@ impl Bar {
     pub(super) fn new() -> Self {
         let bar = ProgressBar::new(0);
         let template = "{bar:30} {percent:>3}% {elapsed} (left {eta}) {msg}";
-        let style = ProgressStyle::with_template(template)
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("━╸─"));
         bar.enable_steady_tick(Duration::from_millis(200));
         Self { bar, reported: AtomicU64::new(0) }

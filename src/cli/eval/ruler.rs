@@ -1,11 +1,12 @@
 //! RULER's samples as the command line describes them.
 
 use super::args::{RulerArgs, SearchName, SetArgs};
-use super::source::{Reader, Set, Source, unused_with_data};
+use super::source::{Reader, Set, Source, file, unused_with_data};
 use crate::cli::error::CliError;
 use asterism::eval::ruler::{GROUPS, Ruler, Settings, tasks};
-use asterism::eval::{Benchmark, Haystack, select};
+use asterism::eval::{Benchmark, CountTokens, Haystack, read_jsonl, select};
 use serde_json::json;
+use std::path::Path;
 
 /// The tasks asked for, and their generator. `all` leaves out those whose files are not given and
 /// says so; a task that is named must have its file.
@@ -13,9 +14,9 @@ pub(super) fn source(
     set: &SetArgs,
     args: &RulerArgs,
     reader: &Reader,
-    from_files: bool,
+    data: Option<&Path>,
 ) -> Result<Source, CliError> {
-    let variant = args.variant.0;
+    let (variant, from_files) = (args.variant.0, data.is_some());
     let frame = match set.template.as_str() {
         "auto" => reader.own_frame()?,
         name => variant.frame(name)?,
@@ -39,7 +40,7 @@ pub(super) fn source(
             if given || !asked {
                 continue;
             }
-            if set.tasks.trim() != "all" {
+            if !set.is_all() {
                 return Err(CliError::Usage(format!("{task} needs a file: give it with {needs}")));
             }
             chosen.retain(|info| info.name != task);
@@ -61,7 +62,7 @@ pub(super) fn source(
         squad: args.squad.clone(),
         hotpot: args.hotpot.clone(),
     })?;
-    let make = move |task: &str, length, count, counter: &dyn asterism::eval::CountTokens| {
+    let make = move |task: &str, length, count, counter: &dyn CountTokens| {
         let made = ruler.generate(task, length, count, counter)?;
         let note = made.metadata.get("note").and_then(|note| note.as_str());
         let note = note.map(|note| format!("{task} at {length} tokens: {note}"));
@@ -80,5 +81,13 @@ pub(super) fn source(
             }
         }
     }
-    Ok(source)
+    match data {
+        None => Ok(source),
+        Some(dir) => source.from_files(
+            dir,
+            &set.lengths,
+            |length, task| vec![file(length, task)],
+            |path, _, _| read_jsonl(path),
+        ),
+    }
 }

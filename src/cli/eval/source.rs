@@ -3,13 +3,11 @@
 use super::args::SetArgs;
 use crate::cli::error::CliError;
 use asterism::eval::run::Failure;
-use asterism::eval::{
-    Benchmark, ChatFrame, CountTokens, EvalError, Sample, TaskInfo, read_jsonl,
-};
+use asterism::eval::{Benchmark, ChatFrame, CountTokens, EvalError, Reading, Sample, TaskInfo};
 use asterism::model::{ModelConfig, ModelFiles};
 use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// The name of the reference's sample files.
@@ -61,31 +59,45 @@ impl Source {
         }
     }
 
-    /// The same tasks with the samples in `dir`. Says now if a file is missing.
-    pub(super) fn from_files(mut self, dir: &Path, lengths: &[usize]) -> Result<Self, CliError> {
-        for length in lengths {
+    /// The same tasks with samples from files in `dir`: the first of `candidates` (by length and task)
+    /// that exists, read by `read`. Says now if one is missing.
+    pub(super) fn from_files(
+        mut self,
+        dir: &Path,
+        lengths: &[usize],
+        candidates: impl Fn(usize, &str) -> Vec<PathBuf> + 'static,
+        read: impl Fn(&Path, &str, &dyn CountTokens) -> Result<Reading, EvalError> + 'static,
+    ) -> Result<Self, CliError> {
+        let base = dir.to_owned();
+        let find = move |length: usize, task: &str| {
+            let paths: Vec<PathBuf> =
+                candidates(length, task).iter().map(|path| base.join(path)).collect();
+            paths.iter().find(|path| path.is_file()).cloned().ok_or(paths)
+        };
+        for &length in lengths {
             for task in &self.tasks {
-                let path = file(dir, *length, &task.name);
-                if !path.is_file() {
-                    let message = format!("--data: there is no {}", path.display());
+                if let Err(paths) = find(length, &task.name) {
+                    let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+                    let message = format!("--data: there is no {}", paths.join(", nor "));
                     return Err(CliError::Usage(message));
                 }
             }
         }
         // Only the samples' own settings are lost; where answers end is still the template's.
-        self.settings.remove("seed");
+        self.settings.shift_remove("seed");
         self.settings.insert("data".to_owned(), json!(dir.display().to_string()));
-        let dir = dir.to_owned();
-        self.make = Box::new(move |task, length, count, _| {
-            let path = file(&dir, length, task);
-            let mut reading = read_jsonl(&path)?;
+        self.make = Box::new(move |task, length, count, counter| {
+            let missing = |paths: Vec<PathBuf>| EvalError::BadFile {
+                path: paths.into_iter().next().unwrap_or_default(),
+                reason: "the file is gone".to_owned(),
+            };
+            let path = find(length, task).map_err(missing)?;
+            let mut reading = read(&path, task, counter)?;
             // A number twice would count its sample twice.
-            let mut seen = HashMap::new();
-            for sample in &reading.items {
-                if seen.insert(sample.index, ()).is_some() {
-                    let reason = format!("index {} occurs twice", sample.index);
-                    return Err(EvalError::BadFile { path, reason });
-                }
+            let mut seen = HashSet::new();
+            if let Some(twice) = reading.items.iter().find(|sample| !seen.insert(sample.index)) {
+                let reason = format!("index {} occurs twice", twice.index);
+                return Err(EvalError::BadFile { path, reason });
             }
             reading.items.truncate(count);
             let failures = reading.errors.into_iter().map(Failure::from).collect();
@@ -106,9 +118,9 @@ impl Source {
     }
 }
 
-/// Where the samples of a task at a length are.
-pub(super) fn file(dir: &Path, length: usize, task: &str) -> PathBuf {
-    dir.join(length.to_string()).join(task).join(FILE)
+/// Where the samples of a task at a length are, below their folder.
+pub(super) fn file(length: usize, task: &str) -> PathBuf {
+    Path::new(&length.to_string()).join(task).join(FILE)
 }
 
 /// What of a model its samples depend on.

@@ -13,17 +13,13 @@ pub(super) enum Part {
     Picture(Picture),
 }
 
-/// A table: the first column names the row. Columns without a heading hold text, all others numbers.
+/// A table.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Table {
     pub(super) header: Vec<String>,
     pub(super) rows: Vec<Vec<Entry>>,
-}
-
-impl Table {
-    fn is_text(&self, column: usize) -> bool {
-        column == 0 || self.header.get(column).is_some_and(String::is_empty)
-    }
+    /// Columns of text, from the left; the others hold numbers. The first one names the row.
+    pub(super) text: usize,
 }
 
 /// A picture with what it shows.
@@ -91,7 +87,7 @@ fn markdown_table(out: &mut String, table: &Table) {
     let escape = |text: &str| text.replace('|', "\\|");
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     out.push_str(&line(table.header.iter().map(|text| escape(text)).collect()));
-    let rule = |i: usize| if table.is_text(i) { ":--" } else { "--:" }.to_owned();
+    let rule = |i: usize| if i < table.text { ":--" } else { "--:" }.to_owned();
     out.push_str(&line((0..table.header.len()).map(rule).collect()));
     for row in &table.rows {
         let cell = |entry: &Entry| {
@@ -140,8 +136,9 @@ pub(super) fn html(title: &str, parts: &[Part]) -> String {
 
 fn html_table(out: &mut String, table: &Table) {
     out.push_str("<div class=\"scroll\"><table>\n<thead><tr>");
-    for text in &table.header {
-        out.push_str(&format!("<th scope=\"col\">{}</th>", escape(text)));
+    for (i, text) in table.header.iter().enumerate() {
+        let class = if i > 0 && i < table.text { " class=\"text\"" } else { "" };
+        out.push_str(&format!("<th scope=\"col\"{class}>{}</th>", escape(text)));
     }
     out.push_str("</tr></thead>\n<tbody>\n");
     for row in &table.rows {
@@ -149,7 +146,7 @@ fn html_table(out: &mut String, table: &Table) {
         for (i, entry) in row.iter().enumerate() {
             let (tag, scope) = if i == 0 { ("th", " scope=\"row\"") } else { ("td", "") };
             let class = match entry.tone {
-                Tone::Plain if i > 0 && table.is_text(i) => " class=\"text\"",
+                Tone::Plain if i > 0 && i < table.text => " class=\"text\"",
                 Tone::Plain => "",
                 Tone::Strong => " class=\"strong\"",
                 Tone::Noise => " class=\"noise\"",
@@ -187,8 +184,11 @@ mod tests {
     #[test]
     fn both_forms_say_the_same_and_escape_what_is_foreign() {
         let entry = Entry { text: "-1".into(), detail: "x|y".into(), tone: Tone::Worse };
-        let table =
-            Table { header: vec!["a|b".into(), "c".into()], rows: vec![vec!["<m>".into(), entry]] };
+        let table = Table {
+            header: vec!["a|b".into(), "c".into()],
+            rows: vec![vec!["<m>".into(), entry]],
+            text: 1,
+        };
         let svg = "<svg width=\"9\" height=\"9\" viewBox=\"0 0 9 9\"></svg>".to_owned();
         let picture = Picture { file: "p.svg", svg, caption: "a \"p\"".into() };
         let parts = [

@@ -144,7 +144,7 @@ fn summary(results: &Results) -> Table {
             ]);
         }
     }
-    Table { header: header.map(str::to_owned).to_vec(), rows }
+    Table { header: header.map(str::to_owned).to_vec(), rows, text: 2 }
 }
 
 /// Tasks x methods at one length.
@@ -161,7 +161,7 @@ fn tasks(results: &Results, at: &AtLength) -> Table {
     if at.tasks.len() > 1 {
         rows.push(row("mean", &at.mean, Tone::Strong));
     }
-    Table { header, rows }
+    Table { header, rows, text: 1 }
 }
 
 /// `84.2` over `80.1 to 88.0`.
@@ -219,7 +219,7 @@ fn settings(results: &Results) -> Vec<Part> {
     };
     let pair = |name: &str, value: String| vec![Entry::from(name), Entry::from(value)];
     let table = |what: &str, rows| {
-        Part::Table(Table { header: vec![what.to_owned(), String::new()], rows })
+        Part::Table(Table { header: vec![what.to_owned(), String::new()], rows, text: 2 })
     };
     let model = &info.model;
     let mut parts = vec![
