@@ -126,10 +126,10 @@ fn fit(
     count: impl Fn(usize) -> Result<usize, EvalError>,
 ) -> Result<Result<usize, usize>, EvalError> {
     const FEW: usize = 16;
-    if let Some(most) = most {
-        if count(most)? <= length {
-            return Ok(Ok(most));
-        }
+    if let Some(most) = most
+        && count(most)? <= length
+    {
+        return Ok(Ok(most));
     }
     let (mut low, mut high) = ((FEW, count(FEW)?), most);
     if low.1 > length {
