@@ -479,3 +479,24 @@ fn published_files_are_read() {
     let error = read_published(&path, "qa1", &ChatFrame::base(), &Words).unwrap_err();
     assert!(error.to_string().contains("bad.json"), "{error}");
 }
+
+/// Counts a token more for each sentence than it has alone: joined texts are longer than their parts.
+struct Joined;
+
+impl CountTokens for Joined {
+    fn count(&self, text: &str) -> Result<usize, EvalError> {
+        Ok(Words.count(text)? + text.matches(". ").count())
+    }
+}
+
+#[test]
+fn no_sample_is_longer_than_asked_for() {
+    for length in [1500, 3000, 9000] {
+        let set = generate(&Settings::default(), "qa1", length, 5, &Joined).unwrap();
+        for sample in &set.samples {
+            let text = format!("{}{}", sample.input_context, sample.input_query);
+            assert_eq!(sample.length, Joined.count(&text).unwrap() + GENERATED);
+            assert!(sample.length <= length && sample.length > length - 40, "{}", sample.length);
+        }
+    }
+}
