@@ -1,6 +1,6 @@
 //! The three benchmarks long-context methods are judged by: RULER, BABILong and InfiniteBench.
 //!
-//! Its parts generate samples or read the published ones, each
+//! [`ruler`], [`babilong`] and [`infinitebench`] generate samples or read the published ones, each
 //! split into the context that phase 1 encodes and the query of phase 2; a [`TaskInfo`] says how many
 //! tokens to generate and by which [`Metric`] a prediction is scored. Only [`run`] runs a model;
 //! [`stats`] says how sure its scores are, and [`report`] shows them.
@@ -10,6 +10,7 @@ pub mod compare;
 mod error;
 mod frame;
 mod haystack;
+pub mod infinitebench;
 pub mod random;
 pub mod report;
 pub mod ruler;

@@ -21,7 +21,7 @@ use super::{
     Benchmark, ChatFrame, CountTokens, EvalError, Haystack, Metric, Sample, SampleSet, TaskInfo,
 };
 pub use metric::compare_answers;
-use mix::Library;
+use mix::{Library, Mixed};
 use prompt::TaskPrompt;
 pub use published::read_published;
 use story::Story;
@@ -177,13 +177,26 @@ pub fn generate(
         };
         let (context, query) = prompt.split("", &asked.question, frame);
         let fixed = counter.count(&format!("{context}{query}"))? + GENERATED;
-        let budget = length.saturating_sub(fixed);
-        let mixed = if asked.facts.len() < (budget / 8).max(1) {
-            library.mix(&asked, placed, budget, *window, counter)?
-        } else {
-            None
+        let mut budget = length.saturating_sub(fixed);
+        let place = placed.clone();
+        let made_of = |mixed: &Mixed| prompt.split(&mixed.text, &asked.question, frame);
+        let mixed = loop {
+            if asked.facts.len() >= (budget / 8).max(1) {
+                break None;
+            }
+            *placed = place.clone();
+            let Some(mixed) = library.mix(&asked, placed, budget, *window, counter)? else {
+                break None;
+            };
+            let (context, query) = made_of(&mixed);
+            let tokens = counter.count(&format!("{context}{query}"))? + GENERATED;
+            if tokens <= length {
+                break Some((mixed, tokens));
+            }
+            // Sentences take a token or two more together than they do apart.
+            budget = budget.saturating_sub(tokens - length);
         };
-        let Some(mixed) = mixed else {
+        let Some((mixed, tokens)) = mixed else {
             // Most stories of some tasks are too long for short lengths, yet not all of them.
             refused += 1;
             let lines = 8 * (asked.facts.len() + 1);
@@ -193,7 +206,7 @@ pub fn generate(
             }
             continue;
         };
-        let (input_context, input_query) = prompt.split(&mixed.text, &asked.question, frame);
+        let (input_context, input_query) = made_of(&mixed);
         let extra = [
             ("task".to_owned(), json!(task)),
             ("question".to_owned(), json!(asked.question)),
@@ -201,7 +214,7 @@ pub fn generate(
         ];
         made.push(Sample {
             index: made.len(),
-            length: counter.count(&format!("{input_context}{input_query}"))? + GENERATED,
+            length: tokens,
             input_context,
             input_query,
             outputs: vec![asked.answer],

@@ -381,3 +381,23 @@ fn a_broken_document_file_is_named_with_its_place() {
     let error = Ruler::new(settings).unwrap_err().to_string();
     assert!(error.contains("squad.json") && error.contains("line 2"), "{error}");
 }
+
+/// The third sample of each set: (task, variant, length to fill, length, hashes of context and query).
+const GOLDEN_QUESTIONS: [(&str, Variant, usize, usize, &str, &str); 3] = [
+    ("qa_1", Variant::StarHead, 3000, 2985, "52a1a54721820cee", "cffd8e76d14b1aba"),
+    ("qa_1", Variant::StarPaper, 600, 375, "398e690ab9062578", "cffd8e76d14b1aba"),
+    ("qa_2", Variant::StarPaper, 2000, 1881, "da4a15593f86eaeb", "1112024b007558ed"),
+];
+
+// The hashes are those of the reference's sampling, run by CPython on the same little files.
+#[test]
+fn questions_are_sampled_as_in_the_reference() {
+    let (_folder, settings) = with_files();
+    for (task, variant, fill, length, context, query) in GOLDEN_QUESTIONS {
+        let settings = Settings { variant, search: Search::Linear, ..settings.clone() };
+        let set = Ruler::new(settings).unwrap().generate(task, fill, 3, &Words).unwrap();
+        let sample = &set.samples[2];
+        let found = (sample.length, digest(&sample.input_context), digest(&sample.input_query));
+        assert_eq!(found, (length, context.to_owned(), query.to_owned()), "{task} {fill}");
+    }
+}
