@@ -304,8 +304,8 @@ mod tests {
     fn a_few_fractional_samples_prove_nothing() {
         // The bootstrap of one sample, or of equal ones, has no width.
         assert!(difference(&[(1.0, 0.5)]).unwrap().is_noise());
-        assert!(difference(&vec![(1.0, 0.5); 5]).unwrap().is_noise());
-        assert_eq!(difference(&vec![(1.0, 0.5); 6]).unwrap().verdict(), "worse");
+        assert!(difference(&[(1.0, 0.5); 5]).unwrap().is_noise());
+        assert_eq!(difference(&[(1.0, 0.5); 6]).unwrap().verdict(), "worse");
         let one = estimate(&[0.5]).unwrap();
         assert!(one.low < 0.1 && one.high > 0.9, "{one:?}");
     }

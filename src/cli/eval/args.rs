@@ -18,6 +18,8 @@ pub(super) enum EvalCommand {
     Ruler(RunArgs<RulerArgs>),
     /// BABILong: bAbI's twenty tasks, their facts scattered over book text.
     Babilong(RunArgs<BabilongArgs>),
+    /// InfiniteBench: ten tasks beyond 100K tokens.
+    Infinitebench(RunArgs<InfiniteBenchArgs>),
     /// Only make the samples, in the reference's format.
     #[command(subcommand)]
     Generate(GenerateCommand),
@@ -33,6 +35,8 @@ pub(super) enum GenerateCommand {
     Ruler(GenerateArgs<RulerArgs>),
     /// BABILong's samples.
     Babilong(GenerateArgs<BabilongArgs>),
+    /// InfiniteBench's samples, of the four tasks that need no files.
+    Infinitebench(GenerateArgs<InfiniteBenchArgs>),
 }
 
 /// A run: what is asked, who answers how.
@@ -55,7 +59,8 @@ pub(super) struct RunArgs<B: Args> {
     #[arg(short, long, value_name = "DIR", env = "ASTERISM_EVAL_OUT")]
     pub(super) out: PathBuf,
     /// Read samples instead of making them: DIR/LENGTH/TASK/validation.jsonl as the reference writes
-    /// them; babilong also takes the published sets as DIR/TASK/16k.jsonl or .json.
+    /// them; babilong also takes the published sets as DIR/TASK/16k.jsonl or .json, infinitebench
+    /// DIR/TASK.jsonl, whose middle is cut to fit the length.
     #[arg(long, value_name = "DIR", env = "ASTERISM_EVAL_DATA")]
     pub(super) data: Option<PathBuf>,
     #[command(flatten)]
@@ -147,6 +152,10 @@ pub(super) struct BabilongArgs {
     pub(super) book: Vec<PathBuf>,
 }
 
+/// InfiniteBench has no settings of its own.
+#[derive(Debug, Args)]
+pub(super) struct InfiniteBenchArgs {}
+
 /// A variant by its name.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct VariantName(pub(super) Variant);
@@ -189,8 +198,12 @@ pub(super) struct CompareArgs {
     /// Folder of the run that is compared.
     pub(super) after: PathBuf,
     /// The method of each run, where it is not the same in both.
-    #[arg(long, value_name = "BEFORE,AFTER", value_delimiter = ',', num_args = 1..=2,
-          env = "ASTERISM_EVAL_COMPARE_METHODS")]
+    #[arg(
+        long,
+        value_name = "BEFORE,AFTER",
+        value_delimiter = ',',
+        env = "ASTERISM_EVAL_COMPARE_METHODS"
+    )]
     pub(super) methods: Vec<String>,
     /// Changed samples to show of each task.
     #[arg(long, value_name = "N", default_value_t = 3, env = "ASTERISM_EVAL_SHOW")]

@@ -31,10 +31,10 @@ pub(super) fn source(
         ])?;
         let none = |_: &str, _, _, _: &dyn CountTokens| Ok(Set::default());
         let source = Source::new(Benchmark::Babilong, chosen, &frame, set, Box::new(none));
-        let read = move |path: &Path, task: &str, counter: &dyn CountTokens| {
+        let read = move |path: &Path, _, task: &str, counter: &dyn CountTokens| {
             read_published(path, task, &frame, counter)
         };
-        return source.from_files(dir, &set.lengths, places, read);
+        return source.with_files(dir, &set.lengths, places, read);
     }
 
     let mut books = Vec::new();

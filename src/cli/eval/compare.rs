@@ -49,7 +49,11 @@ fn methods(
     match args.methods.as_slice() {
         [one] => return Ok(vec![(one.clone(), one.clone())]),
         [old, new] => return Ok(vec![(old.clone(), new.clone())]),
-        _ => {}
+        [] => {}
+        more => {
+            let message = format!("--methods: {} are given, two are compared", more.len());
+            return Err(CliError::Usage(message));
+        }
     }
     let (old, new) = (names(before), names(after));
     let common: Vec<_> = old.iter().filter(|name| new.contains(name)).cloned().collect();

@@ -3,6 +3,7 @@
 mod args;
 mod babilong;
 mod compare;
+mod infinitebench;
 mod progress;
 mod ruler;
 mod run;
@@ -19,9 +20,13 @@ pub(crate) fn run(args: EvalArgs) -> Result<(), CliError> {
     match args.command {
         EvalCommand::Ruler(args) => run::run(args, ruler::source),
         EvalCommand::Babilong(args) => run::run(args, babilong::source),
+        EvalCommand::Infinitebench(args) => run::run(args, infinitebench::source),
         EvalCommand::Generate(GenerateCommand::Ruler(args)) => run::generate(args, ruler::source),
         EvalCommand::Generate(GenerateCommand::Babilong(args)) => {
             run::generate(args, babilong::source)
+        }
+        EvalCommand::Generate(GenerateCommand::Infinitebench(args)) => {
+            run::generate(args, infinitebench::source)
         }
         EvalCommand::Compare(args) => compare::run(&args),
         EvalCommand::Report(args) => run::finish(&args.dir),

@@ -83,11 +83,11 @@ pub(super) fn source(
     }
     match data {
         None => Ok(source),
-        Some(dir) => source.from_files(
+        Some(dir) => source.with_files(
             dir,
             &set.lengths,
             |length, task| vec![file(length, task)],
-            |path, _, _| read_jsonl(path),
+            |path, _, _, _| read_jsonl(path),
         ),
     }
 }

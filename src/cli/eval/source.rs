@@ -61,12 +61,12 @@ impl Source {
 
     /// The same tasks with samples from files in `dir`: the first of `candidates` (by length and task)
     /// that exists, read by `read`. Says now if one is missing.
-    pub(super) fn from_files(
+    pub(super) fn with_files(
         mut self,
         dir: &Path,
         lengths: &[usize],
         candidates: impl Fn(usize, &str) -> Vec<PathBuf> + 'static,
-        read: impl Fn(&Path, &str, &dyn CountTokens) -> Result<Reading, EvalError> + 'static,
+        read: impl Fn(&Path, usize, &str, &dyn CountTokens) -> Result<Reading, EvalError> + 'static,
     ) -> Result<Self, CliError> {
         let base = dir.to_owned();
         let find = move |length: usize, task: &str| {
@@ -92,7 +92,7 @@ impl Source {
                 reason: "the file is gone".to_owned(),
             };
             let path = find(length, task).map_err(missing)?;
-            let mut reading = read(&path, task, counter)?;
+            let mut reading = read(&path, length, task, counter)?;
             // A number twice would count its sample twice.
             let mut seen = HashSet::new();
             if let Some(twice) = reading.items.iter().find(|sample| !seen.insert(sample.index)) {
@@ -135,7 +135,7 @@ impl Reader {
     pub(super) fn of(files: &ModelFiles) -> Result<Self, CliError> {
         let config = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
         let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
-        let template = ChatTemplate::from_files(
+        let template = ChatTemplate::with_files(
             files.tokenizer_config.as_deref(),
             files.chat_template.as_deref(),
         )?;

@@ -52,7 +52,7 @@ pub(super) fn parts(results: &Results) -> Result<Vec<Part>, EvalError> {
         parts.push(Part::Picture(Picture {
             file: "depth.svg",
             svg,
-            caption: "Share of needles found in the niah tasks, by their depth in the context; an \
+            caption: "Share of needles found, over all tasks that hide some, by their depth in the context; an \
                       empty square had no needle."
                 .to_owned(),
         }));
