@@ -135,7 +135,7 @@ impl Reader {
     pub(super) fn of(files: &ModelFiles) -> Result<Self, CliError> {
         let config = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
         let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
-        let template = ChatTemplate::with_files(
+        let template = ChatTemplate::from_files(
             files.tokenizer_config.as_deref(),
             files.chat_template.as_deref(),
         )?;
