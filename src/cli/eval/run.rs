@@ -73,7 +73,7 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
     let mut failures = Vec::new();
     for (length, task) in pairs() {
         if interrupt.cancel().is_raised() {
-            break;
+            return stopped(&bar);
         }
         bar.say(format!("{length} {}: making samples", task.name));
         let made = source.samples(task, length, samples, &reader.tokenizer);
@@ -103,12 +103,13 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
         if let Some(note) = &made.note {
             info.note(out, note)?;
         }
-        failures.extend(runner.run(&Group { length, task, samples: &made.samples })?);
+        match runner.run(&Group { length, task, samples: &made.samples }) {
+            Ok(failed) => failures.extend(failed),
+            Err(RunError::Cancelled) => return stopped(&bar),
+            Err(error) => return Err(error.into()),
+        }
     }
     drop(bar);
-    if interrupt.cancel().is_raised() {
-        return Err(RunError::Cancelled.into());
-    }
     finish(out)?;
     match failures.len() {
         0 => Ok(()),
@@ -117,6 +118,12 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
                 .into())
         }
     }
+}
+
+/// Ctrl-C: nothing that was answered is lost.
+fn stopped(bar: &Bar) -> Result<(), CliError> {
+    bar.line("stopped; what is answered is kept, and the same command goes on from there");
+    Err(CliError::Interrupted)
 }
 
 /// A method's plan for a length.
