@@ -401,3 +401,28 @@ fn questions_are_sampled_as_in_the_reference() {
         assert_eq!(found, (length, context.to_owned(), query.to_owned()), "{task} {fill}");
     }
 }
+
+/// The second sample of the essay tasks on a text whose sentences nobody disputes, at 4,096 words under
+/// Llama 3's chat: (task, length, hashes of context and query).
+const GOLDEN_ESSAYS: [(&str, usize, &str, &str); 5] = [
+    ("niah_single_2", 3692, "6a5f3076ecd7ba6d", "f6671851b1591ede"),
+    ("niah_single_3", 3692, "dda3a84593faf707", "c098b93feaf1aee7"),
+    ("niah_multikey_1", 3722, "45189a9294446de4", "9aff09753fe7b89c"),
+    ("niah_multivalue", 3723, "87a9309591734c30", "5860c1426d87a8a0"),
+    ("niah_multiquery", 3731, "b5d223317402f85f", "8a7f946918d739f7"),
+];
+
+// The hashes are those of the reference's sampling, run by CPython on the same text.
+#[test]
+fn needles_go_into_essays_as_in_the_reference() {
+    let lines: Vec<String> = (0..5000).map(|line| format!("Line {line} has words.")).collect();
+    for (task, length, context, query) in GOLDEN_ESSAYS {
+        let haystack = Haystack::new("lines", &lines.join(" "));
+        let (frame, search) = (ChatFrame::llama3(), Search::Linear);
+        let settings = Settings { haystack, frame, search, ..Settings::default() };
+        let set = Ruler::new(settings).unwrap().generate(task, 4096, 2, &Words).unwrap();
+        let sample = &set.samples[1];
+        let found = (sample.length, digest(&sample.input_context), digest(&sample.input_query));
+        assert_eq!(found, (length, context.to_owned(), query.to_owned()), "{task}");
+    }
+}
