@@ -134,7 +134,6 @@ pub fn select(
     let mut chosen = vec![false; all.len()];
     for name in names.split(',').map(str::trim) {
         let group = groups.iter().find(|(group, _)| *group == name);
-
         let mut found = false;
         for (task, chosen) in all.iter().zip(&mut chosen) {
             let member = group.is_some_and(|(_, members)| members.contains(&task.name.as_str()));
@@ -142,7 +141,6 @@ pub fn select(
                 (*chosen, found) = (true, true);
             }
         }
-
         if !found {
             let known = std::iter::once("all")
                 .chain(groups.iter().map(|(group, _)| *group))

@@ -1,5 +1,7 @@
 //! What every mixed sample must be.
 
+use proptest::prelude::*;
+
 use super::*;
 
 struct Words;
@@ -118,6 +120,35 @@ fn no_sample_is_longer_than_asked_for() {
             let text = format!("{}{}", sample.input_context, sample.input_query);
             assert_eq!(sample.length, Joined.count(&text).unwrap() + GENERATED);
             assert!(sample.length <= length && sample.length > length - 40, "{}", sample.length);
+        }
+    }
+}
+
+#[test]
+fn little_room_is_filled_too() {
+    // A fact or two less than the length leaves: the search for sentences ends.
+    let prompt = generate(&Settings::default(), "qa4", 2000, 1, &Words).unwrap();
+    let text = prompt.samples[0].input_context.split("<context>").last().unwrap();
+    let fixed = prompt.samples[0].length - Words.count(text).unwrap();
+    for room in [26, 30, 40] {
+        let set = generate(&Settings::default(), "qa4", fixed + room, 3, &Words).unwrap();
+        assert!(set.samples.iter().all(|sample| sample.length <= fixed + room));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn foreign_arrays_never_panic(odd in ".{0,40}", text in ".{0,9}") {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("qa1.json");
+        let good = json!({"input": text, "question": "Where is John? ", "target": "kitchen"});
+        for (content, least) in [(odd.clone(), 0), (format!("[{good}, {}, {good}]", json!(odd)), 2)] {
+            std::fs::write(&path, content).unwrap();
+            match read_published(&path, "qa1", &ChatFrame::base(), &Words) {
+                Ok(reading) => prop_assert!(reading.items.len() >= least),
+                Err(error) => prop_assert!(least == 0 && error.to_string().contains("qa1.json")),
+            }
         }
     }
 }

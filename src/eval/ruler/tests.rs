@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::niah::Hay;
 use super::*;
-use crate::eval::{CountTokens, SampleSet};
+use crate::eval::{CountTokens, Haystack, SampleSet};
 
 /// A stand-in for a tokenizer: words between white space, as the golden vectors were made.
 pub(super) struct Words;
@@ -120,6 +120,9 @@ fn a_chain_stands_once_and_in_order_after_its_example() {
                 from = at;
             }
             assert_eq!(count(&sample.input_context, "they are: "), 1, "{}", variant.name());
+            // The words that the star variants cut from their example under a chat.
+            let whole = count(&sample.input_context, "in the text above. Answer: According");
+            assert_eq!(whole, usize::from(!variant.is_star()), "{}", variant.name());
             let spelled = count(&sample.input_query, "assgined");
             assert_eq!(spelled, usize::from(variant.is_star()), "{}", variant.name());
             // Names of the example have three letters, and change from sample to sample.
@@ -311,4 +314,18 @@ fn a_broken_document_file_is_named_with_its_place() {
     std::fs::write(&path, "{\"data\": [\n{\"paragraphs\": 3}]}").unwrap();
     let error = Ruler::new(settings).unwrap_err().to_string();
     assert!(error.contains("squad.json") && error.contains("line 2"), "{error}");
+}
+
+#[test]
+fn a_short_essay_is_repeated_only_where_the_variant_says_so() {
+    for variant in [Variant::StarPaper, Variant::Clean] {
+        let haystack = Haystack::new("short", &"One has words. ".repeat(60));
+        let settings = Settings { variant, haystack, ..Settings::default() };
+        let ruler = Ruler::new(settings).unwrap();
+        let set = ruler.generate("niah_multiquery", 2048, 2, &Words).unwrap();
+        let words = count(&set.samples[1].input_context, "One has words.");
+        assert_eq!(words == 60, variant.is_star(), "{} {words}", variant.name());
+        assert_eq!(set.metadata.contains_key("note"), variant.is_star());
+        assert_eq!(set.metadata["haystack"], json!("short"));
+    }
 }
