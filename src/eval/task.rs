@@ -1,7 +1,7 @@
 //! What a runner has to know about a task: how much to generate and how to score it.
 
 use super::babilong::compare_answers;
-use super::infinitebench::metric;
+use super::infinitebench::{metric, overlap};
 use super::{EvalError, Sample};
 
 /// A family of tasks with one way to lay out prompts.
@@ -14,6 +14,17 @@ pub enum Benchmark {
     Babilong,
     /// Real and synthetic tasks beyond 100K tokens (Zhang et al. 2024).
     InfiniteBench,
+}
+
+impl Benchmark {
+    /// The name, as commands and reports spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ruler => "ruler",
+            Self::Babilong => "babilong",
+            Self::InfiniteBench => "infinitebench",
+        }
+    }
 }
 
 /// How one prediction becomes a number in 0..=1.
@@ -68,9 +79,9 @@ impl Metric {
             Self::FirstNumber => metric::first_number(prediction, answers),
             Self::CodeChoice => metric::code_choice(prediction, answers),
             Self::Choice => metric::choice(prediction, answers),
-            Self::WordF1 => metric::word_f1(prediction, answers),
-            Self::CharacterF1 => metric::character_f1(prediction, answers),
-            Self::RougeLsum => metric::rouge_lsum(prediction, answers),
+            Self::WordF1 => overlap::word_f1(prediction, answers),
+            Self::CharacterF1 => overlap::character_f1(prediction, answers),
+            Self::RougeLsum => overlap::rouge_lsum(prediction, answers),
         }
     }
 
@@ -123,7 +134,6 @@ pub fn select(
     let mut chosen = vec![false; all.len()];
     for name in names.split(',').map(str::trim) {
         let group = groups.iter().find(|(group, _)| *group == name);
-
         let mut found = false;
         for (task, chosen) in all.iter().zip(&mut chosen) {
             let member = group.is_some_and(|(_, members)| members.contains(&task.name.as_str()));
@@ -131,7 +141,6 @@ pub fn select(
                 (*chosen, found) = (true, true);
             }
         }
-
         if !found {
             let known = std::iter::once("all")
                 .chain(groups.iter().map(|(group, _)| *group))

@@ -67,11 +67,15 @@ impl<'a> Library<'a> {
         budget: usize,
         counter: &dyn CountTokens,
     ) -> Result<Vec<(String, usize)>, EvalError> {
-        let (mut taken, mut left) = (Vec::new(), budget);
-        while left > 0 && !self.is_empty() {
+        // Enough text for a sentence however little is wanted, and an end to the search for one.
+        const WINDOW: usize = 4000;
+        const FRUITLESS: usize = 1000;
+        let (mut taken, mut left, mut fruitless) = (Vec::new(), budget, 0);
+        while left > 0 && fruitless < FRUITLESS && !self.is_empty() {
             let book = random.choice(&self.books);
             let start = random.below(book.text.len());
-            let end = start.saturating_add(budget.saturating_mul(10));
+            let end = start.saturating_add(budget.saturating_mul(10).max(WINDOW));
+            let before = left;
             // The sentence that the place cuts is left out, and so is the last one.
             let inside = book.sentences.iter().filter(|(range, tokens)| {
                 range.start > start && range.end < end.min(book.text.len()) && *tokens >= LEAST
@@ -85,6 +89,7 @@ impl<'a> Library<'a> {
                 taken.push((sentence.to_owned(), *tokens));
                 left -= tokens;
             }
+            fruitless = if left < before { 0 } else { fruitless + 1 };
         }
         Ok(taken)
     }

@@ -3,6 +3,7 @@
 //! Facts come from the original bAbI files or from [`stories`], which tells new ones; the published sets
 //! of mixed samples are read by [`read_published`]. Prompts and the metric are the benchmark's.
 
+mod carried;
 mod metric;
 mod mix;
 mod moves;
@@ -10,6 +11,8 @@ mod prompt;
 mod published;
 mod puzzles;
 mod story;
+#[cfg(test)]
+mod story_tests;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -25,7 +28,7 @@ use mix::{Library, Mixed};
 use prompt::TaskPrompt;
 pub use published::read_published;
 use story::Story;
-pub use story::{Asked, read_babi};
+pub use story::{Asked, find_babi, read_babi};
 
 /// Tokens to generate.
 const GENERATED: usize = 128;
@@ -81,14 +84,14 @@ pub fn stories(task: &str, seed: u32, count: usize) -> Result<Vec<Asked>, EvalEr
 /// One story.
 fn tell(task: u8, random: &mut PythonRandom) -> Story {
     match task {
-        1 => world::where_is_person(random),
-        2 => world::where_is_thing(random, false),
-        3 => world::where_is_thing(random, true),
+        1 => carried::where_is_person(random),
+        2 => carried::where_is_thing(random, false),
+        3 => carried::where_is_thing(random, true),
         4 => puzzles::two_directions(random),
-        5 => world::who_gave(random),
-        6 => world::is_person_there(random),
-        7 => world::what_is_carried(random, false),
-        8 => world::what_is_carried(random, true),
+        5 => carried::who_gave(random),
+        6 => carried::is_person_there(random),
+        7 => carried::what_is_carried(random, false),
+        8 => carried::what_is_carried(random, true),
         9 => moves::negated(random),
         10 => moves::indefinite(random),
         11 => moves::pronouns(random, false),

@@ -4,6 +4,7 @@
 
 mod generate;
 pub(in crate::eval) mod metric;
+pub(in crate::eval) mod overlap;
 mod prompt;
 mod read;
 #[cfg(test)]

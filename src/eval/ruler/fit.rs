@@ -33,6 +33,10 @@ pub(super) trait Family {
     fn first(&self) -> usize {
         self.step()
     }
+    /// The smallest size: the first one, or all the material where there is less.
+    fn least(&self) -> usize {
+        self.first().min(self.most().unwrap_or(usize::MAX))
+    }
     /// Units of haystack between two sizes.
     fn step(&self) -> usize;
     /// The largest size there is material for.
@@ -136,7 +140,7 @@ impl Budget<'_> {
     /// Every size in turn, each trial taking its draws from `draws`.
     fn fit_linear(&self, family: &dyn Family, draws: &mut Draws) -> Result<usize, EvalError> {
         let start = draws.clone();
-        let (mut units, mut fits) = (family.first(), None);
+        let (mut units, mut fits) = (family.least(), None);
         loop {
             if !family.redraws() {
                 *draws = start.clone();
@@ -159,7 +163,7 @@ impl Budget<'_> {
 
     /// Regula falsi between a size that fits and one that does not, over multiples of the step.
     fn fit_fast(&self, family: &dyn Family, draws: &Draws) -> Result<usize, EvalError> {
-        let (first, step) = (family.first(), family.step());
+        let (first, step) = (family.least(), family.step());
         let most = family.most().map_or(usize::MAX / 2, |most| most.saturating_sub(first) / step);
         let trial = |steps: usize| self.trial(family, &mut draws.clone(), first + steps * step);
         let least = trial(0)?;
@@ -191,7 +195,7 @@ impl Budget<'_> {
         }
         // The last, partial step up to the end of the material.
         Ok(match family.most() {
-            Some(end) if low.0 == most => end.max(first),
+            Some(end) if low.0 == most => end,
             _ => first + low.0 * step,
         })
     }
@@ -232,8 +236,8 @@ impl Budget<'_> {
                 });
             }
             least = least.min(budgeted);
-            if units > family.first() {
-                units = units.saturating_sub(family.step()).max(family.first());
+            if units > family.least() {
+                units = units.saturating_sub(family.step()).max(family.least());
             } else {
                 tries += 1;
             }

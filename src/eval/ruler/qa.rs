@@ -172,8 +172,9 @@ impl<'a> Questions<'a> {
             copies => count * copies,
         };
         let wanted = units.saturating_sub(question.gold.len());
-        // The repeated list as a whole; `clean` repeats all but what answers the question.
-        if units >= total.max(1) && self.variant != Variant::Clean {
+        // From here on the list as a whole; `clean` never takes what answers the question twice.
+        let whole = if self.copies == usize::MAX { count } else { total };
+        if units >= whole && self.variant != Variant::Clean {
             return (0..units.min(total)).collect();
         }
         let mut chosen = question.gold.clone();

@@ -1,9 +1,13 @@
-//! Golden hashes of the reference's generators, and what every sample must be.
+//! What every sample must be.
 
+use serde_json::json;
+
+use super::niah::Hay;
 use super::*;
+use crate::eval::{CountTokens, Haystack, SampleSet};
 
 /// A stand-in for a tokenizer: words between white space, as the golden vectors were made.
-struct Words;
+pub(super) struct Words;
 
 impl CountTokens for Words {
     fn count(&self, text: &str) -> Result<usize, EvalError> {
@@ -11,82 +15,9 @@ impl CountTokens for Words {
     }
 }
 
-fn ruler(variant: Variant, frame: &str, search: Search) -> Ruler {
+pub(super) fn ruler(variant: Variant, frame: &str, search: Search) -> Ruler {
     let frame = variant.frame(frame).unwrap();
     Ruler::new(Settings { variant, frame, search, ..Settings::default() }).unwrap()
-}
-
-/// The first 16 hexadecimal digits of SHA-256.
-fn digest(text: &str) -> String {
-    use sha2::Digest as _;
-    let hash = sha2::Sha256::digest(text.as_bytes());
-    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Samples of the reference's generators at 4,096 words and seed 42, common words 30 and 3 times:
-/// (task, template, index, length, hash of the context, hash of the query, outputs).
-type Golden = (&'static str, &'static str, usize, usize, &'static str, &'static str, &'static str);
-
-const GOLDEN: [Golden; 10] = [
-    ("niah_single_1", "base", 0, 3986, "4c1c5ce5a3f9a53b", "22d7b944a77188b8", "2556017"),
-    ("niah_single_1", "llama3", 0, 3992, "d98ea33592ade5a0", "f6671851b1591ede", "2556017"),
-    ("niah_single_1", "llama3", 1, 3992, "4a6bbdf813e93d43", "d782154492691f8f", "6770619"),
-    ("niah_multikey_2", "llama3", 0, 3942, "cca2ee761c68b12b", "12f88a46bb318e82", "1768424"),
-    (
-        "niah_multikey_3",
-        "llama3",
-        0,
-        3942,
-        "4160246584356c08",
-        "7a1ac64fe3768af1",
-        "297e86fe-3f8b-415e-b6a3-54091c20d86b",
-    ),
-    (
-        "vt",
-        "base",
-        0,
-        3979,
-        "8e1f779c9a2f25d1",
-        "7adc521fed24574c",
-        "PRDVY CGOKP QUJXH PLOBY CTQGC",
-    ),
-    (
-        "vt",
-        "llama3",
-        0,
-        3984,
-        "8eb99cdb0cef9161",
-        "8a36970fb4dccbe6",
-        "PRDVY CGOKP QUJXH PLOBY CTQGC",
-    ),
-    (
-        "cwe",
-        "llama3",
-        0,
-        4047,
-        "5e3ad97c78e702e6",
-        "87415760cba9de39",
-        "rot threat mayonnaise tread gorilla relaxation constant vibe math steam",
-    ),
-    ("fwe", "base", 0, 4173, "dfcc60a63fe9eaf2", "2903040c604f08eb", "fkmgoo quqtyf rsrvqx"),
-    ("fwe", "llama3", 0, 4179, "4507aa0a412852cd", "9862d1c2f9799746", "fkmgoo quqtyf rsrvqx"),
-];
-
-#[test]
-fn samples_are_those_of_the_reference() {
-    for (task, frame, index, length, context, query, outputs) in GOLDEN {
-        let ruler = ruler(Variant::StarPaper, frame, Search::Linear);
-        let set = ruler.generate(task, 4096, index + 1, &Words).unwrap();
-        let sample = &set.samples[index];
-        let found = (
-            sample.length,
-            digest(&sample.input_context),
-            digest(&sample.input_query),
-            sample.outputs.join(" "),
-        );
-        let golden = (length, context.to_owned(), query.to_owned(), outputs.to_owned());
-        assert_eq!(found, golden, "{task} {frame} {index}");
-    }
 }
 
 const GENERATED: &[&str] = GROUPS[2].1;
@@ -189,6 +120,9 @@ fn a_chain_stands_once_and_in_order_after_its_example() {
                 from = at;
             }
             assert_eq!(count(&sample.input_context, "they are: "), 1, "{}", variant.name());
+            // The words that the star variants cut from their example under a chat.
+            let whole = count(&sample.input_context, "in the text above. Answer: According");
+            assert_eq!(whole, usize::from(!variant.is_star()), "{}", variant.name());
             let spelled = count(&sample.input_query, "assgined");
             assert_eq!(spelled, usize::from(variant.is_star()), "{}", variant.name());
             // Names of the example have three letters, and change from sample to sample.
@@ -316,7 +250,7 @@ fn what_cannot_be_made_is_named() {
     assert!(Variant::Clean.frame("chatml").unwrap_err().to_string().contains("qwen"));
 }
 
-fn with_files() -> (tempfile::TempDir, Settings) {
+pub(super) fn with_files() -> (tempfile::TempDir, Settings) {
     let folder = tempfile::tempdir().unwrap();
     let paragraph = |article: usize, i: usize| {
         let context = format!(
@@ -382,22 +316,16 @@ fn a_broken_document_file_is_named_with_its_place() {
     assert!(error.contains("squad.json") && error.contains("line 2"), "{error}");
 }
 
-/// The third sample of each set: (task, variant, length to fill, length, hashes of context and query).
-const GOLDEN_QUESTIONS: [(&str, Variant, usize, usize, &str, &str); 3] = [
-    ("qa_1", Variant::StarHead, 3000, 2985, "52a1a54721820cee", "cffd8e76d14b1aba"),
-    ("qa_1", Variant::StarPaper, 600, 375, "398e690ab9062578", "cffd8e76d14b1aba"),
-    ("qa_2", Variant::StarPaper, 2000, 1881, "da4a15593f86eaeb", "1112024b007558ed"),
-];
-
-// The hashes are those of the reference's sampling, run by CPython on the same little files.
 #[test]
-fn questions_are_sampled_as_in_the_reference() {
-    let (_folder, settings) = with_files();
-    for (task, variant, fill, length, context, query) in GOLDEN_QUESTIONS {
-        let settings = Settings { variant, search: Search::Linear, ..settings.clone() };
-        let set = Ruler::new(settings).unwrap().generate(task, fill, 3, &Words).unwrap();
-        let sample = &set.samples[2];
-        let found = (sample.length, digest(&sample.input_context), digest(&sample.input_query));
-        assert_eq!(found, (length, context.to_owned(), query.to_owned()), "{task} {fill}");
+fn a_short_essay_is_repeated_only_where_the_variant_says_so() {
+    for variant in [Variant::StarPaper, Variant::Clean] {
+        let haystack = Haystack::new("short", &"One has words. ".repeat(60));
+        let settings = Settings { variant, haystack, ..Settings::default() };
+        let ruler = Ruler::new(settings).unwrap();
+        let set = ruler.generate("niah_multiquery", 2048, 2, &Words).unwrap();
+        let words = count(&set.samples[1].input_context, "One has words.");
+        assert_eq!(words == 60, variant.is_star(), "{} {words}", variant.name());
+        assert_eq!(set.metadata.contains_key("note"), variant.is_star());
+        assert_eq!(set.metadata["haystack"], json!("short"));
     }
 }
