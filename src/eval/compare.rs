@@ -91,3 +91,50 @@ pub fn compare(before: Side<'_>, after: Side<'_>) -> Result<Comparison, EvalErro
     }
     Ok(Comparison { rows, means })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::write_run;
+    use super::*;
+
+    #[test]
+    fn changed_samples_are_listed_and_counted() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write_run(old.path(), &[4096, 8192], 12);
+        write_run(new.path(), &[4096], 12);
+        // Of the second run, one answer got worse, one is missing and one belongs to another sample.
+        let path = run::path(new.path(), 4096, "vt", "dense");
+        let mut records = run::read(&path).unwrap();
+        let right = records.iter().position(|record| record.score == 1.0).unwrap();
+        records[right].score = 0.0;
+        records[10].sample = "another".into();
+        records.pop();
+        let lines: Vec<String> =
+            records.iter().map(|r| serde_json::to_string(r).unwrap() + "\n").collect();
+        std::fs::write(&path, lines.concat()).unwrap();
+
+        let infos = [old.path(), new.path()].map(|dir| RunInfo::read(dir).unwrap());
+        let side = |dir, info, method| Side { dir, info, method };
+        let before = side(old.path(), &infos[0], "dense");
+        let comparison = compare(before, side(new.path(), &infos[1], "dense")).unwrap();
+        assert_eq!(comparison.rows.len(), 5, "one length in common");
+        for row in &comparison.rows {
+            let changed: Vec<usize> = row.changed.iter().map(|(old, _)| old.index).collect();
+            if row.task == "vt" {
+                assert_eq!((changed.as_slice(), row.unmatched), (&[right][..], 3));
+                assert_eq!((row.difference.better, row.difference.worse), (0, 1));
+                assert_eq!(row.difference.estimate.n, 10);
+            } else {
+                assert_eq!((changed.as_slice(), row.unmatched), (&[][..], 0));
+            }
+        }
+        assert_eq!(comparison.means.len(), 1);
+        assert_eq!(comparison.means[0].1.verdict(), "noise");
+
+        let lossy = "star:block=1/4:anchor=none";
+        let methods = compare(before, side(old.path(), &infos[0], lossy)).unwrap();
+        assert!(methods.means.iter().all(|(_, change)| change.verdict() == "worse"));
+        let error = compare(before, side(new.path(), &infos[1], "ring")).unwrap_err().to_string();
+        assert!(error.contains("ring") && error.contains(lossy), "{error}");
+    }
+}

@@ -8,7 +8,7 @@ mod document;
 mod plot;
 mod results;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod text;
 
 pub(crate) use results::both;

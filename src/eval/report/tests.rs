@@ -10,7 +10,7 @@ const METHODS: [&str; 4] =
     ["dense", "star:block=1/4", "star:block=1/8", "star:block=1/4:anchor=none"];
 
 /// Writes a run whose scores fall with length and with the method's number.
-fn write_run(dir: &Path, lengths: &[usize], samples: usize) {
+pub(in crate::eval) fn write_run(dir: &Path, lengths: &[usize], samples: usize) {
     let task = |name: &&str| TaskInfo {
         name: (*name).to_owned(),
         benchmark: Benchmark::Ruler,
