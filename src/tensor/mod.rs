@@ -11,6 +11,7 @@
 mod aligned;
 mod bytes;
 pub mod cpu;
+pub mod cuda;
 mod elements;
 
 pub(crate) use aligned::Aligned;
