@@ -13,6 +13,7 @@ mod aligned;
 mod backend;
 mod bytes;
 pub mod cpu;
+pub mod cuda;
 mod elements;
 mod part;
 
