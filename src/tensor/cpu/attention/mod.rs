@@ -38,7 +38,7 @@ const FEW_ROWS: usize = 16;
 const SPLIT_KEYS: usize = 512;
 
 /// Heads of a model, or of one host's share of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HeadShape {
     /// Query heads.
     pub heads: usize,
