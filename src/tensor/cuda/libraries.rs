@@ -143,8 +143,8 @@ const CUDNN: Wanted = Wanted {
              for CUDA 13 with the system's packages",
 };
 
-/// Masks aligned to the last key, with any number of queries and keys, came with this version.
-const OLDEST_CUDNN: Version = Version { major: 9, minor: 6, patch: 0 };
+/// With this version came masks of minus infinity; masks aligned to the last key came before.
+const OLDEST_CUDNN: Version = Version { major: 9, minor: 10, patch: 0 };
 
 /// cuDNN, given the cuBLASLt it will use: it must be built for the same CUDA, or it aborts.
 fn cudnn_beside(cublaslt: &Found) -> Result<Found, Missing> {

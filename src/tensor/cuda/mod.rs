@@ -6,12 +6,14 @@
 //! * [`buffer`](Buffer) and [`view`](View): memory of a device, owned and borrowed
 //! * [`module`](Module): kernels of our own, compiled for the device while the program runs
 //! * [`linear`](Gemm): matrix products, by cuBLASLt
+//! * [`cudnn`](Cudnn): attention over whole blocks, by cuDNN
 //!
 //! All calls may come from any thread: each makes the device current first. All work of a device is
 //! enqueued on one stream, so an operation sees what those before it wrote; only what brings data
 //! back to the host waits.
 
 mod buffer;
+mod cudnn;
 mod device;
 mod error;
 mod event;
@@ -23,6 +25,7 @@ mod search;
 mod view;
 
 pub use buffer::Buffer;
+pub use cudnn::Cudnn;
 pub use device::{Device, Properties};
 pub use error::CudaError;
 pub use event::Event;

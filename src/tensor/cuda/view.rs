@@ -224,6 +224,23 @@ impl<'a, T: Element> ViewMut<'a, T> {
     }
 }
 
+impl ViewMut<'_, u32> {
+    /// Sets every element. Does not wait.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn fill(&mut self, value: u32) -> Result<(), CudaError> {
+        if self.len == 0 {
+            return Ok(());
+        }
+        self.device.bind()?;
+        // SAFETY: the elements are 4 bytes each, aligned, and borrowed for writing.
+        check("cuMemsetD32Async", unsafe {
+            driver::cuMemsetD32Async(self.pointer, value, self.len, self.device.stream())
+        })
+    }
+}
+
 /// The address of `range` of `len` elements at `pointer`.
 fn part<T>(
     pointer: CUdeviceptr,
