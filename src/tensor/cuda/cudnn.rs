@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+mod attention;
 mod descriptor;
 mod graph;
 mod plan;
@@ -10,6 +11,7 @@ mod plan;
 mod tests;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +32,8 @@ use plan::Plan;
 /// Plans kept: each holds a compiled kernel.
 const MAX_PLANS: usize = 128;
 
+/// Bytes that the addresses cuDNN is given are multiples of.
+const ALIGNMENT: i64 = 16;
 /// Threads of a block of the transposing kernel.
 const THREADS: u32 = 256;
 /// cuDNN writes the logarithms head after head; everything here keeps a token's heads together.
@@ -40,6 +44,29 @@ extern "C" __global__ void transpose(float *lse, const float *stats, unsigned to
     if (i < tokens * heads) lse[i] = stats[(i % heads) * (size_t)stride + i / heads];
 }
 "#;
+
+/// An attention to compute.
+///
+/// cuDNN compiles a plan for the shapes of its tensors, which takes some 50 ms (0.8 s for the first
+/// of a kind), and plans are kept. So where lengths change from call to call, give the buffers
+/// `room` for more rows than are in use, in a few sizes: one plan then serves all lengths up to it.
+/// That costs 5 % of the speed, and a little more the more room is left empty.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// The heads of `q`, and of `k` and `v`.
+    pub shape: HeadShape,
+    /// Queries.
+    pub tokens: usize,
+    /// Keys.
+    pub keys: usize,
+    /// Rows that `q` and `out`, and rows that `k` and `v` hold: at least `tokens` and `keys`. What
+    /// is in the rows beyond those must be finite; in `out` they become zero.
+    pub room: (usize, usize),
+    /// What scores are multiplied by: `1 / sqrt(head_dim)` as a rule.
+    pub scale: f32,
+    /// Whether query `i` sees only the keys up to `i + keys - tokens`: the last query sees all.
+    pub causal: bool,
+}
 
 /// The attentions of one device. Any number of threads may use it; they take turns to enqueue.
 pub struct Cudnn {
@@ -54,7 +81,7 @@ struct State {
     plans: HashMap<Key, Plan>,
     /// cuDNN's working memory, which one run after the other writes.
     workspace: Buffer<u8>,
-    /// The logarithms as cuDNN writes them: `[heads, tokens]`.
+    /// The logarithms as cuDNN writes them: `[heads, room.0]`.
     stats: Buffer<f32>,
     /// The lengths in use, for plans with padding: tokens, keys.
     lengths: Buffer<u32>,
@@ -129,55 +156,32 @@ impl Cudnn {
         })
     }
 
-    /// Attention of `tokens` queries over `keys` keys. Does not wait, but plans each pair of lengths
-    /// at its first use, which takes some tenths of a second.
+    /// Computes `attention`. Does not wait for it, but for its plan if it needs a new one.
     ///
-    /// * `q` and `out`: `[tokens, heads, head_dim]`; `k` and `v`: `[keys, kv_heads, head_dim]`
+    /// * `q` and `out`: `[room.0, heads, head_dim]`; `k` and `v`: `[room.1, kv_heads, head_dim]`
     /// * `lse`: `[tokens, heads]`, the natural logarithms of the sums of `exp(scale q k)`
-    /// * `causal`: query `i` sees the keys up to `i + keys - tokens`: the last query sees all
     ///
     /// # Errors
     /// [`CudaError::Length`] and [`CudaError::OtherDevice`] for views that do not fit;
-    /// [`CudaError::Unsupported`] for shapes cuDNN has no kernel for, for no keys and for a causal
-    /// mask over fewer keys than queries, where some queries would see none; a failed call.
-    #[allow(clippy::too_many_arguments)]
+    /// [`CudaError::Unsupported`] for shapes cuDNN has no kernel for, for addresses that are not
+    /// multiples of 16, for no keys and for a causal mask over fewer keys than queries, where some
+    /// queries would see none; a failed call.
     pub fn attend(
         &self,
+        attention: &Attention,
         q: View<'_, bf16>,
         k: View<'_, bf16>,
         v: View<'_, bf16>,
-        shape: HeadShape,
-        (tokens, keys): (usize, usize),
-        scale: f32,
-        causal: bool,
         out: ViewMut<'_, bf16>,
         lse: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
+        let Attention { shape, tokens, keys, room, scale, causal } = *attention;
         let HeadShape { heads, kv_heads, head_dim } = shape;
-        let row = heads * head_dim;
-        same_length("the queries", tokens * row, q.len())?;
-        same_length("the output", tokens * row, out.len())?;
+        same_length("the queries", room.0 * heads * head_dim, q.len())?;
+        same_length("the output", room.0 * heads * head_dim, out.len())?;
+        same_length("the keys", room.1 * kv_heads * head_dim, k.len())?;
+        same_length("the values", room.1 * kv_heads * head_dim, v.len())?;
         same_length("the logarithms", tokens * heads, lse.len())?;
-        same_length("the keys", keys * kv_heads * head_dim, k.len())?;
-        same_length("the values", keys * kv_heads * head_dim, v.len())?;
-        let causal = causal && tokens > 1;
-        let key = Key { tokens, keys, shape, causal, padded: false };
-        self.run(q, k, v, (tokens, keys), scale, key, out, lse)
-    }
-
-    /// Runs the plan of `key` for the lengths in use, which it holds.
-    #[allow(clippy::too_many_arguments)]
-    fn run(
-        &self,
-        q: View<'_, bf16>,
-        k: View<'_, bf16>,
-        v: View<'_, bf16>,
-        (tokens, keys): (usize, usize),
-        scale: f32,
-        key: Key,
-        out: ViewMut<'_, bf16>,
-        lse: ViewMut<'_, f32>,
-    ) -> Result<(), CudaError> {
         same_device("the queries", &self.device, q.device())?;
         same_device("the keys", &self.device, k.device())?;
         same_device("the values", &self.device, v.device())?;
@@ -186,26 +190,40 @@ impl Cudnn {
         if tokens == 0 {
             return Ok(());
         }
-        if keys == 0 || (key.causal && keys < tokens) {
+        for (what, found, expected) in [("the queries", room.0, tokens), ("the keys", room.1, keys)]
+        {
+            if found < expected {
+                return Err(CudaError::Length { what, expected, found });
+            }
+        }
+        // A single query sees all keys either way, and cuDNN is faster without a mask.
+        let causal = causal && tokens > 1;
+        if keys == 0 || (causal && keys < tokens) {
             let what = format!("attention of {tokens} queries, some of which see no key");
             return Err(CudaError::Unsupported { what });
         }
+        let addresses = q.pointer | k.pointer | v.pointer | out.pointer;
+        if !addresses.is_multiple_of(ALIGNMENT as u64) {
+            let what = format!("attention at addresses that are not multiples of {ALIGNMENT}");
+            return Err(CudaError::Unsupported { what });
+        }
+        let padded = room != (tokens, keys);
+        let key = Key { tokens: room.0, keys: room.1, shape, causal, padded };
         self.device.bind()?;
         // A panic elsewhere leaves buffers and plans whole.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
-        if !state.plans.contains_key(&key) {
-            if state.plans.len() == MAX_PLANS {
-                // Their kernels may still run.
-                self.device.synchronize()?;
-                state.plans.clear();
-            }
-            let plan = Plan::new(state.handle.0, key)?;
-            state.plans.insert(key, plan);
+        if state.plans.len() == MAX_PLANS && !state.plans.contains_key(&key) {
+            // Their kernels may still run.
+            self.device.synchronize()?;
+            state.plans.clear();
         }
-        let Some(plan) = state.plans.get(&key) else { return Ok(()) };
+        let plan = match state.plans.entry(key) {
+            Entry::Occupied(plan) => plan.into_mut(),
+            Entry::Vacant(place) => place.insert(Plan::new(state.handle.0, key)?),
+        };
         grow(&mut state.workspace, plan.workspace)?;
-        grow(&mut state.stats, key.shape.heads * key.tokens)?;
+        grow(&mut state.stats, heads * room.0)?;
 
         let mut lengths = [tokens as i32, keys as i32];
         let (mut scale, mut masked) = (scale, f32::NEG_INFINITY);
@@ -218,10 +236,10 @@ impl Cudnn {
             (Bound::Stats, device(state.stats.view().pointer)),
             (Bound::Scale, (&raw mut scale).cast()),
         ];
-        if key.causal || key.padded {
+        if causal || padded {
             bound.push((Bound::Masked, (&raw mut masked).cast()));
         }
-        if key.padded {
+        if padded {
             let (in_tokens, in_keys) = state.lengths.view_mut().split_at(1)?;
             for (bound_to, mut length, value) in
                 [(Bound::Tokens, in_tokens, tokens), (Bound::Keys, in_keys, keys)]
@@ -229,19 +247,19 @@ impl Cudnn {
                 length.fill(value as u32)?;
                 bound.push((bound_to, device(length.pointer)));
             }
-        } else if key.causal {
+        } else if causal {
             let [tokens, keys] = &mut lengths;
             bound.push((Bound::Tokens, (&raw mut *tokens).cast()));
             bound.push((Bound::Keys, (&raw mut *keys).cast()));
         }
-        // SAFETY: the views are as long as the key's shapes, checked by the callers; the numbers on
+        // SAFETY: the views are as long as the key says, checked above; the numbers on
         // the host are read before the call returns; the workspace is large enough.
         unsafe {
             plan.execute(state.handle.0, &bound, device(state.workspace.view().pointer))?;
         }
 
-        let total = (tokens * key.shape.heads) as u32;
-        let (heads, stride) = (key.shape.heads as u32, key.tokens as u32);
+        let total = (tokens * heads) as u32;
+        let (heads, stride) = (heads as u32, room.0 as u32);
         // SAFETY: the kernel's parameters in order; it writes `total` elements and reads inside
         // `[heads, stride]`.
         unsafe {

@@ -85,14 +85,13 @@ impl Device {
         }
         let mut handle: CUdevice = 0;
         let mut context: CUcontext = std::ptr::null_mut();
-        // SAFETY: the driver is initialised and the ordinal exists; the calls write their outputs.
-        unsafe {
-            check("cuDeviceGet", driver::cuDeviceGet(&mut handle, ordinal as c_int))?;
-            check(
-                "cuDevicePrimaryCtxRetain",
-                driver::cuDevicePrimaryCtxRetain(&mut context, handle),
-            )?;
-        }
+        // SAFETY: the driver is initialised and the ordinal exists; the call writes the handle.
+        check("cuDeviceGet", unsafe { driver::cuDeviceGet(&mut handle, ordinal as c_int) })?;
+        let properties = properties(handle)?;
+        // SAFETY: the device exists; the call writes the context.
+        check("cuDevicePrimaryCtxRetain", unsafe {
+            driver::cuDevicePrimaryCtxRetain(&mut context, handle)
+        })?;
         // From here on dropping the device gives back what was taken.
         let mut device = Self {
             ordinal,
@@ -100,7 +99,7 @@ impl Device {
             context,
             stream: std::ptr::null_mut(),
             pool: std::ptr::null_mut(),
-            properties: properties(handle)?,
+            properties,
         };
         device.bind()?;
         let flags = CUstream_flags::CU_STREAM_NON_BLOCKING as u32;

@@ -25,7 +25,7 @@ mod search;
 mod view;
 
 pub use buffer::Buffer;
-pub use cudnn::Cudnn;
+pub use cudnn::{Attention, Cudnn};
 pub use device::{Device, Properties};
 pub use error::CudaError;
 pub use event::Event;

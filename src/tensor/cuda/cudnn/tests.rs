@@ -7,21 +7,17 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::descriptor::check;
 use super::graph::Graph;
-use super::{Cudnn, Handle, Key, cudnn, libraries};
+use super::{Attention, Cudnn, Handle, Key, cudnn, libraries};
 use crate::tensor::HeadShape;
 use crate::tensor::cuda::tests::{device, halves, median, poisoned, random, relative_error};
-use crate::tensor::cuda::{Buffer, CudaError};
+use crate::tensor::cuda::{Buffer, CudaError, Gemm};
 
 const LLAMA: HeadShape = HeadShape { heads: 32, kv_heads: 8, head_dim: 128 };
 const SMALL: HeadShape = HeadShape { heads: 4, kv_heads: 2, head_dim: 64 };
 const WIDE: HeadShape = HeadShape { heads: 4, kv_heads: 2, head_dim: 128 };
 
 struct Case {
-    shape: HeadShape,
-    tokens: usize,
-    keys: usize,
-    causal: bool,
-    scale: f32,
+    attention: Attention,
     q: Vec<bf16>,
     k: Vec<bf16>,
     v: Vec<bf16>,
@@ -35,13 +31,9 @@ impl Case {
         causal: bool,
     ) -> Self {
         let HeadShape { heads, kv_heads, head_dim } = shape;
-        let kv = keys * kv_heads * head_dim;
+        let (kv, scale) = (keys * kv_heads * head_dim, 1.0 / (head_dim as f32).sqrt());
         Self {
-            shape,
-            tokens,
-            keys,
-            causal,
-            scale: 1.0 / (head_dim as f32).sqrt(),
+            attention: Attention { shape, tokens, keys, room: (tokens, keys), scale, causal },
             // Large enough for sharp maxima.
             q: halves(random, tokens * heads * head_dim, 4.0),
             k: halves(random, kv, 2.0),
@@ -51,10 +43,11 @@ impl Case {
 
     /// The output and the logarithms, by the definition.
     fn naive(&self) -> (Vec<f64>, Vec<f64>) {
-        let HeadShape { heads, kv_heads, head_dim } = self.shape;
+        let Attention { shape, tokens, keys, scale, causal, .. } = self.attention;
+        let HeadShape { heads, kv_heads, head_dim } = shape;
         let (mut out, mut lse) = (Vec::new(), Vec::new());
-        for token in 0..self.tokens {
-            let seen = if self.causal { token + 1 + self.keys - self.tokens } else { self.keys };
+        for token in 0..tokens {
+            let seen = if causal { token + 1 + keys - tokens } else { keys };
             for head in 0..heads {
                 let q = &self.q[(token * heads + head) * head_dim..][..head_dim];
                 let row = |key: usize| {
@@ -65,7 +58,7 @@ impl Case {
                     q.iter().zip(k).map(|(q, k)| q.to_f64() * k.to_f64()).sum()
                 };
                 let scores: Vec<f64> =
-                    (0..seen).map(|key| f64::from(self.scale) * dot(&self.k[row(key)])).collect();
+                    (0..seen).map(|key| f64::from(scale) * dot(&self.k[row(key)])).collect();
                 let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
                 let mut mean = vec![0.0; head_dim];
@@ -118,45 +111,91 @@ fn attention_is_that_of_the_definition() {
     let Some(device) = device() else { return };
     let cudnn = Cudnn::new(&device).unwrap();
     let mut random = random();
-    for (shape, lengths, causal) in [
-        (SMALL, (1, 1), false),
-        (SMALL, (1, 77), true),
-        (SMALL, (64, 64), true),
-        (SMALL, (129, 1000), false),
-        (SMALL, (77, 301), true),
-        (WIDE, (300, 300), true),
-        (WIDE, (257, 1025), true),
-        (WIDE, (255, 512), false),
-        (LLAMA, (1, 333), false),
-        (LLAMA, (65, 197), true),
-        (LLAMA, (31, 200), false),
+    // The last number: by how many rows there is more room than is used.
+    for (shape, lengths, causal, more) in [
+        (SMALL, (1, 1), false, (0, 0)),
+        (SMALL, (1, 77), true, (0, 0)),
+        (SMALL, (64, 64), true, (0, 0)),
+        (SMALL, (129, 1000), false, (0, 0)),
+        (SMALL, (77, 301), true, (0, 0)),
+        (SMALL, (77, 301), true, (51, 83)),
+        (WIDE, (300, 300), true, (0, 0)),
+        (WIDE, (257, 1025), true, (0, 0)),
+        (WIDE, (200, 333), true, (56, 179)),
+        (WIDE, (130, 500), true, (126, 12)),
+        (WIDE, (200, 333), false, (0, 179)),
+        (WIDE, (1, 333), true, (0, 300)),
+        (LLAMA, (1, 333), false, (0, 0)),
+        (LLAMA, (65, 197), true, (0, 0)),
+        (LLAMA, (31, 200), false, (1, 0)),
     ] {
-        let case = Case::new(&mut random, shape, lengths, causal);
+        let mut case = Case::new(&mut random, shape, lengths, causal);
+        let room = (lengths.0 + more.0, lengths.1 + more.1);
+        case.attention.room = room;
+        let (wide, narrow) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
         let [q, k, v] =
-            [&case.q, &case.k, &case.v].map(|host| Buffer::from_slice(&device, host).unwrap());
+            [(&case.q, room.0 * wide), (&case.k, room.1 * narrow), (&case.v, room.1 * narrow)].map(
+                |(host, len)| {
+                    // Beyond the rows in use: whatever, but finite.
+                    let mut host = host.clone();
+                    host.resize(len, bf16::from_f32(100.0));
+                    Buffer::from_slice(&device, &host).unwrap()
+                },
+            );
         // Twice: the second time by the plan that was kept.
         for _ in 0..2 {
-            let mut out = poisoned::<bf16>(&device, case.q.len());
+            let mut out = poisoned::<bf16>(&device, (room.0 + 64) * wide);
             let mut lse = poisoned::<f32>(&device, lengths.0 * shape.heads);
-            cudnn
-                .attend(
-                    q.view(),
-                    k.view(),
-                    v.view(),
-                    shape,
-                    lengths,
-                    case.scale,
-                    causal,
-                    out.view_mut(),
-                    lse.view_mut(),
-                )
-                .unwrap();
+            let inside = out.slice_mut(0..room.0 * wide).unwrap();
+            let (q, k, v) = (q.view(), k.view(), v.view());
+            cudnn.attend(&case.attention, q, k, v, inside, lse.view_mut()).unwrap();
             let (out, lse) = (out.to_vec().unwrap(), lse.to_vec().unwrap());
-            let (error, lse_error) = case.errors(&out, &lse);
-            println!("{shape:?} {lengths:?} causal {causal}: {error:.2e}, lse {lse_error:.2e}");
-            assert!(error < 5e-3 && lse_error < 1e-5, "{shape:?} {lengths:?} causal {causal}");
+            let (out, beyond) = out.split_at(lengths.0 * wide);
+            let (error, lse_error) = case.errors(out, &lse);
+            let what = format!("{lengths:?} in {room:?}, {shape:?}, causal {causal}");
+            println!("{what}: {error:.2e}, lse {lse_error:.2e}");
+            assert!(error < 5e-3 && lse_error < 1e-5, "{what}");
+            let (padding, behind) = beyond.split_at(more.0 * wide);
+            assert!(padding.iter().all(|x| x.to_f32() == 0.0), "{what}: padding is not zero");
+            assert!(behind.iter().all(|x| x.is_nan()), "{what}: wrote behind the output");
         }
     }
+}
+
+#[test]
+fn several_threads_share_the_plans() {
+    let Some(device) = device() else { return };
+    let (cudnn, gemm) = (Cudnn::new(&device).unwrap(), Gemm::new(&device).unwrap());
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (device, cudnn, gemm) = (&device, &cudnn, &gemm);
+            scope.spawn(move || {
+                let lengths = (40 + thread % 2, 90);
+                let case = Case::new(&mut random(), SMALL, lengths, true);
+                let [q, k, v] = [&case.q, &case.k, &case.v]
+                    .map(|host| Buffer::from_slice(device, host).unwrap());
+                let ones = Buffer::from_slice(device, &vec![bf16::ONE; 256 * 256]).unwrap();
+                let mut sums = poisoned::<f32>(device, lengths.0 * 256);
+                for _ in 0..20 {
+                    let mut out = poisoned::<bf16>(device, case.q.len());
+                    let mut lse = poisoned::<f32>(device, lengths.0 * SMALL.heads);
+                    let views = (q.view(), k.view(), v.view(), out.view_mut(), lse.view_mut());
+                    let (q, k, v, to, logarithms) = views;
+                    cudnn.attend(&case.attention, q, k, v, to, logarithms).unwrap();
+                    // Each row of the product is the sum of the output's row, 256 times.
+                    let shape = (lengths.0, 256, 256);
+                    gemm.f32(out.view(), ones.view(), shape, sums.view_mut()).unwrap();
+                    let (out, sums) = (out.to_vec().unwrap(), sums.to_vec().unwrap());
+                    let (error, lse_error) = case.errors(&out, &lse.to_vec().unwrap());
+                    assert!(error < 5e-3 && lse_error < 1e-5, "{error:e}, {lse_error:e}");
+                    for (row, sums) in out.chunks(256).zip(sums.chunks(256)) {
+                        let sum: f32 = row.iter().map(|x| x.to_f32()).sum();
+                        assert!(sums.iter().all(|x| (x - sum).abs() < 1e-3), "{sum}");
+                    }
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -167,81 +206,11 @@ fn attention_that_sees_nothing_is_refused() {
     let k = poisoned::<bf16>(&device, 2 * 64);
     let (mut out, mut lse) = (poisoned(&device, 2 * 4 * 64), poisoned(&device, 2 * 4));
     for (keys, causal) in [(0, false), (1, true)] {
+        let attention =
+            Attention { shape: SMALL, tokens: 2, keys, room: (2, keys), scale: 1.0, causal };
         let k = k.slice(0..keys * 2 * 64).unwrap();
-        let (out, lse) = (out.view_mut(), lse.view_mut());
-        let refused = cudnn.attend(q.view(), k, k, SMALL, (2, keys), 1.0, causal, out, lse);
+        let refused = cudnn.attend(&attention, q.view(), k, k, out.view_mut(), lse.view_mut());
         assert!(matches!(refused, Err(CudaError::Unsupported { .. })), "{refused:?}");
-    }
-}
-
-/// Whether one plan may serve shorter lengths: what it reads and writes beyond them.
-#[test]
-#[ignore = "an experiment"]
-fn padding() {
-    let Some(device) = device() else { return };
-    let cudnn = Cudnn::new(&device).unwrap();
-    let mut random = random();
-    for (shape, lengths, bucket) in [
-        (SMALL, (77, 301), (128, 384)),
-        (WIDE, (200, 333), (256, 512)),
-        (LLAMA, (65, 150), (128, 256)),
-        (WIDE, (200, 333), (200, 512)),
-        (WIDE, (1, 333), (1, 512)),
-        (WIDE, (64, 333), (256, 1024)),
-    ] {
-        for (causal, padded, beyond) in [
-            (true, true, 0.0),
-            (true, true, f32::NAN),
-            (false, true, 0.0),
-            (false, true, f32::NAN),
-            (true, false, 0.0),
-            (true, false, f32::NAN),
-        ] {
-            let case = Case::new(&mut random, shape, lengths, causal);
-            let longer = |host: &[bf16], rows: usize, width: usize| {
-                let mut host = host.to_vec();
-                host.resize(rows * width, bf16::from_f32(beyond));
-                Buffer::from_slice(&device, &host).unwrap()
-            };
-            let (wide, narrow) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
-            let q = longer(&case.q, bucket.0, wide);
-            let k = longer(&case.k, bucket.1, narrow);
-            let v = longer(&case.v, bucket.1, narrow);
-            let mut out = poisoned::<bf16>(&device, (bucket.0 + 64) * wide);
-            let mut lse = poisoned::<f32>(&device, bucket.0 * shape.heads);
-            let key = Key { tokens: bucket.0, keys: bucket.1, shape, causal, padded };
-            let start = Instant::now();
-            let ran = cudnn.run(
-                q.view(),
-                k.view(),
-                v.view(),
-                lengths,
-                case.scale,
-                key,
-                out.view_mut(),
-                lse.view_mut(),
-            );
-            let planned = start.elapsed();
-            let what = format!(
-                "{lengths:?} in {bucket:?} causal {causal} padded {padded} beyond {beyond}"
-            );
-            if let Err(error) = ran {
-                println!("{what}: {error}");
-                continue;
-            }
-            let (out, lse) = (out.to_vec().unwrap(), lse.to_vec().unwrap());
-            let (error, lse_error) = case.errors(&out, &lse);
-            let written = |rows: std::ops::Range<usize>| {
-                let part = &out[rows.start * wide..rows.end * wide];
-                let touched = part.iter().filter(|x| x.to_bits() != 0xFFFF).count();
-                (touched, part.iter().filter(|x| x.to_f32() == 0.0).count(), part.len())
-            };
-            println!(
-                "{what}: {error:.2e}, lse {lse_error:.2e}; in the bucket (touched, zero, of) {:?}, behind it {:?}; {planned:?}",
-                written(lengths.0..bucket.0),
-                written(bucket.0..bucket.0 + 64),
-            );
-        }
     }
 }
 
@@ -261,34 +230,35 @@ fn times_of_attention() {
         buffer
     };
     let small = HeadShape { heads: 32, kv_heads: 8, head_dim: 64 };
-    for (shape, lengths, bucket, causal, padded) in [
-        (LLAMA, (8192, 65536), (8192, 65536), true, false),
-        (LLAMA, (16384, 32768), (16384, 32768), true, false),
-        (LLAMA, (4096, 4096), (4096, 4096), true, false),
-        (LLAMA, (8192, 8192), (8192, 8192), false, false),
-        (LLAMA, (1, 65536), (1, 65536), false, false),
-        (LLAMA, (64, 32768), (64, 32768), false, false),
-        (small, (16384, 32768), (16384, 32768), true, false),
-        (LLAMA, (8192, 65536), (8192, 65536), true, true),
-        (LLAMA, (16384, 32768), (16384, 32768), true, true),
-        (LLAMA, (15000, 30000), (16384, 32768), true, true),
-        (LLAMA, (15000, 30000), (15000, 30000), true, false),
-        (LLAMA, (15000, 30000), (15000, 32768), true, false),
-        (LLAMA, (8192, 8192), (8192, 8192), false, true),
+    for (shape, lengths, room, causal) in [
+        (LLAMA, (8192, 65536), (8192, 65536), true),
+        (LLAMA, (16384, 32768), (16384, 32768), true),
+        (LLAMA, (4096, 4096), (4096, 4096), true),
+        (LLAMA, (8192, 8192), (8192, 8192), false),
+        (LLAMA, (15001, 30003), (15001, 30003), true),
+        (LLAMA, (15001, 30003), (15360, 30720), true),
+        (LLAMA, (15000, 30000), (15360, 30720), true),
+        (LLAMA, (333, 777), (333, 777), true),
+        (LLAMA, (334, 778), (334, 778), true),
+        (LLAMA, (334, 778), (512, 1024), true),
+        (LLAMA, (1, 65536), (1, 65536), false),
+        (LLAMA, (64, 32768), (64, 32768), false),
+        (small, (16384, 32768), (16384, 32768), true),
     ] {
         let wide = shape.heads * shape.head_dim;
-        let (q, kv) = (fill(bucket.0 * wide), fill(bucket.1 * shape.kv_heads * shape.head_dim));
+        let (q, kv) = (fill(room.0 * wide), fill(room.1 * shape.kv_heads * shape.head_dim));
         let v = fill(kv.len());
         let mut out = poisoned::<bf16>(&device, q.len());
-        let mut lse = poisoned::<f32>(&device, bucket.0 * shape.heads);
-        let key = Key { tokens: bucket.0, keys: bucket.1, shape, causal, padded };
+        let mut lse = poisoned::<f32>(&device, lengths.0 * shape.heads);
+        let attention =
+            Attention { shape, tokens: lengths.0, keys: lengths.1, room, scale: 0.1, causal };
         let mut run = || {
             let (out, lse) = (out.view_mut(), lse.view_mut());
-            cudnn.run(q.view(), kv.view(), v.view(), lengths, 0.1, key, out, lse)
+            cudnn.attend(&attention, q.view(), kv.view(), v.view(), out, lse)
         };
         let start = Instant::now();
         if let Err(error) = run() {
-            println!("{key:?}: {error}");
+            println!("{attention:?}: {error}");
             continue;
         }
         device.synchronize().unwrap();
@@ -302,7 +272,7 @@ fn times_of_attention() {
         let flops = 4.0 * pairs * wide as f64;
         let bytes = 2.0 * (kv.len() + v.len()) as f64;
         println!(
-            "attention dim {:>3} {lengths:?} in {bucket:?} causal {causal} padded {padded}: {:.3} ms, {:.0} TFLOP/s, keys {:.2} TB/s; first {first:?}",
+            "attention dim {:>3} {lengths:?} in {room:?} causal {causal}: {:.3} ms, {:.0} TFLOP/s, keys {:.2} TB/s; first {first:?}",
             shape.head_dim,
             seconds * 1e3,
             flops / seconds / 1e12,
