@@ -1,9 +1,9 @@
 //! A decoder on a backend, and contexts encoded on it, behind types that do not say which backend:
 //! the one place where it is chosen at run time.
 
-use super::EngineError;
 use super::generate::{Generated, Question, generate};
 use super::prefill::{Phase1, Progress, Run};
+use super::{EngineError, memory};
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::model::{Checkpoint, Decoder, ModelConfig};
@@ -19,6 +19,7 @@ pub(super) trait Compute: Send + Sync {
     fn weight_bytes(&self) -> usize;
     fn hardware(&self) -> String;
     fn peak(&self) -> Result<Peak, EngineError>;
+    fn take_peak_memory(&self) -> Result<Option<u64>, EngineError>;
 
     /// Phase 1. The query host has room for `reserve` more tokens.
     fn encode(
@@ -87,6 +88,10 @@ impl<B: Backend> Compute for On<B> {
         Ok(self.0.backend.peak(self.precision())?)
     }
 
+    fn take_peak_memory(&self) -> Result<Option<u64>, EngineError> {
+        Ok(self.0.backend.take_peak_memory()?)
+    }
+
     fn encode(
         &self,
         plan: &Plan,
@@ -95,6 +100,7 @@ impl<B: Backend> Compute for On<B> {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<(Box<dyn Encoded>, Phase1), EngineError> {
+        memory::check(&self.0, plan, reserve)?;
         let run = Run { loaded: &self.0, plan, context, progress, cancel };
         let (stores, phase1) = run.encode(reserve)?;
         Ok((Box::new(Keys { loaded: Arc::clone(&self.0), stores }), phase1))

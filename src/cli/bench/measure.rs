@@ -72,6 +72,7 @@ impl Bench {
         let per_work = flops as f64 / Phase1::work(&case.plan, self.engine.config().layers) as f64;
         let advance = bar.advance();
         let report = |p: Progress| advance((p.work as f64 * per_work) as u64);
+        self.engine.take_peak_memory()?;
         let (result, memory) = machine::peak_memory(|| {
             let context = tokens[..length].to_vec();
             let engine = Arc::clone(&self.engine);
@@ -83,6 +84,8 @@ impl Bench {
         });
         bar.end();
         let (phase1, decode) = result?;
+        // Of a GPU if it computes: the process only feeds it.
+        let memory = self.engine.take_peak_memory()?.or(memory);
         Ok(Sample { phase1, decode, memory })
     }
 

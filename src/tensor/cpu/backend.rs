@@ -86,6 +86,16 @@ impl Backend for Cpu {
         512
     }
 
+    fn free_memory(&self) -> Result<Option<u64>> {
+        // The system lends more than it has, and says so only when it is too late.
+        Ok(None)
+    }
+
+    fn take_peak_memory(&self) -> Result<Option<u64>> {
+        // The process's memory is the system's to count.
+        Ok(None)
+    }
+
     fn peak(&self, precision: Precision) -> Result<Peak> {
         Ok(self.peak(precision))
     }
@@ -133,11 +143,6 @@ impl Backend for Cpu {
         let mut copy = Aligned::default();
         copy.at_least(rows.len).copy_from_slice(floats(rows));
         Ok(copy)
-    }
-
-    fn set_rows(&self, to: PartMut<'_, Aligned<f32>>, from: Part<'_, Aligned<f32>>) -> Result {
-        floats_mut(to).copy_from_slice(floats(from));
-        Ok(())
     }
 
     fn read(&self, sums: Part<'_, Aligned<f32>>, to: &mut [f32]) -> Result {
