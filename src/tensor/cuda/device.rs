@@ -132,8 +132,8 @@ impl Device {
         &self.properties
     }
 
-    /// The stream all its work runs on, for libraries this module does not wrap.
-    pub fn stream(&self) -> CUstream {
+    /// The stream all its work runs on.
+    pub(super) fn stream(&self) -> CUstream {
         self.stream
     }
 
