@@ -29,6 +29,8 @@ constexpr int THREADS = TEAM * TEAMS;
 constexpr int STRIDE = HEAD_DIM + 8;
 constexpr int TILE = KEYS * STRIDE;
 constexpr int CHUNKS = HEAD_DIM / 8; // of 16 bytes, in a row
+// Query fragments stay in registers where these have room; else they are read for each tile.
+constexpr bool HOLD_QUERIES = BLOCKS == 1 && HEAD_DIM <= 160;
 constexpr float LOG2_E = 1.4426950408889634f;
 
 // The merge of teams reuses the room of their tiles: a row of sums, its maximum and its total, f32.
@@ -183,13 +185,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         asm volatile("cp.async.commit_group;" ::: "memory");
     }
 
-    // Query fragments stay in registers where a warp has 16 rows; else they are read for each tile.
     const u32 q_rows =
         shared_address(q_tile + (warp * BLOCKS * 16 + lane % 16) * STRIDE + lane / 16 * 8);
-    u32 queries[BLOCKS == 1 ? HEAD_DIM / 16 : 1][4];
+    u32 queries[HOLD_QUERIES ? HEAD_DIM / 16 : 1][4];
     asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 1) : "memory");
     __syncthreads();
-    if constexpr (BLOCKS == 1) {
+    if constexpr (HOLD_QUERIES) {
 #pragma unroll
         for (int k = 0; k < HEAD_DIM / 16; k++) load_matrices(queries[k], q_rows + k * 32);
     }
@@ -228,7 +229,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
             u32 a[BLOCKS][4];
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
-                if constexpr (BLOCKS == 1) {
+                if constexpr (HOLD_QUERIES) {
 #pragma unroll
                     for (int i = 0; i < 4; i++) a[b][i] = queries[k][i];
                 } else {
