@@ -18,6 +18,7 @@ extern "C" __global__ void argmax(const float* logits, int vocab, u32* token, u3
     __shared__ unsigned long long bests[32];
     unsigned long long best = 0;
     bool all_finite = true;
+#pragma unroll 8
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
         float value = logits[i];
         all_finite &= isfinite(value);

@@ -1,5 +1,5 @@
 // Keys and values in 8 bits: e4m3 (a sign, 4 bits of exponent, 3 of mantissa, no infinity, largest
-// value 448), with one f32 scale per token and head. A block per token, a warp per head.
+// value 448), with one f32 scale per token and head. A block per token, of a multiple of 32 threads.
 
 // The two nearest e4m3 values (ties to even, beyond 448 to 448), `low` in the lower byte.
 __device__ unsigned short to_e4m3x2_portable(float low, float high) {
@@ -40,44 +40,78 @@ __device__ __forceinline__ float from_e4m3(unsigned char code) {
     return code & 0x80 ? -x : x;
 }
 
+template <int N>
+__device__ void pack_row(const bf16* x, unsigned char* out, float* scales, int heads,
+                         int head_dim) {
+    int lanes = lanes_for<N>(head_dim), lane = threadIdx.x % lanes;
+    // Threads without a head stay for the maxima of their warp.
+    for (int first = 0; first < heads; first += blockDim.x / lanes) {
+        int head = first + threadIdx.x / lanes;
+        const bf16* from = x + min(head, heads - 1) * head_dim;
+        float largest = 0.0f;
+        for (int i = lane * N; i < head_dim; i += lanes * N) {
+            float v[N];
+            load(from + i, v);
+#pragma unroll
+            for (int j = 0; j < N; j++) largest = fmaxf(largest, fabsf(v[j]));
+        }
+        largest = group_max(largest, lanes);
+        if (head >= heads) return;
+        float scale = largest > 0.0f ? largest / 448.0f : 1.0f;
+        if (lane == 0) scales[head] = scale;
+        for (int i = lane * N; i < head_dim; i += lanes * N) {
+            float v[N];
+            u32 codes[N / 2];
+            load(from + i, v);
+#pragma unroll
+            for (int j = 0; j < N / 2; j++) {
+                codes[j] = to_e4m3x2(v[2 * j] / scale, v[2 * j + 1] / scale);
+            }
+            unsigned char* to = out + head * head_dim + i;
+            if constexpr (N == 8) {
+                *(uint2*)to = make_uint2(codes[0] | codes[1] << 16, codes[2] | codes[3] << 16);
+            } else {
+                *(unsigned short*)to = (unsigned short)codes[0];
+            }
+        }
+    }
+}
+
 // out [rows, heads, head_dim] and scales [rows, heads] of x [rows, heads, head_dim]: the scale maps
 // the largest magnitude of a head to 448. head_dim is even. Grid: rows.
 extern "C" __global__ void pack_fp8(const bf16* x, unsigned char* out, float* scales, int heads,
                                     int head_dim) {
-    int lane = threadIdx.x % 32;
-    for (int head = threadIdx.x / 32; head < heads; head += blockDim.x / 32) {
-        i64 at = (i64)blockIdx.x * heads + head;
-        const u32* from = (const u32*)(x + at * head_dim);
-        unsigned short* to = (unsigned short*)(out + at * head_dim);
-        float largest = 0.0f;
-        for (int i = lane; i < head_dim / 2; i += 32) {
-            u32 pair = from[i];
-            largest = fmaxf(largest, fabsf(widen((bf16)pair)));
-            largest = fmaxf(largest, fabsf(widen((bf16)(pair >> 16))));
+    i64 at = (i64)blockIdx.x * heads;
+    x += at * head_dim, out += at * head_dim, scales += at;
+    head_dim % 8 ? pack_row<2>(x, out, scales, heads, head_dim)
+                 : pack_row<8>(x, out, scales, heads, head_dim);
+}
+
+template <int N>
+__device__ void unpack_row(const unsigned char* x, const float* scales, bf16* out, int heads,
+                           int head_dim) {
+    for (int i = threadIdx.x * N; i < heads * head_dim; i += blockDim.x * N) {
+        float v[N], scale = scales[i / head_dim];
+        u32 codes[N / 2];
+        if constexpr (N == 8) {
+            uint2 raw = *(const uint2*)(x + i);
+            codes[0] = raw.x, codes[1] = raw.x >> 16, codes[2] = raw.y, codes[3] = raw.y >> 16;
+        } else {
+            codes[0] = *(const unsigned short*)(x + i);
         }
-        largest = warp_max(largest);
-        float scale = largest > 0.0f ? largest / 448.0f : 1.0f;
-        for (int i = lane; i < head_dim / 2; i += 32) {
-            u32 pair = from[i];
-            to[i] = to_e4m3x2(widen((bf16)pair) / scale, widen((bf16)(pair >> 16)) / scale);
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            v[j] = from_e4m3((unsigned char)(codes[j / 2] >> (j % 2 * 8))) * scale;
         }
-        if (lane == 0) scales[at] = scale;
+        store(out + i, v);
     }
 }
 
 // The inverse: out [rows, heads, head_dim] = x * scales. Grid: rows.
 extern "C" __global__ void unpack_fp8(const unsigned char* x, const float* scales, bf16* out,
                                       int heads, int head_dim) {
-    int lane = threadIdx.x % 32;
-    for (int head = threadIdx.x / 32; head < heads; head += blockDim.x / 32) {
-        i64 at = (i64)blockIdx.x * heads + head;
-        const unsigned short* from = (const unsigned short*)(x + at * head_dim);
-        u32* to = (u32*)(out + at * head_dim);
-        float scale = scales[at];
-        for (int i = lane; i < head_dim / 2; i += 32) {
-            unsigned short pair = from[i];
-            float low = from_e4m3((unsigned char)pair), high = from_e4m3((unsigned char)(pair >> 8));
-            to[i] = narrow2(low * scale, high * scale);
-        }
-    }
+    i64 at = (i64)blockIdx.x * heads;
+    x += at * head_dim, out += at * head_dim, scales += at;
+    head_dim % 8 ? unpack_row<2>(x, scales, out, heads, head_dim)
+                 : unpack_row<8>(x, scales, out, heads, head_dim);
 }
