@@ -6,7 +6,7 @@ use super::progress;
 use asterism::engine::{Engine, EngineOptions, Generation, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource, Sampling};
 use asterism::plan::{AnchorKv, Method, Plan, PlanSpec};
-use asterism::tensor::Precision;
+use asterism::tensor::{Isa, Precision};
 use std::sync::Arc;
 
 impl From<Dtype> for Precision {
@@ -98,7 +98,7 @@ pub(crate) fn model_files(args: &ModelArgs) -> Result<ModelFiles, CliError> {
 pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError> {
     let isa = match args.cpu.as_str() {
         "auto" => None,
-        name => Some(name.parse().map_err(asterism::engine::EngineError::from)?),
+        name => Some(name.parse::<Isa>()?),
     };
     let defaults = EngineOptions::default();
     Ok(EngineOptions {

@@ -23,7 +23,7 @@ pub(crate) fn run(args: DoctorArgs) -> Result<(), CliError> {
     let engine = config::engine(&args.model)?;
     let loaded = start.elapsed();
     facts.push(("model", format!("{}: {}", engine.name, engine.config())));
-    let weights = report::bytes(engine.decoder().weight_bytes() as u64);
+    let weights = report::bytes(engine.weight_bytes() as u64);
     facts.push((
         "weights",
         format!("{weights} in {}, loaded in {}", options.precision, report::seconds(loaded)),

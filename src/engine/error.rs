@@ -2,9 +2,9 @@
 
 use crate::attention::AttentionError;
 use crate::comm::CommError;
-use crate::model::{ForwardError, ModelError, SamplingError};
+use crate::model::{ForwardError, LoadError, ModelError, SamplingError};
 use crate::plan::PlanError;
-use crate::tensor::CpuError;
+use crate::tensor::TensorError;
 use crate::text::TextError;
 
 /// Why the engine could not load, encode or answer.
@@ -21,7 +21,7 @@ pub enum EngineError {
     Plan(#[from] PlanError),
     /// The compute backend.
     #[error(transparent)]
-    Cpu(#[from] CpuError),
+    Tensor(#[from] TensorError),
     /// Sampling settings.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
@@ -77,7 +77,17 @@ impl From<AttentionError> for EngineError {
     fn from(error: AttentionError) -> Self {
         match error {
             AttentionError::Comm(error) => Self::Comm(error),
+            AttentionError::Tensor(error) => Self::Tensor(error),
             AttentionError::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl From<LoadError> for EngineError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Model(error) => Self::Model(error),
+            LoadError::Tensor(error) => Self::Tensor(error),
         }
     }
 }
@@ -88,7 +98,7 @@ impl From<ForwardError> for EngineError {
             ForwardError::Attention(error) => error.into(),
             ForwardError::Cancelled => Self::Cancelled,
             ForwardError::UnknownToken { token, vocab } => Self::UnknownToken { token, vocab },
-            ForwardError::Model(error) => Self::Model(error),
+            ForwardError::Tensor(error) => Self::Tensor(error),
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Phase 2: the question is encoded and the answer generated, token by token, over the keys of all
 //! hosts.
 
-use super::prefill::chunk_tokens;
-use super::{Engine, EngineError, hosts};
+use super::compute::Loaded;
+use super::{EngineError, hosts};
 use crate::attention::{GlobalAttention, announce_end, serve};
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::comm::Comm;
 use crate::model::{Sampler, Sampling, Workspace};
 use crate::plan::Span;
+use crate::tensor::Backend;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -82,62 +83,69 @@ impl Generated {
     }
 }
 
-/// Answers `query` from the keys in `stores`. `context` is what they were computed from.
-pub(super) fn generate(
-    engine: &Engine,
-    stores: &mut [KvStore],
-    context: &[u32],
-    query: &[u32],
-    settings: &Generation,
+/// What is asked, of which context.
+pub(super) struct Question<'a> {
+    /// The tokens that the keys were computed from.
+    pub(super) context: &'a [u32],
+    pub(super) query: &'a [u32],
+    pub(super) settings: &'a Generation,
+    /// Tokens of the vocabulary that spell something: those that only fill it up to a round size do
+    /// not.
+    pub(super) spelled: usize,
+}
+
+/// Answers a question from the keys in `stores`, one per host.
+pub(super) fn generate<B: Backend>(
+    loaded: &Loaded<B>,
+    stores: &mut [KvStore<B>],
+    question: &Question<'_>,
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
     cancel: &Cancel,
 ) -> Result<Generated, EngineError> {
-    settings.sampling.check()?;
-    let (layers, shape) = (engine.config().layers, engine.decoder.shape());
+    question.settings.sampling.check()?;
+    let Loaded { backend, decoder } = loaded;
+    let (layers, shape) = (decoder.config().layers, decoder.shape());
     let (mut generated, bytes_sent) = hosts::run(
         stores,
         |comm, store| {
-            let work = engine.decoder.workspace();
-            let logits = vec![0.0; engine.config().vocab];
-            let mut lead = Lead { engine, comm, store, cancel, work, logits };
-            let generated = lead.answer(context, query, settings, on_token)?;
+            let work = decoder.workspace(backend);
+            let logits = vec![0.0; decoder.config().vocab];
+            let mut lead = Lead { loaded, comm, store, cancel, work, logits };
+            let generated = lead.answer(question, on_token)?;
             announce_end(comm)?;
             Ok(generated)
         },
-        |comm, store| Ok(serve(&engine.cpu, comm, layers, shape, store)?),
+        |comm, store| Ok(serve(backend, comm, layers, shape, store)?),
     )?;
     generated.bytes_sent = bytes_sent;
     Ok(generated)
 }
 
 /// The query host.
-struct Lead<'a> {
-    engine: &'a Engine,
-    comm: &'a dyn Comm,
-    store: &'a mut KvStore,
+struct Lead<'a, B: Backend> {
+    loaded: &'a Loaded<B>,
+    comm: &'a dyn Comm<B>,
+    store: &'a mut KvStore<B>,
     cancel: &'a Cancel,
-    work: Workspace,
+    work: Workspace<B>,
     /// `[vocab]`: what follows the last token
     logits: Vec<f32>,
 }
 
-impl Lead<'_> {
+impl<B: Backend> Lead<'_, B> {
     fn answer(
         &mut self,
-        context: &[u32],
-        query: &[u32],
-        settings: &Generation,
+        question: &Question<'_>,
         on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
     ) -> Result<Generated, EngineError> {
         let start = Instant::now();
-        let config = self.engine.config();
+        let Question { context, query, settings, spelled } = *question;
+        let config = self.loaded.decoder.config();
         let prompt = context.iter().chain(query).copied();
         let mut sampler = Sampler::new(settings.sampling.clone(), config.vocab, prompt);
-        let spelled = self.engine.tokenizer().vocab_size().min(config.vocab);
         let mut position = context.len();
-        for chunk in (Span { start: position, len: query.len() })
-            .chunks(chunk_tokens(self.engine.cpu.threads()))
-        {
+        let chunk_tokens = self.loaded.backend.chunk_tokens();
+        for chunk in (Span { start: position, len: query.len() }).chunks(chunk_tokens) {
             let offset = chunk.start - context.len();
             self.step(&query[offset..offset + chunk.len], chunk)?;
             position = chunk.end();
@@ -149,7 +157,6 @@ impl Lead<'_> {
             if tokens.len() == settings.max_tokens {
                 break Finish::Length;
             }
-            // Rows that only fill the head up to a round size spell nothing.
             self.logits[spelled..].fill(f32::NEG_INFINITY);
             let token = sampler.next(&mut self.logits);
             if tokens.is_empty() {
@@ -180,13 +187,13 @@ impl Lead<'_> {
 
     /// Runs `tokens` over the keys of all hosts; leaves the logits that follow the last one.
     fn step(&mut self, tokens: &[u32], chunk: Span) -> Result<(), EngineError> {
-        let Engine { cpu, decoder, .. } = self.engine;
+        let Loaded { backend, decoder } = self.loaded;
         let (shape, precision) = (decoder.shape(), decoder.precision());
         let mut attention =
-            GlobalAttention::begin(cpu, self.comm, shape, self.store, precision, chunk, 0)?;
+            GlobalAttention::begin(backend, self.comm, shape, self.store, precision, chunk, 0)?;
         let work = &mut self.work;
-        decoder.forward(cpu, tokens, &[chunk], &mut attention, self.cancel, work)?;
-        decoder.logits(cpu, tokens.len(), work, &mut self.logits);
+        decoder.forward(backend, tokens, &[chunk], &mut attention, self.cancel, work)?;
+        decoder.logits(backend, tokens.len(), work, &mut self.logits)?;
         if self.logits.iter().any(|logit| !logit.is_finite()) {
             return Err(EngineError::NotFinite { position: chunk.end() - 1 });
         }

@@ -1,8 +1,9 @@
 //! A model, its tokenizer and its prompt frame, ready to compute.
 
 use super::EngineError;
-use crate::model::{Checkpoint, Decoder, ModelConfig, ModelFiles};
-use crate::tensor::{Cpu, Isa, Precision};
+use super::compute::{Compute, On};
+use crate::model::{Checkpoint, ModelConfig, ModelFiles};
+use crate::tensor::{Cpu, Isa, Peak, Precision, TensorError};
 use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
 use std::sync::Arc;
 
@@ -28,8 +29,7 @@ impl Default for EngineOptions {
 pub struct Engine {
     /// Name of the model, for people.
     pub name: String,
-    pub(super) cpu: Cpu,
-    pub(super) decoder: Decoder,
+    pub(super) compute: Box<dyn Compute>,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     bos_text: Option<String>,
@@ -41,7 +41,6 @@ impl Engine {
     /// # Errors
     /// If a file is missing, damaged or describes something unsupported: see [`EngineError`].
     pub fn load(files: ModelFiles, options: &EngineOptions) -> Result<Self, EngineError> {
-        let cpu = Cpu::new(options.threads, options.isa)?;
         let config = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
         let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
         let template = ChatTemplate::from_files(
@@ -50,26 +49,41 @@ impl Engine {
         )?;
         let bos_text = config.bos.and_then(|id| tokenizer.id_to_token(id));
         let checkpoint = Checkpoint::open(files.weights, files.weight_index.as_deref())?;
-        let decoder = Decoder::load(&cpu, config, Arc::new(checkpoint), options.precision)?;
-        Ok(Self { name: files.name, cpu, decoder, tokenizer, template, bos_text })
+        let cpu = Cpu::new(options.threads, options.isa).map_err(TensorError::from)?;
+        let compute = On::load(cpu, config, &Arc::new(checkpoint), options.precision)?;
+        Ok(Self { name: files.name, compute: Box::new(compute), tokenizer, template, bos_text })
     }
 
     /// The model's sizes and special tokens.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
-        self.decoder.config()
+        self.compute.config()
     }
 
-    /// The loaded decoder.
+    /// The precision of weights and cached keys.
     #[must_use]
-    pub fn decoder(&self) -> &Decoder {
-        &self.decoder
+    pub fn precision(&self) -> Precision {
+        self.compute.precision()
     }
 
-    /// The compute backend.
+    /// Bytes of the weights of all linear layers.
     #[must_use]
-    pub fn cpu(&self) -> &Cpu {
-        &self.cpu
+    pub fn weight_bytes(&self) -> usize {
+        self.compute.weight_bytes()
+    }
+
+    /// What the engine computes on, for people.
+    #[must_use]
+    pub fn hardware(&self) -> String {
+        self.compute.hardware()
+    }
+
+    /// Measures what the hardware can do at most.
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn peak(&self) -> Result<Peak, EngineError> {
+        self.compute.peak()
     }
 
     /// The model's tokenizer.

@@ -6,6 +6,7 @@
 //! * [`AnswerText`]: text, tokens, why it ended, and what it cost
 
 mod answer;
+mod compute;
 mod error;
 mod generate;
 mod hosts;

@@ -32,7 +32,7 @@ mod weights;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Family, ModelConfig};
-pub use decoder::{Decoder, ForwardError, Workspace};
+pub use decoder::{Decoder, ForwardError, LoadError, Workspace};
 pub use error::ModelError;
 pub use fetch::{FetchOptions, FetchProgress};
 pub use random::random_model;

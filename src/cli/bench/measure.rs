@@ -41,20 +41,20 @@ impl Bench {
         for case in cases.iter().filter(is_warm_up) {
             self.measure(case, &tokens, &bar, "warm-up")?;
         }
-        let mut peak = self.peak();
+        let mut peak = self.peak()?;
         let mut outcomes: Vec<Outcome> = cases.into_iter().map(Outcome::new).collect();
         for run in 1..=self.runs {
             let round = format!("run {run} of {}", self.runs);
             for outcome in &mut outcomes {
                 outcome.samples.push(self.measure(&outcome.case, &tokens, &bar, &round)?);
             }
-            peak = peak.max(self.peak());
+            peak = peak.max(self.peak()?);
         }
         Ok((outcomes, peak))
     }
 
-    fn peak(&self) -> Peak {
-        self.engine.cpu().peak(self.engine.decoder().precision())
+    fn peak(&self) -> Result<Peak, EngineError> {
+        self.engine.peak()
     }
 
     /// One run of one case. `tokens` is its context and more.

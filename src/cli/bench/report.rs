@@ -37,7 +37,7 @@ impl Report<'_> {
     }
 
     fn weight_bytes(&self) -> u64 {
-        self.engine.decoder().weight_bytes() as u64
+        self.engine.weight_bytes() as u64
     }
 
     /// The terminal's report.
@@ -70,16 +70,15 @@ impl Report<'_> {
     fn heading(&self) -> String {
         let engine = self.engine;
         format!(
-            "{}: {}\n{}, {} of matrices\n{}, {} cores, {} threads, {}; measured peak {}, {}\n\
+            "{}: {}\n{}, {} of matrices\n{}, {} cores; computing on {}; measured peak {}, {}\n\
              medians of {} runs (fastest to slowest); speed-up over {}\n",
             engine.name,
             engine.config(),
-            engine.decoder().precision(),
+            engine.precision(),
             report::bytes(self.weight_bytes()),
             machine::cpu_name().as_deref().unwrap_or("unknown processor"),
             machine::cores(),
-            engine.cpu().threads(),
-            engine.cpu().isa(),
+            engine.hardware(),
             flops_rate(self.peak.flops_per_second),
             bytes_rate(self.peak.bytes_per_second),
             self.runs,
@@ -139,8 +138,7 @@ impl Report<'_> {
                 "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 "cores": machine::cores(),
                 "memory_bytes": machine::memory().map(|(total, _)| total),
-                "threads": engine.cpu().threads(),
-                "instruction_set": engine.cpu().isa().to_string(),
+                "computing_on": engine.hardware(),
                 "peak_flop_per_s": self.peak.flops_per_second,
                 "peak_bytes_per_s": self.peak.bytes_per_second,
             },
@@ -148,7 +146,7 @@ impl Report<'_> {
                 "name": engine.name,
                 "description": config.to_string(),
                 "parameters": config.parameters(),
-                "precision": engine.decoder().precision().to_string(),
+                "precision": engine.precision().to_string(),
                 "matrix_bytes": self.weight_bytes(),
             },
             "settings": {

@@ -12,6 +12,7 @@
 
 mod activations;
 mod attention;
+mod backend;
 pub mod kernels;
 mod linear;
 mod ops;
@@ -20,11 +21,9 @@ mod shared;
 mod team;
 
 pub use activations::Activations;
-pub use attention::{HeadShape, KvSegment};
+pub use attention::KvSegment;
 pub use kernels::Isa;
 pub use linear::PackedMatrix;
-pub use ops::{Rotation, SplitQkv};
-pub use peak::Peak;
 
 use super::Aligned;
 use kernels::Kernels;

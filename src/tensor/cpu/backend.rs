@@ -1,0 +1,287 @@
+//! The CPU as a [`Backend`]: activations are f32 slices, keys [`Elements`]. Nothing here computes.
+
+use super::{Activations, Cpu, KvSegment, PackedMatrix, ops};
+use crate::tensor::{
+    Aligned, Backend, Elements, ElementsView, HeadShape, Memory, Part, PartMut, Peak, Precision,
+    Rotation, RowReader, Segment, SplitQkv, TensorError,
+};
+
+type Result<T = ()> = std::result::Result<T, TensorError>;
+
+impl Memory for Aligned<f32> {
+    fn len(&self) -> usize {
+        <[f32]>::len(self)
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val::<[f32]>(self)
+    }
+}
+
+impl Memory for Elements {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+}
+
+impl Memory for PackedMatrix {
+    fn len(&self) -> usize {
+        self.inputs() * self.outputs()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+}
+
+fn floats(part: Part<'_, Aligned<f32>>) -> &[f32] {
+    &part.of[part.range()]
+}
+
+fn floats_mut(part: PartMut<'_, Aligned<f32>>) -> &mut [f32] {
+    let range = part.range();
+    &mut part.of[range]
+}
+
+fn elements(part: Part<'_, Elements>) -> ElementsView<'_> {
+    part.of.view(part.range())
+}
+
+impl Cpu {
+    fn pack(&self, parts: &[ElementsView<'_>], inputs: usize, paired: bool) -> PackedMatrix {
+        if let Some(parts) = parts.iter().map(|part| part.bf16()).collect::<Option<Vec<_>>>() {
+            self.pack_bf16_parts(&parts, inputs, paired)
+        } else if let Some(parts) = parts.iter().map(|part| part.f32()).collect::<Option<Vec<_>>>()
+        {
+            self.pack_f32_parts(&parts, inputs, paired)
+        } else {
+            panic!("matrices of two precisions stacked")
+        }
+    }
+}
+
+impl Backend for Cpu {
+    type Rows = Aligned<f32>;
+    type Sums = Aligned<f32>;
+    type Kv = Elements;
+    type Activations = Activations;
+    type Matrix = PackedMatrix;
+    type Vector = Vec<f32>;
+    type Embedding = RowReader;
+
+    fn describe(&self) -> String {
+        let threads = self.threads();
+        format!("{threads} thread{}, {}", if threads == 1 { "" } else { "s" }, self.isa())
+    }
+
+    fn chunk_tokens(&self) -> usize {
+        (128 * self.threads()).clamp(512, 2048)
+    }
+
+    fn linear_rows(&self) -> usize {
+        512
+    }
+
+    fn peak(&self, precision: Precision) -> Result<Peak> {
+        Ok(self.peak(precision))
+    }
+
+    fn synchronize(&self) -> Result {
+        Ok(())
+    }
+
+    fn matrix(&self, parts: &[ElementsView<'_>], inputs: usize) -> Result<PackedMatrix> {
+        Ok(self.pack(parts, inputs, false))
+    }
+
+    fn pair(
+        &self,
+        gate: ElementsView<'_>,
+        up: ElementsView<'_>,
+        inputs: usize,
+    ) -> Result<PackedMatrix> {
+        Ok(self.pack(&[gate, up], inputs, true))
+    }
+
+    fn vector(&self, values: &[f32]) -> Result<Vec<f32>> {
+        Ok(values.to_vec())
+    }
+
+    fn embedding(&self, rows: RowReader, _vocab: usize, _hidden: usize) -> Result<RowReader> {
+        Ok(rows)
+    }
+
+    fn activations(&self, precision: Precision) -> Activations {
+        Activations::new(precision)
+    }
+
+    fn rows_at_least(&self, rows: &mut Aligned<f32>, len: usize) -> Result {
+        rows.at_least(len);
+        Ok(())
+    }
+
+    fn sums_at_least(&self, sums: &mut Aligned<f32>, len: usize) -> Result {
+        sums.at_least(len);
+        Ok(())
+    }
+
+    fn copy_rows(&self, rows: Part<'_, Aligned<f32>>) -> Result<Aligned<f32>> {
+        let mut copy = Aligned::default();
+        copy.at_least(rows.len).copy_from_slice(floats(rows));
+        Ok(copy)
+    }
+
+    fn set_rows(&self, to: PartMut<'_, Aligned<f32>>, from: Part<'_, Aligned<f32>>) -> Result {
+        floats_mut(to).copy_from_slice(floats(from));
+        Ok(())
+    }
+
+    fn read(&self, sums: Part<'_, Aligned<f32>>, to: &mut [f32]) -> Result {
+        to.copy_from_slice(floats(sums));
+        Ok(())
+    }
+
+    fn kv(&self, precision: Precision, capacity: usize) -> Result<Elements> {
+        Ok(Elements::with_capacity(precision, capacity))
+    }
+
+    fn append(&self, kv: &mut Elements, rows: Part<'_, Aligned<f32>>) -> Result {
+        self.append(kv, floats(rows));
+        Ok(())
+    }
+
+    fn extend(&self, kv: &mut Elements, other: Part<'_, Elements>) -> Result {
+        kv.extend_from(elements(other));
+        Ok(())
+    }
+
+    fn truncate(&self, kv: &mut Elements, len: usize) {
+        kv.truncate(len);
+    }
+
+    fn embed(&self, table: &RowReader, tokens: &[u32], x: PartMut<'_, Aligned<f32>>) -> Result {
+        let Some(hidden) = x.len.checked_div(tokens.len()) else { return Ok(()) };
+        self.fill_rows(floats_mut(x), hidden, |t, row| table(tokens[t] as usize, row));
+        Ok(())
+    }
+
+    fn angles(
+        &self,
+        frequencies: &Vec<f32>,
+        positions: &[u32],
+        out: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        self.fill_angles(frequencies, positions, floats_mut(out));
+        Ok(())
+    }
+
+    fn rms_norm(
+        &self,
+        x: Part<'_, Aligned<f32>>,
+        weight: &Vec<f32>,
+        eps: f32,
+        out: &mut Activations,
+    ) -> Result {
+        self.rms_norm_rows(floats(x), weight, eps, out);
+        Ok(())
+    }
+
+    fn take_rows(&self, x: Part<'_, Aligned<f32>>, inputs: usize, out: &mut Activations) -> Result {
+        self.take_rows(floats(x), inputs, out);
+        Ok(())
+    }
+
+    fn linear(
+        &self,
+        x: &Activations,
+        w: &PackedMatrix,
+        bias: Option<&Vec<f32>>,
+        y: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        self.linear(x, w, bias.map(Vec::as_slice), floats_mut(y));
+        Ok(())
+    }
+
+    fn linear_sums(
+        &self,
+        x: &Activations,
+        w: &PackedMatrix,
+        y: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        self.linear(x, w, None, floats_mut(y));
+        Ok(())
+    }
+
+    fn linear_add(
+        &self,
+        x: &Activations,
+        w: &PackedMatrix,
+        bias: Option<&Vec<f32>>,
+        y: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        self.linear_add(x, w, bias.map(Vec::as_slice), floats_mut(y));
+        Ok(())
+    }
+
+    fn linear_gated(
+        &self,
+        x: &Activations,
+        w: &PackedMatrix,
+        bias: Option<&Vec<f32>>,
+        out: &mut Activations,
+    ) -> Result {
+        self.linear_gated(x, w, bias.map(Vec::as_slice), out);
+        Ok(())
+    }
+
+    fn split_and_rotate(
+        &self,
+        qkv: Part<'_, Aligned<f32>>,
+        shape: HeadShape,
+        rotation: Rotation<'_, Self>,
+        out: SplitQkv<'_, Self>,
+    ) -> Result {
+        let norms = rotation.norms.map(|(q, k, eps)| (q.as_slice(), k.as_slice(), eps));
+        let rotation = ops::Rotation { norms, angles: floats(rotation.angles) };
+        let (q, k, v) = (floats_mut(out.q), floats_mut(out.k), floats_mut(out.v));
+        self.split_and_rotate(floats(qkv), shape, rotation, ops::SplitQkv { q, k, v });
+        Ok(())
+    }
+
+    fn attend(
+        &self,
+        q: Part<'_, Aligned<f32>>,
+        start: usize,
+        shape: HeadShape,
+        segments: &[Segment<'_, Self>],
+        out: PartMut<'_, Aligned<f32>>,
+        lse: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        let segments: Vec<KvSegment<'_>> = segments
+            .iter()
+            .map(|s| KvSegment {
+                keys: elements(s.keys),
+                values: elements(s.values),
+                tokens: s.tokens,
+                start: s.start,
+            })
+            .collect();
+        self.attend(floats(q), start, shape, &segments, floats_mut(out), floats_mut(lse));
+        Ok(())
+    }
+
+    fn merge(
+        &self,
+        out: PartMut<'_, Aligned<f32>>,
+        lse: PartMut<'_, Aligned<f32>>,
+        part: Part<'_, Aligned<f32>>,
+        part_lse: Part<'_, Aligned<f32>>,
+    ) -> Result {
+        self.merge(floats_mut(out), floats_mut(lse), floats(part), floats(part_lse));
+        Ok(())
+    }
+}

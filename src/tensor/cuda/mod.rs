@@ -1,0 +1,38 @@
+//! The CUDA backend's base: NVIDIA's libraries, found while the program runs, and what is computed
+//! with them. The program builds without CUDA and starts without a GPU.
+//!
+//! * [`libraries`](Libraries): which of NVIDIA's libraries this machine has, or what to install
+//! * [`device`](Device): a GPU, its memory pool and the one stream everything runs on, in order
+//! * [`buffer`](Buffer) and [`view`](View): memory of a device, owned and borrowed
+//! * [`module`](Module): kernels of our own, compiled for the device while the program runs
+//! * [`linear`](Gemm): matrix products, by cuBLASLt
+//! * [`cudnn`](Cudnn): attention over whole blocks, by cuDNN
+//!
+//! All calls may come from any thread: each makes the device current first. All work of a device is
+//! enqueued on one stream, so an operation sees what those before it wrote; only what brings data
+//! back to the host waits.
+
+mod buffer;
+mod cudnn;
+mod device;
+mod error;
+mod event;
+mod libraries;
+mod linear;
+mod loader;
+mod module;
+mod search;
+mod view;
+
+pub use buffer::Buffer;
+pub use cudnn::{Attention, Cudnn};
+pub use device::{Device, Properties};
+pub use error::CudaError;
+pub use event::Event;
+pub use libraries::{Found, Libraries, Missing, Version};
+pub use linear::Gemm;
+pub use module::{Argument, Function, Module, compile};
+pub use view::{Element, View, ViewMut};
+
+#[cfg(test)]
+mod tests;
