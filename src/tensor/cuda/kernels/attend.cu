@@ -34,7 +34,8 @@ constexpr bool HOLD_QUERIES = BLOCKS == 1 && HEAD_DIM <= 160;
 constexpr float LOG2_E = 1.4426950408889634f;
 
 // The merge of teams reuses the room of their tiles: a row of sums, its maximum and its total, f32.
-static_assert(TEAMS == 1 || ROWS * (HEAD_DIM + 2) * 2 <= STAGES * 2 * TILE, "too few tiles to merge in");
+static_assert(TEAMS == 1 || ROWS * (HEAD_DIM + 2) * 2 <= STAGES * 2 * TILE,
+              "tiles are too small to merge teams in");
 
 __device__ __forceinline__ u32 shared_address(const void* pointer) {
     return (u32)__cvta_generic_to_shared(pointer);

@@ -83,6 +83,25 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 
+// How many lanes, a power of two, share a row of `width` elements with N or more each.
+template <int N>
+__device__ __forceinline__ int lanes_for(int width) {
+    int lanes = 32;
+    while (lanes > 1 && lanes / 2 * N >= width) lanes /= 2;
+    return lanes;
+}
+
+// The same over groups of `lanes` lanes, for whole warps.
+__device__ __forceinline__ float group_sum(float x, int lanes) {
+    while (lanes /= 2) x += __shfl_xor_sync(~0u, x, lanes);
+    return x;
+}
+
+__device__ __forceinline__ float group_max(float x, int lanes) {
+    while (lanes /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, lanes));
+    return x;
+}
+
 // The sum over a block of up to 1024 threads (a multiple of 32), for all of them. Once per kernel.
 __device__ __forceinline__ float block_sum(float x) {
     __shared__ float sums[32];

@@ -2,24 +2,40 @@
 // normalised, and weighted by the exponentials of their log-sum-exps. A log-sum-exp of minus
 // infinity marks a part that saw no key.
 
-// Merges part [rows, head_dim] with part_lse [rows] into out and lse. A warp per row; grid:
-// rows / (threads / 32), rounded up.
+template <int N>
+__device__ void merge_rows(bf16* out, float* lse, const bf16* part, const float* part_lse, int rows,
+                           int head_dim) {
+    int lanes = lanes_for<N>(head_dim), lane = threadIdx.x % lanes;
+    u32 group = (lanes == 32 ? ~0u : (1u << lanes) - 1) << (threadIdx.x % 32 - lane);
+    i64 first = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / lanes;
+    for (i64 row = first; row < rows; row += (i64)gridDim.x * blockDim.x / lanes) {
+        float a = lse[row], b = part_lse[row];
+        if (b == -INFINITE) continue;
+        float most = fmaxf(a, b);
+        float total = __expf(a - most) + __expf(b - most);
+        float keep = __expf(a - most) / total, add = __expf(b - most) / total;
+        for (int i = lane * N; i < head_dim; i += lanes * N) {
+            float x[N], y[N];
+            load(out + row * head_dim + i, x);
+            load(part + row * head_dim + i, y);
+#pragma unroll
+            for (int j = 0; j < N; j++) {
+                // Whatever an empty row holds does not count.
+                x[j] = (a == -INFINITE ? 0.0f : keep * x[j]) + add * y[j];
+            }
+            store(out + row * head_dim + i, x);
+        }
+        __syncwarp(group); // all have read the row's log-sum-exp
+        if (lane == 0) lse[row] = most + __logf(total);
+    }
+}
+
+// Merges part [rows, head_dim] with part_lse [rows] into out and lse. Any grid; 256 threads of a
+// block are a good size, and 2048 elements of `out` for each block.
 extern "C" __global__ void merge(bf16* out, float* lse, const bf16* part, const float* part_lse,
                                  int rows, int head_dim) {
-    i64 row = (i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-    if (row >= rows) return;
-    int lane = threadIdx.x % 32;
-    float a = lse[row], b = part_lse[row];
-    if (b == -INFINITE) return;
-    float most = fmaxf(a, b);
-    float total = __expf(a - most) + __expf(b - most);
-    float keep = __expf(a - most) / total, add = __expf(b - most) / total;
-    for (i64 i = row * head_dim + lane; i < (row + 1) * head_dim; i += 32) {
-        float mine = a == -INFINITE ? 0.0f : keep * widen(out[i]); // whatever an empty row holds
-        out[i] = narrow(mine + add * widen(part[i]));
-    }
-    __syncwarp();
-    if (lane == 0) lse[row] = most + __logf(total);
+    head_dim % 8 ? merge_rows<1>(out, lse, part, part_lse, rows, head_dim)
+                 : merge_rows<8>(out, lse, part, part_lse, rows, head_dim);
 }
 
 // out [rows, head_dim] and lse [rows] of all parts: part_out [parts, rows, head_dim] and

@@ -1,6 +1,6 @@
 // Everything of a decoder layer that is neither a matrix product nor attention, a block per row.
 // Blocks have any multiple of 32 threads. Rows whose width is a multiple of 8 are read and written
-// 16 bytes at a time, so buffers start at multiples of 16 bytes; other widths go element by element.
+// 16 bytes at a time, so buffers start at multiples of 16 bytes; others go element by element.
 
 template <int N>
 __device__ void embed_row(const bf16* from, float* to, int hidden) {
@@ -62,32 +62,69 @@ extern "C" __global__ void rms_norm(const float* x, const float* weight, float e
               : rms_norm_row<8>(x, weight, eps, out, width);
 }
 
-// One head, by one warp: RMS norm where there is a weight, then the rotation of the pairs
-// (i, i + head_dim / 2).
-__device__ void rotate_head(const bf16* from, const float* cosines, const float* norm, float eps,
-                            bf16* to, int head_dim) {
-    int lane = threadIdx.x % 32, half = head_dim / 2;
-    float inverse = 1.0f;
-    if (norm) {
-        float squares = 0.0f;
-        for (int i = lane; i < head_dim; i += 32) squares += widen(from[i]) * widen(from[i]);
-        inverse = 1.0f / sqrtf(warp_sum(squares) / head_dim + eps);
-    }
-    for (int i = lane; i < half; i += 32) {
-        float x = widen(from[i]), y = widen(from[half + i]);
-        if (norm) {
-            x = x * inverse * norm[i];
-            y = y * inverse * norm[half + i];
+// The heads of one row of qkv, each by a group of lanes: RMS norm where there is a weight, then the
+// rotation of the pairs (i, i + head_dim / 2).
+template <int N>
+__device__ void split_rotate_row(const bf16* qkv, const float* angles, const float* q_norm,
+                                 const float* k_norm, float eps, bf16* q, bf16* k, bf16* v,
+                                 int heads, int kv_heads, int head_dim) {
+    int half = head_dim / 2, all = heads + 2 * kv_heads;
+    int lanes = lanes_for<N>(half), lane = threadIdx.x % lanes;
+    // Threads without a head stay for the sums of their warp.
+    for (int first = 0; first < all; first += blockDim.x / lanes) {
+        int head = first + threadIdx.x / lanes;
+        const bf16* from = qkv + min(head, all - 1) * head_dim;
+        bool is_q = head < heads, is_k = !is_q && head < heads + kv_heads;
+        const float* norm = is_q ? q_norm : is_k ? k_norm : nullptr;
+        float inverse = 1.0f;
+        if (q_norm || k_norm) {
+            float squares = 0.0f;
+            for (int i = lane * N; i < head_dim; i += lanes * N) {
+                float x[N];
+                load(from + i, x);
+#pragma unroll
+                for (int j = 0; j < N; j++) squares += x[j] * x[j];
+            }
+            inverse = 1.0f / sqrtf(group_sum(squares, lanes) / head_dim + eps);
         }
-        float cosine = cosines[i], sine = cosines[half + i];
-        to[i] = narrow(x * cosine - y * sine);
-        to[half + i] = narrow(y * cosine + x * sine);
+        if (head >= all) return;
+        bf16* to = is_q   ? q + head * head_dim
+                   : is_k ? k + (head - heads) * head_dim
+                          : v + (head - heads - kv_heads) * head_dim;
+        for (int i = lane * N; i < half; i += lanes * N) {
+            float x[N], y[N];
+            load(from + i, x);
+            load(from + half + i, y);
+            if (norm) {
+                float a[N], b[N];
+                load(norm + i, a);
+                load(norm + half + i, b);
+#pragma unroll
+                for (int j = 0; j < N; j++) {
+                    x[j] = x[j] * inverse * a[j];
+                    y[j] = y[j] * inverse * b[j];
+                }
+            }
+            if (is_q || is_k) {
+                float cosine[N], sine[N];
+                load(angles + i, cosine);
+                load(angles + half + i, sine);
+#pragma unroll
+                for (int j = 0; j < N; j++) {
+                    float turned = x[j] * cosine[j] - y[j] * sine[j];
+                    y[j] = y[j] * cosine[j] + x[j] * sine[j];
+                    x[j] = turned;
+                }
+            }
+            store(to + i, x);
+            store(to + half + i, y);
+        }
     }
 }
 
-// Takes the rows of qkv [rows, (heads + 2 kv_heads) * head_dim] apart into q [rows, heads, head_dim]
-// and k, v [rows, kv_heads, head_dim]; normalises the heads of q and of k if the model does (a null
-// weight: it does not), and rotates them by angles [rows, head_dim]. Grid: rows. A warp per head.
+// Takes the rows of qkv [rows, (heads + 2 kv_heads) * head_dim] apart into q [rows, heads,
+// head_dim] and k, v [rows, kv_heads, head_dim]; normalises the heads of q and of k if the model does (a null
+// weight: it does not), and rotates them by angles [rows, head_dim]. Grid: rows.
 extern "C" __global__ void split_rotate(const bf16* qkv, const float* angles, const float* q_norm,
                                         const float* k_norm, float eps, bf16* q, bf16* k, bf16* v,
                                         int heads, int kv_heads, int head_dim) {
@@ -97,17 +134,10 @@ extern "C" __global__ void split_rotate(const bf16* qkv, const float* angles, co
     q += row * heads * head_dim;
     k += row * kv_heads * head_dim;
     v += row * kv_heads * head_dim;
-    for (int head = threadIdx.x / 32; head < heads + 2 * kv_heads; head += blockDim.x / 32) {
-        const bf16* from = qkv + head * head_dim;
-        if (head < heads) {
-            rotate_head(from, angles, q_norm, eps, q + head * head_dim, head_dim);
-        } else if (head < heads + kv_heads) {
-            rotate_head(from, angles, k_norm, eps, k + (head - heads) * head_dim, head_dim);
-        } else {
-            bf16* to = v + (head - heads - kv_heads) * head_dim;
-            for (int i = threadIdx.x % 32; i < head_dim; i += 32) to[i] = from[i];
-        }
-    }
+    head_dim % 16 ? split_rotate_row<1>(qkv, angles, q_norm, k_norm, eps, q, k, v, heads, kv_heads,
+                                        head_dim)
+                  : split_rotate_row<8>(qkv, angles, q_norm, k_norm, eps, q, k, v, heads, kv_heads,
+                                        head_dim);
 }
 
 template <int N>
