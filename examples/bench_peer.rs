@@ -71,6 +71,7 @@ fn main() -> Result<()> {
         precision: args.dtype,
         isa: None,
         device: args.device,
+        time_stages: false,
     };
     let engine = match args.model {
         Some(source) => {

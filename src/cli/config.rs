@@ -106,6 +106,7 @@ pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError
         precision: args.dtype.into(),
         isa,
         device: args.device,
+        time_stages: false,
     })
 }
 

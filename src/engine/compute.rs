@@ -3,10 +3,10 @@
 
 use super::generate::{Generated, Question, generate};
 use super::prefill::{Phase1, Progress, Run};
-use super::{EngineError, memory};
+use super::{EngineError, EngineOptions, memory};
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
-use crate::model::{Checkpoint, Decoder, ModelConfig};
+use crate::model::{Checkpoint, Decoder, ModelConfig, StageTimes};
 use crate::plan::Plan;
 use crate::tensor::{Backend, Peak, Precision};
 use std::ops::ControlFlow;
@@ -20,6 +20,7 @@ pub(super) trait Compute: Send + Sync {
     fn hardware(&self) -> String;
     fn peak(&self) -> Result<Peak, EngineError>;
     fn take_peak_memory(&self) -> Result<Option<u64>, EngineError>;
+    fn take_stages(&self) -> Result<Option<StageTimes>, EngineError>;
 
     /// Phase 1. The query host has room for `reserve` more tokens.
     fn encode(
@@ -60,9 +61,10 @@ impl<B: Backend> On<B> {
         backend: B,
         config: ModelConfig,
         checkpoint: &Arc<Checkpoint>,
-        precision: Precision,
+        options: &EngineOptions,
     ) -> Result<Self, EngineError> {
-        let decoder = Decoder::load(&backend, config, checkpoint, precision)?;
+        let EngineOptions { precision, time_stages, .. } = *options;
+        let decoder = Decoder::load(&backend, config, checkpoint, precision, time_stages)?;
         Ok(Self(Arc::new(Loaded { backend, decoder })))
     }
 }
@@ -86,6 +88,10 @@ impl<B: Backend> Compute for On<B> {
 
     fn peak(&self) -> Result<Peak, EngineError> {
         Ok(self.0.backend.peak(self.precision())?)
+    }
+
+    fn take_stages(&self) -> Result<Option<StageTimes>, EngineError> {
+        Ok(self.0.decoder.take_stages(&self.0.backend)?)
     }
 
     fn take_peak_memory(&self) -> Result<Option<u64>, EngineError> {

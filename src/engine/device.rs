@@ -123,7 +123,7 @@ impl Loading<'_> {
 
     fn on<B: crate::tensor::Backend>(&self, backend: B) -> Result<Box<dyn Compute>, EngineError> {
         let config = self.config.clone();
-        let loaded = On::load(backend, config, self.checkpoint, self.options.precision)?;
+        let loaded = On::load(backend, config, self.checkpoint, self.options)?;
         Ok(Box::new(loaded))
     }
 }

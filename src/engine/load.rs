@@ -3,7 +3,7 @@
 use super::EngineError;
 use super::compute::Compute;
 use super::device::{DeviceChoice, Loading};
-use crate::model::{Checkpoint, ModelConfig, ModelFiles};
+use crate::model::{Checkpoint, ModelConfig, ModelFiles, StageTimes};
 use crate::tensor::{Isa, Peak, Precision};
 use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
 use std::sync::Arc;
@@ -19,12 +19,20 @@ pub struct EngineOptions {
     pub isa: Option<Isa>,
     /// What computes: the CPU unless another is asked for.
     pub device: DeviceChoice,
+    /// Note where the time of forward passes goes, for [`Engine::take_stages`].
+    pub time_stages: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, precision: Precision::Bf16, isa: None, device: DeviceChoice::Cpu }
+        Self {
+            threads,
+            precision: Precision::Bf16,
+            isa: None,
+            device: DeviceChoice::Cpu,
+            time_stages: false,
+        }
     }
 }
 
@@ -95,6 +103,15 @@ impl Engine {
     /// If the hardware fails.
     pub fn peak(&self) -> Result<Peak, EngineError> {
         self.compute.peak()
+    }
+
+    /// Where the time of forward passes went since this was last asked; `None` without
+    /// [`EngineOptions::time_stages`].
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn take_stages(&self) -> Result<Option<StageTimes>, EngineError> {
+        self.compute.take_stages()
     }
 
     /// The most bytes of a GPU's memory that were in use since this was last asked; `None` on the

@@ -5,6 +5,7 @@ use super::cpu::CpuError;
 use super::cuda::CudaError;
 use super::{ElementsView, Part, PartMut, Precision};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a backend could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +144,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Activations: Send;
     /// Weights of a linear layer.
     type Matrix: Memory;
+    /// A moment in the order of its work.
+    type Mark: Send;
     /// Weights of a norm, or biases.
     type Vector: Send + Sync;
     /// The embedding.
@@ -176,6 +179,18 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// If the processor fails.
     fn peak(&self, precision: Precision) -> Result<Peak, TensorError>;
+
+    /// The moment at which the work handed over so far is done.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn mark(&self) -> Result<Self::Mark, TensorError>;
+
+    /// The time from one moment to a later one; waits for it.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn between(&self, start: &Self::Mark, end: &Self::Mark) -> Result<Duration, TensorError>;
 
     /// Waits until all work handed over so far is done.
     ///

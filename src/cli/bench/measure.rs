@@ -79,14 +79,16 @@ impl Bench {
             let cancel = self.interrupt.cancel();
             let mut session = Session::encode(engine, context, case.plan.spec, &report, cancel)?;
             let phase1 = *session.phase1();
+            let first = self.engine.take_stages()?;
             let decode = self.decode(&mut session, &tokens[length..length + QUERY])?;
-            Ok::<_, EngineError>((phase1, decode))
+            let stages = first.zip(self.engine.take_stages()?);
+            Ok::<_, EngineError>((phase1, decode, stages.map(<[_; 2]>::from)))
         });
         bar.end();
-        let (phase1, decode) = result?;
+        let (phase1, decode, stages) = result?;
         // Of a GPU if it computes: the process only feeds it.
         let memory = self.engine.take_peak_memory()?.or(memory);
-        Ok(Sample { phase1, decode, memory })
+        Ok(Sample { phase1, decode, stages, memory })
     }
 
     /// The time of all decoding steps; `None` if none are asked for.

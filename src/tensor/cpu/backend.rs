@@ -6,6 +6,8 @@ use crate::tensor::{
     Rotation, RowReader, Segment, SplitQkv, TensorError,
 };
 
+use std::time::{Duration, Instant};
+
 type Result<T = ()> = std::result::Result<T, TensorError>;
 
 impl Memory for Aligned<f32> {
@@ -70,6 +72,7 @@ impl Backend for Cpu {
     type Kv = Elements;
     type Activations = Activations;
     type Matrix = PackedMatrix;
+    type Mark = Instant;
     type Vector = Vec<f32>;
     type Embedding = RowReader;
 
@@ -98,6 +101,14 @@ impl Backend for Cpu {
 
     fn peak(&self, precision: Precision) -> Result<Peak> {
         Ok(self.peak(precision))
+    }
+
+    fn mark(&self) -> Result<Instant> {
+        Ok(Instant::now())
+    }
+
+    fn between(&self, start: &Instant, end: &Instant) -> Result<Duration> {
+        Ok(end.duration_since(*start))
     }
 
     fn synchronize(&self) -> Result {

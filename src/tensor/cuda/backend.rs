@@ -7,7 +7,7 @@ use super::flash::Flash;
 use super::memory::{Grown, Kv, view, view_mut};
 use super::rows::RowKernels;
 use super::weights::{Embedding, Matrix, only_bf16};
-use super::{Buffer, CudaError, Device, Gemm, View, ViewMut};
+use super::{Buffer, CudaError, Device, Event, Gemm, View, ViewMut};
 use crate::tensor::{
     Backend, ElementsView, HeadShape, Memory, Part, PartMut, Peak, Precision, Rotation, RowReader,
     Segment, SplitQkv, TensorError,
@@ -15,6 +15,7 @@ use crate::tensor::{
 use half::bf16;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Rows that pass through the linear layers together: far more than fill the GPU.
 pub const LINEAR_ROWS: usize = 8192;
@@ -113,6 +114,7 @@ impl Backend for Cuda {
     type Kv = Kv;
     type Activations = Activations;
     type Matrix = Matrix;
+    type Mark = Event;
     type Vector = Buffer<f32>;
     type Embedding = Embedding;
 
@@ -142,6 +144,14 @@ impl Backend for Cuda {
             return Err(only_bf16().into());
         }
         Ok(super::peak::measure(&self.device, &self.gemm)?)
+    }
+
+    fn mark(&self) -> Result<Event> {
+        Ok(Event::record(&self.device)?)
+    }
+
+    fn between(&self, start: &Event, end: &Event) -> Result<Duration> {
+        Ok(start.until(end)?)
     }
 
     fn synchronize(&self) -> Result {
