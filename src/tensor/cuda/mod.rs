@@ -17,6 +17,7 @@ mod cudnn;
 mod device;
 mod error;
 mod event;
+mod kernels;
 mod libraries;
 mod linear;
 mod loader;
