@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::attention::{Keys, Queries};
-use super::kernels::{ATTENTION, AttentionTile};
+use super::kernels::{AttentionTile, Room};
 use super::view::{same_device, same_length};
 use super::{Argument, Buffer, CudaError, Device, Function, Module, ViewMut};
 use half::bf16;
@@ -68,13 +68,15 @@ impl Flash {
             let tile = tile.ok_or_else(|| CudaError::Unsupported {
                 what: format!("attention with heads of {head_dim} elements: use --device cpu"),
             })?;
-            let options = tile.options();
-            let options: Vec<&str> = options.iter().map(String::as_str).collect();
-            let module = Module::compile(device, ATTENTION.name, &ATTENTION.text(), &options)?;
+            let options: Vec<&str> = tile.options.iter().map(String::as_str).collect();
+            let module = Module::compile(device, tile.source.name, &tile.source.text(), &options)?;
             Ok(Tiled { tile, kernel: module.function(c"attend")? })
         };
-        let large = load(AttentionTile::large(head_dim))?;
-        let small = load(AttentionTile::small(head_dim))?;
+        let properties = device.properties();
+        let room =
+            Room { capability: properties.capability, shared_memory: properties.shared_memory };
+        let large = load(AttentionTile::large(head_dim, room))?;
+        let small = load(AttentionTile::small(head_dim, room))?;
         Ok(Self { device: Arc::clone(device), large, small, combine })
     }
 
@@ -107,8 +109,8 @@ impl Flash {
             };
         }
         let rows = tokens * shape.group();
-        let tiled = if rows <= 2 * self.small.tile.rows() { &self.small } else { &self.large };
-        let tiles = rows.div_ceil(tiled.tile.rows());
+        let tiled = if rows <= self.small.tile.rows { &self.small } else { &self.large };
+        let tiles = rows.div_ceil(tiled.tile.rows);
         let all_keys: usize = keys.iter().map(|k| k.tokens).sum();
         let parts = self.parts(tiles * shape.kv_heads, all_keys, tiled);
         let sizes = [start, tokens, shape.heads, shape.kv_heads, parts].map(|n| n as i32);
@@ -124,7 +126,7 @@ impl Flash {
             &q, &segments, &sizes[0], &sizes[1], &sizes[2], &sizes[3], &scale, &sizes[4],
             &part_out, &part_lse, &out, &lse,
         ];
-        let (threads, shared) = (tiled.tile.threads(), tiled.tile.shared());
+        let (threads, shared) = (tiled.tile.threads, tiled.tile.shared);
         // SAFETY: the kernel's parameters, in its order; lengths were checked above, and segments
         // were cut from views of their length.
         unsafe { tiled.kernel.launch(grid, [threads, 1, 1], shared, &arguments)? };
