@@ -1,6 +1,7 @@
 //! The arguments as the user writes them. Every option has an environment variable.
 
 use super::bench::BenchArgs;
+use asterism::engine::DeviceChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -118,6 +119,9 @@ pub(crate) struct ModelArgs {
     /// Precision of weights and cached keys.
     #[arg(long, value_enum, default_value_t = Dtype::Bf16, env = "ASTERISM_DTYPE")]
     pub(crate) dtype: Dtype,
+    /// What computes: auto (a GPU if there is one), cpu, or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "ASTERISM_DEVICE")]
+    pub(crate) device: DeviceChoice,
     /// Compute threads; all cores if not given.
     #[arg(long, value_name = "N", env = "ASTERISM_THREADS",
           value_parser = clap::value_parser!(u16).range(1..))]

@@ -105,11 +105,22 @@ pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError
         threads: args.threads.map_or(defaults.threads, usize::from),
         precision: args.dtype.into(),
         isa,
+        device: args.device,
+        time_stages: false,
     })
+}
+
+/// Says what the user should know about how the model was loaded.
+pub(crate) fn warn(engine: &Engine) {
+    for warning in engine.warnings() {
+        eprintln!("warning: {warning}");
+    }
 }
 
 /// The model, ready to compute.
 pub(crate) fn engine(args: &ModelArgs) -> Result<Arc<Engine>, CliError> {
     let options = engine_options(args)?;
-    Ok(Arc::new(Engine::load(model_files(args)?, &options)?))
+    let engine = Engine::load(model_files(args)?, &options)?;
+    warn(&engine);
+    Ok(Arc::new(engine))
 }

@@ -1,12 +1,12 @@
 //! A decoder on a backend, and contexts encoded on it, behind types that do not say which backend:
 //! the one place where it is chosen at run time.
 
-use super::EngineError;
 use super::generate::{Generated, Question, generate};
 use super::prefill::{Phase1, Progress, Run};
+use super::{EngineError, EngineOptions, memory};
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
-use crate::model::{Checkpoint, Decoder, ModelConfig};
+use crate::model::{Checkpoint, Decoder, ModelConfig, StageTimes};
 use crate::plan::Plan;
 use crate::tensor::{Backend, Peak, Precision};
 use std::ops::ControlFlow;
@@ -19,6 +19,8 @@ pub(super) trait Compute: Send + Sync {
     fn weight_bytes(&self) -> usize;
     fn hardware(&self) -> String;
     fn peak(&self) -> Result<Peak, EngineError>;
+    fn take_peak_memory(&self) -> Result<Option<u64>, EngineError>;
+    fn take_stages(&self) -> Result<Option<StageTimes>, EngineError>;
 
     /// Phase 1. The query host has room for `reserve` more tokens.
     fn encode(
@@ -59,9 +61,10 @@ impl<B: Backend> On<B> {
         backend: B,
         config: ModelConfig,
         checkpoint: &Arc<Checkpoint>,
-        precision: Precision,
+        options: &EngineOptions,
     ) -> Result<Self, EngineError> {
-        let decoder = Decoder::load(&backend, config, checkpoint, precision)?;
+        let EngineOptions { precision, time_stages, .. } = *options;
+        let decoder = Decoder::load(&backend, config, checkpoint, precision, time_stages)?;
         Ok(Self(Arc::new(Loaded { backend, decoder })))
     }
 }
@@ -87,6 +90,14 @@ impl<B: Backend> Compute for On<B> {
         Ok(self.0.backend.peak(self.precision())?)
     }
 
+    fn take_stages(&self) -> Result<Option<StageTimes>, EngineError> {
+        Ok(self.0.decoder.take_stages(&self.0.backend)?)
+    }
+
+    fn take_peak_memory(&self) -> Result<Option<u64>, EngineError> {
+        Ok(self.0.backend.take_peak_memory()?)
+    }
+
     fn encode(
         &self,
         plan: &Plan,
@@ -95,6 +106,7 @@ impl<B: Backend> Compute for On<B> {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<(Box<dyn Encoded>, Phase1), EngineError> {
+        memory::check(&self.0, plan, reserve)?;
         let run = Run { loaded: &self.0, plan, context, progress, cancel };
         let (stores, phase1) = run.encode(reserve)?;
         Ok((Box::new(Keys { loaded: Arc::clone(&self.0), stores }), phase1))

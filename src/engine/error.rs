@@ -47,6 +47,22 @@ pub enum EngineError {
         /// Positions of the model.
         max_positions: usize,
     },
+    /// The keys and activations of a context do not fit the processor's memory.
+    #[error(
+        "a context of {tokens} tokens needs {} MiB of GPU memory, and {} MiB are free: {fits} tokens \
+         would fit; shorten the context, take smaller blocks, or use --device cpu",
+        needed >> 20, free >> 20
+    )]
+    NoMemory {
+        /// Tokens of the context.
+        tokens: usize,
+        /// Bytes it needs.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// Tokens whose keys and activations fit.
+        fits: usize,
+    },
     /// A question without a token.
     #[error("the question is empty")]
     EmptyQuery,

@@ -1,9 +1,10 @@
 //! A model, its tokenizer and its prompt frame, ready to compute.
 
 use super::EngineError;
-use super::compute::{Compute, On};
-use crate::model::{Checkpoint, ModelConfig, ModelFiles};
-use crate::tensor::{Cpu, Isa, Peak, Precision, TensorError};
+use super::compute::Compute;
+use super::device::{DeviceChoice, Loading};
+use crate::model::{Checkpoint, ModelConfig, ModelFiles, StageTimes};
+use crate::tensor::{Isa, Peak, Precision};
 use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
 use std::sync::Arc;
 
@@ -16,12 +17,22 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// Instruction set; the best of this machine if `None`.
     pub isa: Option<Isa>,
+    /// What computes: the CPU unless another is asked for.
+    pub device: DeviceChoice,
+    /// Note where the time of forward passes goes, for [`Engine::take_stages`].
+    pub time_stages: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, precision: Precision::Bf16, isa: None }
+        Self {
+            threads,
+            precision: Precision::Bf16,
+            isa: None,
+            device: DeviceChoice::Cpu,
+            time_stages: false,
+        }
     }
 }
 
@@ -30,6 +41,7 @@ pub struct Engine {
     /// Name of the model, for people.
     pub name: String,
     pub(super) compute: Box<dyn Compute>,
+    warnings: Vec<String>,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     bos_text: Option<String>,
@@ -49,9 +61,10 @@ impl Engine {
         )?;
         let bos_text = config.bos.and_then(|id| tokenizer.id_to_token(id));
         let checkpoint = Checkpoint::open(files.weights, files.weight_index.as_deref())?;
-        let cpu = Cpu::new(options.threads, options.isa).map_err(TensorError::from)?;
-        let compute = On::load(cpu, config, &Arc::new(checkpoint), options.precision)?;
-        Ok(Self { name: files.name, compute: Box::new(compute), tokenizer, template, bos_text })
+        let mut warnings = Vec::new();
+        let loading = Loading { config, checkpoint: &Arc::new(checkpoint), options };
+        let compute = loading.load(&mut warnings)?;
+        Ok(Self { name: files.name, compute, warnings, tokenizer, template, bos_text })
     }
 
     /// The model's sizes and special tokens.
@@ -72,6 +85,12 @@ impl Engine {
         self.compute.weight_bytes()
     }
 
+    /// What the user should know about how the model was loaded: why the GPU is not used, say.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// What the engine computes on, for people.
     #[must_use]
     pub fn hardware(&self) -> String {
@@ -84,6 +103,24 @@ impl Engine {
     /// If the hardware fails.
     pub fn peak(&self) -> Result<Peak, EngineError> {
         self.compute.peak()
+    }
+
+    /// Where the time of forward passes went since this was last asked; `None` without
+    /// [`EngineOptions::time_stages`].
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn take_stages(&self) -> Result<Option<StageTimes>, EngineError> {
+        self.compute.take_stages()
+    }
+
+    /// The most bytes of a GPU's memory that were in use since this was last asked; `None` on the
+    /// CPU, whose memory is that of the process.
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn take_peak_memory(&self) -> Result<Option<u64>, EngineError> {
+        self.compute.take_peak_memory()
     }
 
     /// The model's tokenizer.

@@ -7,16 +7,20 @@
 
 mod answer;
 mod compute;
+mod device;
 mod error;
 mod generate;
 mod hosts;
 mod load;
+mod memory;
 mod prefill;
 mod session;
 
 pub use answer::{AnswerText, TextOptions};
+pub use device::{DeviceChoice, UnknownDevice};
 pub use error::EngineError;
 pub use generate::{Finish, Generated, Generation};
 pub use load::{Engine, EngineOptions};
+pub use memory::MemoryNeed;
 pub use prefill::{Phase1, Progress};
-pub use session::Session;
+pub use session::{RESERVE, Session};

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Tokens of a question and its answer that the query host has room for from the start.
-const RESERVE: usize = 1024;
+pub const RESERVE: usize = 1024;
 
 /// The keys of an encoded context, spread over hosts as its plan says.
 pub struct Session {

@@ -1,6 +1,7 @@
 //! The decoder-only transformer, once, for every family: RMSNorm, rotary grouped-query attention,
 //! SwiGLU. How attention reaches other tokens is the [`Attention`] strategy's business.
 
+use super::stages::{Stage, StageClock, StageTimes};
 use super::weights::{LayerWeights, Loader};
 use super::{Checkpoint, ModelConfig, ModelError, RopeTable};
 use crate::attention::{Attention, AttentionError};
@@ -58,6 +59,7 @@ pub struct Decoder<B: Backend> {
     head: B::Matrix,
     /// `[head_dim / 2]`, radians per position
     frequencies: B::Vector,
+    clock: StageClock<B>,
 }
 
 /// Buffers of a forward pass, kept between passes: see [`Decoder::workspace`].
@@ -75,7 +77,8 @@ pub struct Workspace<B: Backend> {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Gives the weights of `checkpoint` to `backend`, in `precision`.
+    /// Gives the weights of `checkpoint` to `backend`, in `precision`; with `time_stages`
+    /// the decoder notes where time goes.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape than `config` says, or there is no memory.
@@ -84,6 +87,7 @@ impl<B: Backend> Decoder<B> {
         config: ModelConfig,
         checkpoint: &Arc<Checkpoint>,
         precision: Precision,
+        time_stages: bool,
     ) -> Result<Self, LoadError> {
         let loader = Loader { backend, checkpoint, precision };
         checkpoint.tensor(EMBEDDING, &[config.vocab, config.hidden])?;
@@ -101,7 +105,16 @@ impl<B: Backend> Decoder<B> {
         let frequencies = backend.vector(rope.inverse_frequencies())?;
         let rows = checkpoint.row_reader(EMBEDDING, &[config.vocab, config.hidden])?;
         let embedding = backend.embedding(rows, config.vocab, config.hidden)?;
-        Ok(Self { config, precision, embedding, layers, norm, head, frequencies })
+        Ok(Self {
+            config,
+            precision,
+            embedding,
+            layers,
+            norm,
+            head,
+            frequencies,
+            clock: StageClock::new(time_stages),
+        })
     }
 
     /// What config.json says.
@@ -147,7 +160,7 @@ impl<B: Backend> Decoder<B> {
         backend.rows_at_least(&mut work.v, count * shape.kv_width())?;
         backend.rows_at_least(&mut work.attention, count * shape.q_width())?;
         backend.rows_at_least(&mut work.qkv, chunk_rows * shape.qkv_width())?;
-        self.embed(backend, tokens, &mut work.x)?;
+        self.clock.time(backend, Stage::Rest, || self.embed(backend, tokens, &mut work.x))?;
         let positions: Vec<u32> = spans.iter().flat_map(|s| s.range()).map(|p| p as u32).collect();
         let angles = PartMut::new(&mut work.angles, 0..count * shape.head_dim);
         backend.angles(&self.frequencies, &positions, angles)?;
@@ -161,7 +174,7 @@ impl<B: Backend> Decoder<B> {
             let k = Part::new(&work.k, 0..count * shape.kv_width());
             let v = Part::new(&work.v, 0..count * shape.kv_width());
             let out = PartMut::new(&mut work.attention, 0..count * shape.q_width());
-            attention.attend(index, q, k, v, out)?;
+            self.clock.time(backend, Stage::Attention, || attention.attend(index, q, k, v, out))?;
             for chunk in chunks() {
                 stop_if(cancel)?;
                 self.finish(backend, layer, chunk, work)?;
@@ -229,10 +242,15 @@ impl<B: Backend> Decoder<B> {
         let (hidden, eps) = (self.config.hidden, self.config.rms_norm_eps);
         let rows = |width: usize| chunk.start * width..chunk.end() * width;
         let x = Part::new(&work.x, rows(hidden));
-        backend.rms_norm(x, &layer.input_norm, eps, &mut work.input)?;
+        let clock = &self.clock;
+        clock.time(backend, Stage::Rest, || {
+            backend.rms_norm(x, &layer.input_norm, eps, &mut work.input)
+        })?;
         let all = 0..chunk.len * shape.qkv_width();
         let qkv = PartMut::new(&mut work.qkv, all.clone());
-        backend.linear(&work.input, &layer.qkv, layer.qkv_bias.as_ref(), qkv)?;
+        clock.time(backend, Stage::Linear, || {
+            backend.linear(&work.input, &layer.qkv, layer.qkv_bias.as_ref(), qkv)
+        })?;
         let rotation = Rotation {
             norms: layer.qk_norms.as_ref().map(|(q, k)| (q, k, eps)),
             angles: Part::new(&work.angles, rows(shape.head_dim)),
@@ -242,7 +260,9 @@ impl<B: Backend> Decoder<B> {
             k: PartMut::new(&mut work.k, rows(shape.kv_width())),
             v: PartMut::new(&mut work.v, rows(shape.kv_width())),
         };
-        backend.split_and_rotate(Part::new(&work.qkv, all), shape, rotation, out)
+        clock.time(backend, Stage::Rest, || {
+            backend.split_and_rotate(Part::new(&work.qkv, all), shape, rotation, out)
+        })
     }
 
     /// Output projection and MLP of one chunk of rows, added to the residual stream.
@@ -257,12 +277,30 @@ impl<B: Backend> Decoder<B> {
         let q_width = self.shape().q_width();
         let rows = |width: usize| chunk.start * width..chunk.end() * width;
         let Workspace { x, attention, input, gated, .. } = work;
-        backend.take_rows(Part::new(attention, rows(q_width)), q_width, input)?;
+        let clock = &self.clock;
+        clock.time(backend, Stage::Rest, || {
+            backend.take_rows(Part::new(attention, rows(q_width)), q_width, input)
+        })?;
         let mut x = PartMut::new(x, rows(hidden));
-        backend.linear_add(input, &layer.output, layer.output_bias.as_ref(), x.reborrow())?;
-        backend.rms_norm(x.as_part(), &layer.mlp_norm, rms_norm_eps, input)?;
-        backend.linear_gated(input, &layer.gate_up, layer.gate_up_bias.as_ref(), gated)?;
-        backend.linear_add(gated, &layer.down, layer.down_bias.as_ref(), x)
+        clock.time(backend, Stage::Linear, || {
+            backend.linear_add(input, &layer.output, layer.output_bias.as_ref(), x.reborrow())
+        })?;
+        clock.time(backend, Stage::Rest, || {
+            backend.rms_norm(x.as_part(), &layer.mlp_norm, rms_norm_eps, input)
+        })?;
+        clock.time(backend, Stage::Linear, || {
+            backend.linear_gated(input, &layer.gate_up, layer.gate_up_bias.as_ref(), gated)?;
+            backend.linear_add(gated, &layer.down, layer.down_bias.as_ref(), x)
+        })
+    }
+
+    /// Where the time of forward passes went since this was last asked; `None` if the decoder was not
+    /// loaded to note it.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn take_stages(&self, backend: &B) -> Result<Option<StageTimes>, TensorError> {
+        self.clock.take(backend)
     }
 
     /// Bytes of the weights of all linear layers.

@@ -27,6 +27,7 @@ mod shape;
 mod shard_index;
 mod size;
 mod source;
+mod stages;
 mod tensor_view;
 mod weights;
 
@@ -41,4 +42,5 @@ pub use rope_config::{RopeConfig, RopeScaling};
 pub use sampler::{Sampler, Sampling, SamplingError};
 pub use shape::{Shape, UnknownShape};
 pub use source::{ModelFiles, ModelSource};
+pub use stages::{Stage, StageTimes};
 pub use tensor_view::{DType, TensorView};

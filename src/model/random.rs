@@ -261,7 +261,7 @@ mod tests {
             let cpu = Cpu::new(2, None).unwrap();
             let config = shape.config().unwrap();
             let decoder =
-                Decoder::load(&cpu, config, &Arc::new(checkpoint), Precision::Bf16).unwrap();
+                Decoder::load(&cpu, config, &Arc::new(checkpoint), Precision::Bf16, false).unwrap();
             let (mut work, cancel) = (decoder.workspace(&cpu), Cancel::new());
             let spans = [Span::new(0..5)];
             let tokens = [1, 2, 3, 4, 5];

@@ -2,8 +2,10 @@
 //! differ. The decoder, the attention strategies and the cache are written against it once.
 
 use super::cpu::CpuError;
+use super::cuda::CudaError;
 use super::{ElementsView, Part, PartMut, Precision};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a backend could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -11,10 +13,13 @@ pub enum TensorError {
     /// The CPU.
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    /// A GPU.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
 }
 
 /// Heads of a model, or of one host's share of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HeadShape {
     /// Query heads.
     pub heads: usize,
@@ -139,6 +144,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Activations: Send;
     /// Weights of a linear layer.
     type Matrix: Memory;
+    /// A moment in the order of its work.
+    type Mark: Send;
     /// Weights of a norm, or biases.
     type Vector: Send + Sync;
     /// The embedding.
@@ -154,11 +161,36 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Rows that pass through the linear layers together: bounds the memory of the widest buffers.
     fn linear_rows(&self) -> usize;
 
+    /// Bytes of memory that are free for keys and activations, where the processor says so.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn free_memory(&self) -> Result<Option<u64>, TensorError>;
+
+    /// The most bytes of its own memory that were in use since this was last asked, where it has any:
+    /// weights, keys and activations.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn take_peak_memory(&self) -> Result<Option<u64>, TensorError>;
+
     /// Measures [`Peak`] with weights in `precision`.
     ///
     /// # Errors
     /// If the processor fails.
     fn peak(&self, precision: Precision) -> Result<Peak, TensorError>;
+
+    /// The moment at which the work handed over so far is done.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn mark(&self) -> Result<Self::Mark, TensorError>;
+
+    /// The time from one moment to a later one; waits for it.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn between(&self, start: &Self::Mark, end: &Self::Mark) -> Result<Duration, TensorError>;
 
     /// Waits until all work handed over so far is done.
     ///
@@ -224,16 +256,6 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// As [`Backend::matrix`].
     fn copy_rows(&self, rows: Part<'_, Self::Rows>) -> Result<Self::Rows, TensorError>;
-
-    /// Fills `to` with `from`, of the same length.
-    ///
-    /// # Errors
-    /// If the processor fails.
-    fn set_rows(
-        &self,
-        to: PartMut<'_, Self::Rows>,
-        from: Part<'_, Self::Rows>,
-    ) -> Result<(), TensorError>;
 
     /// Copies `sums` to the program, of the same length; waits for what computes them.
     ///

@@ -23,5 +23,6 @@ pub use backend::{
 };
 pub use bytes::Bytes;
 pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, PackedMatrix};
+pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};
 pub use part::{Part, PartMut};

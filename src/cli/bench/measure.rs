@@ -72,18 +72,23 @@ impl Bench {
         let per_work = flops as f64 / Phase1::work(&case.plan, self.engine.config().layers) as f64;
         let advance = bar.advance();
         let report = |p: Progress| advance((p.work as f64 * per_work) as u64);
+        self.engine.take_peak_memory()?;
         let (result, memory) = machine::peak_memory(|| {
             let context = tokens[..length].to_vec();
             let engine = Arc::clone(&self.engine);
             let cancel = self.interrupt.cancel();
             let mut session = Session::encode(engine, context, case.plan.spec, &report, cancel)?;
             let phase1 = *session.phase1();
+            let first = self.engine.take_stages()?;
             let decode = self.decode(&mut session, &tokens[length..length + QUERY])?;
-            Ok::<_, EngineError>((phase1, decode))
+            let stages = first.zip(self.engine.take_stages()?);
+            Ok::<_, EngineError>((phase1, decode, stages.map(<[_; 2]>::from)))
         });
         bar.end();
-        let (phase1, decode) = result?;
-        Ok(Sample { phase1, decode, memory })
+        let (phase1, decode, stages) = result?;
+        // Of a GPU if it computes: the process only feeds it.
+        let memory = self.engine.take_peak_memory()?.or(memory);
+        Ok(Sample { phase1, decode, stages, memory })
     }
 
     /// The time of all decoding steps; `None` if none are asked for.

@@ -6,6 +6,8 @@ use crate::tensor::{
     Rotation, RowReader, Segment, SplitQkv, TensorError,
 };
 
+use std::time::{Duration, Instant};
+
 type Result<T = ()> = std::result::Result<T, TensorError>;
 
 impl Memory for Aligned<f32> {
@@ -70,6 +72,7 @@ impl Backend for Cpu {
     type Kv = Elements;
     type Activations = Activations;
     type Matrix = PackedMatrix;
+    type Mark = Instant;
     type Vector = Vec<f32>;
     type Embedding = RowReader;
 
@@ -86,8 +89,26 @@ impl Backend for Cpu {
         512
     }
 
+    fn free_memory(&self) -> Result<Option<u64>> {
+        // The system lends more than it has, and says so only when it is too late.
+        Ok(None)
+    }
+
+    fn take_peak_memory(&self) -> Result<Option<u64>> {
+        // The process's memory is the system's to count.
+        Ok(None)
+    }
+
     fn peak(&self, precision: Precision) -> Result<Peak> {
         Ok(self.peak(precision))
+    }
+
+    fn mark(&self) -> Result<Instant> {
+        Ok(Instant::now())
+    }
+
+    fn between(&self, start: &Instant, end: &Instant) -> Result<Duration> {
+        Ok(end.duration_since(*start))
     }
 
     fn synchronize(&self) -> Result {
@@ -133,11 +154,6 @@ impl Backend for Cpu {
         let mut copy = Aligned::default();
         copy.at_least(rows.len).copy_from_slice(floats(rows));
         Ok(copy)
-    }
-
-    fn set_rows(&self, to: PartMut<'_, Aligned<f32>>, from: Part<'_, Aligned<f32>>) -> Result {
-        floats_mut(to).copy_from_slice(floats(from));
-        Ok(())
     }
 
     fn read(&self, sums: Part<'_, Aligned<f32>>, to: &mut [f32]) -> Result {

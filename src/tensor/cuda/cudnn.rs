@@ -47,10 +47,11 @@ extern "C" __global__ void transpose(float *lse, const float *stats, unsigned to
 
 /// An attention to compute.
 ///
-/// cuDNN compiles a plan for the shapes of its tensors, which takes some 50 ms (0.8 s for the first
-/// of a kind), and plans are kept. So where lengths change from call to call, give the buffers
-/// `room` for more rows than are in use, in a few sizes: one plan then serves all lengths up to it.
-/// That costs 5 % of the speed, and a little more the more room is left empty.
+/// cuDNN compiles a plan for the shapes of its tensors, and plans are kept. With cuDNN 9.14 on the
+/// host of an H100 a plan takes 60 to 90 ms, the first of its kind 0.9 s. So where lengths change
+/// from call to call, give the buffers `room` for more rows than are in use, in a few sizes: one plan
+/// then serves all lengths up to it, at a price of 3 to 11 % of the speed where the room is nearly
+/// full.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
     /// The heads of `q`, and of `k` and `v`.
@@ -175,7 +176,85 @@ impl Cudnn {
         out: ViewMut<'_, bf16>,
         lse: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
-        let Attention { shape, tokens, keys, room, scale, causal } = *attention;
+        let Attention { tokens, keys, room, .. } = *attention;
+        if tokens == 0 {
+            return Ok(());
+        }
+        let key = self.key(attention, &q, &k, &v, &out, &lse)?;
+        self.device.bind()?;
+        // A panic elsewhere leaves buffers and plans whole.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *state;
+        if state.plans.len() == MAX_PLANS && !state.plans.contains_key(&key) {
+            // Their kernels may still run.
+            self.device.synchronize()?;
+            state.plans.clear();
+        }
+        let plan = match state.plans.entry(key) {
+            Entry::Occupied(plan) => plan.into_mut(),
+            Entry::Vacant(place) => place.insert(Plan::new(state.handle.0, key)?),
+        };
+        grow(&mut state.workspace, plan.workspace)?;
+        grow(&mut state.stats, key.shape.heads * room.0)?;
+
+        let mut lengths = [tokens as i32, keys as i32];
+        let (mut scale, mut masked) = (attention.scale, f32::NEG_INFINITY);
+        let device = |pointer: u64| pointer as *mut c_void;
+        let mut bound = vec![
+            (Bound::Q, device(q.pointer)),
+            (Bound::K, device(k.pointer)),
+            (Bound::V, device(v.pointer)),
+            (Bound::Out, device(out.pointer)),
+            (Bound::Stats, device(state.stats.view().pointer)),
+            (Bound::Scale, (&raw mut scale).cast()),
+        ];
+        if key.causal || key.padded {
+            bound.push((Bound::Masked, (&raw mut masked).cast()));
+        }
+        if key.padded {
+            let (in_tokens, in_keys) = state.lengths.view_mut().split_at(1)?;
+            for (bound_to, mut length, value) in
+                [(Bound::Tokens, in_tokens, tokens), (Bound::Keys, in_keys, keys)]
+            {
+                length.fill(value as u32)?;
+                bound.push((bound_to, device(length.pointer)));
+            }
+        } else if key.causal {
+            let [tokens, keys] = &mut lengths;
+            bound.push((Bound::Tokens, (&raw mut *tokens).cast()));
+            bound.push((Bound::Keys, (&raw mut *keys).cast()));
+        }
+        // SAFETY: the views are as long as the key says; the numbers on the host are read
+        // before the call returns; the workspace is large enough.
+        unsafe {
+            plan.execute(state.handle.0, &bound, device(state.workspace.view().pointer))?;
+        }
+
+        let (tokens, heads, stride) = (tokens as u32, key.shape.heads as u32, room.0 as u32);
+        let total = tokens * heads;
+        // SAFETY: the kernel's parameters in order; it writes `total` elements and reads inside
+        // `[heads, stride]`.
+        unsafe {
+            self.transpose.launch(
+                [total.div_ceil(THREADS), 1, 1],
+                [THREADS, 1, 1],
+                0,
+                &[&lse, &state.stats.view(), &tokens, &heads, &stride],
+            )
+        }
+    }
+
+    /// What the plan of `attention` is made for; checks that the views fit it.
+    fn key(
+        &self,
+        attention: &Attention,
+        q: &View<'_, bf16>,
+        k: &View<'_, bf16>,
+        v: &View<'_, bf16>,
+        out: &ViewMut<'_, bf16>,
+        lse: &ViewMut<'_, f32>,
+    ) -> Result<Key, CudaError> {
+        let Attention { shape, tokens, keys, room, causal, .. } = *attention;
         let HeadShape { heads, kv_heads, head_dim } = shape;
         same_length("the queries", room.0 * heads * head_dim, q.len())?;
         same_length("the output", room.0 * heads * head_dim, out.len())?;
@@ -187,9 +266,6 @@ impl Cudnn {
         same_device("the values", &self.device, v.device())?;
         same_device("the output", &self.device, out.device())?;
         same_device("the logarithms", &self.device, lse.device())?;
-        if tokens == 0 {
-            return Ok(());
-        }
         for (what, found, expected) in [("the queries", room.0, tokens), ("the keys", room.1, keys)]
         {
             if found < expected {
@@ -208,68 +284,15 @@ impl Cudnn {
             return Err(CudaError::Unsupported { what });
         }
         let padded = room != (tokens, keys);
-        let key = Key { tokens: room.0, keys: room.1, shape, causal, padded };
-        self.device.bind()?;
-        // A panic elsewhere leaves buffers and plans whole.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = &mut *state;
-        if state.plans.len() == MAX_PLANS && !state.plans.contains_key(&key) {
-            // Their kernels may still run.
-            self.device.synchronize()?;
-            state.plans.clear();
-        }
-        let plan = match state.plans.entry(key) {
-            Entry::Occupied(plan) => plan.into_mut(),
-            Entry::Vacant(place) => place.insert(Plan::new(state.handle.0, key)?),
-        };
-        grow(&mut state.workspace, plan.workspace)?;
-        grow(&mut state.stats, heads * room.0)?;
+        Ok(Key { tokens: room.0, keys: room.1, shape, causal, padded })
+    }
+}
 
-        let mut lengths = [tokens as i32, keys as i32];
-        let (mut scale, mut masked) = (scale, f32::NEG_INFINITY);
-        let device = |pointer: u64| pointer as *mut c_void;
-        let mut bound = vec![
-            (Bound::Q, device(q.pointer)),
-            (Bound::K, device(k.pointer)),
-            (Bound::V, device(v.pointer)),
-            (Bound::Out, device(out.pointer)),
-            (Bound::Stats, device(state.stats.view().pointer)),
-            (Bound::Scale, (&raw mut scale).cast()),
-        ];
-        if causal || padded {
-            bound.push((Bound::Masked, (&raw mut masked).cast()));
-        }
-        if padded {
-            let (in_tokens, in_keys) = state.lengths.view_mut().split_at(1)?;
-            for (bound_to, mut length, value) in
-                [(Bound::Tokens, in_tokens, tokens), (Bound::Keys, in_keys, keys)]
-            {
-                length.fill(value as u32)?;
-                bound.push((bound_to, device(length.pointer)));
-            }
-        } else if causal {
-            let [tokens, keys] = &mut lengths;
-            bound.push((Bound::Tokens, (&raw mut *tokens).cast()));
-            bound.push((Bound::Keys, (&raw mut *keys).cast()));
-        }
-        // SAFETY: the views are as long as the key says, checked above; the numbers on
-        // the host are read before the call returns; the workspace is large enough.
-        unsafe {
-            plan.execute(state.handle.0, &bound, device(state.workspace.view().pointer))?;
-        }
-
-        let total = (tokens * heads) as u32;
-        let (heads, stride) = (heads as u32, room.0 as u32);
-        // SAFETY: the kernel's parameters in order; it writes `total` elements and reads inside
-        // `[heads, stride]`.
-        unsafe {
-            self.transpose.launch(
-                [total.div_ceil(THREADS), 1, 1],
-                [THREADS, 1, 1],
-                0,
-                &[&lse, &state.stats.view(), &(tokens as u32), &heads, &stride],
-            )
-        }
+impl Drop for Cudnn {
+    fn drop(&mut self) {
+        // Makes the device current for what is destroyed, and waits for kernels that still run. If
+        // it fails the context is lost, and all in it.
+        let _ = self.device.synchronize();
     }
 }
 

@@ -132,8 +132,8 @@ impl Device {
         &self.properties
     }
 
-    /// The stream all its work runs on, for libraries this module does not wrap.
-    pub fn stream(&self) -> CUstream {
+    /// The stream all its work runs on.
+    pub(super) fn stream(&self) -> CUstream {
         self.stream
     }
 
@@ -179,6 +179,29 @@ impl Device {
             }
         }
         Ok((free + reserved.saturating_sub(used) as usize, total))
+    }
+
+    /// The most bytes that buffers took at once since this was last called (or the device opened).
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn take_peak_memory(&self) -> Result<u64, CudaError> {
+        self.bind()?;
+        let (mut peak, mut zero) = (0u64, 0u64);
+        let attribute = PoolAttribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+        // SAFETY: the pool belongs to the device; the calls write and read a u64, as the attribute
+        // asks for (0 resets it).
+        unsafe {
+            check(
+                "cuMemPoolGetAttribute",
+                driver::cuMemPoolGetAttribute(self.pool, attribute, (&raw mut peak).cast()),
+            )?;
+            check(
+                "cuMemPoolSetAttribute",
+                driver::cuMemPoolSetAttribute(self.pool, attribute, (&raw mut zero).cast()),
+            )?;
+        }
+        Ok(peak)
     }
 
     /// `bytes` (more than 0) of memory, not initialised. To be given to [`Self::free`] once.

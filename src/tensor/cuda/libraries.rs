@@ -129,8 +129,33 @@ pub(super) fn cublaslt() -> Result<Found, Missing> {
 
 /// Finds the attention kernels, and first what they abort without.
 pub(super) fn cudnn() -> Result<Found, Missing> {
-    nvrtc().map_err(|missing| needs(&missing))?;
-    cudnn_beside(&cublaslt().map_err(|missing| needs(&missing))?)
+    let beside = [("NVRTC", nvrtc()), ("cuBLASLt", cublaslt())];
+    for (_, needed) in &beside {
+        if let Err(Missing { library, why, .. }) = needed {
+            return Err(CUDNN.missing(format!("it needs {library}, and {why}")));
+        }
+    }
+    let library = CUDNN.load()?;
+    // SAFETY: loaded; both calls take nothing and return a number.
+    let (version, cuda) = unsafe {
+        (cudarc::cudnn::sys::cudnnGetVersion(), cudarc::cudnn::sys::cudnnGetCudartVersion())
+    };
+    let (version, cuda) = (packed(version), cuda / 1000);
+    if version < OLDEST_CUDNN {
+        return Err(CUDNN.missing(format!("{version} is older than {OLDEST_CUDNN}")));
+    }
+    // Built for another CUDA, it looks for other files than those found.
+    for (name, needed) in beside {
+        match needed {
+            Ok(found) if found.version.major != cuda => {
+                let other = found.version;
+                let why = format!("it is built for CUDA {cuda}, and {name} is {other}");
+                return Err(CUDNN.missing(why));
+            }
+            _ => {}
+        }
+    }
+    library.found(version)
 }
 
 const CUDNN: Wanted = Wanted {
@@ -146,30 +171,6 @@ const CUDNN: Wanted = Wanted {
 /// With this version came masks of minus infinity; masks aligned to the last key came before.
 const OLDEST_CUDNN: Version = Version { major: 9, minor: 10, patch: 0 };
 
-/// cuDNN, given the cuBLASLt it will use: it must be built for the same CUDA, or it aborts.
-fn cudnn_beside(cublaslt: &Found) -> Result<Found, Missing> {
-    let library = CUDNN.load()?;
-    // SAFETY: loaded; both calls take nothing and return a number.
-    let (version, cuda) = unsafe {
-        (cudarc::cudnn::sys::cudnnGetVersion(), cudarc::cudnn::sys::cudnnGetCudartVersion())
-    };
-    let version = packed(version);
-    if version < OLDEST_CUDNN {
-        return Err(CUDNN.missing(format!("{version} is older than {OLDEST_CUDNN}")));
-    }
-    if cuda / 1000 != cublaslt.version.major {
-        let cublaslt = cublaslt.version;
-        let built_for = cuda / 1000;
-        let why = format!("it is built for CUDA {built_for}, and cuBLASLt is {cublaslt}");
-        return Err(CUDNN.missing(why));
-    }
-    library.found(version)
-}
-
-fn needs(other: &Missing) -> Missing {
-    CUDNN.missing(format!("it needs {}, and {}", other.library, other.why))
-}
-
 /// `number` as NVIDIA packs versions: 91900 is 9.19.0 and 130100 is 13.1.0.
 fn packed(number: usize) -> Version {
     Version { major: number / 10_000, minor: number % 10_000 / 100, patch: number % 100 }
@@ -184,6 +185,10 @@ mod tests {
         let libraries = Libraries::find();
         let all = [&libraries.driver, &libraries.nvrtc, &libraries.cublaslt, &libraries.cudnn];
         for library in all {
+            match library {
+                Ok(found) => println!("{} {}", found.path.display(), found.version),
+                Err(missing) => println!("{missing}"),
+            }
             match library {
                 Ok(found) => assert!(found.version.major > 0 && !found.path.as_os_str().is_empty()),
                 Err(missing) => {

@@ -30,6 +30,9 @@ pub struct Gemm {
     handle: cublasLtHandle_t,
     /// Written by one product after the other, as the stream runs them.
     workspace: Buffer<u8>,
+    /// Held while a product is enqueued: kernels of another thread's must not come between its own,
+    /// which use the workspace.
+    enqueuing: Mutex<()>,
     plans: Mutex<HashMap<Key, Arc<Plan>>>,
 }
 
@@ -50,7 +53,8 @@ impl Gemm {
         let mut handle = null_mut();
         // SAFETY: the library is loaded and the device's context current; the call writes a handle.
         check("cublasLtCreate", unsafe { lt::cublasLtCreate(&mut handle) })?;
-        Ok(Self { device: device.clone(), handle, workspace, plans: Mutex::default() })
+        let device = device.clone();
+        Ok(Self { device, handle, workspace, enqueuing: Mutex::default(), plans: Mutex::default() })
     }
 
     /// `y = x W^T`, rounded to bf16: `x` is `[rows, inputs]`, `w` is `[outputs, inputs]` and `y` is
@@ -127,6 +131,7 @@ impl Gemm {
         let plan = self.plan(Key { rows, inputs, outputs, product, alignment })?;
         let alpha = 1.0f32;
         let beta = if product == Product::Added { 1.0f32 } else { 0.0 };
+        let _alone = self.enqueuing.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the views hold the matrices the plan's layouts describe; C and D are both `y`,
         // with one layout, which the library allows. The scalars are f32, as the plan says, and
         // read before the call returns. The workspace is at least as long as the plan's, and used

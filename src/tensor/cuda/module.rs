@@ -175,6 +175,13 @@ unsafe impl Send for Function {}
 // SAFETY: as above.
 unsafe impl Sync for Function {}
 
+impl Clone for Function {
+    fn clone(&self) -> Self {
+        let shared = AtomicU32::new(self.shared.load(Ordering::Relaxed));
+        Self { module: Arc::clone(&self.module), handle: self.handle, shared }
+    }
+}
+
 impl Function {
     /// The device it runs on.
     pub fn device(&self) -> &Arc<Device> {

@@ -17,7 +17,6 @@ constexpr int SLOTS = 2;
 constexpr int CHUNKS = HEAD_DIM / 8; // of 16 bytes, in a row
 // Shared memory holds a matrix as panels of 64 columns, so rows of 128 bytes, in which the 16-byte
 // chunk c of row r lies at c ^ (r % 8): the layout the matrix unit calls a swizzle of 128 bytes.
-constexpr int PANELS = HEAD_DIM / 64;
 constexpr int TILE = KEYS * HEAD_DIM * 2; // bytes
 static_assert(HEAD_DIM % 64 == 0 && HEAD_DIM <= 128 && KEYS == 128, "sizes of the instructions");
 
@@ -91,6 +90,11 @@ __device__ __forceinline__ void commit_products() {
 template <int N>
 __device__ __forceinline__ void wait_products() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+
+__device__ __forceinline__ void initialise(u32 barrier, int arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals)
+                 : "memory");
 }
 
 __device__ __forceinline__ void arrive(u32 barrier) {
@@ -173,13 +177,8 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     if (threadIdx.x == 0) {
         for (int slot = 0; slot < SLOTS; slot++) {
             for (u32 full : {keys_full, values_full}) {
-                asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(full + 8 * slot),
-                             "r"(GROUP)
-                             : "memory");
-                // A warp of the computing groups arrives once.
-                asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(full + 8 * SLOTS + 8 * slot),
-                             "r"(8)
-                             : "memory");
+                initialise(full + 8 * slot, GROUP);
+                initialise(full + 8 * (SLOTS + slot), 8); // empty: one of each computing warp
             }
         }
     }

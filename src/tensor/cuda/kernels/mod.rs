@@ -4,7 +4,8 @@
 //!
 //! * `common.cuh`: bf16, reductions; in front of every source
 //! * `rows.cu`: what of a layer is neither product nor attention
-//! * `attend.cu`: attention on tensor cores; `attend_naive.cu`: its readable twin
+//! * `attend.cu`: attention on tensor cores; `attend_hopper.cu`: with Hopper's; `attend_naive.cu`:
+//!   their readable twin; `attend.cuh`, `tiles.cuh`: what they share
 //! * `merge.cu`: partial attentions into one
 //! * `argmax.cu`: the greedy choice of a token
 //! * `fp8.cu`: keys and values in 8 bits
@@ -36,13 +37,27 @@ pub(super) const ROWS: Source = Source {
     ],
 };
 
-/// Attention; its macros are [`AttentionTile`]'s.
-pub(super) const ATTENTION: Source = Source {
+const ATTENTION: Source = Source {
     name: "attend.cu",
-    parts: &[include_str!("common.cuh"), include_str!("attend.cuh"), include_str!("attend.cu")],
+    parts: &[
+        include_str!("common.cuh"),
+        include_str!("attend.cuh"),
+        include_str!("tiles.cuh"),
+        include_str!("attend.cu"),
+    ],
 };
 
-/// The twin of [`ATTENTION`]; its macro is `HEAD_DIM`.
+const ATTENTION_HOPPER: Source = Source {
+    name: "attend_hopper.cu",
+    parts: &[
+        include_str!("common.cuh"),
+        include_str!("attend.cuh"),
+        include_str!("tiles.cuh"),
+        include_str!("attend_hopper.cu"),
+    ],
+};
+
+/// The twin of both; its macro is `HEAD_DIM`, of any size.
 #[cfg(test)]
 pub(super) const ATTENTION_NAIVE: Source = Source {
     name: "attend_naive.cu",
@@ -56,24 +71,49 @@ pub(super) const ATTENTION_NAIVE: Source = Source {
 /// Threads of a block of `merge`: a warp or less per row.
 pub(super) const MERGE_THREADS: u32 = 256;
 
-/// Sizes of one instance of the attention kernel: what its macros of the same names mean is said in
-/// `attend.cu`.
+/// What decides which instance of the attention kernel a GPU runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Compute capability: (9, 0) is Hopper.
+    pub(super) capability: (u32, u32),
+    /// The most bytes of shared memory of a block of threads. 99 KiB suffice for every head size.
+    pub(super) shared_memory: usize,
+}
+
+/// An instance of the attention kernel `attend`, for heads of one size.
+#[derive(Debug, Clone)]
 pub(super) struct AttentionTile {
-    head_dim: usize,
+    pub(super) source: Source,
+    /// The compiler's options: the macros that the source explains.
+    pub(super) options: Vec<String>,
+    /// Rows (tokens x heads of a group) of a block of threads.
+    pub(super) rows: usize,
+    /// Threads of a block.
+    pub(super) threads: u32,
+    /// Bytes of dynamic shared memory of a block.
+    pub(super) shared: u32,
+    /// Blocks of a multiprocessor at which keys are split into enough parts.
+    pub(super) resident: usize,
+}
+
+/// Macros of `attend.cu`.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
     warps: usize,
     blocks: usize,
     teams: usize,
     keys: usize,
     stages: usize,
-    /// Blocks that a multiprocessor holds at once.
-    pub(super) resident: usize,
+    resident: usize,
 }
 
 impl AttentionTile {
-    /// The instance for many queries, for heads of `head_dim` elements (a multiple of 16 up to 256),
-    /// where a block may have `shared_memory` bytes (99 KiB suffice).
-    pub(super) fn large(head_dim: usize, shared_memory: usize) -> Option<Self> {
+    /// The instance for many queries, for heads of `head_dim` elements: a multiple of 16 up to 256.
+    pub(super) fn large(head_dim: usize, room: Room) -> Option<Self> {
+        let hopper = Self::hopper(head_dim);
+        if room.capability == (9, 0) && matches!(head_dim, 64 | 128) && hopper.fits(room) {
+            return Some(hopper);
+        }
         // 32 rows per warp use every fragment of keys twice; larger heads leave registers for 16.
         // More keys at a time are better, as long as registers hold their scores.
         let (blocks, most_keys) = match head_dim {
@@ -81,63 +121,60 @@ impl AttentionTile {
             ..=127 => (2, 48),
             _ => (1, 32),
         };
-        let tile =
-            |keys| Self { head_dim, warps: 4, blocks, teams: 1, keys, stages: 2, resident: 2 };
-        (1..=most_keys / 16).rev().find_map(|n| tile(n * 16).check(shared_memory))
+        let sizes = |keys| Sizes { warps: 4, blocks, teams: 1, keys, stages: 2, resident: 2 };
+        (1..=most_keys / 16).rev().find_map(|n| Self::of(head_dim, sizes(n * 16), room))
     }
 
     /// The instance for few queries.
-    pub(super) fn small(head_dim: usize, shared_memory: usize) -> Option<Self> {
+    pub(super) fn small(head_dim: usize, room: Room) -> Option<Self> {
         // Bytes on their way are what counts: of (teams, stages), the most that there is room for.
-        let tile = |(teams, stages, resident)| Self {
-            head_dim,
-            warps: 1,
-            blocks: 1,
-            teams,
-            keys: 16,
-            stages,
+        let choices: &[_] = if head_dim <= 128 { &[(4, 2)] } else { &[(4, 3), (2, 3), (2, 2)] };
+        choices.iter().find_map(|&(teams, stages)| {
+            let sizes = Sizes { warps: 1, blocks: 1, teams, keys: 16, stages, resident: 1 };
+            Self::of(head_dim, sizes, room)
+        })
+    }
+
+    fn of(head_dim: usize, sizes: Sizes, room: Room) -> Option<Self> {
+        if !(16..=256).contains(&head_dim) || !head_dim.is_multiple_of(16) {
+            return None;
+        }
+        let Sizes { warps, blocks, teams, keys, stages, resident } = sizes;
+        let macros = [
+            ("HEAD_DIM", head_dim),
+            ("WARPS", warps),
+            ("BLOCKS", blocks),
+            ("TEAMS", teams),
+            ("KEYS", keys),
+            ("STAGES", stages),
+            ("RESIDENT", resident),
+        ];
+        let rows = warps * blocks * 16;
+        let tile = Self {
+            source: ATTENTION,
+            options: macros.iter().map(|(name, value)| format!("-D{name}={value}")).collect(),
+            rows,
+            threads: (warps * teams * 32) as u32,
+            shared: ((rows + teams * stages * 2 * keys) * (head_dim + 8) * 2) as u32,
             resident,
         };
-        let sizes: &[_] =
-            if head_dim <= 128 { &[(4, 2, 3)] } else { &[(4, 3, 1), (2, 3, 1), (2, 2, 1)] };
-        sizes.iter().find_map(|&size| tile(size).check(shared_memory))
+        Some(tile).filter(|tile| tile.fits(room))
     }
 
-    fn check(self, shared_memory: usize) -> Option<Self> {
-        let computed = (16..=256).contains(&self.head_dim) && self.head_dim.is_multiple_of(16);
-        (computed && self.shared() as usize <= shared_memory).then_some(self)
+    fn hopper(head_dim: usize) -> Self {
+        let (rows, keys) = (128, 128);
+        Self {
+            source: ATTENTION_HOPPER,
+            options: vec![format!("-DHEAD_DIM={head_dim}"), format!("-DKEYS={keys}")],
+            rows,
+            threads: 384,
+            shared: ((rows + 4 * keys) * head_dim * 2 + 1024) as u32,
+            resident: 1,
+        }
     }
 
-    /// The compiler's options.
-    pub(super) fn options(self) -> Vec<String> {
-        [
-            ("HEAD_DIM", self.head_dim),
-            ("WARPS", self.warps),
-            ("BLOCKS", self.blocks),
-            ("TEAMS", self.teams),
-            ("KEYS", self.keys),
-            ("STAGES", self.stages),
-            ("RESIDENT", self.resident),
-        ]
-        .iter()
-        .map(|(name, value)| format!("-D{name}={value}"))
-        .collect()
-    }
-
-    /// Rows (tokens x heads of a group) of one block of threads.
-    pub(super) fn rows(self) -> usize {
-        self.warps * self.blocks * 16
-    }
-
-    /// Threads of a block.
-    pub(super) fn threads(self) -> u32 {
-        (self.warps * self.teams * 32) as u32
-    }
-
-    /// Bytes of shared memory of a block.
-    pub(super) fn shared(self) -> u32 {
-        let rows = self.rows() + self.teams * self.stages * 2 * self.keys;
-        (rows * (self.head_dim + 8) * 2) as u32
+    fn fits(&self, room: Room) -> bool {
+        self.shared as usize <= room.shared_memory
     }
 }
 

@@ -1,26 +1,29 @@
-//! Every kernel compiles, for the oldest and the newest GPU it is made for, without a warning and
+//! Every kernel compiles, for the oldest GPU it is made for and for Hopper, without a warning and
 //! without a register that had to go to memory. Needs NVRTC, but no GPU.
 
 #![allow(unsafe_code)]
 
-use super::super::CudaError;
 use super::super::libraries;
-use super::{ATTENTION, ATTENTION_NAIVE, AttentionTile, ROWS, Source};
+use super::{ATTENTION_NAIVE, AttentionTile, ROWS, Room, Source};
 use cudarc::nvrtc::result;
 use std::ffi::CString;
 
-/// Shared memory of a block: the least of the GPUs from sm_80 on, and Hopper's.
-const ROOM: [usize; 2] = [99 << 10, 227 << 10];
+/// The least shared memory of GPUs from capability 8 on, and Hopper's.
+const ROOMS: [Room; 2] = [
+    Room { capability: (8, 0), shared_memory: 99 << 10 },
+    Room { capability: (9, 0), shared_memory: 227 << 10 },
+];
 
 /// Head sizes of models, and those where a different size of tile begins.
 const HEAD_DIMS: [usize; 8] = [16, 64, 80, 96, 128, 144, 192, 256];
 
-/// What is compiled for a GPU whose blocks have `room` bytes of shared memory.
-fn every(room: usize) -> Vec<(Source, Vec<String>)> {
+/// What is compiled for a GPU.
+fn every(room: Room) -> Vec<(Source, Vec<String>)> {
     let mut all = vec![(ROWS, vec![]), (ATTENTION_NAIVE, vec!["-DHEAD_DIM=80".into()])];
     for head_dim in HEAD_DIMS {
         for tile in [AttentionTile::large(head_dim, room), AttentionTile::small(head_dim, room)] {
-            all.push((ATTENTION, tile.unwrap().options()));
+            let tile = tile.unwrap();
+            all.push((tile.source, tile.options));
         }
     }
     all
@@ -48,11 +51,10 @@ fn compile(source: Source, arch: &str, options: &[String]) -> (bool, String) {
 #[test]
 fn every_kernel_compiles_without_warnings_and_spills() {
     if let Err(missing) = libraries::nvrtc() {
-        let missing = CudaError::from(missing);
         println!("every_kernel_compiles_without_warnings_and_spills is skipped: {missing}");
         return;
     }
-    for (arch, room) in ["sm_80", "sm_90a"].into_iter().zip(ROOM) {
+    for (arch, room) in ["sm_80", "sm_90a"].into_iter().zip(ROOMS) {
         for (source, options) in every(room) {
             let (compiled, log) = compile(source, arch, &options);
             let name = source.name;
@@ -63,18 +65,17 @@ fn every_kernel_compiles_without_warnings_and_spills() {
 
 #[test]
 fn tiles_fit_their_room_for_every_head_size() {
-    for head_dim in (16..=256).step_by(16) {
-        for room in ROOM {
-            let (large, small) =
-                (AttentionTile::large(head_dim, room), AttentionTile::small(head_dim, room));
-            let (large, small) = (large.unwrap(), small.unwrap());
-            assert!(large.shared() as usize <= room && small.shared() as usize <= room);
-            assert!(small.rows() == 16 && large.rows() >= 64);
+    for room in ROOMS {
+        for head_dim in (16..=256).step_by(16) {
+            let large = AttentionTile::large(head_dim, room).unwrap();
+            let small = AttentionTile::small(head_dim, room).unwrap();
+            assert!(large.shared as usize <= room.shared_memory && large.rows >= 64);
+            assert!(small.shared as usize <= room.shared_memory && small.rows == 16);
         }
+        for head_dim in [0, 8, 72, 272] {
+            assert!(AttentionTile::large(head_dim, room).is_none());
+            assert!(AttentionTile::small(head_dim, room).is_none());
+        }
+        assert!(AttentionTile::large(128, Room { shared_memory: 1 << 10, ..room }).is_none());
     }
-    for head_dim in [0, 8, 72, 272] {
-        assert_eq!(AttentionTile::large(head_dim, 1 << 20), None);
-        assert_eq!(AttentionTile::small(head_dim, 1 << 20), None);
-    }
-    assert_eq!(AttentionTile::large(128, 1 << 10), None);
 }

@@ -1,0 +1,364 @@
+//! A GPU as a [`Backend`]: activations in bf16, the residual stream and all sums in f32. Operations
+//! are enqueued on the device's stream and return at once; what reads results waits.
+
+use super::attention::Queries;
+use super::cudnn::Cudnn;
+use super::flash::Flash;
+use super::memory::{Grown, Kv, view, view_mut};
+use super::rows::RowKernels;
+use super::weights::{Embedding, Matrix, only_bf16};
+use super::{Buffer, CudaError, Device, Event, Gemm, View, ViewMut};
+use crate::tensor::{
+    Backend, ElementsView, HeadShape, Memory, Part, PartMut, Peak, Precision, Rotation, RowReader,
+    Segment, SplitQkv, TensorError,
+};
+use half::bf16;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Rows that pass through the linear layers together: far more than fill the GPU.
+pub const LINEAR_ROWS: usize = 8192;
+
+/// Tokens of one forward pass: long enough that cuDNN's attention runs at full speed.
+pub const CHUNK_TOKENS: usize = 16384;
+
+type Result<T = ()> = std::result::Result<T, TensorError>;
+
+/// A GPU, its libraries and our kernels.
+pub struct Cuda {
+    pub(super) device: Arc<Device>,
+    gemm: Gemm,
+    rows: RowKernels,
+    /// Our attention, one per size of heads.
+    flash: Mutex<HashMap<usize, Arc<Flash>>>,
+    /// Attention of whole blocks; our own does it where cuDNN is missing.
+    pub(super) cudnn: Option<Cudnn>,
+    /// Why cuDNN is missing.
+    without_cudnn: Option<String>,
+}
+
+impl Cuda {
+    /// Opens GPU `ordinal` and compiles our kernels for it.
+    ///
+    /// # Errors
+    /// If the driver, the GPU, NVRTC or cuBLASLt is missing or fails. cuDNN may be missing:
+    /// [`Cuda::without_cudnn`] says why.
+    pub fn open(ordinal: usize) -> std::result::Result<Self, CudaError> {
+        let device = Device::open(ordinal)?;
+        let (cudnn, without_cudnn) = match Cudnn::new(&device) {
+            Ok(cudnn) => (Some(cudnn), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let (gemm, rows) = (Gemm::new(&device)?, RowKernels::compile(&device)?);
+        Ok(Self { device, gemm, rows, flash: Mutex::default(), cudnn, without_cudnn })
+    }
+
+    /// The GPU.
+    #[must_use]
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Why attention of whole blocks runs on our own kernel, if it does.
+    #[must_use]
+    pub fn without_cudnn(&self) -> Option<&str> {
+        self.without_cudnn.as_deref()
+    }
+
+    /// Our attention for heads of `head_dim` elements, compiled when first asked for.
+    pub(super) fn flash(&self, head_dim: usize) -> std::result::Result<Arc<Flash>, CudaError> {
+        let mut compiled = self.flash.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flash) = compiled.get(&head_dim) {
+            return Ok(Arc::clone(flash));
+        }
+        let flash = Arc::new(Flash::compile(&self.device, self.rows.combine.clone(), head_dim)?);
+        compiled.insert(head_dim, Arc::clone(&flash));
+        Ok(flash)
+    }
+}
+
+/// What goes into a linear layer: `[rows, inputs]`.
+#[derive(Default)]
+pub struct Activations {
+    values: Grown<bf16>,
+    rows: usize,
+    inputs: usize,
+}
+
+impl Activations {
+    /// Makes room for `rows` rows and gives them to be written.
+    fn reset(
+        &mut self,
+        device: &Arc<Device>,
+        rows: usize,
+        inputs: usize,
+    ) -> std::result::Result<ViewMut<'_, bf16>, CudaError> {
+        (self.rows, self.inputs) = (rows, inputs);
+        self.values.first(device, rows * inputs)
+    }
+
+    fn view(&self) -> std::result::Result<View<'_, bf16>, CudaError> {
+        view(Part::new(&self.values, 0..self.rows * self.inputs))
+    }
+
+    /// Rows, inputs and outputs of a product with `w`.
+    fn shape(&self, w: &Matrix) -> (usize, usize, usize) {
+        (self.rows, self.inputs, w.outputs)
+    }
+}
+
+impl Backend for Cuda {
+    type Rows = Grown<bf16>;
+    type Sums = Grown<f32>;
+    type Kv = Kv;
+    type Activations = Activations;
+    type Matrix = Matrix;
+    type Mark = Event;
+    type Vector = Buffer<f32>;
+    type Embedding = Embedding;
+
+    fn describe(&self) -> String {
+        let attention = if self.cudnn.is_some() { "cuDNN" } else { "own attention kernels" };
+        format!("{}, {attention}", self.device.properties().name)
+    }
+
+    fn chunk_tokens(&self) -> usize {
+        CHUNK_TOKENS
+    }
+
+    fn linear_rows(&self) -> usize {
+        LINEAR_ROWS
+    }
+
+    fn free_memory(&self) -> Result<Option<u64>> {
+        Ok(Some(self.device.memory()?.0 as u64))
+    }
+
+    fn take_peak_memory(&self) -> Result<Option<u64>> {
+        Ok(Some(self.device.take_peak_memory()?))
+    }
+
+    fn peak(&self, precision: Precision) -> Result<Peak> {
+        if precision != Precision::Bf16 {
+            return Err(only_bf16().into());
+        }
+        Ok(super::peak::measure(&self.device, &self.gemm)?)
+    }
+
+    fn mark(&self) -> Result<Event> {
+        Ok(Event::record(&self.device)?)
+    }
+
+    fn between(&self, start: &Event, end: &Event) -> Result<Duration> {
+        Ok(start.until(end)?)
+    }
+
+    fn synchronize(&self) -> Result {
+        Ok(self.device.synchronize()?)
+    }
+
+    fn matrix(&self, parts: &[ElementsView<'_>], inputs: usize) -> Result<Matrix> {
+        Ok(Matrix::stack(&self.device, parts, inputs)?)
+    }
+
+    fn pair(&self, gate: ElementsView<'_>, up: ElementsView<'_>, inputs: usize) -> Result<Matrix> {
+        Ok(Matrix::stack(&self.device, &[gate, up], inputs)?)
+    }
+
+    fn vector(&self, values: &[f32]) -> Result<Buffer<f32>> {
+        Ok(Buffer::from_slice(&self.device, values)?)
+    }
+
+    fn embedding(&self, rows: RowReader, vocab: usize, hidden: usize) -> Result<Embedding> {
+        Ok(Embedding::upload(&self.device, &rows, vocab, hidden)?)
+    }
+
+    fn activations(&self, _precision: Precision) -> Activations {
+        Activations::default()
+    }
+
+    fn rows_at_least(&self, rows: &mut Grown<bf16>, len: usize) -> Result {
+        Ok(rows.at_least(&self.device, len)?)
+    }
+
+    fn sums_at_least(&self, sums: &mut Grown<f32>, len: usize) -> Result {
+        Ok(sums.at_least(&self.device, len)?)
+    }
+
+    fn copy_rows(&self, rows: Part<'_, Grown<bf16>>) -> Result<Grown<bf16>> {
+        let mut copy = Grown::default();
+        if rows.len > 0 {
+            copy.first(&self.device, rows.len)?.copy_from(view(rows)?)?;
+        }
+        Ok(copy)
+    }
+
+    fn read(&self, sums: Part<'_, Grown<f32>>, to: &mut [f32]) -> Result {
+        Ok(view(sums)?.read(to)?)
+    }
+
+    fn kv(&self, precision: Precision, capacity: usize) -> Result<Kv> {
+        if precision != Precision::Bf16 {
+            return Err(only_bf16().into());
+        }
+        Ok(Kv::with_capacity(&self.device, capacity)?)
+    }
+
+    fn append(&self, kv: &mut Kv, rows: Part<'_, Grown<bf16>>) -> Result {
+        if rows.len == 0 {
+            return Ok(());
+        }
+        Ok(kv.append(view(rows)?)?)
+    }
+
+    fn extend(&self, kv: &mut Kv, other: Part<'_, Kv>) -> Result {
+        Ok(kv.append(Kv::view(other)?)?)
+    }
+
+    fn truncate(&self, kv: &mut Kv, len: usize) {
+        kv.truncate(len);
+    }
+
+    fn embed(&self, table: &Embedding, tokens: &[u32], x: PartMut<'_, Grown<f32>>) -> Result {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let x = view_mut(x)?;
+        Ok(self.rows.embed(table.table.view(), tokens, table.hidden, x)?)
+    }
+
+    fn angles(
+        &self,
+        frequencies: &Buffer<f32>,
+        positions: &[u32],
+        out: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        Ok(self.rows.angles(frequencies.view(), positions, view_mut(out)?)?)
+    }
+
+    fn rms_norm(
+        &self,
+        x: Part<'_, Grown<f32>>,
+        weight: &Buffer<f32>,
+        eps: f32,
+        out: &mut Activations,
+    ) -> Result {
+        let (width, x) = (weight.len(), view(x)?);
+        let out = out.reset(&self.device, x.len() / width, width)?;
+        Ok(self.rows.rms_norm(x, weight.view(), eps, out)?)
+    }
+
+    fn take_rows(&self, x: Part<'_, Grown<bf16>>, inputs: usize, out: &mut Activations) -> Result {
+        let mut out = out.reset(&self.device, x.len / inputs, inputs)?;
+        Ok(out.copy_from(view(x)?)?)
+    }
+
+    fn linear(
+        &self,
+        x: &Activations,
+        w: &Matrix,
+        bias: Option<&Buffer<f32>>,
+        y: PartMut<'_, Grown<bf16>>,
+    ) -> Result {
+        let mut y = view_mut(y)?;
+        self.gemm.bf16(x.view()?, w.weights.view(), x.shape(w), y.reborrow())?;
+        if let Some(bias) = bias {
+            self.rows.add_bias_bf16(y, bias.view())?;
+        }
+        Ok(())
+    }
+
+    fn linear_sums(&self, x: &Activations, w: &Matrix, y: PartMut<'_, Grown<f32>>) -> Result {
+        Ok(self.gemm.f32(x.view()?, w.weights.view(), x.shape(w), view_mut(y)?)?)
+    }
+
+    fn linear_add(
+        &self,
+        x: &Activations,
+        w: &Matrix,
+        bias: Option<&Buffer<f32>>,
+        y: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        let mut y = view_mut(y)?;
+        self.gemm.accumulate(x.view()?, w.weights.view(), x.shape(w), y.reborrow())?;
+        if let Some(bias) = bias {
+            self.rows.add_bias_f32(y, bias.view())?;
+        }
+        Ok(())
+    }
+
+    fn linear_gated(
+        &self,
+        x: &Activations,
+        w: &Matrix,
+        bias: Option<&Buffer<f32>>,
+        out: &mut Activations,
+    ) -> Result {
+        let (rows, _, outputs) = x.shape(w);
+        // [rows, gate and up]
+        let mut both = Buffer::uninit(&self.device, rows * outputs)?;
+        self.gemm.bf16(x.view()?, w.weights.view(), x.shape(w), both.view_mut())?;
+        if let Some(bias) = bias {
+            self.rows.add_bias_bf16(both.view_mut(), bias.view())?;
+        }
+        let out = out.reset(&self.device, rows, outputs / 2)?;
+        Ok(self.rows.silu_mul(both.view(), outputs / 2, out)?)
+    }
+
+    fn split_and_rotate(
+        &self,
+        qkv: Part<'_, Grown<bf16>>,
+        shape: HeadShape,
+        rotation: Rotation<'_, Self>,
+        out: SplitQkv<'_, Self>,
+    ) -> Result {
+        let norms = rotation.norms.map(|(q, k, eps)| (q.view(), k.view(), eps));
+        let out = [view_mut(out.q)?, view_mut(out.k)?, view_mut(out.v)?];
+        Ok(self.rows.split_rotate(view(qkv)?, shape, norms, view(rotation.angles)?, out)?)
+    }
+
+    fn attend(
+        &self,
+        q: Part<'_, Grown<bf16>>,
+        start: usize,
+        shape: HeadShape,
+        segments: &[Segment<'_, Self>],
+        out: PartMut<'_, Grown<bf16>>,
+        lse: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        let tokens = q.len / shape.q_width();
+        if tokens == 0 {
+            return Ok(());
+        }
+        let queries = Queries { q: view(q)?, tokens, start, shape };
+        Ok(self.attend_segments(queries, segments, view_mut(out)?, view_mut(lse)?)?)
+    }
+
+    fn merge(
+        &self,
+        out: PartMut<'_, Grown<bf16>>,
+        lse: PartMut<'_, Grown<f32>>,
+        part: Part<'_, Grown<bf16>>,
+        part_lse: Part<'_, Grown<f32>>,
+    ) -> Result {
+        if lse.len == 0 {
+            return Ok(());
+        }
+        let (out, lse) = (view_mut(out)?, view_mut(lse)?);
+        Ok(self.rows.merge(out, lse, view(part)?, view(part_lse)?)?)
+    }
+}
+
+impl Memory for Buffer<f32> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.len() * size_of::<f32>()
+    }
+}
