@@ -73,8 +73,9 @@ impl Flash {
             let module = Module::compile(device, ATTENTION.name, &ATTENTION.text(), &options)?;
             Ok(Tiled { tile, kernel: module.function(c"attend")? })
         };
-        let large = load(AttentionTile::large(head_dim))?;
-        let small = load(AttentionTile::small(head_dim))?;
+        let room = device.properties().shared_memory;
+        let large = load(AttentionTile::large(head_dim, room))?;
+        let small = load(AttentionTile::small(head_dim, room))?;
         Ok(Self { device: Arc::clone(device), large, small, combine })
     }
 

@@ -31,22 +31,10 @@ constexpr int TILE = KEYS * STRIDE;
 constexpr int CHUNKS = HEAD_DIM / 8; // of 16 bytes, in a row
 // Query fragments stay in registers where these have room; else they are read for each tile.
 constexpr bool HOLD_QUERIES = BLOCKS == 1 && HEAD_DIM <= 160;
-constexpr float LOG2_E = 1.4426950408889634f;
 
 // The merge of teams reuses the room of their tiles: a row of sums, its maximum and its total, f32.
 static_assert(TEAMS == 1 || ROWS * (HEAD_DIM + 2) * 2 <= STAGES * 2 * TILE,
               "tiles are too small to merge teams in");
-
-__device__ __forceinline__ u32 shared_address(const void* pointer) {
-    return (u32)__cvta_generic_to_shared(pointer);
-}
-
-// Starts copying 16 bytes to shared memory, zeros where `inside` is false.
-__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(inside ? 16 : 0)
-                 : "memory");
-}
 
 // Four 8x8 matrices of bf16; lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void load_matrices(u32 (&m)[4], u32 from) {
@@ -72,12 +60,6 @@ __device__ __forceinline__ void multiply(float (&c)[4], const u32 (&a)[4], u32 b
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-__device__ __forceinline__ float exp2_fast(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 // Waits for the team's other warps.
 __device__ __forceinline__ void team_barrier(int team) {
     if constexpr (WARPS == 1) {
@@ -88,35 +70,6 @@ __device__ __forceinline__ void team_barrier(int team) {
         asm volatile("bar.sync %0, %1;" ::"r"(team + 1), "n"(TEAM) : "memory");
     }
 }
-
-// Key tiles of a segment that a query at `last` sees any of.
-__device__ __forceinline__ int tiles_of(const Segment& segment, int last) {
-    return (visible(segment, last) + KEYS - 1) / KEYS;
-}
-
-// A place in the sequence of key tiles that the queries up to position `last` see. Tiles do not
-// reach from one segment into the next.
-struct Cursor {
-    int segment, tile;
-
-    __device__ __forceinline__ void seek(const Segments& segments, int last, int index) {
-        segment = 0, tile = index;
-        settle(segments, last);
-    }
-    __device__ __forceinline__ void advance(const Segments& segments, int last) {
-        tile++;
-        settle(segments, last);
-    }
-    // Past the end of a segment: into the next that has the tile.
-    __device__ __forceinline__ void settle(const Segments& segments, int last) {
-        while (segment < segments.count) {
-            int tiles = tiles_of(segments.segment[segment], last);
-            if (tile < tiles) break;
-            tile -= tiles;
-            segment++;
-        }
-    }
-};
 
 // Starts copying the tile at the cursor: keys to `to`, values behind them.
 __device__ __forceinline__ void fetch(const Segments& segments, Cursor at, int kv_head,

@@ -1,10 +1,13 @@
 //! The CUDA C++ sources of our own kernels, and the sizes they are compiled with. NVRTC compiles them
-//! when a GPU is opened; nothing of them is compiled before.
+//! when a GPU is opened; nothing of them is compiled before. They include no header: NVRTC alone is
+//! enough.
 //!
 //! * `common.cuh`: bf16, reductions; in front of every source
 //! * `rows.cu`: what of a layer is neither product nor attention
 //! * `attend.cu`: attention on tensor cores; `attend_naive.cu`: its readable twin
 //! * `merge.cu`: partial attentions into one
+//! * `argmax.cu`: the greedy choice of a token
+//! * `fp8.cu`: keys and values in 8 bits
 
 /// A source that is compiled as one module.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +27,13 @@ impl Source {
 /// Row by row; merges.
 pub(super) const ROWS: Source = Source {
     name: "rows.cu",
-    parts: &[include_str!("common.cuh"), include_str!("rows.cu"), include_str!("merge.cu")],
+    parts: &[
+        include_str!("common.cuh"),
+        include_str!("rows.cu"),
+        include_str!("merge.cu"),
+        include_str!("argmax.cu"),
+        include_str!("fp8.cu"),
+    ],
 };
 
 /// Attention; its macros are [`AttentionTile`]'s.
@@ -33,7 +42,18 @@ pub(super) const ATTENTION: Source = Source {
     parts: &[include_str!("common.cuh"), include_str!("attend.cuh"), include_str!("attend.cu")],
 };
 
-/// Threads of a block of `merge`: a warp per row.
+/// The twin of [`ATTENTION`]; its macro is `HEAD_DIM`.
+#[cfg(test)]
+pub(super) const ATTENTION_NAIVE: Source = Source {
+    name: "attend_naive.cu",
+    parts: &[
+        include_str!("common.cuh"),
+        include_str!("attend.cuh"),
+        include_str!("attend_naive.cu"),
+    ],
+};
+
+/// Threads of a block of `merge`: a warp or less per row.
 pub(super) const MERGE_THREADS: u32 = 256;
 
 /// Sizes of one instance of the attention kernel: what its macros of the same names mean is said in
@@ -51,25 +71,41 @@ pub(super) struct AttentionTile {
 }
 
 impl AttentionTile {
-    /// The instance for many queries, for heads of `head_dim` elements: a multiple of 16 up to 256.
-    pub(super) fn large(head_dim: usize) -> Option<Self> {
-        let keys = if matches!(head_dim, 96 | 112 | 129..) { 32 } else { 64 };
-        let blocks = if head_dim <= 128 { 2 } else { 1 };
-        let resident = if head_dim <= 160 { 2 } else { 1 };
-        let tile = Self { head_dim, warps: 4, blocks, teams: 1, keys, stages: 2, resident };
-        tile.check()
+    /// The instance for many queries, for heads of `head_dim` elements (a multiple of 16 up to 256),
+    /// where a block may have `shared_memory` bytes (99 KiB suffice).
+    pub(super) fn large(head_dim: usize, shared_memory: usize) -> Option<Self> {
+        // 32 rows per warp use every fragment of keys twice; larger heads leave registers for 16.
+        // More keys at a time are better, as long as registers hold their scores.
+        let (blocks, most_keys) = match head_dim {
+            ..=80 | 128 => (2, 64),
+            ..=127 => (2, 48),
+            _ => (1, 32),
+        };
+        let tile =
+            |keys| Self { head_dim, warps: 4, blocks, teams: 1, keys, stages: 2, resident: 2 };
+        (1..=most_keys / 16).rev().find_map(|n| tile(n * 16).check(shared_memory))
     }
 
     /// The instance for few queries.
-    pub(super) fn small(head_dim: usize) -> Option<Self> {
-        let (stages, resident) =
-            (if head_dim <= 192 { 3 } else { 2 }, if head_dim <= 128 { 2 } else { 1 });
-        Self { head_dim, warps: 1, blocks: 1, teams: 4, keys: 16, stages, resident }.check()
+    pub(super) fn small(head_dim: usize, shared_memory: usize) -> Option<Self> {
+        // Bytes on their way are what counts: of (teams, stages), the most that there is room for.
+        let tile = |(teams, stages, resident)| Self {
+            head_dim,
+            warps: 1,
+            blocks: 1,
+            teams,
+            keys: 16,
+            stages,
+            resident,
+        };
+        let sizes: &[_] =
+            if head_dim <= 128 { &[(4, 2, 3)] } else { &[(4, 3, 1), (2, 3, 1), (2, 2, 1)] };
+        sizes.iter().find_map(|&size| tile(size).check(shared_memory))
     }
 
-    fn check(self) -> Option<Self> {
-        let fits = self.head_dim > 0 && self.head_dim.is_multiple_of(16) && self.head_dim <= 256;
-        fits.then_some(self)
+    fn check(self, shared_memory: usize) -> Option<Self> {
+        let computed = (16..=256).contains(&self.head_dim) && self.head_dim.is_multiple_of(16);
+        (computed && self.shared() as usize <= shared_memory).then_some(self)
     }
 
     /// The compiler's options.
@@ -104,3 +140,6 @@ impl AttentionTile {
         (rows * (self.head_dim + 8) * 2) as u32
     }
 }
+
+#[cfg(test)]
+mod tests;

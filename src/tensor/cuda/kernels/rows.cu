@@ -123,8 +123,8 @@ __device__ void split_rotate_row(const bf16* qkv, const float* angles, const flo
 }
 
 // Takes the rows of qkv [rows, (heads + 2 kv_heads) * head_dim] apart into q [rows, heads,
-// head_dim] and k, v [rows, kv_heads, head_dim]; normalises the heads of q and of k if the model does (a null
-// weight: it does not), and rotates them by angles [rows, head_dim]. Grid: rows.
+// head_dim] and k, v [rows, kv_heads, head_dim]; normalises the heads of q and of k if the model
+// does (a null weight: it does not), and rotates them by angles [rows, head_dim]. Grid: rows.
 extern "C" __global__ void split_rotate(const bf16* qkv, const float* angles, const float* q_norm,
                                         const float* k_norm, float eps, bf16* q, bf16* k, bf16* v,
                                         int heads, int kv_heads, int head_dim) {
