@@ -110,6 +110,14 @@ __device__ __forceinline__ void wait(u32 barrier, int parity) {
                  : "memory");
 }
 
+// A computing group's turn: named barriers of both groups' threads, on which one only arrives.
+__device__ __forceinline__ void take_turn(int group) {
+    asm volatile("bar.sync %0, 256;" ::"r"(group + 1) : "memory");
+}
+__device__ __forceinline__ void give_turn(int group) {
+    asm volatile("bar.arrive %0, 256;" ::"r"(group + 1) : "memory");
+}
+
 // Makes what this thread wrote to shared memory visible to the matrix unit.
 __device__ __forceinline__ void publish() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -318,12 +326,17 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         mask();
         weigh(scores, most, total, fade, scale_log2);
         round_weights();
+        // The groups take turns to start products, so that the exponentials of one are computed
+        // during the products of the other. The first turn is group 0's.
+        if (computing == 1) give_turn(0);
         for (int tile = 1; tile < end - begin; tile++) {
             const int slot = tile % SLOTS, before = (tile - 1) % SLOTS;
             wait(keys_full + 8 * slot, tile / SLOTS % 2);
+            take_turn(computing);
             start_scores(slot);
             wait(values_full + 8 * before, (tile - 1) / SLOTS % 2);
             start_values(before);
+            give_turn(1 - computing);
             wait_products<1>();
             pin(scores);
             release(keys_empty + 8 * slot);
@@ -339,6 +352,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
             }
             round_weights();
         }
+        if (computing == 0) take_turn(0); // the last one given
         const int last = end - begin - 1;
         wait(values_full + 8 * (last % SLOTS), last / SLOTS % 2);
         start_values(last % SLOTS);
