@@ -6,7 +6,6 @@ use crate::cache::KvStore;
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
 use crate::tensor::{Backend, HeadShape, Memory, Part, PartMut, Precision, Segment, TensorError};
-use std::sync::Arc;
 
 /// Where the anchor's keys are.
 pub enum AnchorKeys<'a, 'c, B: Backend> {
@@ -131,12 +130,8 @@ impl<B: Backend> BlockAttention<'_, '_, B> {
             return Ok(());
         }
         let part = tokens * self.shape.kv_width();
-        let rounded = |rows: Part<'_, B::Rows>| -> Result<Message<B>, TensorError> {
-            let mut kv = self.backend.kv(precision, part)?;
-            self.backend.append(&mut kv, rows.slice(0..part))?;
-            Ok(Message::Kv(Arc::new(kv)))
-        };
-        let (keys, values) = (rounded(k)?, rounded(v)?);
+        let (k, v) = (k.slice(0..part), v.slice(0..part));
+        let [keys, values] = Message::rounded(self.backend, precision, [k, v])?;
         for host in to {
             comm.send(*host, keys.clone())?;
             comm.send(*host, values.clone())?;

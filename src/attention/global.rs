@@ -12,7 +12,7 @@ use super::{Attention, AttentionError, Partial};
 use crate::cache::KvStore;
 use crate::comm::{Comm, CommError, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, Memory, Part, PartMut, Precision, TensorError};
+use crate::tensor::{Backend, HeadShape, Memory, Part, PartMut, Precision};
 use std::sync::Arc;
 
 /// Attention on the query host.
@@ -67,13 +67,9 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         if self.owner == comm.rank() {
             self.store.append(backend, layer, k, v)?;
         } else {
-            let rounded = |rows: Part<'_, B::Rows>| -> Result<Message<B>, TensorError> {
-                let mut kv = backend.kv(self.precision, rows.len)?;
-                backend.append(&mut kv, rows)?;
-                Ok(Message::Kv(Arc::new(kv)))
-            };
-            comm.send(self.owner, rounded(k)?)?;
-            comm.send(self.owner, rounded(v)?)?;
+            for message in Message::rounded(backend, self.precision, [k, v])? {
+                comm.send(self.owner, message)?;
+            }
         }
         // Queries go out before this host attends over its own keys, so that all work at once.
         if comm.size() > 1 {

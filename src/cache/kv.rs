@@ -70,8 +70,8 @@ impl<B: Backend> KvStore<B> {
         keys: Part<'_, B::Rows>,
         values: Part<'_, B::Rows>,
     ) -> Result<(), TensorError> {
-        backend.append(&mut self.layers[layer].keys, keys)?;
-        backend.append(&mut self.layers[layer].values, values)
+        let LayerKv { keys: all_keys, values: all_values } = &mut self.layers[layer];
+        backend.append([all_keys, all_values], [keys, values])
     }
 
     /// Appends keys and values that were already rounded, by another host.

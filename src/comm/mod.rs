@@ -7,7 +7,7 @@ mod local;
 
 pub use local::LocalComm;
 
-use crate::tensor::{Backend, Memory};
+use crate::tensor::{Backend, Memory, Part, Precision, TensorError};
 use std::sync::Arc;
 
 /// Why a message did not arrive.
@@ -52,6 +52,21 @@ impl<B: Backend> Clone for Message<B> {
 }
 
 impl<B: Backend> Message<B> {
+    /// Keys and values, rounded to what they are cached in.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn rounded(
+        backend: &B,
+        precision: Precision,
+        [keys, values]: [Part<'_, B::Rows>; 2],
+    ) -> Result<[Self; 2], TensorError> {
+        let mut rounded = [backend.kv(precision, keys.len)?, backend.kv(precision, values.len)?];
+        let [to_keys, to_values] = &mut rounded;
+        backend.append([to_keys, to_values], [keys, values])?;
+        Ok(rounded.map(|kv| Self::Kv(Arc::new(kv))))
+    }
+
     /// Bytes of the payload.
     #[must_use]
     pub fn bytes(&self) -> usize {

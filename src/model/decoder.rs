@@ -278,12 +278,11 @@ impl<B: Backend> Decoder<B> {
         let rows = |width: usize| chunk.start * width..chunk.end() * width;
         let Workspace { x, attention, input, gated, .. } = work;
         let clock = &self.clock;
-        clock.time(backend, Stage::Rest, || {
-            backend.take_rows(Part::new(attention, rows(q_width)), q_width, input)
-        })?;
         let mut x = PartMut::new(x, rows(hidden));
+        let attended = Part::new(attention, rows(q_width));
         clock.time(backend, Stage::Linear, || {
-            backend.linear_add(input, &layer.output, layer.output_bias.as_ref(), x.reborrow())
+            let (w, bias) = (&layer.output, layer.output_bias.as_ref());
+            backend.linear_add_rows(attended, input, w, bias, x.reborrow())
         })?;
         clock.time(backend, Stage::Rest, || {
             backend.rms_norm(x.as_part(), &layer.mlp_norm, rms_norm_eps, input)

@@ -269,11 +269,15 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// As [`Backend::matrix`].
     fn kv(&self, precision: Precision, capacity: usize) -> Result<Self::Kv, TensorError>;
 
-    /// Appends `rows`, rounded to the precision of `kv`.
+    /// Appends new keys and values, rounded to the precision of what is cached.
     ///
     /// # Errors
     /// As [`Backend::matrix`].
-    fn append(&self, kv: &mut Self::Kv, rows: Part<'_, Self::Rows>) -> Result<(), TensorError>;
+    fn append(
+        &self,
+        cached: [&mut Self::Kv; 2],
+        new: [Part<'_, Self::Rows>; 2],
+    ) -> Result<(), TensorError>;
 
     /// Appends keys of the same precision.
     ///
@@ -320,17 +324,6 @@ pub trait Backend: Send + Sync + Sized + 'static {
         out: &mut Self::Activations,
     ) -> Result<(), TensorError>;
 
-    /// Takes `x [rows, inputs]` as it is.
-    ///
-    /// # Errors
-    /// If the processor fails.
-    fn take_rows(
-        &self,
-        x: Part<'_, Self::Rows>,
-        inputs: usize,
-        out: &mut Self::Activations,
-    ) -> Result<(), TensorError>;
-
     /// `y = x · Wᵀ (+ bias)`. `y` is `[rows, outputs]`, bias `[outputs]`.
     ///
     /// # Errors
@@ -361,6 +354,20 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn linear_add(
         &self,
         x: &Self::Activations,
+        w: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        y: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// [`Backend::linear_add`] of the output of attention, `x [rows, inputs]`. `scratch` is what it may
+    /// be copied to.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn linear_add_rows(
+        &self,
+        x: Part<'_, Self::Rows>,
+        scratch: &mut Self::Activations,
         w: &Self::Matrix,
         bias: Option<&Self::Vector>,
         y: PartMut<'_, Self::Sums>,

@@ -165,8 +165,10 @@ impl Backend for Cpu {
         Ok(Elements::with_capacity(precision, capacity))
     }
 
-    fn append(&self, kv: &mut Elements, rows: Part<'_, Aligned<f32>>) -> Result {
-        self.append(kv, floats(rows));
+    fn append(&self, cached: [&mut Elements; 2], new: [Part<'_, Aligned<f32>>; 2]) -> Result {
+        for (cached, new) in cached.into_iter().zip(new) {
+            self.append(cached, floats(new));
+        }
         Ok(())
     }
 
@@ -206,11 +208,6 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn take_rows(&self, x: Part<'_, Aligned<f32>>, inputs: usize, out: &mut Activations) -> Result {
-        self.take_rows(floats(x), inputs, out);
-        Ok(())
-    }
-
     fn linear(
         &self,
         x: &Activations,
@@ -240,6 +237,19 @@ impl Backend for Cpu {
         y: PartMut<'_, Aligned<f32>>,
     ) -> Result {
         self.linear_add(x, w, bias.map(Vec::as_slice), floats_mut(y));
+        Ok(())
+    }
+
+    fn linear_add_rows(
+        &self,
+        x: Part<'_, Aligned<f32>>,
+        scratch: &mut Activations,
+        w: &PackedMatrix,
+        bias: Option<&Vec<f32>>,
+        y: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        self.take_rows(floats(x), w.inputs(), scratch);
+        self.linear_add(scratch, w, bias.map(Vec::as_slice), floats_mut(y));
         Ok(())
     }
 

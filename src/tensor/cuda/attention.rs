@@ -10,6 +10,7 @@ use super::memory::Kv;
 use super::{Attention, Buffer, Cuda, CudaError, View, ViewMut};
 use crate::tensor::{HeadShape, Segment};
 use half::bf16;
+use std::ops::Range;
 
 /// From this many queries on cuDNN computes: what it saves is worth the 50 ms that it takes to plan
 /// attention of a new pair of lengths.
@@ -25,6 +26,20 @@ pub(super) struct Keys<'a> {
     pub(super) tokens: usize,
     /// Position of the first.
     pub(super) start: usize,
+}
+
+impl Keys<'_> {
+    /// Those of some of its tokens.
+    fn slice(&self, tokens: Range<usize>, shape: HeadShape) -> Result<Self, CudaError> {
+        let width = shape.kv_width();
+        let elements = tokens.start * width..tokens.end * width;
+        Ok(Self {
+            keys: self.keys.slice(elements.clone())?,
+            values: self.values.slice(elements)?,
+            tokens: tokens.len(),
+            start: self.start + tokens.start,
+        })
+    }
 }
 
 /// Queries of one call.
@@ -114,7 +129,39 @@ impl Cuda {
         }
     }
 
+    /// By cuDNN. Keys that all queries see and those among the queries are attended apart and merged
+    /// where the former are many: without a mask cuDNN is faster.
     fn attend_with(
+        &self,
+        cudnn: &Cudnn,
+        queries: Queries<'_>,
+        keys: &[Keys<'_>],
+        mask: Mask,
+        mut out: ViewMut<'_, bf16>,
+        mut lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let Queries { tokens, shape, .. } = queries;
+        let count: usize = keys.iter().map(|k| k.tokens).sum();
+        let Some((last, rest)) = keys.split_last() else { return Ok(()) };
+        if mask == Mask::None || count < 2 * tokens {
+            return self.attend_run(cudnn, queries, keys, mask, out, lse);
+        }
+        let before = last.tokens - tokens;
+        let own = last.slice(before..last.tokens, shape)?;
+        self.attend_run(cudnn, queries, &[own], mask, out.reborrow(), lse.reborrow())?;
+        let mut seen = rest.to_vec();
+        if before > 0 {
+            seen.push(last.slice(0..before, shape)?);
+        }
+        let mut part = Buffer::uninit(&self.device, out.len())?;
+        let mut part_lse = Buffer::uninit(&self.device, lse.len())?;
+        let (to, to_lse) = (part.view_mut(), part_lse.view_mut());
+        self.attend_run(cudnn, queries, &seen, Mask::None, to, to_lse)?;
+        self.rows.merge(out, lse, part.view(), part_lse.view())
+    }
+
+    /// By cuDNN, over keys copied into one run.
+    fn attend_run(
         &self,
         cudnn: &Cudnn,
         queries: Queries<'_>,

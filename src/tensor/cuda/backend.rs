@@ -29,7 +29,7 @@ type Result<T = ()> = std::result::Result<T, TensorError>;
 pub struct Cuda {
     pub(super) device: Arc<Device>,
     gemm: Gemm,
-    rows: RowKernels,
+    pub(super) rows: RowKernels,
     /// Our attention, one per size of heads.
     flash: Mutex<HashMap<usize, Arc<Flash>>>,
     /// Attention of whole blocks; our own does it where cuDNN is missing.
@@ -205,11 +205,11 @@ impl Backend for Cuda {
         Ok(Kv::with_capacity(&self.device, capacity)?)
     }
 
-    fn append(&self, kv: &mut Kv, rows: Part<'_, Grown<bf16>>) -> Result {
-        if rows.len == 0 {
-            return Ok(());
+    fn append(&self, cached: [&mut Kv; 2], new: [Part<'_, Grown<bf16>>; 2]) -> Result {
+        for (cached, new) in cached.into_iter().zip(new).filter(|(_, new)| new.len > 0) {
+            cached.append(view(new)?)?;
         }
-        Ok(kv.append(view(rows)?)?)
+        Ok(())
     }
 
     fn extend(&self, kv: &mut Kv, other: Part<'_, Kv>) -> Result {
@@ -252,11 +252,6 @@ impl Backend for Cuda {
         Ok(self.rows.rms_norm(x, weight.view(), eps, out)?)
     }
 
-    fn take_rows(&self, x: Part<'_, Grown<bf16>>, inputs: usize, out: &mut Activations) -> Result {
-        let mut out = out.reset(&self.device, x.len / inputs, inputs)?;
-        Ok(out.copy_from(view(x)?)?)
-    }
-
     fn linear(
         &self,
         x: &Activations,
@@ -285,6 +280,24 @@ impl Backend for Cuda {
     ) -> Result {
         let mut y = view_mut(y)?;
         self.gemm.accumulate(x.view()?, w.weights.view(), x.shape(w), y.reborrow())?;
+        if let Some(bias) = bias {
+            self.rows.add_bias_f32(y, bias.view())?;
+        }
+        Ok(())
+    }
+
+    fn linear_add_rows(
+        &self,
+        x: Part<'_, Grown<bf16>>,
+        _scratch: &mut Activations,
+        w: &Matrix,
+        bias: Option<&Buffer<f32>>,
+        y: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        let (x, mut y) = (view(x)?, view_mut(y)?);
+        let inputs = w.weights.len() / w.outputs;
+        let shape = (x.len() / inputs, inputs, w.outputs);
+        self.gemm.accumulate(x, w.weights.view(), shape, y.reborrow())?;
         if let Some(bias) = bias {
             self.rows.add_bias_f32(y, bias.view())?;
         }
