@@ -14,6 +14,9 @@
 // memory is used twice. Few queries want 4 teams of one warp: 16 rows, and keys streaming in
 // without a block-wide barrier.
 //
+// `advance`, if not null, is a number of tokens by which the last segment is longer and the queries
+// later than the other arguments say: a captured launch is replayed with it for tokens to come.
+//
 // Macros: HEAD_DIM (a multiple of 16), WARPS, BLOCKS, TEAMS, KEYS (per tile, a multiple of 16),
 // STAGES (tiles a team holds), RESIDENT (blocks a multiprocessor is to hold).
 //   rows     = WARPS * BLOCKS * 16
@@ -72,9 +75,9 @@ __device__ __forceinline__ void team_barrier(int team) {
 }
 
 // Starts copying the tile at the cursor: keys to `to`, values behind them.
-__device__ __forceinline__ void fetch(const Segments& segments, Cursor at, int kv_head,
+__device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_head,
                                       int kv_heads, int thread, u32 to) {
-    const Segment& segment = segments.segment[at.segment];
+    const Segment segment = segments[at.segment];
     int first = at.tile * KEYS, left = segment.tokens - first;
     i64 base = ((i64)first * kv_heads + kv_head) * HEAD_DIM;
     const bf16 *keys = segment.keys + base, *values = segment.values + base;
@@ -91,15 +94,17 @@ __device__ __forceinline__ void fetch(const Segments& segments, Cursor at, int k
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-    attend(const bf16* __restrict__ q, const __grid_constant__ Segments segments, int start,
+    attend(const bf16* __restrict__ q, const __grid_constant__ Segments given, int start,
            int tokens, int heads, int kv_heads, float scale, int parts,
            float* __restrict__ part_out, float* __restrict__ part_lse, bf16* __restrict__ out,
-           float* __restrict__ lse) {
+           float* __restrict__ lse, const u32* __restrict__ advance) {
     extern __shared__ __align__(16) unsigned char shared[];
     bf16* q_tile = (bf16*)shared;             // [ROWS, STRIDE]
     bf16* tiles = q_tile + ROWS * STRIDE;     // [TEAMS, STAGES, keys and values, KEYS, STRIDE]
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % WARPS, team = threadIdx.x / TEAM;
+    const Grown segments(given, advance);
+    start += segments.longer;
     const int group = heads / kv_heads, kv_head = blockIdx.y;
     // The last rows see the most keys: they come first, so that the end is not waiting for them.
     const int first_row = (gridDim.x - 1 - blockIdx.x) * ROWS;
@@ -123,7 +128,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 
     // This team's range of tiles.
     i64 seen = 0;
-    for (int s = 0; s < segments.count; s++) seen += tiles_of(segments.segment[s], last_position);
+    for (int s = 0; s < segments.count; s++) seen += tiles_of(segments[s], last_position);
     const int piece = blockIdx.z * TEAMS + team, pieces = parts * TEAMS;
     const int begin = (int)(seen * piece / pieces), end = (int)(seen * (piece + 1) / pieces);
     const u32 ring = shared_address(tiles + team * STAGES * 2 * TILE);
@@ -202,7 +207,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
             }
         }
 
-        const Segment& segment = segments.segment[here.segment];
+        const Segment segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
         if (left < KEYS || first_seen < KEYS - 1) {

@@ -14,6 +14,23 @@ struct Segments {
     int count;
 };
 
+// The segments of a launch that is replayed for a later token: the last is longer than it says.
+struct Grown {
+    const Segments& given;
+    const int longer; // tokens
+    const int count;
+
+    // A null `advance` is 0.
+    __device__ __forceinline__ Grown(const Segments& given, const u32* advance)
+        : given(given), longer(advance ? (int)*advance : 0), count(given.count) {}
+
+    __device__ __forceinline__ Segment operator[](int s) const {
+        Segment segment = given.segment[s];
+        if (s == count - 1) segment.tokens += longer;
+        return segment;
+    }
+};
+
 // How many tokens of the segment a query at `position` sees.
 __device__ __forceinline__ int visible(const Segment& segment, int position) {
     return max(0, min(segment.tokens, position + 1 - segment.start));

@@ -156,10 +156,10 @@ __device__ __forceinline__ bool weigh(float (&scores)[64], float (&most)[2], flo
 }
 
 extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
-    attend(const bf16* __restrict__ q, const __grid_constant__ Segments segments, int start,
+    attend(const bf16* __restrict__ q, const __grid_constant__ Segments given, int start,
            int tokens, int heads, int kv_heads, float scale, int parts,
            float* __restrict__ part_out, float* __restrict__ part_lse, bf16* __restrict__ out,
-           float* __restrict__ lse) {
+           float* __restrict__ lse, const u32* __restrict__ advance) {
     extern __shared__ unsigned char unaligned[];
     __shared__ unsigned long long barriers[4 * SLOTS];
     // Keys full, keys empty, values full, values empty: one barrier per slot.
@@ -169,6 +169,8 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     const u32 q_tile = (shared_address(unaligned) + 1023) / 1024 * 1024;
     const u32 keys = q_tile + ROWS * HEAD_DIM * 2, values = keys + SLOTS * TILE;
 
+    const Grown segments(given, advance);
+    start += segments.longer;
     const int group = heads / kv_heads, kv_head = blockIdx.y;
     // The last rows see the most keys: they come first, so that the end is not waiting for them.
     const int first_row = (gridDim.x - 1 - blockIdx.x) * ROWS;
@@ -201,7 +203,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     __syncthreads();
 
     i64 seen = 0;
-    for (int s = 0; s < segments.count; s++) seen += tiles_of(segments.segment[s], last_position);
+    for (int s = 0; s < segments.count; s++) seen += tiles_of(segments[s], last_position);
     const int begin = (int)(seen * blockIdx.z / parts);
     const int end = (int)(seen * (blockIdx.z + 1) / parts);
     Cursor at;
@@ -225,7 +227,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         };
         for (int tile = begin; tile < end; tile++) {
             const int slot = (tile - begin) % SLOTS, parity = (tile - begin) / SLOTS % 2;
-            const Segment& segment = segments.segment[at.segment];
+            const Segment segment = segments[at.segment];
             const int left = segment.tokens - at.tile * KEYS;
             const i64 base =
                 ((i64)at.tile * KEYS + first) * row + (i64)kv_head * HEAD_DIM + chunk * 8;
@@ -287,7 +289,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     };
     // Hides what a row does not see of the tile at the cursor, and moves on.
     auto mask = [&]() {
-        const Segment& segment = segments.segment[at.segment];
+        const Segment segment = segments[at.segment];
         const int first_key = at.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
         if (left < KEYS || first_seen < KEYS - 1) {

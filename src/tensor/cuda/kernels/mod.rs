@@ -6,6 +6,8 @@
 //! * `rows.cu`: what of a layer is neither product nor attention
 //! * `attend.cu`: attention on tensor cores; `attend_hopper.cu`: with Hopper's; `attend_naive.cu`:
 //!   their readable twin; `attend.cuh`, `tiles.cuh`: what they share
+//! * `gemv.cu`: products of few rows
+//! * `append.cu`: keys and values of a new token
 //! * `merge.cu`: partial attentions into one
 //! * `argmax.cu`: the greedy choice of a token
 //! * `fp8.cu`: keys and values in 8 bits
@@ -25,7 +27,7 @@ impl Source {
     }
 }
 
-/// Row by row; merges.
+/// Row by row; merges; appends.
 pub(super) const ROWS: Source = Source {
     name: "rows.cu",
     parts: &[
@@ -33,9 +35,14 @@ pub(super) const ROWS: Source = Source {
         include_str!("rows.cu"),
         include_str!("merge.cu"),
         include_str!("argmax.cu"),
+        include_str!("append.cu"),
         include_str!("fp8.cu"),
     ],
 };
+
+/// Products of few rows.
+pub(super) const GEMV: Source =
+    Source { name: "gemv.cu", parts: &[include_str!("common.cuh"), include_str!("gemv.cu")] };
 
 const ATTENTION: Source = Source {
     name: "attend.cu",

@@ -30,18 +30,18 @@ __device__ __forceinline__ int tiles_of(const Segment& segment, int last) {
 struct Cursor {
     int segment, tile;
 
-    __device__ __forceinline__ void seek(const Segments& segments, int last, int index) {
+    __device__ __forceinline__ void seek(const Grown& segments, int last, int index) {
         segment = 0, tile = index;
         settle(segments, last);
     }
-    __device__ __forceinline__ void advance(const Segments& segments, int last) {
+    __device__ __forceinline__ void advance(const Grown& segments, int last) {
         tile++;
         settle(segments, last);
     }
     // Past the end of a segment: into the next that has the tile.
-    __device__ __forceinline__ void settle(const Segments& segments, int last) {
+    __device__ __forceinline__ void settle(const Grown& segments, int last) {
         while (segment < segments.count) {
-            int tiles = tiles_of(segments.segment[segment], last);
+            int tiles = tiles_of(segments[segment], last);
             if (tile < tiles) break;
             tile -= tiles;
             segment++;
