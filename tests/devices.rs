@@ -103,6 +103,26 @@ fn a_gpu_answers_as_the_cpu_does() {
     }
 }
 
+/// Steps on one host are recorded and replayed, and recorded again when the cache has grown; steps on
+/// two are not, even if the second holds nothing. Runs only where there is a GPU.
+#[test]
+fn replayed_steps_are_what_plain_steps_are() {
+    for device in devices("replayed_steps_are_what_plain_steps_are") {
+        if device == DeviceChoice::Cpu {
+            continue;
+        }
+        let engine = engine_on(&ModelSource::Nano, device, Precision::Bf16);
+        let frame = engine.frame(None).expect("frame");
+        let context = frame.context_tokens(engine.tokenizer(), &book(500)).expect("tokens");
+        let query = frame.query_tokens(engine.tokenizer(), "What came next?").expect("tokens");
+        let [replayed, plain] = [1, 2].map(|hosts| {
+            let plan = spec(Method::Star, 4096, 4096, hosts);
+            run(&engine, &context, &query, plan, 1300).1
+        });
+        assert_eq!(replayed, plain);
+    }
+}
+
 /// The start of the example book.
 fn book(chars: usize) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/walden.txt");

@@ -74,6 +74,21 @@ impl<B: Backend> KvStore<B> {
         backend.append([all_keys, all_values], [keys, values])
     }
 
+    /// Makes room for the keys of one more token, at `position`, in every layer: a replayed step fills
+    /// it. False, and nothing done, if a layer has no room.
+    pub fn advance(&mut self, backend: &B, position: usize) -> bool {
+        let (width, tokens) = (self.shape.kv_width(), self.tokens());
+        let mut kvs = self.layers.iter_mut().flat_map(|layer| [&mut layer.keys, &mut layer.values]);
+        let has_room = kvs.all(|kv| backend.advance(kv, width));
+        drop(kvs);
+        if has_room {
+            self.open(Span { start: position, len: 1 });
+        } else {
+            self.truncate(backend, tokens);
+        }
+        has_room
+    }
+
     /// Appends keys and values that were already rounded, by another host.
     ///
     /// # Errors

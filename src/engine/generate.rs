@@ -2,12 +2,12 @@
 //! hosts.
 
 use super::compute::Loaded;
+use super::lead::Lead;
 use super::{EngineError, hosts};
-use crate::attention::{GlobalAttention, announce_end, serve};
+use crate::attention::{announce_end, serve};
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
-use crate::comm::Comm;
-use crate::model::{Sampler, Sampling, Workspace};
+use crate::model::{ModelConfig, Sampler, Sampling};
 use crate::plan::Span;
 use crate::tensor::Backend;
 use std::ops::ControlFlow;
@@ -108,10 +108,9 @@ pub(super) fn generate<B: Backend>(
     let (mut generated, bytes_sent) = hosts::run(
         stores,
         |comm, store| {
-            let work = decoder.workspace(backend);
-            let logits = vec![0.0; decoder.config().vocab];
-            let mut lead = Lead { loaded, comm, store, cancel, work, logits };
-            let generated = lead.answer(question, on_token)?;
+            let mut lead = Lead::new(loaded, comm, store, cancel);
+            let (config, chunk_tokens) = (decoder.config(), backend.chunk_tokens());
+            let generated = answer(&mut lead, config, chunk_tokens, question, on_token)?;
             announce_end(comm)?;
             Ok(generated)
         },
@@ -121,84 +120,65 @@ pub(super) fn generate<B: Backend>(
     Ok(generated)
 }
 
-/// The query host.
-struct Lead<'a, B: Backend> {
-    loaded: &'a Loaded<B>,
-    comm: &'a dyn Comm<B>,
-    store: &'a mut KvStore<B>,
-    cancel: &'a Cancel,
-    work: Workspace<B>,
-    /// `[vocab]`: what follows the last token
-    logits: Vec<f32>,
-}
-
-impl<B: Backend> Lead<'_, B> {
-    fn answer(
-        &mut self,
-        question: &Question<'_>,
-        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
-    ) -> Result<Generated, EngineError> {
-        let start = Instant::now();
-        let Question { context, query, settings, spelled } = *question;
-        let config = self.loaded.decoder.config();
-        let prompt = context.iter().chain(query).copied();
-        let mut sampler = Sampler::new(settings.sampling.clone(), config.vocab, prompt);
-        let mut position = context.len();
-        let chunk_tokens = self.loaded.backend.chunk_tokens();
-        for chunk in (Span { start: position, len: query.len() }).chunks(chunk_tokens) {
-            let offset = chunk.start - context.len();
-            self.step(&query[offset..offset + chunk.len], chunk)?;
-            position = chunk.end();
+/// The answer, token by token, on the query host.
+fn answer<B: Backend>(
+    lead: &mut Lead<'_, B>,
+    config: &ModelConfig,
+    chunk_tokens: usize,
+    question: &Question<'_>,
+    on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+) -> Result<Generated, EngineError> {
+    let start = Instant::now();
+    let Question { context, query, settings, spelled } = *question;
+    for chunk in (Span { start: context.len(), len: query.len() }).chunks(chunk_tokens) {
+        let offset = chunk.start - context.len();
+        lead.encode(&query[offset..offset + chunk.len], chunk)?;
+    }
+    // [vocab]; only read where the choice needs all of them.
+    let mut logits = vec![0.0; config.vocab];
+    let mut top_logits = Vec::new();
+    if settings.top_logits > 0 {
+        lead.logits(&mut logits)?;
+        top_logits = largest(&logits, settings.top_logits);
+    }
+    let prompt = context.iter().chain(query).copied();
+    let mut sampler = Sampler::new(settings.sampling.clone(), config.vocab, prompt);
+    let mut tokens = Vec::new();
+    let mut query_time = start.elapsed();
+    let finish = loop {
+        if tokens.len() == settings.max_tokens {
+            break Finish::Length;
         }
-        let top_logits = largest(&self.logits, settings.top_logits);
-        let mut tokens = Vec::new();
-        let mut query_time = start.elapsed();
-        let finish = loop {
-            if tokens.len() == settings.max_tokens {
-                break Finish::Length;
-            }
-            self.logits[spelled..].fill(f32::NEG_INFINITY);
-            let token = sampler.next(&mut self.logits);
-            if tokens.is_empty() {
-                query_time = start.elapsed();
-            }
-            tokens.push(token);
-            if config.eos.contains(&token) && !settings.ignore_eos {
-                break Finish::Eos;
-            }
-            if on_token(token).is_break() {
-                break Finish::Stop;
-            }
-            if tokens.len() < settings.max_tokens {
-                self.step(&[token], Span { start: position, len: 1 })?;
-                position += 1;
-            }
+        let token = if settings.sampling.is_largest() {
+            lead.largest(spelled)?
+        } else {
+            lead.logits(&mut logits)?;
+            logits[spelled..].fill(f32::NEG_INFINITY);
+            sampler.next(&mut logits)
         };
-        Ok(Generated {
-            tokens,
-            finish,
-            query_tokens: query.len(),
-            query_time,
-            decode_time: start.elapsed().saturating_sub(query_time),
-            bytes_sent: 0,
-            top_logits,
-        })
-    }
-
-    /// Runs `tokens` over the keys of all hosts; leaves the logits that follow the last one.
-    fn step(&mut self, tokens: &[u32], chunk: Span) -> Result<(), EngineError> {
-        let Loaded { backend, decoder } = self.loaded;
-        let (shape, precision) = (decoder.shape(), decoder.precision());
-        let mut attention =
-            GlobalAttention::begin(backend, self.comm, shape, self.store, precision, chunk, 0)?;
-        let work = &mut self.work;
-        decoder.forward(backend, tokens, &[chunk], &mut attention, self.cancel, work)?;
-        decoder.logits(backend, tokens.len(), work, &mut self.logits)?;
-        if self.logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(EngineError::NotFinite { position: chunk.end() - 1 });
+        if tokens.is_empty() {
+            query_time = start.elapsed();
         }
-        Ok(())
-    }
+        tokens.push(token);
+        if config.eos.contains(&token) && !settings.ignore_eos {
+            break Finish::Eos;
+        }
+        if on_token(token).is_break() {
+            break Finish::Stop;
+        }
+        if tokens.len() < settings.max_tokens {
+            lead.decode(token)?;
+        }
+    };
+    Ok(Generated {
+        tokens,
+        finish,
+        query_tokens: query.len(),
+        query_time,
+        decode_time: start.elapsed().saturating_sub(query_time),
+        bytes_sent: 0,
+        top_logits,
+    })
 }
 
 /// The `count` largest logits with their tokens, largest first, lower token first on a tie.

@@ -11,6 +11,7 @@ mod device;
 mod error;
 mod generate;
 mod hosts;
+mod lead;
 mod load;
 mod memory;
 mod prefill;

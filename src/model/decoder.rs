@@ -74,6 +74,7 @@ pub struct Workspace<B: Backend> {
     input: B::Activations, // [rows, hidden or heads * head_dim]: what enters a projection
     gated: B::Activations, // [rows, intermediate]
     logits: B::Sums,       // [vocab]
+    ids: B::Ids,           // [tokens]
 }
 
 impl<B: Backend> Decoder<B> {
@@ -137,7 +138,7 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// Runs `tokens`, which stand at the positions of `spans`, through all layers. Leaves the hidden
-    /// states before the final norm, `[tokens, hidden]`, in `work`, for [`Decoder::logits`].
+    /// states before the final norm, `[tokens, hidden]`, in `work`, for [`Decoder::head`].
     ///
     /// # Errors
     /// See [`ForwardError`].
@@ -150,20 +151,60 @@ impl<B: Backend> Decoder<B> {
         cancel: &Cancel,
         work: &mut Workspace<B>,
     ) -> Result<(), ForwardError> {
+        self.begin(backend, tokens, spans, work)?;
+        self.run(backend, tokens.len(), attention, cancel, work)
+    }
+
+    /// What comes before the layers of a forward pass and cannot be recorded: room for it, and its
+    /// tokens and positions.
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub fn begin(
+        &self,
+        backend: &B,
+        tokens: &[u32],
+        spans: &[Span],
+        work: &mut Workspace<B>,
+    ) -> Result<(), ForwardError> {
         let (shape, count) = (self.shape(), tokens.len());
         debug_assert_eq!(count, spans.iter().map(|s| s.len).sum::<usize>());
+        let vocab = self.config.vocab;
+        if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocab) {
+            return Err(ForwardError::UnknownToken { token, vocab });
+        }
         let chunk_rows = count.min(backend.linear_rows());
         backend.sums_at_least(&mut work.x, count * self.config.hidden)?;
         backend.sums_at_least(&mut work.angles, count * shape.head_dim)?;
+        backend.sums_at_least(&mut work.logits, vocab)?;
         backend.rows_at_least(&mut work.q, count * shape.q_width())?;
         backend.rows_at_least(&mut work.k, count * shape.kv_width())?;
         backend.rows_at_least(&mut work.v, count * shape.kv_width())?;
         backend.rows_at_least(&mut work.attention, count * shape.q_width())?;
         backend.rows_at_least(&mut work.qkv, chunk_rows * shape.qkv_width())?;
-        self.clock.time(backend, Stage::Rest, || self.embed(backend, tokens, &mut work.x))?;
         let positions: Vec<u32> = spans.iter().flat_map(|s| s.range()).map(|p| p as u32).collect();
-        let angles = PartMut::new(&mut work.angles, 0..count * shape.head_dim);
-        backend.angles(&self.frequencies, &positions, angles)?;
+        Ok(backend.set_ids(&mut work.ids, tokens, &positions)?)
+    }
+
+    /// The layers of a forward pass of `count` tokens, after [`Decoder::begin`].
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub fn run(
+        &self,
+        backend: &B,
+        count: usize,
+        attention: &mut dyn Attention<B>,
+        cancel: &Cancel,
+        work: &mut Workspace<B>,
+    ) -> Result<(), ForwardError> {
+        let shape = self.shape();
+        self.clock.time(backend, Stage::Rest, || {
+            let x = PartMut::new(&mut work.x, 0..count * self.config.hidden);
+            backend.embed(&self.embedding, &work.ids, x)?;
+            let angles = PartMut::new(&mut work.angles, 0..count * shape.head_dim);
+            backend.angles(&self.frequencies, &work.ids, angles)
+        })?;
         let chunks = || Span::new(0..count).chunks(backend.linear_rows());
         for (index, layer) in self.layers.iter().enumerate() {
             for chunk in chunks() {
@@ -183,24 +224,52 @@ impl<B: Backend> Decoder<B> {
         Ok(())
     }
 
-    /// Writes the logits `[vocab]` that follow the last of the `tokens` which the last forward pass
-    /// with `work` ran.
+    /// Computes the logits that follow the last of the `count` tokens which the last forward pass with
+    /// `work` ran: for [`Decoder::logits`] and [`Decoder::largest_logit`].
     ///
     /// # Errors
-    /// If the backend failed, now or since it was last waited for.
+    /// If the backend fails.
+    pub fn head(
+        &self,
+        backend: &B,
+        count: usize,
+        work: &mut Workspace<B>,
+    ) -> Result<(), TensorError> {
+        let ModelConfig { hidden, vocab, rms_norm_eps, .. } = self.config;
+        let last = Part::new(&work.x, (count - 1) * hidden..count * hidden);
+        self.clock.time(backend, Stage::Rest, || {
+            backend.rms_norm(last, &self.norm, rms_norm_eps, &mut work.input)
+        })?;
+        let logits = PartMut::new(&mut work.logits, 0..vocab);
+        self.clock
+            .time(backend, Stage::Linear, || backend.linear_sums(&work.input, &self.head, logits))
+    }
+
+    /// Copies the logits `[vocab]` that [`Decoder::head`] computed.
+    ///
+    /// # Errors
+    /// If the backend failed since it was last waited for.
     pub fn logits(
         &self,
         backend: &B,
-        tokens: usize,
-        work: &mut Workspace<B>,
+        work: &Workspace<B>,
         logits: &mut [f32],
     ) -> Result<(), TensorError> {
-        let ModelConfig { hidden, vocab, rms_norm_eps, .. } = self.config;
-        backend.sums_at_least(&mut work.logits, vocab)?;
-        let last = Part::new(&work.x, (tokens - 1) * hidden..tokens * hidden);
-        backend.rms_norm(last, &self.norm, rms_norm_eps, &mut work.input)?;
-        backend.linear_sums(&work.input, &self.head, PartMut::new(&mut work.logits, 0..vocab))?;
-        backend.read(Part::new(&work.logits, 0..vocab), logits)
+        backend.read(Part::new(&work.logits, 0..self.config.vocab), logits)
+    }
+
+    /// The token below `among` with the largest of the logits that [`Decoder::head`] computed, the
+    /// lower on a tie; `None` if one of them is not finite.
+    ///
+    /// # Errors
+    /// If the backend failed since it was last waited for.
+    pub fn largest_logit(
+        &self,
+        backend: &B,
+        work: &Workspace<B>,
+        among: usize,
+    ) -> Result<Option<u32>, TensorError> {
+        backend.largest(Part::new(&work.logits, 0..among))
     }
 
     /// Empty buffers for [`Decoder::forward`].
@@ -217,17 +286,8 @@ impl<B: Backend> Decoder<B> {
             input: backend.activations(self.precision),
             gated: backend.activations(self.precision),
             logits: B::Sums::default(),
+            ids: B::Ids::default(),
         }
-    }
-
-    /// Embedding rows, `[tokens, hidden]`.
-    fn embed(&self, backend: &B, tokens: &[u32], x: &mut B::Sums) -> Result<(), ForwardError> {
-        let ModelConfig { vocab, hidden, .. } = self.config;
-        if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocab) {
-            return Err(ForwardError::UnknownToken { token, vocab });
-        }
-        let x = PartMut::new(x, 0..tokens.len() * hidden);
-        Ok(backend.embed(&self.embedding, tokens, x)?)
     }
 
     /// Norm, q/k/v projections, q/k norms and rotation of one chunk of rows.
@@ -291,6 +351,13 @@ impl<B: Backend> Decoder<B> {
             backend.linear_gated(input, &layer.gate_up, layer.gate_up_bias.as_ref(), gated)?;
             backend.linear_add(gated, &layer.down, layer.down_bias.as_ref(), x)
         })
+    }
+
+    /// Whether the decoder was loaded to note where time goes. A pass that is then recorded cannot be
+    /// replayed: what it notes are moments.
+    #[must_use]
+    pub fn times_stages(&self) -> bool {
+        self.clock.is_on()
     }
 
     /// Where the time of forward passes went since this was last asked; `None` if the decoder was not

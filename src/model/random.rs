@@ -267,7 +267,8 @@ mod tests {
             let tokens = [1, 2, 3, 4, 5];
             decoder.forward(&cpu, &tokens, &spans, &mut Itself, &cancel, &mut work).unwrap();
             let mut logits = vec![f32::NAN; shape.vocab];
-            decoder.logits(&cpu, tokens.len(), &mut work, &mut logits).unwrap();
+            decoder.head(&cpu, tokens.len(), &mut work).unwrap();
+            decoder.logits(&cpu, &work, &mut logits).unwrap();
             assert!(logits.iter().all(|logit| logit.is_finite()));
             assert!(logits.iter().any(|logit| *logit != logits[0]));
         }

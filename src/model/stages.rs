@@ -37,6 +37,11 @@ impl<B: Backend> StageClock<B> {
         Self(on.then(Mutex::default))
     }
 
+    /// Whether it was told to.
+    pub(super) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Runs `work` as part of `stage`.
     pub(super) fn time<T, E: From<TensorError>>(
         &self,

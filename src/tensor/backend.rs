@@ -142,6 +142,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Kv: Memory;
     /// What goes into a linear layer.
     type Activations: Send;
+    /// Tokens and their positions.
+    type Ids: Send + Default;
+    /// A step that can be run again: see [`Backend::record`].
+    type Recording: Send;
     /// Weights of a linear layer.
     type Matrix: Memory;
     /// A moment in the order of its work.
@@ -288,29 +292,68 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Keeps the first `len` elements.
     fn truncate(&self, kv: &mut Self::Kv, len: usize);
 
-    /// Fills `x [tokens, hidden]` with the embeddings of `tokens`, each below the vocabulary's size.
+    /// Makes room for `len` more elements, as an [`Backend::append`] would leave them: a step that is
+    /// [replayed](Backend::replay) fills it. False, and nothing done, if there is no room.
+    fn advance(&self, kv: &mut Self::Kv, len: usize) -> bool;
+
+    /// Says which tokens stand at which positions, for [`Backend::embed`] and [`Backend::angles`].
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn set_ids(
+        &self,
+        ids: &mut Self::Ids,
+        tokens: &[u32],
+        positions: &[u32],
+    ) -> Result<(), TensorError>;
+
+    /// Fills `x [tokens, hidden]` with the embeddings of the tokens, each below the vocabulary's size.
     ///
     /// # Errors
     /// If the processor fails.
     fn embed(
         &self,
         table: &Self::Embedding,
-        tokens: &[u32],
+        ids: &Self::Ids,
         x: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
 
-    /// Fills `out [tokens, head_dim]` with the cosines, then the sines, of all pairs of each of
-    /// `positions`. The angle is `position * frequency` in f32, as in Transformers: at position
-    /// 100,000 that rounding is visible. `frequencies` is `[head_dim / 2]`, radians per position.
+    /// Fills `out [tokens, head_dim]` with the cosines, then the sines, of all pairs of each
+    /// position. The angle is `position * frequency` in f32, as in Transformers: at position 100,000
+    /// that rounding is visible. `frequencies` is `[head_dim / 2]`, radians per position.
     ///
     /// # Errors
     /// If the processor fails.
     fn angles(
         &self,
         frequencies: &Self::Vector,
-        positions: &[u32],
+        ids: &Self::Ids,
         out: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
+
+    /// The largest of `sums`, the lower on a tie; `None` if one of them is not finite. Waits for what
+    /// computes them.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    fn largest(&self, sums: Part<'_, Self::Sums>) -> Result<Option<u32>, TensorError>;
+
+    /// Runs `step`, a forward pass of one token that grows no buffer, and keeps what it did, where
+    /// that makes running it again cheaper. `None`, and `step` not run, where it does not.
+    ///
+    /// # Errors
+    /// Those of `step`, or if the processor fails.
+    fn record<E: From<TensorError>>(
+        &self,
+        step: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Option<Self::Recording>, E>;
+
+    /// Runs a recorded step again, on the same buffers, for the ids that were set since: as if its
+    /// token stood `later` positions later, and as many keys had been appended meanwhile.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn replay(&self, recording: &mut Self::Recording, later: u32) -> Result<(), TensorError>;
 
     /// `out[r] = x[r] / rms(x[r]) * weight` for every row of `x [rows, width of weight]`.
     ///

@@ -6,6 +6,7 @@ use crate::tensor::{
     Rotation, RowReader, Segment, SplitQkv, TensorError,
 };
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 type Result<T = ()> = std::result::Result<T, TensorError>;
@@ -40,6 +41,13 @@ impl Memory for PackedMatrix {
     }
 }
 
+/// Tokens and their positions.
+#[derive(Debug, Default)]
+pub struct Ids {
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+}
+
 fn floats(part: Part<'_, Aligned<f32>>) -> &[f32] {
     &part.of[part.range()]
 }
@@ -71,6 +79,8 @@ impl Backend for Cpu {
     type Sums = Aligned<f32>;
     type Kv = Elements;
     type Activations = Activations;
+    type Ids = Ids;
+    type Recording = Infallible;
     type Matrix = PackedMatrix;
     type Mark = Instant;
     type Vector = Vec<f32>;
@@ -181,20 +191,47 @@ impl Backend for Cpu {
         kv.truncate(len);
     }
 
-    fn embed(&self, table: &RowReader, tokens: &[u32], x: PartMut<'_, Aligned<f32>>) -> Result {
-        let Some(hidden) = x.len.checked_div(tokens.len()) else { return Ok(()) };
-        self.fill_rows(floats_mut(x), hidden, |t, row| table(tokens[t] as usize, row));
+    fn advance(&self, _kv: &mut Elements, _len: usize) -> bool {
+        false // nothing is recorded
+    }
+
+    fn set_ids(&self, ids: &mut Ids, tokens: &[u32], positions: &[u32]) -> Result {
+        *ids = Ids { tokens: tokens.to_vec(), positions: positions.to_vec() };
         Ok(())
     }
 
-    fn angles(
-        &self,
-        frequencies: &Vec<f32>,
-        positions: &[u32],
-        out: PartMut<'_, Aligned<f32>>,
-    ) -> Result {
-        self.fill_angles(frequencies, positions, floats_mut(out));
+    fn embed(&self, table: &RowReader, ids: &Ids, x: PartMut<'_, Aligned<f32>>) -> Result {
+        let Some(hidden) = x.len.checked_div(ids.tokens.len()) else { return Ok(()) };
+        self.fill_rows(floats_mut(x), hidden, |t, row| table(ids.tokens[t] as usize, row));
         Ok(())
+    }
+
+    fn angles(&self, frequencies: &Vec<f32>, ids: &Ids, out: PartMut<'_, Aligned<f32>>) -> Result {
+        self.fill_angles(frequencies, &ids.positions, floats_mut(out));
+        Ok(())
+    }
+
+    fn largest(&self, sums: Part<'_, Aligned<f32>>) -> Result<Option<u32>> {
+        let (mut best, mut finite) = (0, true);
+        let sums = floats(sums);
+        for (i, sum) in sums.iter().enumerate() {
+            finite &= sum.is_finite();
+            if *sum > sums[best] {
+                best = i;
+            }
+        }
+        Ok(finite.then_some(best as u32))
+    }
+
+    fn record<E: From<TensorError>>(
+        &self,
+        _step: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<Option<Infallible>, E> {
+        Ok(None)
+    }
+
+    fn replay(&self, recording: &mut Infallible, _later: u32) -> Result {
+        match *recording {}
     }
 
     fn rms_norm(

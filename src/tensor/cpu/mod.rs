@@ -22,6 +22,7 @@ mod team;
 
 pub use activations::Activations;
 pub use attention::KvSegment;
+pub use backend::Ids;
 pub use kernels::Isa;
 pub use linear::PackedMatrix;
 

@@ -4,10 +4,10 @@
 use super::attention::Queries;
 use super::cudnn::Cudnn;
 use super::flash::Flash;
-use super::memory::{Grown, Kv, view, view_mut};
+use super::memory::{Grown, Ids, Kv, view, view_mut};
 use super::rows::RowKernels;
 use super::weights::{Embedding, Matrix, only_bf16};
-use super::{Buffer, CudaError, Device, Event, Gemm, View, ViewMut};
+use super::{Buffer, CudaError, Device, Event, Gemm, Recording, View, ViewMut};
 use crate::tensor::{
     Backend, ElementsView, HeadShape, Memory, Part, PartMut, Peak, Precision, Rotation, RowReader,
     Segment, SplitQkv, TensorError,
@@ -113,6 +113,8 @@ impl Backend for Cuda {
     type Sums = Grown<f32>;
     type Kv = Kv;
     type Activations = Activations;
+    type Ids = Ids;
+    type Recording = Recording;
     type Matrix = Matrix;
     type Mark = Event;
     type Vector = Buffer<f32>;
@@ -206,10 +208,11 @@ impl Backend for Cuda {
     }
 
     fn append(&self, cached: [&mut Kv; 2], new: [Part<'_, Grown<bf16>>; 2]) -> Result {
-        for (cached, new) in cached.into_iter().zip(new).filter(|(_, new)| new.len > 0) {
-            cached.append(view(new)?)?;
+        let [keys, values] = new;
+        if keys.len == 0 {
+            return Ok(());
         }
-        Ok(())
+        Ok(self.rows.append([view(keys)?, view(values)?], cached)?)
     }
 
     fn extend(&self, kv: &mut Kv, other: Part<'_, Kv>) -> Result {
@@ -220,24 +223,55 @@ impl Backend for Cuda {
         kv.truncate(len);
     }
 
-    fn embed(&self, table: &Embedding, tokens: &[u32], x: PartMut<'_, Grown<f32>>) -> Result {
-        if tokens.is_empty() {
-            return Ok(());
-        }
-        let x = view_mut(x)?;
-        Ok(self.rows.embed(table.table.view(), tokens, table.hidden, x)?)
+    fn advance(&self, kv: &mut Kv, len: usize) -> bool {
+        kv.advance(len)
     }
 
-    fn angles(
-        &self,
-        frequencies: &Buffer<f32>,
-        positions: &[u32],
-        out: PartMut<'_, Grown<f32>>,
-    ) -> Result {
-        if positions.is_empty() {
+    fn set_ids(&self, ids: &mut Ids, tokens: &[u32], positions: &[u32]) -> Result {
+        Ok(ids.set(&self.device, tokens, positions)?)
+    }
+
+    fn embed(&self, table: &Embedding, ids: &Ids, x: PartMut<'_, Grown<f32>>) -> Result {
+        if ids.count == 0 {
             return Ok(());
         }
+        let tokens = view(Part::new(&ids.tokens, 0..ids.count))?;
+        Ok(self.rows.embed(table.table.view(), tokens, table.hidden, view_mut(x)?)?)
+    }
+
+    fn angles(&self, frequencies: &Buffer<f32>, ids: &Ids, out: PartMut<'_, Grown<f32>>) -> Result {
+        if ids.count == 0 {
+            return Ok(());
+        }
+        let positions = view(Part::new(&ids.positions, 0..ids.count))?;
         Ok(self.rows.angles(frequencies.view(), positions, view_mut(out)?)?)
+    }
+
+    fn largest(&self, sums: Part<'_, Grown<f32>>) -> Result<Option<u32>> {
+        Ok(self.rows.largest(view(sums)?)?)
+    }
+
+    fn record<E: From<TensorError>>(
+        &self,
+        step: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<Option<Recording>, E> {
+        // What the step itself returns comes out as it is.
+        let mut failed = None;
+        let recorded = Recording::of(&self.device, || {
+            step().map_err(|error| {
+                failed = Some(error);
+                CudaError::Unsupported { what: "a step that failed".into() }
+            })
+        });
+        match (failed, recorded) {
+            (Some(error), _) => Err(error),
+            (None, Ok(recording)) => Ok(Some(recording)),
+            (None, Err(error)) => Err(TensorError::from(error).into()),
+        }
+    }
+
+    fn replay(&self, recording: &mut Recording, later: u32) -> Result {
+        Ok(recording.replay(later)?)
     }
 
     fn rms_norm(

@@ -3,7 +3,9 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int, c_void};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
 
 use cudarc::driver::sys::{
     self as driver, CUcontext, CUdevice, CUdevice_attribute as Attribute, CUdeviceptr,
@@ -47,6 +49,17 @@ pub struct Device {
     stream: CUstream,
     pool: CUmemoryPool,
     properties: Properties,
+    is_recording: AtomicBool,
+    recorder: Mutex<Option<Recorder>>,
+    recording_turn: Mutex<()>,
+}
+
+/// The thread whose work is recorded, and where it goes.
+#[derive(Clone, Copy)]
+struct Recorder {
+    thread: ThreadId,
+    stream: CUstream,
+    later: CUdeviceptr,
 }
 
 // SAFETY: the driver's functions may be called from any thread, on the same context and stream at
@@ -100,6 +113,9 @@ impl Device {
             stream: std::ptr::null_mut(),
             pool: std::ptr::null_mut(),
             properties,
+            is_recording: AtomicBool::new(false),
+            recorder: Mutex::default(),
+            recording_turn: Mutex::default(),
         };
         device.bind()?;
         let flags = CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
@@ -132,9 +148,50 @@ impl Device {
         &self.properties
     }
 
-    /// The stream all its work runs on.
+    /// The stream that the calling thread's work goes to: the one all work runs on, but while the
+    /// thread records a step.
     pub(super) fn stream(&self) -> CUstream {
-        self.stream
+        self.recorder().map_or(self.stream, |recorder| recorder.stream)
+    }
+
+    /// The address of the number of tokens by which a recorded step is later when it runs; 0 for work
+    /// that runs at once.
+    pub(super) fn later(&self) -> CUdeviceptr {
+        self.recorder().map_or(0, |recorder| recorder.later)
+    }
+
+    fn recorder(&self) -> Option<Recorder> {
+        // Almost always nobody records: that is seen without a lock.
+        if !self.is_recording.load(Ordering::Acquire) {
+            return None;
+        }
+        let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        recorder.filter(|recorder| recorder.thread == std::thread::current().id())
+    }
+
+    /// Runs `step`, whose work goes to `stream` meanwhile and finds [`Self::later`] at `later`.
+    pub(super) fn record_on<T>(
+        &self,
+        stream: CUstream,
+        later: CUdeviceptr,
+        step: impl FnOnce() -> T,
+    ) -> T {
+        /// Ends the recording, also when the step panics.
+        struct End<'a>(&'a Device);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                *self.0.recorder.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                self.0.is_recording.store(false, Ordering::Release);
+            }
+        }
+        // One thread records at a time.
+        let _turn = self.recording_turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = std::thread::current().id();
+        *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Recorder { thread, stream, later });
+        self.is_recording.store(true, Ordering::Release);
+        let _end = End(self);
+        step()
     }
 
     /// Makes this device the calling thread's. Every call of this backend does so itself.
@@ -209,7 +266,7 @@ impl Device {
         self.bind()?;
         let mut pointer = 0;
         // SAFETY: the context is current, the stream alive; the call writes the pointer.
-        match unsafe { driver::cuMemAllocAsync(&mut pointer, bytes, self.stream) } {
+        match unsafe { driver::cuMemAllocAsync(&mut pointer, bytes, self.stream()) } {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 let (free, total) = self.memory()?;
                 Err(CudaError::OutOfMemory { bytes, free, total })
@@ -226,7 +283,7 @@ impl Device {
         // A failure means that the context is lost, and its memory with it: nothing to do.
         if self.bind().is_ok() {
             // SAFETY: by this function's contract.
-            let _ = unsafe { driver::cuMemFreeAsync(pointer, self.stream) };
+            let _ = unsafe { driver::cuMemFreeAsync(pointer, self.stream()) };
         }
     }
 }

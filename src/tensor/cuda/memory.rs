@@ -64,6 +64,34 @@ pub(super) fn view_mut<T: Element>(
     }
 }
 
+/// Tokens and their positions.
+#[derive(Default)]
+pub struct Ids {
+    pub(super) tokens: Grown<u32>,
+    pub(super) positions: Grown<u32>,
+    pub(super) count: usize,
+}
+
+impl Ids {
+    pub(super) fn set(
+        &mut self,
+        device: &Arc<Device>,
+        tokens: &[u32],
+        positions: &[u32],
+    ) -> Result<(), CudaError> {
+        self.count = tokens.len();
+        for (to, from) in [(&mut self.tokens, tokens), (&mut self.positions, positions)] {
+            match from {
+                [] => {}
+                // Without waiting: the number travels in the command.
+                [one] => to.first(device, 1)?.fill(*one)?,
+                many => to.first(device, many.len())?.write(many)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Cached keys or values, in bf16. Room that is not enough is doubled.
 pub struct Kv {
     buffer: Buffer<bf16>,
@@ -85,17 +113,33 @@ impl Kv {
         Ok(Self { buffer: Buffer::uninit(device, capacity)?, len: 0 })
     }
 
+    /// Appends `rows`.
     pub(super) fn append(&mut self, rows: View<'_, bf16>) -> Result<(), CudaError> {
-        let (start, end) = (self.len, self.len + rows.len());
+        let (all, start) = self.grow(rows.len())?;
+        all.slice(start..start + rows.len())?.copy_from(rows)
+    }
+
+    /// Makes room for `len` more elements and counts them as there. Returns all the memory, and where
+    /// they start.
+    pub(super) fn grow(&mut self, len: usize) -> Result<(ViewMut<'_, bf16>, usize), CudaError> {
+        let (start, end) = (self.len, self.len + len);
         if end > self.buffer.len() {
             let room = end.max(2 * self.buffer.len());
             let mut larger = Buffer::uninit(self.buffer.device(), room)?;
             larger.slice_mut(0..start)?.copy_from(self.buffer.slice(0..start)?)?;
             self.buffer = larger;
         }
-        self.buffer.slice_mut(start..end)?.copy_from(rows)?;
         self.len = end;
-        Ok(())
+        Ok((self.buffer.view_mut(), start))
+    }
+
+    /// Counts `len` more elements as there, if there is room for them.
+    pub(super) fn advance(&mut self, len: usize) -> bool {
+        let has_room = self.len + len <= self.buffer.len();
+        if has_room {
+            self.len += len;
+        }
+        has_room
     }
 
     pub(super) fn truncate(&mut self, len: usize) {

@@ -6,6 +6,7 @@
 //! * [`device`](Device): a GPU, its memory pool and the one stream everything runs on, in order
 //! * [`buffer`](Buffer) and [`view`](View): memory of a device, owned and borrowed
 //! * [`module`](Module): kernels of our own, compiled for the device while the program runs
+//! * [`graph`](Recording): steps recorded once and replayed
 //! * [`linear`](Gemm): matrix products, by cuBLASLt
 //! * [`cudnn`](Cudnn): attention over whole blocks, by cuDNN
 //!
@@ -21,6 +22,7 @@ mod device;
 mod error;
 mod event;
 mod flash;
+mod graph;
 mod kernels;
 mod libraries;
 mod linear;
@@ -39,9 +41,10 @@ pub use cudnn::{Attention, Cudnn};
 pub use device::{Device, Properties};
 pub use error::CudaError;
 pub use event::Event;
+pub use graph::Recording;
 pub use libraries::{Found, Libraries, Missing, Version};
 pub use linear::Gemm;
-pub use memory::{Grown, Kv};
+pub use memory::{Grown, Ids, Kv};
 pub use module::{Argument, Function, Module, compile};
 pub use view::{Element, View, ViewMut};
 pub use weights::{Embedding, Matrix};

@@ -3,7 +3,8 @@
 
 #![allow(unsafe_code)]
 
-use super::kernels::{MERGE_THREADS, ROWS};
+use super::kernels::{APPEND_THREADS, ARGMAX_THREADS, MERGE_THREADS, ROWS};
+use super::memory::Kv;
 use super::view::{same_device, same_length};
 use super::{Argument, Buffer, CudaError, Device, Function, Module, View, ViewMut};
 use crate::tensor::HeadShape;
@@ -22,6 +23,8 @@ pub(super) struct RowKernels {
     add_bias_bf16: Function,
     add_bias_f32: Function,
     merge: Function,
+    argmax: Function,
+    append: Function,
     /// For [`Flash`](super::flash::Flash).
     pub(super) combine: Function,
 }
@@ -43,6 +46,8 @@ impl RowKernels {
             add_bias_bf16: function(c"add_bias_bf16")?,
             add_bias_f32: function(c"add_bias_f32")?,
             merge: function(c"merge")?,
+            argmax: function(c"argmax")?,
+            append: function(c"append")?,
             combine: function(c"combine")?,
         })
     }
@@ -64,29 +69,27 @@ impl RowKernels {
     pub(super) fn embed(
         &self,
         table: View<'_, bf16>,
-        tokens: &[u32],
+        tokens: View<'_, u32>,
         hidden: usize,
         x: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
         same_length("x", tokens.len() * hidden, x.len())?;
         same_device("x", &self.device, x.device())?;
-        let ids = Buffer::from_slice(&self.device, tokens)?;
         let width = hidden as i32;
-        self.per_row(&self.embed, tokens.len(), hidden / 4, &[&table, &ids.view(), &x, &width])
+        self.per_row(&self.embed, tokens.len(), hidden / 4, &[&table, &tokens, &x, &width])
     }
 
     /// Cosines, then sines, of every position's angles.
     pub(super) fn angles(
         &self,
         frequencies: View<'_, f32>,
-        positions: &[u32],
+        positions: View<'_, u32>,
         out: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
         let dim = 2 * frequencies.len();
         same_length("angles", positions.len() * dim, out.len())?;
-        let positions = Buffer::from_slice(&self.device, positions)?;
         let rows = positions.len();
-        let arguments: [&dyn Argument; 4] = [&frequencies, &positions.view(), &out, &(dim as i32)];
+        let arguments: [&dyn Argument; 4] = [&frequencies, &positions, &out, &(dim as i32)];
         self.per_row(&self.angles, rows, dim / 2, &arguments)
     }
 
@@ -159,6 +162,40 @@ impl RowKernels {
     ) -> Result<(), CudaError> {
         let (width, rows) = (bias.len(), y.len() / bias.len());
         self.per_row(&self.add_bias_f32, rows, width / 4, &[&y, &bias, &(width as i32)])
+    }
+
+    /// Appends new keys and values, of one token if the step is recorded.
+    pub(super) fn append(
+        &self,
+        [k, v]: [View<'_, bf16>; 2],
+        [keys, values]: [&mut Kv; 2],
+    ) -> Result<(), CudaError> {
+        same_length("v", k.len(), v.len())?;
+        let elements = k.len();
+        let (keys, offset) = keys.grow(elements)?;
+        let (values, values_offset) = values.grow(elements)?;
+        same_length("the values before", offset, values_offset)?;
+        let (count, offset) = (elements as i32, offset as i64);
+        // A token is as long as what is appended: only steps of one token are recorded.
+        let later = self.device.later();
+        let arguments: [&dyn Argument; 8] =
+            [&k, &v, &keys, &values, &count, &offset, &later, &count];
+        let blocks = elements.div_ceil(APPEND_THREADS as usize * 8) as u32;
+        // SAFETY: the kernel's parameters, in its order; both caches have room for `elements` more,
+        // and before a step is replayed, for as much more as it is later.
+        unsafe { self.append.launch([blocks, 2, 1], [APPEND_THREADS, 1, 1], 0, &arguments) }
+    }
+
+    /// The largest of `values`, the lower on a tie; `None` if one is not finite. Waits.
+    pub(super) fn largest(&self, values: View<'_, f32>) -> Result<Option<u32>, CudaError> {
+        let result = Buffer::<u32>::uninit(&self.device, 2)?;
+        let (largest, finite) = (result.slice(0..1)?, result.slice(1..2)?);
+        let count = values.len() as i32;
+        let arguments: [&dyn Argument; 4] = [&values, &count, &largest, &finite];
+        // SAFETY: the kernel's parameters, in its order; one block, as it asks for.
+        unsafe { self.argmax.launch([1, 1, 1], [ARGMAX_THREADS, 1, 1], 0, &arguments)? };
+        let result = result.to_vec()?;
+        Ok((result[1] == 1).then_some(result[0]))
     }
 
     /// Merges the partial attention `(part, part_lse)` into `(out, lse)`.

@@ -75,6 +75,12 @@ pub(super) const ATTENTION_NAIVE: Source = Source {
     ],
 };
 
+/// Threads of a block of `append`.
+pub(super) const APPEND_THREADS: u32 = 128;
+
+/// Threads of the block of `argmax`.
+pub(super) const ARGMAX_THREADS: u32 = 1024;
+
 /// Threads of a block of `merge`: a warp or less per row.
 pub(super) const MERGE_THREADS: u32 = 256;
 
