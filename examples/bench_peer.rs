@@ -69,6 +69,7 @@ fn main() -> Result<()> {
     let options = EngineOptions {
         threads: args.threads,
         precision: args.dtype,
+        kv_precision: None,
         isa: None,
         device: args.device,
         time_stages: false,

@@ -4,10 +4,10 @@
 mod common;
 
 use asterism::cancel::Cancel;
-use asterism::engine::{DeviceChoice, Engine, Generation, Session, TextOptions};
-use asterism::model::ModelSource;
+use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session, TextOptions};
+use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{AnchorKv, Method, PlanSpec};
-use asterism::tensor::Precision;
+use asterism::tensor::{KvPrecision, Precision};
 use common::{FAMILIES, Golden, devices, engine_on, relative_error, run, spec, tiny, tiny_on};
 use std::sync::Arc;
 
@@ -99,6 +99,44 @@ fn a_gpu_answers_as_the_cpu_does() {
             let answers = [&cpu, &gpu].map(|engine| answer(engine, &text, plan));
             assert!(answers[0].0.contains("48213"), "{}", answers[0].0);
             assert_eq!(answers[1], answers[0], "{} on {device}", plan.method);
+        }
+    }
+}
+
+/// Keys in 8 bits: what they cost in accuracy, and that facts are still found. Runs only where there is
+/// a GPU; a CPU refuses.
+#[test]
+fn fp8_keys_cost_little() {
+    let options =
+        EngineOptions { kv_precision: Some(KvPrecision::Fp8), ..EngineOptions::default() };
+    let engine = |device| {
+        let files = ModelSource::Nano.resolve(&FetchOptions::default()).expect("model files");
+        Arc::new(Engine::load(files, &EngineOptions { device, ..options.clone() }).expect("model"))
+    };
+    let half = book(30_000);
+    let text = format!("{half} The access code for the Lisbon vault is 48213. {half}");
+    for device in devices("fp8_keys_cost_little") {
+        let fp8 = engine(device);
+        let dense = spec(Method::Dense, 0, 0, 1);
+        if device == DeviceChoice::Cpu {
+            let cancel = Cancel::new();
+            let refused = Session::encode(fp8, vec![1; 20], dense, &|_| (), &cancel).err();
+            let message = refused.expect("an error").to_string();
+            assert!(message.contains("--kv-dtype bf16"), "{message}");
+            continue;
+        }
+        let bf16 = engine_on(&ModelSource::Nano, device, Precision::Bf16);
+        let frame = bf16.frame(None).expect("frame");
+        let context = frame.context_tokens(bf16.tokenizer(), &book(12_000)).expect("tokens");
+        let query = frame.query_tokens(bf16.tokenizer(), "Where did he live?").expect("tokens");
+        for plan in [dense, spec(Method::Star, 4096, 1024, 1), spec(Method::Zigzag, 0, 0, 3)] {
+            let (found, _) = run(&fp8, &context, &query, plan, 40);
+            let (expected, _) = run(&bf16, &context, &query, plan, 40);
+            let error = relative_error(&found, &expected);
+            println!("fp8 keys, {}: relative error of logits {error}", plan.method);
+            assert!(error < 0.1, "{}: relative error {error}", plan.method);
+            let (text, _) = answer(&fp8, &text, plan);
+            assert!(text.contains("48213"), "{}: {text}", plan.method);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{Attention, AttentionError};
 use crate::cache::KvStore;
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, Memory, Part, PartMut, Precision, Segment, TensorError};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Segment, TensorError};
 
 /// Where the anchor's keys are.
 pub enum AnchorKeys<'a, 'c, B: Backend> {
@@ -50,7 +50,7 @@ impl<'a, B: Backend> AnchorCopy<'a, B> {
         comm: &'a dyn Comm<B>,
         layers: usize,
         shape: HeadShape,
-        precision: Precision,
+        precision: KvPrecision,
         tokens: usize,
     ) -> Result<Self, TensorError> {
         let store = KvStore::new(backend, layers, shape, precision, tokens)?;
@@ -93,7 +93,7 @@ pub struct Publish<'a, B: Backend> {
     /// Hosts with blocks to encode behind the anchor.
     pub to: &'a [usize],
     /// What the keys are rounded to.
-    pub precision: Precision,
+    pub precision: KvPrecision,
 }
 
 impl<B: Backend> Clone for Publish<'_, B> {
@@ -131,7 +131,7 @@ impl<B: Backend> BlockAttention<'_, '_, B> {
         }
         let part = tokens * self.shape.kv_width();
         let (k, v) = (k.slice(0..part), v.slice(0..part));
-        let [keys, values] = Message::rounded(self.backend, precision, [k, v])?;
+        let [keys, values] = Message::rounded(self.backend, precision, self.shape, [k, v])?;
         for host in to {
             comm.send(*host, keys.clone())?;
             comm.send(*host, values.clone())?;

@@ -12,7 +12,7 @@ use super::{Attention, AttentionError, Partial};
 use crate::cache::KvStore;
 use crate::comm::{Comm, CommError, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, Memory, Part, PartMut, Precision};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, PartMut};
 use std::sync::Arc;
 
 /// Attention on the query host.
@@ -21,7 +21,7 @@ pub struct GlobalAttention<'a, B: Backend> {
     comm: &'a dyn Comm<B>,
     shape: HeadShape,
     store: &'a mut KvStore<B>,
-    precision: Precision,
+    precision: KvPrecision,
     chunk: Span,
     owner: usize,
     /// `[tokens, heads]`: of the keys merged so far
@@ -39,7 +39,7 @@ impl<'a, B: Backend> GlobalAttention<'a, B> {
         comm: &'a dyn Comm<B>,
         shape: HeadShape,
         store: &'a mut KvStore<B>,
-        precision: Precision,
+        precision: KvPrecision,
         chunk: Span,
         owner: usize,
     ) -> Result<Self, AttentionError> {
@@ -67,7 +67,7 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         if self.owner == comm.rank() {
             self.store.append(backend, layer, k, v)?;
         } else {
-            for message in Message::rounded(backend, self.precision, [k, v])? {
+            for message in Message::rounded(backend, self.precision, shape, [k, v])? {
                 comm.send(self.owner, message)?;
             }
         }

@@ -7,7 +7,7 @@ use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, Part, PartMut, Precision, Segment};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Segment};
 use std::sync::Arc;
 
 /// Attention of one host's shard over the shards of all hosts.
@@ -19,7 +19,7 @@ pub struct RingAttention<'a, B: Backend> {
     /// Heads of the model.
     pub shape: HeadShape,
     /// What keys are rounded to.
-    pub precision: Precision,
+    pub precision: KvPrecision,
     /// This host's keys, with its spans already opened.
     pub store: &'a mut KvStore<B>,
     /// The spans of every host.

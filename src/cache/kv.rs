@@ -1,7 +1,7 @@
 //! Keys and values of one host, for all layers, in the order they were computed.
 
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, Memory, Part, Precision, Segment, TensorError};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, Segment, TensorError};
 
 /// One layer: `[tokens, kv_heads, head_dim]` each.
 struct LayerKv<B: Backend> {
@@ -28,11 +28,11 @@ impl<B: Backend> KvStore<B> {
         backend: &B,
         layers: usize,
         shape: HeadShape,
-        precision: Precision,
+        precision: KvPrecision,
         capacity: usize,
     ) -> Result<Self, TensorError> {
         let size = capacity * shape.kv_width();
-        let kv = || backend.kv(precision, size);
+        let kv = || backend.kv(precision, shape, size);
         let layers = (0..layers)
             .map(|_| Ok(LayerKv { keys: kv()?, values: kv()? }))
             .collect::<Result<_, TensorError>>()?;
@@ -148,10 +148,10 @@ impl<B: Backend> KvStore<B> {
         &self,
         backend: &B,
         layer: usize,
-        precision: Precision,
+        precision: KvPrecision,
     ) -> Result<(B::Kv, B::Kv), TensorError> {
         let copy = |kv: &B::Kv| {
-            let mut copy = backend.kv(precision, kv.len())?;
+            let mut copy = backend.kv(precision, self.shape, kv.len())?;
             backend.extend(&mut copy, Part::new(kv, 0..kv.len()))?;
             Ok::<_, TensorError>(copy)
         };
@@ -199,7 +199,7 @@ mod tests {
 
     fn store(cpu: &Cpu) -> KvStore<Cpu> {
         let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 2 };
-        KvStore::new(cpu, 2, shape, Precision::F32, 4).unwrap()
+        KvStore::new(cpu, 2, shape, KvPrecision::F32, 4).unwrap()
     }
 
     /// The numbers from 0 to `len`.

@@ -104,6 +104,7 @@ pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError
     Ok(EngineOptions {
         threads: args.threads.map_or(defaults.threads, usize::from),
         precision: args.dtype.into(),
+        kv_precision: args.kv_dtype,
         isa,
         device: args.device,
         time_stages: false,

@@ -1,6 +1,6 @@
 //! `asterism plan`: what encoding a context costs, before it is spent.
 
-use super::args::PlanArgs;
+use super::args::{ModelArgs, PlanArgs};
 use super::error::CliError;
 use super::{config, inputs, report};
 use anyhow::Context;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             frame.context_tokens(&tokenizer, &document)?.len()
         }
     };
-    let size = model.size(args.model.dtype.into());
+    let size = model.size(args.model.kv_precision());
     let plans: Vec<(Plan, Cost)> = Method::ALL
         .into_iter()
         .map(|method| {
@@ -46,7 +46,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             "tokens": tokens,
             "max_positions": model.max_positions,
             "methods": plans.iter().map(|(plan, cost)| {
-                let need = MemoryNeed::of(&model, args.model.dtype.into(), plan, RESERVE);
+                let need = MemoryNeed::of(&model, args.model.kv_precision(), plan, RESERVE);
                 as_json(plan, cost, need)
             }).collect::<Vec<_>>(),
         });
@@ -63,14 +63,15 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let chosen = plans.iter().find(|(plan, _)| plan.spec.method == spec.method);
     if let Some((plan, cost)) = chosen {
         write!(out, "\n{}:\n{}", report::plan(plan), by_host(plan, cost))?;
-        writeln!(out, "\n{}", on_gpu(&model, args.model.dtype.into(), plan))?;
+        writeln!(out, "\n{}", on_gpu(&model, &args.model, plan))?;
     }
     Ok(())
 }
 
 /// What the chosen method takes of a GPU's memory, and what the GPUs here have.
-fn on_gpu(model: &ModelConfig, precision: Precision, plan: &Plan) -> String {
-    let need = MemoryNeed::of(model, precision, plan, RESERVE);
+fn on_gpu(model: &ModelConfig, args: &ModelArgs, plan: &Plan) -> String {
+    let precision = Precision::from(args.dtype);
+    let need = MemoryNeed::of(model, args.kv_precision(), plan, RESERVE);
     let weights = model.parameters() * precision.bytes() as u64;
     let mut line = format!(
         "on one GPU: {} weights + {} keys + {} activations = {}",

@@ -7,7 +7,7 @@ mod local;
 
 pub use local::LocalComm;
 
-use crate::tensor::{Backend, Memory, Part, Precision, TensorError};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, TensorError};
 use std::sync::Arc;
 
 /// Why a message did not arrive.
@@ -58,10 +58,12 @@ impl<B: Backend> Message<B> {
     /// If there is no memory for them.
     pub fn rounded(
         backend: &B,
-        precision: Precision,
+        precision: KvPrecision,
+        shape: HeadShape,
         [keys, values]: [Part<'_, B::Rows>; 2],
     ) -> Result<[Self; 2], TensorError> {
-        let mut rounded = [backend.kv(precision, keys.len)?, backend.kv(precision, values.len)?];
+        let mut rounded =
+            [backend.kv(precision, shape, keys.len)?, backend.kv(precision, shape, values.len)?];
         let [to_keys, to_values] = &mut rounded;
         backend.append([to_keys, to_values], [keys, values])?;
         Ok(rounded.map(|kv| Self::Kv(Arc::new(kv))))

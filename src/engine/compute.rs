@@ -8,7 +8,7 @@ use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::model::{Checkpoint, Decoder, ModelConfig, StageTimes};
 use crate::plan::Plan;
-use crate::tensor::{Backend, Peak, Precision};
+use crate::tensor::{Backend, KvPrecision, Peak, Precision};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub(super) trait Compute: Send + Sync {
     fn config(&self) -> &ModelConfig;
     fn precision(&self) -> Precision;
+    fn kv_precision(&self) -> KvPrecision;
     fn weight_bytes(&self) -> usize;
     fn hardware(&self) -> String;
     fn peak(&self) -> Result<Peak, EngineError>;
@@ -63,8 +64,9 @@ impl<B: Backend> On<B> {
         checkpoint: &Arc<Checkpoint>,
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
-        let EngineOptions { precision, time_stages, .. } = *options;
-        let decoder = Decoder::load(&backend, config, checkpoint, precision, time_stages)?;
+        let EngineOptions { precision, kv_precision, time_stages, .. } = *options;
+        let precisions = (precision, kv_precision.unwrap_or(precision.into()));
+        let decoder = Decoder::load(&backend, config, checkpoint, precisions, time_stages)?;
         Ok(Self(Arc::new(Loaded { backend, decoder })))
     }
 }
@@ -76,6 +78,10 @@ impl<B: Backend> Compute for On<B> {
 
     fn precision(&self) -> Precision {
         self.0.decoder.precision()
+    }
+
+    fn kv_precision(&self) -> KvPrecision {
+        self.0.decoder.kv_precision()
     }
 
     fn weight_bytes(&self) -> usize {

@@ -102,7 +102,7 @@ impl<'a, B: Backend> Lead<'a, B> {
     /// One pass through all layers, after the decoder was told of its tokens.
     fn pass(&mut self, chunk: Span) -> Result<(), EngineError> {
         let Loaded { backend, decoder } = self.loaded;
-        let (shape, precision) = (decoder.shape(), decoder.precision());
+        let (shape, precision) = (decoder.shape(), decoder.kv_precision());
         let mut attention =
             GlobalAttention::begin(backend, self.comm, shape, self.store, precision, chunk, 0)?;
         decoder.run(backend, chunk.len, &mut attention, self.cancel, &mut self.work)?;

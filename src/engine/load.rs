@@ -4,7 +4,7 @@ use super::EngineError;
 use super::compute::Compute;
 use super::device::{DeviceChoice, Loading};
 use crate::model::{Checkpoint, ModelConfig, ModelFiles, StageTimes};
-use crate::tensor::{Isa, Peak, Precision};
+use crate::tensor::{Isa, KvPrecision, Peak, Precision};
 use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
 use std::sync::Arc;
 
@@ -13,8 +13,10 @@ use std::sync::Arc;
 pub struct EngineOptions {
     /// Compute threads, shared by all in-process hosts.
     pub threads: usize,
-    /// Precision of weights and cached keys.
+    /// Precision of weights.
     pub precision: Precision,
+    /// Precision of cached keys and values; that of the weights if `None`.
+    pub kv_precision: Option<KvPrecision>,
     /// Instruction set; the best of this machine if `None`.
     pub isa: Option<Isa>,
     /// What computes: the CPU unless another is asked for.
@@ -29,6 +31,7 @@ impl Default for EngineOptions {
         Self {
             threads,
             precision: Precision::Bf16,
+            kv_precision: None,
             isa: None,
             device: DeviceChoice::Cpu,
             time_stages: false,
@@ -73,7 +76,13 @@ impl Engine {
         self.compute.config()
     }
 
-    /// The precision of weights and cached keys.
+    /// The precision of cached keys and values.
+    #[must_use]
+    pub fn kv_precision(&self) -> KvPrecision {
+        self.compute.kv_precision()
+    }
+
+    /// The precision of weights.
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.compute.precision()

@@ -5,7 +5,7 @@ use super::compute::Loaded;
 use crate::model::ModelConfig;
 use crate::plan::{Cost, Method, Plan, PlanSpec};
 use crate::tensor::cuda::{CHUNK_TOKENS, LINEAR_ROWS};
-use crate::tensor::{Backend, Precision};
+use crate::tensor::{Backend, HeadShape, KvPrecision};
 
 /// Bytes that a context takes on a GPU beside the weights, all hosts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,12 +17,14 @@ pub struct MemoryNeed {
 }
 
 impl MemoryNeed {
-    /// Counts `plan` for a model in `precision`, with room for `reserve` tokens of question and
+    /// Counts `plan` for a model in bf16 whose keys are cached in `precision`, with room for `reserve` tokens of question and
     /// answer.
     #[must_use]
-    pub fn of(config: &ModelConfig, precision: Precision, plan: &Plan, reserve: usize) -> Self {
+    pub fn of(config: &ModelConfig, precision: KvPrecision, plan: &Plan, reserve: usize) -> Self {
         let size = config.size(precision);
-        let token = (2 * size.layers * size.kv_width * size.kv_bytes) as u64;
+        let ModelConfig { heads, kv_heads, head_dim, .. } = *config;
+        let shape = HeadShape { heads, kv_heads, head_dim };
+        let token = (2 * size.layers * size.kv_row_bytes) as u64;
         let hosts = Cost::of(plan, &size).hosts;
         let keys = hosts.iter().map(|h| h.kv_bytes + h.anchor_bytes).sum::<u64>();
         let passes: u64 = (0..plan.hosts.len())
@@ -32,16 +34,18 @@ impl MemoryNeed {
                     Method::Ring | Method::Zigzag => plan.host_tokens(host),
                     _ => plan.host_tokens(host).min(CHUNK_TOKENS),
                 };
-                activations(config, precision, tokens)
+                activations(config, tokens)
             })
             .sum();
-        // Keys of an anchor and its block, or of a shard on its way, are copied into one run.
+        // Keys of an anchor and its block, or of a shard on its way, are copied into one run; keys in
+        // fp8 are unpacked.
         let run = match plan.spec.method {
+            _ if precision == KvPrecision::Fp8 => plan.tokens,
             Method::Star => plan.anchor + plan.spec.block.min(plan.tokens),
             _ if plan.hosts.len() > 1 => plan.tokens,
             _ => 0,
         };
-        let run = (2 * run * size.kv_width * size.kv_bytes) as u64;
+        let run = (2 * run * KvPrecision::Bf16.row_bytes(shape)) as u64;
         Self { keys: keys + reserve as u64 * token, activations: passes + run }
     }
 
@@ -60,7 +64,7 @@ pub(super) fn check<B: Backend>(
     reserve: usize,
 ) -> Result<(), EngineError> {
     let Some(free) = loaded.backend.free_memory()? else { return Ok(()) };
-    let (config, precision) = (loaded.decoder.config(), loaded.decoder.precision());
+    let (config, precision) = (loaded.decoder.config(), loaded.decoder.kv_precision());
     let need = |plan: &Plan| MemoryNeed::of(config, precision, plan, reserve).total();
     let needed = need(plan);
     if needed <= free {
@@ -85,14 +89,14 @@ fn longest(spec: PlanSpec, tokens: usize, fits: impl Fn(&Plan) -> bool) -> usize
 
 /// Bytes of the buffers of a forward pass of `tokens` tokens: those of a workspace and of the products
 /// within a layer.
-fn activations(config: &ModelConfig, precision: Precision, tokens: usize) -> u64 {
+fn activations(config: &ModelConfig, tokens: usize) -> u64 {
     let rows = LINEAR_ROWS.min(tokens);
     let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    // f32: residual stream, angles and log-sum-exps; the rest in the precision of the weights.
+    // f32: residual stream, angles and log-sum-exps; the rest bf16.
     let floats = tokens * (config.hidden + config.head_dim + config.heads) + config.vocab;
     let narrow = tokens * 2 * (q + kv)
         + rows * (q + 2 * kv + config.hidden.max(q) + 3 * config.intermediate);
-    (4 * floats + precision.bytes() * narrow) as u64
+    (4 * floats + 2 * narrow) as u64
 }
 
 #[cfg(test)]

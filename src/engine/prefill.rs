@@ -105,7 +105,7 @@ impl<B: Backend> Run<'_, B> {
     /// An empty store with room for `capacity` tokens.
     fn store(&self, capacity: usize) -> Result<KvStore<B>, EngineError> {
         let Loaded { backend, decoder } = self.loaded;
-        let (shape, precision) = (decoder.shape(), decoder.precision());
+        let (shape, precision) = (decoder.shape(), decoder.kv_precision());
         Ok(KvStore::new(backend, self.layers(), shape, precision, capacity)?)
     }
 
@@ -157,7 +157,7 @@ impl<B: Backend> Run<'_, B> {
     /// Star: this host's blocks, each behind the anchor.
     fn star(&self, comm: &dyn Comm<B>, store: &mut KvStore<B>) -> Result<(), EngineError> {
         let Loaded { backend, decoder } = self.loaded;
-        let (shape, precision) = (decoder.shape(), decoder.precision());
+        let (shape, precision) = (decoder.shape(), decoder.kv_precision());
         let (rank, anchor, layers) = (comm.rank(), self.plan.anchor, self.layers());
         let shared = self.plan.spec.anchor_kv == AnchorKv::Shared;
         let others: Vec<usize> =
@@ -203,7 +203,7 @@ impl<B: Backend> Run<'_, B> {
             backend,
             comm,
             shape: decoder.shape(),
-            precision: decoder.precision(),
+            precision: decoder.kv_precision(),
             store,
             shards: &self.plan.hosts,
             cancel: self.cancel,
@@ -223,7 +223,7 @@ impl<B: Backend> Run<'_, B> {
         let mut work = decoder.workspace(backend);
         for (owner, spans) in self.plan.hosts.iter().enumerate() {
             for chunk in spans.iter().flat_map(|span| span.chunks(backend.chunk_tokens())) {
-                let (shape, precision) = (decoder.shape(), decoder.precision());
+                let (shape, precision) = (decoder.shape(), decoder.kv_precision());
                 let mut attention =
                     GlobalAttention::begin(backend, comm, shape, store, precision, chunk, owner)?;
                 let tokens = &self.context[chunk.range()];

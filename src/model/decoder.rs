@@ -8,7 +8,8 @@ use crate::attention::{Attention, AttentionError};
 use crate::cancel::Cancel;
 use crate::plan::Span;
 use crate::tensor::{
-    Backend, HeadShape, Memory, Part, PartMut, Precision, Rotation, SplitQkv, TensorError,
+    Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Precision, Rotation, SplitQkv,
+    TensorError,
 };
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ pub enum LoadError {
 pub struct Decoder<B: Backend> {
     config: ModelConfig,
     precision: Precision,
+    kv_precision: KvPrecision,
     embedding: B::Embedding,
     layers: Vec<LayerWeights<B>>,
     /// `[hidden]`
@@ -78,7 +80,8 @@ pub struct Workspace<B: Backend> {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Gives the weights of `checkpoint` to `backend`, in `precision`; with `time_stages`
+    /// Gives the weights of `checkpoint` to `backend`, in the first of `precisions`, which
+    /// also says what cached keys are rounded to; with `time_stages`
     /// the decoder notes where time goes.
     ///
     /// # Errors
@@ -87,9 +90,10 @@ impl<B: Backend> Decoder<B> {
         backend: &B,
         config: ModelConfig,
         checkpoint: &Arc<Checkpoint>,
-        precision: Precision,
+        precisions: (Precision, KvPrecision),
         time_stages: bool,
     ) -> Result<Self, LoadError> {
+        let (precision, kv_precision) = precisions;
         let loader = Loader { backend, checkpoint, precision };
         checkpoint.tensor(EMBEDDING, &[config.vocab, config.hidden])?;
         let head = if config.tie_embeddings { EMBEDDING } else { "lm_head.weight" };
@@ -109,6 +113,7 @@ impl<B: Backend> Decoder<B> {
         Ok(Self {
             config,
             precision,
+            kv_precision,
             embedding,
             layers,
             norm,
@@ -124,7 +129,13 @@ impl<B: Backend> Decoder<B> {
         &self.config
     }
 
-    /// The precision of weights and cached keys.
+    /// The precision of cached keys and values.
+    #[must_use]
+    pub fn kv_precision(&self) -> KvPrecision {
+        self.kv_precision
+    }
+
+    /// The precision of weights.
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision

@@ -202,7 +202,7 @@ mod tests {
     use crate::cancel::Cancel;
     use crate::model::{Checkpoint, Decoder};
     use crate::plan::Span;
-    use crate::tensor::{Aligned, Cpu, Part, PartMut, Precision};
+    use crate::tensor::{Aligned, Cpu, KvPrecision, Part, PartMut, Precision};
     use std::sync::Arc;
 
     fn shape(name: &str, layers: usize) -> Shape {
@@ -260,8 +260,9 @@ mod tests {
             let checkpoint = Checkpoint::open(files.weights, None).unwrap();
             let cpu = Cpu::new(2, None).unwrap();
             let config = shape.config().unwrap();
+            let precisions = (Precision::Bf16, KvPrecision::Bf16);
             let decoder =
-                Decoder::load(&cpu, config, &Arc::new(checkpoint), Precision::Bf16, false).unwrap();
+                Decoder::load(&cpu, config, &Arc::new(checkpoint), precisions, false).unwrap();
             let (mut work, cancel) = (decoder.workspace(&cpu), Cancel::new());
             let spans = [Span::new(0..5)];
             let tokens = [1, 2, 3, 4, 5];

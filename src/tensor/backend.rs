@@ -3,7 +3,7 @@
 
 use super::cpu::CpuError;
 use super::cuda::CudaError;
-use super::{ElementsView, Part, PartMut, Precision};
+use super::{ElementsView, KvPrecision, Part, PartMut, Precision};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -267,11 +267,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// If the processor failed since it was last waited for.
     fn read(&self, sums: Part<'_, Self::Sums>, to: &mut [f32]) -> Result<(), TensorError>;
 
-    /// No keys (or values) yet, with room for `capacity` elements.
+    /// No keys (or values) yet, with room for `capacity` elements of heads of `shape`.
     ///
     /// # Errors
-    /// As [`Backend::matrix`].
-    fn kv(&self, precision: Precision, capacity: usize) -> Result<Self::Kv, TensorError>;
+    /// As [`Backend::matrix`], or if this backend cannot keep them in `precision`.
+    fn kv(
+        &self,
+        precision: KvPrecision,
+        shape: HeadShape,
+        capacity: usize,
+    ) -> Result<Self::Kv, TensorError>;
 
     /// Appends new keys and values, rounded to the precision of what is cached.
     ///

@@ -15,6 +15,7 @@ mod bytes;
 pub mod cpu;
 pub mod cuda;
 mod elements;
+mod kv_precision;
 mod part;
 
 pub use aligned::Aligned;
@@ -25,4 +26,5 @@ pub use bytes::Bytes;
 pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, PackedMatrix};
 pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};
+pub use kv_precision::{KvPrecision, UnknownKvPrecision};
 pub use part::{Part, PartMut};

@@ -111,7 +111,7 @@ pub(super) mod tests {
             q_width: 64,
             heads: 2,
             kv_width: 32,
-            kv_bytes: 2,
+            kv_row_bytes: 64,
         };
         let cost = Cost::of(&plan, &size);
         let kv_bytes = 256 * tokens as u64;

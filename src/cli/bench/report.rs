@@ -191,6 +191,7 @@ impl Report<'_> {
                 "description": config.to_string(),
                 "parameters": config.parameters(),
                 "precision": engine.precision().to_string(),
+                "kv_precision": engine.kv_precision().to_string(),
                 "matrix_bytes": self.weight_bytes(),
             },
             "settings": {

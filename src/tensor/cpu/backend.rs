@@ -1,9 +1,9 @@
 //! The CPU as a [`Backend`]: activations are f32 slices, keys [`Elements`]. Nothing here computes.
 
-use super::{Activations, Cpu, KvSegment, PackedMatrix, ops};
+use super::{Activations, Cpu, CpuError, KvSegment, PackedMatrix, ops};
 use crate::tensor::{
-    Aligned, Backend, Elements, ElementsView, HeadShape, Memory, Part, PartMut, Peak, Precision,
-    Rotation, RowReader, Segment, SplitQkv, TensorError,
+    Aligned, Backend, Elements, ElementsView, HeadShape, KvPrecision, Memory, Part, PartMut, Peak,
+    Precision, Rotation, RowReader, Segment, SplitQkv, TensorError,
 };
 
 use std::convert::Infallible;
@@ -171,7 +171,12 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn kv(&self, precision: Precision, capacity: usize) -> Result<Elements> {
+    fn kv(&self, precision: KvPrecision, _shape: HeadShape, capacity: usize) -> Result<Elements> {
+        let precision = match precision {
+            KvPrecision::F32 => Precision::F32,
+            KvPrecision::Bf16 => Precision::Bf16,
+            KvPrecision::Fp8 => return Err(CpuError::NoFp8.into()),
+        };
         Ok(Elements::with_capacity(precision, capacity))
     }
 

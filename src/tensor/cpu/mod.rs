@@ -43,6 +43,9 @@ pub enum CpuError {
     /// The instruction set exists but not on this machine.
     #[error("this machine has no {0}: leave ASTERISM_CPU unset to take the best it has")]
     MissingIsa(Isa),
+    /// Keys in 8 bits are unpacked by a GPU's kernels only.
+    #[error("keys are cached in fp8 on GPUs only: use --kv-dtype bf16 on the CPU")]
+    NoFp8,
     /// The operating system refused the threads.
     #[error("cannot start {threads} compute threads: {source}")]
     Threads {

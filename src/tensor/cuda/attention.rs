@@ -6,7 +6,7 @@
 //!   kernel, which takes any segments and splits long keys over the whole GPU.
 
 use super::cudnn::Cudnn;
-use super::memory::Kv;
+use super::kv::Kv;
 use super::{Attention, Buffer, Cuda, CudaError, View, ViewMut};
 use crate::tensor::{HeadShape, Segment};
 use half::bf16;
@@ -69,27 +69,9 @@ pub(super) enum Mask {
     Causal,
 }
 
-/// The segments without the keys that no query sees.
-fn visible<'a>(
-    queries: &Queries<'_>,
-    segments: &[Segment<'a, Cuda>],
-) -> Result<Vec<Keys<'a>>, CudaError> {
-    let width = queries.shape.kv_width();
-    let mut all = Vec::with_capacity(segments.len());
-    for segment in segments {
-        let tokens = segment.tokens.min(queries.end().saturating_sub(segment.start));
-        if tokens > 0 {
-            all.push(Keys {
-                keys: Kv::view(segment.keys)?.slice(0..tokens * width)?,
-                values: Kv::view(segment.values)?.slice(0..tokens * width)?,
-                tokens,
-                start: segment.start,
-            });
-        }
-    }
-    // Keys that end with the queries go last: the others are seen by all queries, or none fits.
-    all.sort_by_key(|keys| keys.start + keys.tokens);
-    Ok(all)
+/// How many tokens of a segment some query sees.
+fn seen(queries: &Queries<'_>, segment: &Segment<'_, Cuda>) -> usize {
+    segment.tokens.min(queries.end().saturating_sub(segment.start))
 }
 
 /// How the queries see `keys` laid one after the other, if it is one of the ways that cuDNN knows.
@@ -119,7 +101,27 @@ impl Cuda {
         if queries.tokens == 0 {
             return Ok(());
         }
-        let keys = visible(&queries, segments)?;
+        let width = queries.shape.kv_width();
+        let segments: Vec<_> = segments.iter().filter(|s| seen(&queries, s) > 0).collect();
+        // Keys that are cached in fp8 are unpacked here, and live until the end.
+        let mut cached = Vec::with_capacity(segments.len());
+        for segment in &segments {
+            let elements = 0..seen(&queries, segment) * width;
+            let keys = Kv::bf16(&self.rows, segment.keys.slice(elements.clone()))?;
+            cached.push((keys, Kv::bf16(&self.rows, segment.values.slice(elements))?));
+        }
+        let mut keys: Vec<Keys<'_>> = segments
+            .iter()
+            .zip(&cached)
+            .map(|(segment, (keys, values))| Keys {
+                keys: keys.view(),
+                values: values.view(),
+                tokens: seen(&queries, segment),
+                start: segment.start,
+            })
+            .collect();
+        // Keys that end with the queries go last: the others are seen by all queries, or none fits.
+        keys.sort_by_key(|keys| keys.start + keys.tokens);
         let many = queries.tokens >= MANY;
         match (&self.cudnn, mask(&queries, &keys)) {
             (Some(cudnn), Some(mask)) if many => {

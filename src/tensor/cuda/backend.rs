@@ -4,13 +4,14 @@
 use super::attention::Queries;
 use super::cudnn::Cudnn;
 use super::flash::Flash;
-use super::memory::{Grown, Ids, Kv, view, view_mut};
+use super::kv::Kv;
+use super::memory::{Grown, Ids, view, view_mut};
 use super::rows::RowKernels;
 use super::weights::{Embedding, Matrix, only_bf16};
 use super::{Buffer, CudaError, Device, Event, Gemm, Recording, View, ViewMut};
 use crate::tensor::{
-    Backend, ElementsView, HeadShape, Memory, Part, PartMut, Peak, Precision, Rotation, RowReader,
-    Segment, SplitQkv, TensorError,
+    Backend, ElementsView, HeadShape, KvPrecision, Memory, Part, PartMut, Peak, Precision,
+    Rotation, RowReader, Segment, SplitQkv, TensorError,
 };
 use half::bf16;
 use std::collections::HashMap;
@@ -200,11 +201,8 @@ impl Backend for Cuda {
         Ok(view(sums)?.read(to)?)
     }
 
-    fn kv(&self, precision: Precision, capacity: usize) -> Result<Kv> {
-        if precision != Precision::Bf16 {
-            return Err(only_bf16().into());
-        }
-        Ok(Kv::with_capacity(&self.device, capacity)?)
+    fn kv(&self, precision: KvPrecision, shape: HeadShape, capacity: usize) -> Result<Kv> {
+        Ok(Kv::with_capacity(&self.device, precision, shape, capacity)?)
     }
 
     fn append(&self, cached: [&mut Kv; 2], new: [Part<'_, Grown<bf16>>; 2]) -> Result {
@@ -212,11 +210,11 @@ impl Backend for Cuda {
         if keys.len == 0 {
             return Ok(());
         }
-        Ok(self.rows.append([view(keys)?, view(values)?], cached)?)
+        Ok(Kv::append(&self.rows, cached, [view(keys)?, view(values)?])?)
     }
 
     fn extend(&self, kv: &mut Kv, other: Part<'_, Kv>) -> Result {
-        Ok(kv.append(Kv::view(other)?)?)
+        Ok(kv.extend(other)?)
     }
 
     fn truncate(&self, kv: &mut Kv, len: usize) {

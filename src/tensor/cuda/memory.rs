@@ -1,8 +1,7 @@
-//! Device memory as the model uses it: buffers that grow, and cached keys.
+//! Device memory as the model uses it: buffers that grow.
 
 use super::{Buffer, CudaError, Device, Element, View, ViewMut};
 use crate::tensor::{Memory, Part, PartMut};
-use half::bf16;
 use std::sync::Arc;
 
 /// A buffer that only grows, kept between forward passes. Growing loses what was there.
@@ -89,64 +88,5 @@ impl Ids {
             }
         }
         Ok(())
-    }
-}
-
-/// Cached keys or values, in bf16. Room that is not enough is doubled.
-pub struct Kv {
-    buffer: Buffer<bf16>,
-    len: usize,
-}
-
-impl Memory for Kv {
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn bytes(&self) -> usize {
-        self.len * size_of::<bf16>()
-    }
-}
-
-impl Kv {
-    pub(super) fn with_capacity(device: &Arc<Device>, capacity: usize) -> Result<Self, CudaError> {
-        Ok(Self { buffer: Buffer::uninit(device, capacity)?, len: 0 })
-    }
-
-    /// Appends `rows`.
-    pub(super) fn append(&mut self, rows: View<'_, bf16>) -> Result<(), CudaError> {
-        let (all, start) = self.grow(rows.len())?;
-        all.slice(start..start + rows.len())?.copy_from(rows)
-    }
-
-    /// Makes room for `len` more elements and counts them as there. Returns all the memory, and where
-    /// they start.
-    pub(super) fn grow(&mut self, len: usize) -> Result<(ViewMut<'_, bf16>, usize), CudaError> {
-        let (start, end) = (self.len, self.len + len);
-        if end > self.buffer.len() {
-            let room = end.max(2 * self.buffer.len());
-            let mut larger = Buffer::uninit(self.buffer.device(), room)?;
-            larger.slice_mut(0..start)?.copy_from(self.buffer.slice(0..start)?)?;
-            self.buffer = larger;
-        }
-        self.len = end;
-        Ok((self.buffer.view_mut(), start))
-    }
-
-    /// Counts `len` more elements as there, if there is room for them.
-    pub(super) fn advance(&mut self, len: usize) -> bool {
-        let has_room = self.len + len <= self.buffer.len();
-        if has_room {
-            self.len += len;
-        }
-        has_room
-    }
-
-    pub(super) fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
-    pub(super) fn view(part: Part<'_, Self>) -> Result<View<'_, bf16>, CudaError> {
-        part.of.buffer.slice(0..part.of.len)?.slice(part.range())
     }
 }

@@ -4,7 +4,6 @@
 #![allow(unsafe_code)]
 
 use super::kernels::{APPEND_THREADS, ARGMAX_THREADS, MERGE_THREADS, ROWS};
-use super::memory::Kv;
 use super::view::{same_device, same_length};
 use super::{Argument, Buffer, CudaError, Device, Function, Module, View, ViewMut};
 use crate::tensor::HeadShape;
@@ -25,6 +24,8 @@ pub(super) struct RowKernels {
     merge: Function,
     argmax: Function,
     append: Function,
+    pack_fp8: Function,
+    unpack_fp8: Function,
     /// For [`Flash`](super::flash::Flash).
     pub(super) combine: Function,
 }
@@ -48,6 +49,8 @@ impl RowKernels {
             merge: function(c"merge")?,
             argmax: function(c"argmax")?,
             append: function(c"append")?,
+            pack_fp8: function(c"pack_fp8")?,
+            unpack_fp8: function(c"unpack_fp8")?,
             combine: function(c"combine")?,
         })
     }
@@ -164,26 +167,58 @@ impl RowKernels {
         self.per_row(&self.add_bias_f32, rows, width / 4, &[&y, &bias, &(width as i32)])
     }
 
-    /// Appends new keys and values, of one token if the step is recorded.
+    /// Copies new keys and values behind the first `offset` elements of their caches; when a recorded
+    /// step is replayed, as much later as it is.
     pub(super) fn append(
         &self,
         [k, v]: [View<'_, bf16>; 2],
-        [keys, values]: [&mut Kv; 2],
+        [keys, values]: [ViewMut<'_, bf16>; 2],
+        offset: usize,
     ) -> Result<(), CudaError> {
         same_length("v", k.len(), v.len())?;
-        let elements = k.len();
-        let (keys, offset) = keys.grow(elements)?;
-        let (values, values_offset) = values.grow(elements)?;
-        same_length("the values before", offset, values_offset)?;
+        let (elements, room) = (k.len(), keys.len().min(values.len()));
+        if offset + elements > room {
+            return Err(CudaError::Range { range: offset..offset + elements, len: room });
+        }
         let (count, offset) = (elements as i32, offset as i64);
         // A token is as long as what is appended: only steps of one token are recorded.
         let later = self.device.later();
         let arguments: [&dyn Argument; 8] =
             [&k, &v, &keys, &values, &count, &offset, &later, &count];
         let blocks = elements.div_ceil(APPEND_THREADS as usize * 8) as u32;
-        // SAFETY: the kernel's parameters, in its order; both caches have room for `elements` more,
-        // and before a step is replayed, for as much more as it is later.
+        // SAFETY: the kernel's parameters, in its order; both caches have room, and before a step is
+        // replayed, for as much more as it is later.
         unsafe { self.append.launch([blocks, 2, 1], [APPEND_THREADS, 1, 1], 0, &arguments) }
+    }
+
+    /// Rounds keys `[tokens, kv_heads, head_dim]` to e4m3 with a scale per token and head.
+    pub(super) fn pack_fp8(
+        &self,
+        x: View<'_, bf16>,
+        shape: HeadShape,
+        codes: ViewMut<'_, u8>,
+        scales: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        same_length("the codes", x.len(), codes.len())?;
+        same_length("the scales", x.len() / shape.head_dim, scales.len())?;
+        let (heads, dim) = (shape.kv_heads as i32, shape.head_dim as i32);
+        let arguments: [&dyn Argument; 5] = [&x, &codes, &scales, &heads, &dim];
+        self.per_row(&self.pack_fp8, x.len() / shape.kv_width(), 256, &arguments)
+    }
+
+    /// The keys that [`RowKernels::pack_fp8`] rounded.
+    pub(super) fn unpack_fp8(
+        &self,
+        codes: View<'_, u8>,
+        scales: View<'_, f32>,
+        shape: HeadShape,
+        out: ViewMut<'_, bf16>,
+    ) -> Result<(), CudaError> {
+        same_length("out", codes.len(), out.len())?;
+        same_length("the scales", codes.len() / shape.head_dim, scales.len())?;
+        let (heads, dim) = (shape.kv_heads as i32, shape.head_dim as i32);
+        let arguments: [&dyn Argument; 5] = [&codes, &scales, &out, &heads, &dim];
+        self.per_row(&self.unpack_fp8, codes.len() / shape.kv_width(), 256, &arguments)
     }
 
     /// The largest of `values`, the lower on a tie; `None` if one is not finite. Waits.
