@@ -124,8 +124,19 @@ impl Flash {
         let grid = [tiles as u32, shape.kv_heads as u32, parts as u32];
         let no_advance = 0u64; // a null pointer: nothing is replayed
         let arguments: [&dyn Argument; 13] = [
-            &q, &segments, &sizes[0], &sizes[1], &sizes[2], &sizes[3], &scale, &sizes[4],
-            &part_out, &part_lse, &out, &lse, &no_advance,
+            &q,
+            &segments,
+            &sizes[0],
+            &sizes[1],
+            &sizes[2],
+            &sizes[3],
+            &scale,
+            &sizes[4],
+            &part_out,
+            &part_lse,
+            &out,
+            &lse,
+            &no_advance,
         ];
         let (threads, shared) = (tiled.tile.threads, tiled.tile.shared);
         // SAFETY: the kernel's parameters, in its order; lengths were checked above, and segments

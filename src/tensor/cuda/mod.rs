@@ -7,6 +7,7 @@
 //! * [`buffer`](Buffer) and [`view`](View): memory of a device, owned and borrowed
 //! * [`module`](Module): kernels of our own, compiled for the device while the program runs
 //! * [`linear`](Gemm): matrix products, by cuBLASLt
+//! * `gemv`: products of few rows, by our own kernels
 //! * [`cudnn`](Cudnn): attention over whole blocks, by cuDNN
 //!
 //! All calls may come from any thread: each makes the device current first. All work of a device is
@@ -21,6 +22,8 @@ mod device;
 mod error;
 mod event;
 mod flash;
+#[allow(dead_code)] // the backend is to call it
+mod gemv;
 mod kernels;
 mod libraries;
 mod linear;
