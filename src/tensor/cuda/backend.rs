@@ -4,6 +4,7 @@
 use super::attention::Queries;
 use super::cudnn::Cudnn;
 use super::flash::Flash;
+use super::gemv::{Gemv, MOST_ROWS};
 use super::kv::Kv;
 use super::memory::{Grown, Ids, view, view_mut};
 use super::rows::RowKernels;
@@ -29,7 +30,10 @@ type Result<T = ()> = std::result::Result<T, TensorError>;
 /// A GPU, its libraries and our kernels.
 pub struct Cuda {
     pub(super) device: Arc<Device>,
+    /// Products of many rows.
     gemm: Gemm,
+    /// Products of few.
+    gemv: Gemv,
     pub(super) rows: RowKernels,
     /// Our attention, one per size of heads.
     flash: Mutex<HashMap<usize, Arc<Flash>>>,
@@ -51,8 +55,9 @@ impl Cuda {
             Ok(cudnn) => (Some(cudnn), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let (gemm, rows) = (Gemm::new(&device)?, RowKernels::compile(&device)?);
-        Ok(Self { device, gemm, rows, flash: Mutex::default(), cudnn, without_cudnn })
+        let (gemm, gemv) = (Gemm::new(&device)?, Gemv::compile(&device)?);
+        let rows = RowKernels::compile(&device)?;
+        Ok(Self { device, gemm, gemv, rows, flash: Mutex::default(), cudnn, without_cudnn })
     }
 
     /// The GPU.
@@ -65,6 +70,22 @@ impl Cuda {
     #[must_use]
     pub fn without_cudnn(&self) -> Option<&str> {
         self.without_cudnn.as_deref()
+    }
+
+    /// `y += x · Wᵀ (+ bias)`.
+    fn add_product(
+        &self,
+        x: View<'_, bf16>,
+        w: &Matrix,
+        bias: Option<&Buffer<f32>>,
+        shape: (usize, usize, usize),
+        mut y: ViewMut<'_, f32>,
+    ) -> std::result::Result<(), CudaError> {
+        if shape.0 <= MOST_ROWS {
+            return self.gemv.add(x, w.weights.view(), bias.map(Buffer::view), shape, y);
+        }
+        self.gemm.accumulate(x, w.weights.view(), shape, y.reborrow())?;
+        bias.map_or(Ok(()), |bias| self.rows.add_bias_f32(y, bias.view()))
     }
 
     /// Our attention for heads of `head_dim` elements, compiled when first asked for.
@@ -291,8 +312,11 @@ impl Backend for Cuda {
         bias: Option<&Buffer<f32>>,
         y: PartMut<'_, Grown<bf16>>,
     ) -> Result {
-        let mut y = view_mut(y)?;
-        self.gemm.bf16(x.view()?, w.weights.view(), x.shape(w), y.reborrow())?;
+        let (shape, x, mut y) = (x.shape(w), x.view()?, view_mut(y)?);
+        if shape.0 <= MOST_ROWS {
+            return Ok(self.gemv.bf16(x, w.weights.view(), bias.map(Buffer::view), shape, y)?);
+        }
+        self.gemm.bf16(x, w.weights.view(), shape, y.reborrow())?;
         if let Some(bias) = bias {
             self.rows.add_bias_bf16(y, bias.view())?;
         }
@@ -300,7 +324,11 @@ impl Backend for Cuda {
     }
 
     fn linear_sums(&self, x: &Activations, w: &Matrix, y: PartMut<'_, Grown<f32>>) -> Result {
-        Ok(self.gemm.f32(x.view()?, w.weights.view(), x.shape(w), view_mut(y)?)?)
+        let (shape, x, y) = (x.shape(w), x.view()?, view_mut(y)?);
+        if shape.0 <= MOST_ROWS {
+            return Ok(self.gemv.f32(x, w.weights.view(), shape, y)?);
+        }
+        Ok(self.gemm.f32(x, w.weights.view(), shape, y)?)
     }
 
     fn linear_add(
@@ -310,12 +338,7 @@ impl Backend for Cuda {
         bias: Option<&Buffer<f32>>,
         y: PartMut<'_, Grown<f32>>,
     ) -> Result {
-        let mut y = view_mut(y)?;
-        self.gemm.accumulate(x.view()?, w.weights.view(), x.shape(w), y.reborrow())?;
-        if let Some(bias) = bias {
-            self.rows.add_bias_f32(y, bias.view())?;
-        }
-        Ok(())
+        Ok(self.add_product(x.view()?, w, bias, x.shape(w), view_mut(y)?)?)
     }
 
     fn linear_add_rows(
@@ -326,14 +349,9 @@ impl Backend for Cuda {
         bias: Option<&Buffer<f32>>,
         y: PartMut<'_, Grown<f32>>,
     ) -> Result {
-        let (x, mut y) = (view(x)?, view_mut(y)?);
         let inputs = w.weights.len() / w.outputs;
-        let shape = (x.len() / inputs, inputs, w.outputs);
-        self.gemm.accumulate(x, w.weights.view(), shape, y.reborrow())?;
-        if let Some(bias) = bias {
-            self.rows.add_bias_f32(y, bias.view())?;
-        }
-        Ok(())
+        let shape = (x.len / inputs, inputs, w.outputs);
+        Ok(self.add_product(view(x)?, w, bias, shape, view_mut(y)?)?)
     }
 
     fn linear_gated(
@@ -343,15 +361,21 @@ impl Backend for Cuda {
         bias: Option<&Buffer<f32>>,
         out: &mut Activations,
     ) -> Result {
-        let (rows, _, outputs) = x.shape(w);
-        // [rows, gate and up]
-        let mut both = Buffer::uninit(&self.device, rows * outputs)?;
-        self.gemm.bf16(x.view()?, w.weights.view(), x.shape(w), both.view_mut())?;
-        if let Some(bias) = bias {
-            self.rows.add_bias_bf16(both.view_mut(), bias.view())?;
+        let (rows, inputs, both) = x.shape(w);
+        let x = x.view()?;
+        let out = out.reset(&self.device, rows, both / 2)?;
+        if rows <= MOST_ROWS {
+            let (bias, shape) = (bias.map(Buffer::view), (rows, inputs, both / 2));
+            return Ok(self.gemv.gated(x, w.weights.view(), bias, shape, out)?);
         }
-        let out = out.reset(&self.device, rows, outputs / 2)?;
-        Ok(self.rows.silu_mul(both.view(), outputs / 2, out)?)
+        // [rows, gate and up]
+        let mut products = Buffer::uninit(&self.device, rows * both)?;
+        let shape = (rows, inputs, both);
+        self.gemm.bf16(x, w.weights.view(), shape, products.view_mut())?;
+        if let Some(bias) = bias {
+            self.rows.add_bias_bf16(products.view_mut(), bias.view())?;
+        }
+        Ok(self.rows.silu_mul(products.view(), both / 2, out)?)
     }
 
     fn split_and_rotate(

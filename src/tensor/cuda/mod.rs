@@ -6,8 +6,10 @@
 //! * [`device`](Device): a GPU, its memory pool and the one stream everything runs on, in order
 //! * [`buffer`](Buffer) and [`view`](View): memory of a device, owned and borrowed
 //! * [`module`](Module): kernels of our own, compiled for the device while the program runs
+//! * `gemv`: products of few rows, by our own kernels
 //! * [`graph`](Recording): steps recorded once and replayed
 //! * [`linear`](Gemm): matrix products, by cuBLASLt
+//! * `gemv`: products of few rows, by our own kernels
 //! * [`cudnn`](Cudnn): attention over whole blocks, by cuDNN
 //!
 //! All calls may come from any thread: each makes the device current first. All work of a device is
@@ -22,6 +24,7 @@ mod device;
 mod error;
 mod event;
 mod flash;
+mod gemv;
 mod graph;
 mod kernels;
 mod kv;

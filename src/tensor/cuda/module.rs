@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cudarc::driver::sys::{
-    self as driver, CUfunction, CUfunction_attribute as FunctionAttribute, CUmodule,
+    self as driver, CUfunction, CUfunction_attribute as FunctionAttribute, CUlaunchAttribute,
+    CUlaunchAttributeID, CUlaunchAttributeValue, CUlaunchConfig, CUmodule,
 };
 use cudarc::nvrtc::sys::{self as nvrtc, nvrtcProgram, nvrtcResult};
 
@@ -205,6 +206,42 @@ impl Function {
         shared: u32,
         arguments: &[&dyn Argument],
     ) -> Result<(), CudaError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.enqueue(grid, block, shared, arguments, false) }
+    }
+
+    /// As [`Function::launch`], but where the GPU can (from Hopper on) its blocks may start while the
+    /// kernel before still runs, once all of that one's have started and let them or have ended
+    /// (programmatic dependent launch).
+    ///
+    /// # Errors
+    /// As [`Function::launch`].
+    ///
+    /// # Safety
+    /// As [`Function::launch`]; and every thread of the kernel executes `griddepcontrol.wait` before
+    /// it reads what an earlier kernel writes and before it writes anything.
+    pub unsafe fn launch_early(
+        &self,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared: u32,
+        arguments: &[&dyn Argument],
+    ) -> Result<(), CudaError> {
+        let early = self.device().properties().capability >= (9, 0);
+        // SAFETY: the caller's promise.
+        unsafe { self.enqueue(grid, block, shared, arguments, early) }
+    }
+
+    /// # Safety
+    /// As [`Function::launch`]; as [`Function::launch_early`] if `early`.
+    unsafe fn enqueue(
+        &self,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared: u32,
+        arguments: &[&dyn Argument],
+        early: bool,
+    ) -> Result<(), CudaError> {
         if grid.contains(&0) {
             return Ok(());
         }
@@ -219,22 +256,28 @@ impl Function {
             self.shared.fetch_max(shared, Ordering::Relaxed);
         }
         let mut arguments: Vec<_> = arguments.iter().map(|argument| argument.address()).collect();
-        // SAFETY: the driver copies each argument, by the kernel's own sizes, before it returns;
-        // the rest is the caller's promise.
-        check("cuLaunchKernel", unsafe {
-            driver::cuLaunchKernel(
-                self.handle,
-                grid[0],
-                grid[1],
-                grid[2],
-                block[0],
-                block[1],
-                block[2],
-                shared,
-                device.stream(),
-                arguments.as_mut_ptr(),
-                std::ptr::null_mut(),
-            )
+        let mut start_early = CUlaunchAttribute {
+            id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let config = CUlaunchConfig {
+            gridDimX: grid[0],
+            gridDimY: grid[1],
+            gridDimZ: grid[2],
+            blockDimX: block[0],
+            blockDimY: block[1],
+            blockDimZ: block[2],
+            sharedMemBytes: shared,
+            hStream: device.stream(),
+            attrs: &raw mut start_early,
+            numAttrs: u32::from(early),
+        };
+        // SAFETY: the driver copies each argument, by the kernel's own sizes, and the attributes
+        // before it returns; the rest is the caller's promise.
+        check("cuLaunchKernelEx", unsafe {
+            let (arguments, no_others) = (arguments.as_mut_ptr(), std::ptr::null_mut());
+            driver::cuLaunchKernelEx(&raw const config, self.handle, arguments, no_others)
         })
     }
 }

@@ -44,6 +44,15 @@ pub(super) const ROWS: Source = Source {
 pub(super) const GEMV: Source =
     Source { name: "gemv.cu", parts: &[include_str!("common.cuh"), include_str!("gemv.cu")] };
 
+/// The compiler's options for it.
+pub(super) const GEMV_OPTIONS: [&str; 2] = ["-DWARPS=16", "-DRESIDENT=2"];
+
+/// Threads of a block of it: `WARPS`, of 32.
+pub(super) const GEMV_THREADS: u32 = 512;
+
+/// Blocks of it that a multiprocessor holds: `RESIDENT`.
+pub(super) const GEMV_RESIDENT: u32 = 2;
+
 const ATTENTION: Source = Source {
     name: "attend.cu",
     parts: &[

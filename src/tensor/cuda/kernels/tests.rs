@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::super::libraries;
-use super::{ATTENTION_NAIVE, AttentionTile, GEMV, ROWS, Room, Source};
+use super::{ATTENTION_NAIVE, AttentionTile, GEMV, GEMV_OPTIONS, ROWS, Room, Source};
 use cudarc::nvrtc::result;
 use std::ffi::CString;
 
@@ -20,7 +20,8 @@ const HEAD_DIMS: [usize; 8] = [16, 64, 80, 96, 128, 144, 192, 256];
 /// What is compiled for a GPU.
 fn every(room: Room) -> Vec<(Source, Vec<String>)> {
     let naive = (ATTENTION_NAIVE, vec!["-DHEAD_DIM=80".into()]);
-    let mut all = vec![(ROWS, vec![]), (GEMV, vec![]), naive];
+    let gemv = (GEMV, GEMV_OPTIONS.map(String::from).to_vec());
+    let mut all = vec![(ROWS, vec![]), gemv, naive];
     for head_dim in HEAD_DIMS {
         for tile in [AttentionTile::large(head_dim, room), AttentionTile::small(head_dim, room)] {
             let tile = tile.unwrap();

@@ -2,6 +2,7 @@
 //! run; outputs are poisoned with NaN before they are computed.
 
 mod gemm;
+mod gemv;
 mod kernels;
 mod memory;
 
