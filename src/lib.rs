@@ -11,6 +11,7 @@ pub mod cache;
 pub mod cancel;
 pub mod comm;
 pub mod engine;
+pub mod eval;
 pub mod model;
 pub mod plan;
 pub mod tensor;

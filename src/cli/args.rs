@@ -1,6 +1,7 @@
 //! The arguments as the user writes them. Every option has an environment variable.
 
 use super::bench::BenchArgs;
+use super::eval::EvalArgs;
 use asterism::engine::DeviceChoice;
 use asterism::tensor::{KvPrecision, Precision};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Measure how fast contexts are encoded and answers decoded: methods x lengths x hosts.
     Bench(BenchArgs),
+    /// Run RULER, BABILong or InfiniteBench and report scores with their certainty.
+    Eval(EvalArgs),
     /// Show what this machine has and check that the engine works on it.
     Doctor(DoctorArgs),
     /// Print a completion script for a shell.
@@ -287,13 +290,15 @@ mod tests {
     #[test]
     fn every_option_has_an_environment_variable() {
         use clap::CommandFactory;
-        for command in Cli::command().get_subcommands() {
+        fn check(command: &clap::Command) {
             for arg in command.get_arguments().filter(|a| a.get_long().is_some()) {
                 let name = arg.get_id().as_str();
                 let exempt = ["help", "version"].contains(&name)
                     || (name == "context" && command.get_name() == "plan");
                 assert!(exempt || arg.get_env().is_some(), "{} --{name}", command.get_name());
             }
+            command.get_subcommands().for_each(check);
         }
+        check(&Cli::command());
     }
 }

@@ -1,0 +1,171 @@
+//! Sets of samples, and the JSONL files of the reference they are kept in.
+
+use std::io::{BufRead, BufReader, BufWriter, Write as _};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{EvalError, Sample, TaskInfo};
+
+/// The samples of one task at one length, and how they came about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleSet {
+    /// The task.
+    pub task: TaskInfo,
+    /// The samples, by index.
+    pub samples: Vec<Sample>,
+    /// What a report has to say about them: variant, template, seed, haystack.
+    pub metadata: Map<String, Value>,
+}
+
+/// What a file gave: every sample that could be read, and an error for every line that could not.
+#[derive(Debug, Default)]
+pub struct Reading<T = Sample> {
+    /// What could be read, in file order.
+    pub items: Vec<T>,
+    /// One [`EvalError::BadLine`] for each line that could not.
+    pub errors: Vec<EvalError>,
+}
+
+/// Writes `samples`, one JSON object a line; folders on the way are made.
+///
+/// # Errors
+///
+/// [`EvalError::Io`] naming the file.
+pub fn write_jsonl(path: &Path, samples: &[Sample]) -> Result<(), EvalError> {
+    let write = || {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut file = BufWriter::new(std::fs::File::create(path)?);
+        for sample in samples {
+            serde_json::to_writer(&mut file, sample)?;
+            file.write_all(b"\n")?;
+        }
+        file.flush()
+    };
+    write().map_err(EvalError::io(path))
+}
+
+/// Reads the samples of the reference's `validation.jsonl`, ours or its own.
+///
+/// A single string `output` counts as one of `outputs`, and a missing `index` or `length` is the line's
+/// number from 0 and 0. Empty lines are skipped.
+///
+/// # Errors
+///
+/// [`EvalError::Io`] when the file cannot be opened; lines that cannot be read are in the result.
+pub fn read_jsonl(path: &Path) -> Result<Reading, EvalError> {
+    read_lines(path, |line, mut record| {
+        if let (Some(Value::String(output)), false) =
+            (record.get("output").cloned(), record.contains_key("outputs"))
+        {
+            record.remove("output");
+            record.insert("outputs".to_owned(), Value::Array(vec![Value::String(output)]));
+        }
+        for (name, value) in [("index", line), ("length", 0)] {
+            record.entry(name).or_insert(Value::from(value));
+        }
+        let sample: Sample =
+            serde_json::from_value(Value::Object(record)).map_err(|error| error.to_string())?;
+        Ok(vec![sample])
+    })
+}
+
+/// Reads a file of JSON objects, one a line, each giving any number of items.
+///
+/// `parse` receives the line's number from 0, empty lines not counted, and its object.
+pub(crate) fn read_lines<T>(
+    path: &Path,
+    mut parse: impl FnMut(usize, Map<String, Value>) -> Result<Vec<T>, String>,
+) -> Result<Reading<T>, EvalError> {
+    let mut file = BufReader::new(std::fs::File::open(path).map_err(EvalError::io(path))?);
+    let mut reading = Reading { items: Vec::new(), errors: Vec::new() };
+    let (mut bytes, mut count) = (Vec::new(), 0);
+    for line in 1.. {
+        bytes.clear();
+        if file.read_until(b'\n', &mut bytes).map_err(EvalError::io(path))? == 0 {
+            break;
+        }
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        let parsed = serde_json::from_slice(&bytes)
+            .map_err(|error| error.to_string())
+            .and_then(|record| parse(count, record));
+        count += 1;
+        match parsed {
+            Ok(items) => reading.items.extend(items),
+            Err(reason) => {
+                reading.errors.push(EvalError::BadLine { path: path.into(), line, reason });
+            }
+        }
+    }
+    Ok(reading)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn written(text: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("validation.jsonl");
+        std::fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("4096/vt/validation.jsonl");
+        let sample = Sample {
+            index: 3,
+            input_context: "a\nb".to_owned(),
+            input_query: "q".to_owned(),
+            outputs: vec!["x".to_owned()],
+            length: 9,
+            extra: [("depths".to_owned(), json!([0.5]))].into_iter().collect(),
+        };
+        write_jsonl(&path, &[sample.clone(), sample.clone()]).unwrap();
+        let reading = read_jsonl(&path).unwrap();
+        assert_eq!((reading.items, reading.errors.len()), (vec![sample.clone(), sample], 0));
+    }
+
+    #[test]
+    fn a_bad_line_costs_only_itself() {
+        let good = r#"{"input_context": "c", "input_query": "q", "output": "one", "others": {}}"#;
+        let text = format!("{good}\n\n{{\"input_context\": 3}}\nnonsense\n{good}");
+        let (_folder, path) = written(text.as_bytes());
+        let reading = read_jsonl(&path).unwrap();
+        assert_eq!(reading.items.iter().map(|s| s.index).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(reading.items[1].outputs, ["one"]);
+        let lines: Vec<String> = reading.errors.iter().map(ToString::to_string).collect();
+        assert!(lines[0].contains("validation.jsonl:3: "), "{lines:?}");
+        assert!(lines[1].contains("validation.jsonl:4: "), "{lines:?}");
+        let missing = read_jsonl(&path.with_file_name("no.jsonl")).unwrap_err();
+        assert!(missing.to_string().contains("no.jsonl"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn foreign_bytes_never_panic(lines in prop::collection::vec(".{0,40}", 0..6), good in 0..4_usize) {
+            let sample = r#"{"input_context": "c", "input_query": "q", "outputs": ["a"]}"#;
+            let mut text = lines.join("\n");
+            for _ in 0..good {
+                text = format!("{sample}\n{text}");
+            }
+            let (_folder, path) = written(text.as_bytes());
+            let reading = read_jsonl(&path).unwrap();
+            prop_assert!(reading.items.len() >= good);
+            for error in reading.errors {
+                let placed = matches!(error, EvalError::BadLine { line, .. } if line > good);
+                prop_assert!(placed);
+            }
+        }
+    }
+}
