@@ -4,8 +4,9 @@
 
 use super::attention::{Keys, Queries};
 use super::kernels::{AttentionTile, Room};
+use super::module::or_null;
 use super::view::{same_device, same_length};
-use super::{Argument, Buffer, CudaError, Device, Function, Module, ViewMut};
+use super::{Argument, Buffer, CudaError, Device, Function, Module, View, ViewMut};
 use half::bf16;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -85,6 +86,26 @@ impl Flash {
         &self,
         queries: Queries<'_>,
         keys: &[Keys<'_>],
+        out: ViewMut<'_, bf16>,
+        lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        // SAFETY: nothing is advanced.
+        unsafe { self.attend_later(queries, keys, None, out, lse) }
+    }
+
+    /// As [`Self::attend`], `advance[0]` tokens later: the queries' start is that much further on, and
+    /// the last of `keys` goes on for as many tokens behind its views. The number is read when the
+    /// kernel runs: a captured launch serves later tokens, too. What it was captured with decides
+    /// into how many parts keys are split.
+    ///
+    /// # Safety
+    /// Behind the views of the last of `keys` there are `advance[0]` more tokens, in memory that
+    /// lives as long, whenever the kernel runs.
+    pub(super) unsafe fn attend_later(
+        &self,
+        queries: Queries<'_>,
+        keys: &[Keys<'_>],
+        advance: Option<View<'_, u32>>,
         mut out: ViewMut<'_, bf16>,
         mut lse: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
@@ -122,7 +143,10 @@ impl Flash {
         let part_lse = Buffer::<f32>::uninit(&self.device, split_lse)?;
         let (part_out, part_lse) = (part_out.view(), part_lse.view());
         let grid = [tiles as u32, shape.kv_heads as u32, parts as u32];
-        let no_advance = 0u64; // a null pointer: nothing is replayed
+        if let Some(advance) = &advance {
+            same_length("the advance", 1, advance.len())?;
+            same_device("the advance", &self.device, advance.device())?;
+        }
         let arguments: [&dyn Argument; 13] = [
             &q,
             &segments,
@@ -136,11 +160,11 @@ impl Flash {
             &part_lse,
             &out,
             &lse,
-            &no_advance,
+            or_null(&advance),
         ];
         let (threads, shared) = (tiled.tile.threads, tiled.tile.shared);
         // SAFETY: the kernel's parameters, in its order; lengths were checked above, and segments
-        // were cut from views of their length.
+        // were cut from views of their length. What lies behind them is the caller's promise.
         unsafe { tiled.kernel.launch(grid, [threads, 1, 1], shared, &arguments)? };
         if parts > 1 {
             let sizes = [parts, tokens * shape.heads, shape.head_dim].map(|n| n as i32);
