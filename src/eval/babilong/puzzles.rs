@@ -103,7 +103,7 @@ pub(super) fn positions(random: &mut PythonRandom) -> Story {
     // A shape without a colour must be the only one of its kind.
     let shapes = loop {
         let drawn = random.sample(SHAPES.len() * COLOURS.len(), 3);
-        let plain = |i: &usize| i % COLOURS.len() == 0;
+        let plain = |i: &usize| i.is_multiple_of(COLOURS.len());
         let kind = |i: usize| i / COLOURS.len();
         let clash = |a: &usize| plain(a) && drawn.iter().any(|&b| b != *a && kind(b) == kind(*a));
         if !drawn.iter().any(clash) {

@@ -6,6 +6,7 @@ use super::attention::{Keys, Queries};
 use super::kernels::{AttentionTile, Room};
 use super::view::{same_device, same_length};
 use super::{Argument, Buffer, CudaError, Device, Function, Module, ViewMut};
+use cudarc::driver::sys::CUdeviceptr;
 use half::bf16;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -85,6 +86,28 @@ impl Flash {
         &self,
         queries: Queries<'_>,
         keys: &[Keys<'_>],
+        out: ViewMut<'_, bf16>,
+        lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let later = self.device.later();
+        // SAFETY: nothing is later; or a step is recorded, which is replayed only while caches have
+        // room for the tokens that came meanwhile.
+        unsafe { self.attend_later(queries, keys, later, out, lse) }
+    }
+
+    /// As [`Self::attend`], as many tokens later as the number at the address `later` says (0: none):
+    /// the queries' start is that much further on, and the last of `keys` goes on for as many tokens
+    /// behind its views. The number is read when the kernel runs: a recorded launch serves later
+    /// tokens, too. What it was recorded with decides into how many parts keys are split.
+    ///
+    /// # Safety
+    /// `later` is 0 or the address of a u32 of this device, and behind the views of the last of
+    /// `keys` there are as many more tokens, whenever the kernel runs.
+    pub(super) unsafe fn attend_later(
+        &self,
+        queries: Queries<'_>,
+        keys: &[Keys<'_>],
+        later: CUdeviceptr,
         mut out: ViewMut<'_, bf16>,
         mut lse: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
@@ -122,14 +145,13 @@ impl Flash {
         let part_lse = Buffer::<f32>::uninit(&self.device, split_lse)?;
         let (part_out, part_lse) = (part_out.view(), part_lse.view());
         let grid = [tiles as u32, shape.kv_heads as u32, parts as u32];
-        let later = self.device.later();
         let arguments: [&dyn Argument; 13] = [
             &q, &segments, &sizes[0], &sizes[1], &sizes[2], &sizes[3], &scale, &sizes[4],
             &part_out, &part_lse, &out, &lse, &later,
         ];
         let (threads, shared) = (tiled.tile.threads, tiled.tile.shared);
         // SAFETY: the kernel's parameters, in its order; lengths were checked above, and segments
-        // were cut from views of their length.
+        // were cut from views of their length. What lies behind them is the caller's promise.
         unsafe { tiled.kernel.launch(grid, [threads, 1, 1], shared, &arguments)? };
         if parts > 1 {
             let sizes = [parts, tokens * shape.heads, shape.head_dim].map(|n| n as i32);

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::kernels::{GEMV, GEMV_OPTIONS, GEMV_RESIDENT, GEMV_THREADS};
+use super::module::or_null;
 use super::view::{same_device, same_length};
 use super::{Argument, CudaError, Device, Function, Module, View, ViewMut};
 use half::bf16;
@@ -61,7 +62,7 @@ impl Gemv {
     ) -> Result<(), CudaError> {
         let product = Product { x, w, bias, rows, inputs, outputs, matrices: 1 };
         self.check(&product, y.view())?;
-        self.launch(&self.bf16, &product, &[&x, &w, bias_or_null(&bias), &y])
+        self.launch(&self.bf16, &product, &[&x, &w, or_null(&bias), &y])
     }
 
     /// `y = x W^T` in f32.
@@ -94,7 +95,7 @@ impl Gemv {
     ) -> Result<(), CudaError> {
         let product = Product { x, w, bias, rows, inputs, outputs, matrices: 1 };
         self.check(&product, y.view())?;
-        self.launch(&self.add, &product, &[&x, &w, bias_or_null(&bias), &y])
+        self.launch(&self.add, &product, &[&x, &w, or_null(&bias), &y])
     }
 
     /// `y = silu(gate) * up`, rounded to bf16; `w` is `[2 * outputs, inputs]` and `bias`
@@ -112,7 +113,7 @@ impl Gemv {
     ) -> Result<(), CudaError> {
         let product = Product { x, w, bias, rows, inputs, outputs, matrices: 2 };
         self.check(&product, y.view())?;
-        self.launch(&self.gated, &product, &[&x, &w, bias_or_null(&bias), &y])
+        self.launch(&self.gated, &product, &[&x, &w, or_null(&bias), &y])
     }
 
     fn check<T: super::Element>(
@@ -158,14 +159,6 @@ impl Gemv {
             let (grid, block) = ([tiles.min(at_once), 1, 1], [GEMV_THREADS, 1, 1]);
             kernel.launch_early(grid, block, 0, &[views, &sizes].concat())
         }
-    }
-}
-
-/// A view, or a null pointer.
-fn bias_or_null<'a>(bias: &'a Option<View<'_, f32>>) -> &'a dyn Argument {
-    match bias {
-        Some(bias) => bias,
-        None => &0u64,
     }
 }
 

@@ -316,3 +316,11 @@ unsafe impl<T: Element> Argument for ViewMut<'_, T> {
         (&raw const self.pointer).cast_mut().cast()
     }
 }
+
+/// The view as an argument, or a null pointer.
+pub(super) fn or_null<'a, T: Element>(view: &'a Option<View<'_, T>>) -> &'a dyn Argument {
+    match view {
+        Some(view) => view,
+        None => &0u64,
+    }
+}

@@ -11,8 +11,8 @@
 // * On Hopper the first weights are loaded while the kernel before may still run: that one writes x,
 //   never w.
 //
-// Macros: WARPS (at least 8), RESIDENT (blocks a multiprocessor is to hold). On Hopper 16 and 2 are
-// best: with more loads on their way at once, or fewer, memory gives less.
+// Macros: WARPS (at least 4), RESIDENT (blocks a multiprocessor is to hold). 16 and 2 do well on an
+// H100 and an H200: with twice the loads on their way the H200's memory gives less.
 // Grid: at most one block per tile, and no more than run at once; blocks of WARPS * 32 threads.
 // Where rows do not start at multiples of 16 bytes, elements are loaded one by one.
 

@@ -5,6 +5,7 @@ mod gemm;
 mod gemv;
 mod kernels;
 mod memory;
+mod replay;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
