@@ -5,6 +5,7 @@ mod gemm;
 mod gemv;
 mod kernels;
 mod memory;
+mod ops;
 mod replay;
 
 use std::sync::Arc;
