@@ -1,6 +1,9 @@
 //! The arguments as the user writes them. Every option has an environment variable.
 
 use super::bench::BenchArgs;
+use super::eval::EvalArgs;
+use asterism::engine::DeviceChoice;
+use asterism::tensor::{KvPrecision, Precision};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -26,6 +29,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Measure how fast contexts are encoded and answers decoded: methods x lengths x hosts.
     Bench(BenchArgs),
+    /// Run RULER, BABILong or InfiniteBench and report scores with their certainty.
+    Eval(EvalArgs),
     /// Show what this machine has and check that the engine works on it.
     Doctor(DoctorArgs),
     /// Print a completion script for a shell.
@@ -115,9 +120,15 @@ pub(crate) struct ModelArgs {
     /// Use only files that were downloaded before.
     #[arg(long, env = "ASTERISM_OFFLINE")]
     pub(crate) offline: bool,
-    /// Precision of weights and cached keys.
+    /// Precision of weights, and of cached keys unless --kv-dtype says otherwise.
     #[arg(long, value_enum, default_value_t = Dtype::Bf16, env = "ASTERISM_DTYPE")]
     pub(crate) dtype: Dtype,
+    /// Precision of cached keys: bf16, f32 (CPU), or fp8 (GPU: half the memory, slower decoding).
+    #[arg(long, value_name = "DTYPE", env = "ASTERISM_KV_DTYPE")]
+    pub(crate) kv_dtype: Option<KvPrecision>,
+    /// What computes: auto (a GPU if there is one), cpu, or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "ASTERISM_DEVICE")]
+    pub(crate) device: DeviceChoice,
     /// Compute threads; all cores if not given.
     #[arg(long, value_name = "N", env = "ASTERISM_THREADS",
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -126,6 +137,13 @@ pub(crate) struct ModelArgs {
     /// the first two).
     #[arg(long, value_name = "ISA", default_value = "auto", env = "ASTERISM_CPU")]
     pub(crate) cpu: String,
+}
+
+impl ModelArgs {
+    /// The precision of cached keys.
+    pub(crate) fn kv_precision(&self) -> KvPrecision {
+        self.kv_dtype.unwrap_or(Precision::from(self.dtype).into())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -272,13 +290,15 @@ mod tests {
     #[test]
     fn every_option_has_an_environment_variable() {
         use clap::CommandFactory;
-        for command in Cli::command().get_subcommands() {
+        fn check(command: &clap::Command) {
             for arg in command.get_arguments().filter(|a| a.get_long().is_some()) {
                 let name = arg.get_id().as_str();
                 let exempt = ["help", "version"].contains(&name)
                     || (name == "context" && command.get_name() == "plan");
                 assert!(exempt || arg.get_env().is_some(), "{} --{name}", command.get_name());
             }
+            command.get_subcommands().for_each(check);
         }
+        check(&Cli::command());
     }
 }

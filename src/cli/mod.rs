@@ -9,6 +9,7 @@ mod compare;
 mod config;
 mod doctor;
 mod error;
+mod eval;
 mod inputs;
 mod interrupt;
 mod machine;
@@ -40,6 +41,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Batch(args) => batch::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "asterism", &mut std::io::stdout());

@@ -58,6 +58,13 @@ pub enum EvalError {
         reason: String,
     },
 
+    /// A picture of a report cannot be drawn.
+    #[error("cannot draw: {reason}")]
+    Picture {
+        /// What the drawing library said.
+        reason: String,
+    },
+
     // === Lengths ===
     /// No sample of this task fits into the length asked for.
     #[error(

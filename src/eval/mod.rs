@@ -2,17 +2,22 @@
 //!
 //! [`ruler`], [`babilong`] and [`infinitebench`] generate samples or read the published ones, each
 //! split into the context that phase 1 encodes and the query of phase 2; a [`TaskInfo`] says how many
-//! tokens to generate and by which [`Metric`] a prediction is scored. Nothing here runs a model.
+//! tokens to generate and by which [`Metric`] a prediction is scored. Only [`run`] runs a model;
+//! [`stats`] says how sure its scores are, and [`report`] shows them.
 
 pub mod babilong;
+pub mod compare;
 mod error;
 mod frame;
 mod haystack;
 pub mod infinitebench;
 pub mod random;
+pub mod report;
 pub mod ruler;
+pub mod run;
 mod sample;
 mod set;
+pub mod stats;
 mod task;
 mod words;
 

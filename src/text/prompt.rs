@@ -78,6 +78,18 @@ impl PromptFrame {
         }
     }
 
+    /// What comes before the document.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// What comes after the question.
+    #[must_use]
+    pub fn tail(&self) -> &str {
+        &self.tail
+    }
+
     /// The tokens of the context: the head of the frame and the document, whose special-looking
     /// text stays text.
     ///

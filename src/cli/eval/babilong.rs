@@ -1,0 +1,108 @@
+//! BABILong's samples as the command line describes them.
+
+use super::args::{BabilongArgs, SetArgs};
+use super::source::{Reader, Set, Source, file, unused_with_data};
+use crate::cli::error::CliError;
+use crate::cli::method_spec::short;
+use asterism::eval::babilong::{self, Asked, GROUPS, Settings, generate, read_published, tasks};
+use asterism::eval::run::Failure;
+use asterism::eval::{Benchmark, ChatFrame, CountTokens, EvalError, Haystack, select};
+use serde_json::json;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The tasks asked for, and where their samples come from.
+pub(super) fn source(
+    set: &SetArgs,
+    args: &BabilongArgs,
+    reader: &Reader,
+    data: Option<&Path>,
+) -> Result<Source, CliError> {
+    let frame = match set.template.as_str() {
+        "auto" => reader.own_frame()?,
+        name => ChatFrame::named(name)?,
+    };
+    let chosen = select(&tasks(), &GROUPS, &set.tasks)?;
+    if let Some(dir) = data {
+        unused_with_data(&[
+            ("--seed", set.seed.is_some()),
+            ("--babi", args.babi.is_some()),
+            ("--book", !args.book.is_empty()),
+        ])?;
+        let none = |_: &str, _, _, _: &dyn CountTokens| Ok(Set::default());
+        let source = Source::new(Benchmark::Babilong, chosen, &frame, set, Box::new(none));
+        let read = move |path: &Path, task: &str, counter: &dyn CountTokens| {
+            read_published(path, task, &frame, counter)
+        };
+        return source.from_files(dir, &set.lengths, places, read);
+    }
+
+    let mut books = Vec::new();
+    for path in &args.book {
+        books.push(Haystack::from_file(path)?);
+    }
+    if books.is_empty() {
+        books.push(Haystack::embedded());
+    }
+    let mut facts = HashMap::new();
+    if let Some(dir) = &args.babi {
+        for task in &chosen {
+            let path = babi_file(dir, &task.name)?;
+            facts.insert(task.name.clone(), (path.clone(), babilong::read_babi(&path)?));
+        }
+    }
+    let mut source = {
+        let (own_frame, seed, books) = (frame.clone(), set.seed(), books.clone());
+        let make = move |task: &str, length, count, counter: &dyn CountTokens| {
+            let own = facts.get(task);
+            let named = own.map(|(path, reading)| -> (String, Vec<Asked>) {
+                (path.display().to_string(), reading.items.clone())
+            });
+            let (frame, books) = (own_frame.clone(), books.clone());
+            let settings = Settings { frame, seed, books, facts: named, window: None };
+            let made = generate(&settings, task, length, count, counter)?;
+            let errors = own.map_or(&[][..], |(_, reading)| reading.errors.as_slice());
+            let failure = |error: &EvalError| Failure {
+                what: format!("{length}/{task}"),
+                reason: error.to_string(),
+            };
+            let failures = errors.iter().map(failure).collect();
+            Ok(Set { samples: made.samples, failures, note: None })
+        };
+        Source::new(Benchmark::Babilong, chosen, &frame, set, Box::new(make))
+    };
+    let stories = args.babi.as_ref().map_or_else(|| "told anew".to_owned(), |dir| show(dir));
+    source.settings.insert("stories".to_owned(), json!(stories));
+    let names: Vec<&str> = books.iter().map(Haystack::name).collect();
+    source.settings.insert("books".to_owned(), json!(names.join(", ")));
+    Ok(source)
+}
+
+/// Where the samples of a task at a length may be, as the reference or the published sets have it.
+fn places(length: usize, task: &str) -> Vec<PathBuf> {
+    let mut places = vec![file(length, task)];
+    for extension in ["jsonl", "json"] {
+        places.push(Path::new(task).join(format!("{}.{extension}", short(length))));
+        places.push(Path::new(&short(length)).join(format!("{task}.{extension}")));
+    }
+    places
+}
+
+/// The test questions of `task` among the original files: `qa1_single-supporting-fact_test.txt`.
+fn babi_file(dir: &Path, task: &str) -> Result<PathBuf, CliError> {
+    let entries = std::fs::read_dir(dir)
+        .map_err(|error| CliError::Usage(format!("--babi {}: {error}", dir.display())))?;
+    let start = format!("{task}_");
+    let is_file = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&start) && name.ends_with("_test.txt")
+    };
+    let found = entries.filter_map(|entry| Some(entry.ok()?.path())).find(is_file);
+    found.ok_or_else(|| {
+        CliError::Usage(format!("--babi {}: there is no {task}_…_test.txt", dir.display()))
+    })
+}
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}

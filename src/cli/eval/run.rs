@@ -1,0 +1,229 @@
+//! A run from its arguments to its report.
+
+use super::args::{GenerateArgs, RunArgs, SetArgs};
+use super::progress::Bar;
+use super::source::{self, Reader, Source, distinct};
+use crate::cli::error::CliError;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::method_spec::MethodSpec;
+use crate::cli::{config, machine, report};
+use anyhow::anyhow;
+use asterism::engine::Engine;
+use asterism::eval::report::{Report, Results, points, short, signed_points};
+use asterism::eval::run::{
+    self, EngineAnswer, Failure, Group, MachineInfo, Method, MethodInfo, ModelInfo, RunError,
+    RunInfo, Runner,
+};
+use asterism::eval::{EvalError, write_jsonl};
+use asterism::plan::PlanSpec;
+use clap::Args;
+use serde_json::json;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a benchmark's arguments become its samples; the last one is the folder of files
+/// to read them from.
+type Open<B> = fn(&SetArgs, &B, &Reader, Option<&Path>) -> Result<Source, CliError>;
+
+/// Runs, scores and reports.
+pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliError> {
+    let RunArgs { set, out, .. } = &args;
+    distinct("--lengths", &set.lengths)?;
+    distinct("--methods", &args.methods)?;
+    let files = config::model_files(&args.model)?;
+    let options = config::engine_options(&args.model)?;
+    let reader = Reader::of(&files)?;
+    let source = open(set, &args.benchmark, &reader, args.data.as_deref())?;
+
+    let hosts = usize::from(args.hosts);
+    let plans: Vec<_> = args.methods.iter().map(|method| plan_of(method, hosts)).collect();
+    let methods: Vec<Method<'_>> = args
+        .methods
+        .iter()
+        .zip(&plans)
+        .map(|(method, plan)| Method { name: method.to_string(), plan })
+        .collect();
+    run::check(&methods, &set.lengths, reader.config.max_positions)?;
+
+    let precision = options.precision.to_string();
+    let model = ModelInfo::of(&files, &precision, reader.config.max_positions);
+    let engine = Arc::new(Engine::load(files, &options)?);
+    let mut info = describe(&args, &source, model, &engine).begin(out)?;
+    for note in &source.notes {
+        eprintln!("note: {note}");
+    }
+
+    let interrupt = Interrupt::install()?;
+    let answer = EngineAnswer { engine, stop_words: source.stop_words.clone() };
+    let samples = set.samples as usize;
+    let bar = Bar::new();
+    let runner = Runner {
+        dir: out,
+        answer: &answer,
+        methods: &methods,
+        stop_words: &source.stop_words,
+        observer: &bar,
+        cancel: interrupt.cancel(),
+    };
+    let pairs = || set.lengths.iter().flat_map(|l| source.tasks.iter().map(|t| (*l, t)));
+    for (length, task) in pairs() {
+        bar.expect_work(samples as u64 * runner.sample_work(length, task));
+    }
+    let mut failures = Vec::new();
+    for (length, task) in pairs() {
+        if interrupt.cancel().is_raised() {
+            break;
+        }
+        bar.say(format!("{length} {}: making samples", task.name));
+        let made = source.samples(task, length, samples, &reader.tokenizer);
+        let expected = samples as u64 * runner.sample_work(length, task);
+        let made = match made {
+            Ok(set) => set,
+            // This task at this length cannot be asked; the others can. Nobody asked for it by name
+            // where all tasks were asked for.
+            Err(error) => {
+                bar.drop_work(expected);
+                let what = format!("{length}/{}", task.name);
+                bar.line(&format!("{what}: {error}"));
+                if matches!(error, EvalError::TooShort { .. }) && set.is_all() {
+                    info.note(out, &error.to_string())?;
+                } else {
+                    failures.push(Failure { what, reason: error.to_string() });
+                }
+                continue;
+            }
+        };
+        let missing = samples.saturating_sub(made.samples.len()) as u64;
+        bar.drop_work(missing * runner.sample_work(length, task));
+        for failure in &made.failures {
+            bar.line(&failure.reason);
+        }
+        failures.extend(made.failures);
+        if let Some(note) = &made.note {
+            info.note(out, note)?;
+        }
+        failures.extend(runner.run(&Group { length, task, samples: &made.samples })?);
+    }
+    drop(bar);
+    if interrupt.cancel().is_raised() {
+        return Err(RunError::Cancelled.into());
+    }
+    finish(out)?;
+    match failures.len() {
+        0 => Ok(()),
+        n => {
+            Err(anyhow!("{n} could not be asked or answered (listed above); run again to retry")
+                .into())
+        }
+    }
+}
+
+/// A method's plan for a length.
+fn plan_of(method: &MethodSpec, hosts: usize) -> impl Fn(usize) -> PlanSpec + Sync + use<> {
+    let method = *method;
+    move |length| method.plan_spec(length, hosts)
+}
+
+/// What `run.json` says.
+fn describe<B: Args>(
+    args: &RunArgs<B>,
+    source: &Source,
+    model: ModelInfo,
+    engine: &Engine,
+) -> RunInfo {
+    let mut settings = source.settings.clone();
+    settings.insert("hosts".to_owned(), json!(args.hosts));
+    settings.insert("tokenised".to_owned(), json!("context and query separately"));
+    settings.insert("decoding".to_owned(), json!("greedy, to a stop word or the model's end"));
+    settings.insert("stop words".to_owned(), json!(source.stop_words.join(" ")));
+    let method = |method: &MethodSpec| MethodInfo {
+        name: method.to_string(),
+        baseline: method.method() == asterism::plan::Method::Dense,
+    };
+    RunInfo {
+        asterism: env!("CARGO_PKG_VERSION").to_owned(),
+        benchmark: source.benchmark,
+        model,
+        settings,
+        lengths: args.set.lengths.clone(),
+        tasks: source.tasks.clone(),
+        methods: args.methods.iter().map(method).collect(),
+        samples: args.set.samples as usize,
+        notes: source.notes.clone(),
+        machines: vec![MachineInfo {
+            processor: machine::cpu_name().unwrap_or_else(|| "unknown".to_owned()),
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            cores: machine::cores(),
+            computing_on: engine.hardware(),
+            memory: machine::memory().map(|(all, _)| all),
+        }],
+    }
+}
+
+/// Writes the report of `dir` and prints its summary.
+pub(super) fn finish(dir: &Path) -> Result<(), CliError> {
+    let results = Results::read(dir)?;
+    let [page, markdown] = Report::of(&results)?.write(dir)?;
+    let baseline = results.info.baseline().map_or("", |method| &method.name);
+    let difference = format!("over {baseline}");
+    let header = ["method", "length", "score", "95 % interval", &difference, "speed-up"];
+    let mut rows = Vec::new();
+    for at in &results.lengths {
+        for (method, cell) in results.info.methods.iter().zip(&at.mean) {
+            let Some(cell) = cell else { continue };
+            let score = cell.score;
+            rows.push(vec![
+                method.name.clone(),
+                short(at.length),
+                points(score.mean),
+                format!("{} to {}", points(score.low), points(score.high)),
+                cell.difference.map_or_else(String::new, |difference| {
+                    let mean = signed_points(difference.estimate.mean);
+                    format!("{mean} {}", difference.verdict())
+                }),
+                cell.speedup.map_or_else(String::new, |speedup| format!("{speedup:.2}x")),
+            ]);
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", report::table(&header, &rows))?;
+    writeln!(out, "\nreport: {}\n        {}", page.display(), markdown.display())?;
+    Ok(())
+}
+
+/// Only writes the samples.
+pub(super) fn generate<B: Args>(args: GenerateArgs<B>, open: Open<B>) -> Result<(), CliError> {
+    let GenerateArgs { set, out, .. } = &args;
+    distinct("--lengths", &set.lengths)?;
+    let files = config::model_files(&args.model)?;
+    let reader = Reader::of(&files)?;
+    let source = open(set, &args.benchmark, &reader, None)?;
+    for note in &source.notes {
+        eprintln!("note: {note}");
+    }
+    let mut failed = 0;
+    for &length in &set.lengths {
+        for task in &source.tasks {
+            let path = out.join(source::file(length, &task.name));
+            match source.samples(task, length, set.samples as usize, &reader.tokenizer) {
+                Ok(made) => {
+                    write_jsonl(&path, &made.samples)?;
+                    if let Some(note) = &made.note {
+                        eprintln!("note: {note}");
+                    }
+                    println!("{}", path.display());
+                }
+                Err(error @ (EvalError::TooShort { .. } | EvalError::NotEnough { .. })) => {
+                    eprintln!("{length}/{}: {error}", task.name);
+                    failed += usize::from(!set.is_all());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        n => Err(anyhow!("{n} sets could not be made (listed above)").into()),
+    }
+}

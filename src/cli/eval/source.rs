@@ -1,0 +1,178 @@
+//! Where the samples of a run come from: a generator, or files in the reference's layout.
+
+use super::args::SetArgs;
+use crate::cli::error::CliError;
+use asterism::eval::run::Failure;
+use asterism::eval::{Benchmark, ChatFrame, CountTokens, EvalError, Reading, Sample, TaskInfo};
+use asterism::model::{ModelConfig, ModelFiles};
+use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
+use serde_json::{Map, Value, json};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// The name of the reference's sample files.
+const FILE: &str = "validation.jsonl";
+
+/// A benchmark as the command line describes it.
+pub(super) struct Source {
+    pub(super) benchmark: Benchmark,
+    pub(super) tasks: Vec<TaskInfo>,
+    /// Where answers end.
+    pub(super) stop_words: Vec<String>,
+    /// What decides the samples, by name.
+    pub(super) settings: Map<String, Value>,
+    /// What a reader has to know, such as tasks left out.
+    pub(super) notes: Vec<String>,
+    make: Box<Make>,
+}
+
+/// Makes so many samples of a task at a length.
+type Make = dyn Fn(&str, usize, usize, &dyn CountTokens) -> Result<Set, EvalError>;
+
+/// The samples of one task at one length.
+#[derive(Debug, Default)]
+pub(super) struct Set {
+    pub(super) samples: Vec<Sample>,
+    /// Lines of files that are no samples.
+    pub(super) failures: Vec<Failure>,
+    /// What a reader has to know about them.
+    pub(super) note: Option<String>,
+}
+
+impl Source {
+    /// A source that makes its samples.
+    pub(super) fn new(
+        benchmark: Benchmark,
+        tasks: Vec<TaskInfo>,
+        frame: &ChatFrame,
+        args: &SetArgs,
+        make: Box<Make>,
+    ) -> Self {
+        let settings = [("template", json!(frame.name)), ("seed", json!(args.seed()))];
+        Self {
+            benchmark,
+            tasks,
+            stop_words: frame.stop_words.clone(),
+            settings: settings.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
+            notes: Vec::new(),
+            make,
+        }
+    }
+
+    /// The same tasks with samples from files in `dir`: the first of `candidates` (by length and task)
+    /// that exists, read by `read`. Says now if one is missing.
+    pub(super) fn from_files(
+        mut self,
+        dir: &Path,
+        lengths: &[usize],
+        candidates: impl Fn(usize, &str) -> Vec<PathBuf> + 'static,
+        read: impl Fn(&Path, &str, &dyn CountTokens) -> Result<Reading, EvalError> + 'static,
+    ) -> Result<Self, CliError> {
+        let base = dir.to_owned();
+        let find = move |length: usize, task: &str| {
+            let paths: Vec<PathBuf> =
+                candidates(length, task).iter().map(|path| base.join(path)).collect();
+            paths.iter().find(|path| path.is_file()).cloned().ok_or(paths)
+        };
+        for &length in lengths {
+            for task in &self.tasks {
+                if let Err(paths) = find(length, &task.name) {
+                    let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+                    let message = format!("--data: there is no {}", paths.join(", nor "));
+                    return Err(CliError::Usage(message));
+                }
+            }
+        }
+        // Only the samples' own settings are lost; where answers end is still the template's.
+        self.settings.shift_remove("seed");
+        self.settings.insert("data".to_owned(), json!(dir.display().to_string()));
+        self.make = Box::new(move |task, length, count, counter| {
+            let missing = |paths: Vec<PathBuf>| EvalError::BadFile {
+                path: paths.into_iter().next().unwrap_or_default(),
+                reason: "the file is gone".to_owned(),
+            };
+            let path = find(length, task).map_err(missing)?;
+            let mut reading = read(&path, task, counter)?;
+            // A number twice would count its sample twice.
+            let mut seen = HashSet::new();
+            if let Some(twice) = reading.items.iter().find(|sample| !seen.insert(sample.index)) {
+                let reason = format!("index {} occurs twice", twice.index);
+                return Err(EvalError::BadFile { path, reason });
+            }
+            reading.items.truncate(count);
+            let failures = reading.errors.into_iter().map(Failure::from).collect();
+            Ok(Set { samples: reading.items, failures, note: None })
+        });
+        Ok(self)
+    }
+
+    /// So many samples of `task` at `length`.
+    pub(super) fn samples(
+        &self,
+        task: &TaskInfo,
+        length: usize,
+        count: usize,
+        counter: &dyn CountTokens,
+    ) -> Result<Set, EvalError> {
+        (self.make)(&task.name, length, count, counter)
+    }
+}
+
+/// Where the samples of a task at a length are, below their folder.
+pub(super) fn file(length: usize, task: &str) -> PathBuf {
+    Path::new(&length.to_string()).join(task).join(FILE)
+}
+
+/// What of a model its samples depend on.
+pub(super) struct Reader {
+    pub(super) config: ModelConfig,
+    pub(super) tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+}
+
+impl Reader {
+    /// Reads tokenizer and template, but no weights.
+    pub(super) fn of(files: &ModelFiles) -> Result<Self, CliError> {
+        let config = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
+        let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
+        let template = ChatTemplate::from_files(
+            files.tokenizer_config.as_deref(),
+            files.chat_template.as_deref(),
+        )?;
+        Ok(Self { config, tokenizer, template })
+    }
+
+    /// The model's own chat markers, ending at the tokens that end its answers; without a template
+    /// nothing but the token that begins every text.
+    pub(super) fn own_frame(&self) -> Result<ChatFrame, CliError> {
+        let text = |id: u32| self.tokenizer.id_to_token(id);
+        let bos = self.config.bos.and_then(text);
+        let frame = PromptFrame::from_template(self.template.as_ref(), None, bos.as_deref())?;
+        let ends: Vec<String> = self.config.eos.iter().filter_map(|id| text(*id)).collect();
+        let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
+        Ok(ChatFrame::new("auto", frame.head(), frame.tail(), &ends))
+    }
+}
+
+/// Refuses options that decide how samples are made where none are: (name, whether it is given).
+pub(super) fn unused_with_data(options: &[(&str, bool)]) -> Result<(), CliError> {
+    match options.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((name, _)) => Err(CliError::Usage(format!(
+            "{name} decides how samples are made, but --data reads them: leave one of the two out"
+        ))),
+    }
+}
+
+/// Refuses lists with a value twice, which would be answered twice.
+pub(super) fn distinct<T: PartialEq + std::fmt::Display>(
+    option: &str,
+    values: &[T],
+) -> Result<(), CliError> {
+    for (i, value) in values.iter().enumerate() {
+        if values[..i].contains(value) {
+            return Err(CliError::Usage(format!("{option}: {value} is given twice")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! `asterism eval`, driven as a user drives it.
+
+#[path = "common/binary.rs"]
+mod binary;
+
+use assert_cmd::Command;
+use binary::{asterism, fail, succeed};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn eval(line: &str) -> Command {
+    let mut command = asterism();
+    command.arg("eval").args(line.split_whitespace());
+    command
+}
+
+/// One needle at 512 tokens, two samples, two methods.
+fn small_run(dir: &Path) -> Command {
+    let mut command = eval(
+        "ruler --lengths 512 --tasks niah_single_1 --samples 2 --methods dense,star:block=1/4",
+    );
+    command.arg("--out").arg(dir);
+    command
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).expect("answers");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn a_run_is_scored_reported_resumed_and_compared() {
+    let dir = TempDir::new().expect("dir");
+    let out = dir.path().join("run");
+    let (text, _) = succeed(&mut small_run(&out));
+    for word in ["dense", "star:block=1/4", "512", "report.html"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let dense = out.join("512/niah_single_1/dense.jsonl");
+    let answers = lines(&dense);
+    assert_eq!(answers.len(), 2);
+    for answer in &answers {
+        assert!(answer["timings"]["phase1_s"].as_f64().expect("seconds") > 0.0);
+        assert!(answer["pred"].is_string() && answer["outputs"][0].is_string(), "{answer}");
+        assert!(answer["extra"]["depths"][0].is_number(), "{answer}");
+    }
+    let info: Value = serde_json::from_str(&fs::read_to_string(out.join("run.json")).expect("run"))
+        .expect("JSON");
+    assert_eq!(info["settings"]["variant"], "star-paper");
+    assert_eq!(info["settings"]["template"], "auto");
+    assert_eq!(info["model"]["tokenizer_hash"].as_str().expect("hash").len(), 16);
+    let page = fs::read_to_string(out.join("report.html")).expect("page");
+    assert!(
+        page.contains("<svg") && page.contains("niah_single_1") && page.contains("avx") || {
+            // Machines without AVX have another instruction set to report.
+            page.contains("instruction set")
+        }
+    );
+
+    // Torn in the middle of the last line, as by a stop: only that answer is given again.
+    let whole = fs::read_to_string(&dense).expect("answers");
+    let first = whole.find('\n').expect("line") + 1;
+    fs::write(&dense, &whole[..first + 20]).expect("write");
+    let star = out.join("512/niah_single_1/star,block=1of4.jsonl");
+    let untouched = fs::read_to_string(&star).expect("answers");
+    succeed(&mut small_run(&out));
+    assert!(fs::read_to_string(&dense).expect("answers").starts_with(&whole[..first]));
+    assert_eq!(lines(&dense)[1]["pred"], answers[1]["pred"]);
+    assert_eq!(fs::read_to_string(&star).expect("answers"), untouched);
+
+    // Other settings do not mix in.
+    let message = fail(small_run(&out).args(["--variant", "clean"]), 2);
+    assert!(message.contains("variant") && message.contains("star-paper"), "{message}");
+
+    // A run compared with itself has not changed; its methods may have.
+    let mut compare = eval("compare --methods dense,star:block=1/4");
+    let (text, _) = succeed(compare.arg(&out).arg(&out));
+    assert!(text.contains("niah_single_1") && text.contains("noise"), "{text}");
+    let (text, _) = succeed(eval("compare --json").arg(&out).arg(&out));
+    for line in text.lines() {
+        let comparison: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(comparison["before"], comparison["after"]);
+        assert_eq!(comparison["tasks"][0]["difference"]["mean"], 0.0);
+        assert_eq!(comparison["tasks"][0]["changed"].as_array().expect("list").len(), 0);
+    }
+    let message = fail(eval("compare --methods ring").arg(&out).arg(&out), 2);
+    assert!(message.contains("ring") && message.contains("star:block=1/4"), "{message}");
+
+    fs::remove_file(out.join("report.html")).expect("remove");
+    succeed(eval("report").arg(&out));
+    assert!(out.join("report.html").is_file());
+}
+
+#[test]
+fn samples_are_written_and_read_and_a_bad_line_costs_only_itself() {
+    let dir = TempDir::new().expect("dir");
+    let (samples, out) = (dir.path().join("samples"), dir.path().join("run"));
+    let mut generate = eval("generate ruler --lengths 512 --tasks niah_single_1 --samples 2");
+    let (text, _) = succeed(generate.arg("--out").arg(&samples));
+    let file = samples.join("512/niah_single_1/validation.jsonl");
+    assert!(text.contains("validation.jsonl"), "{text}");
+    let made = lines(&file);
+    assert_eq!(made.len(), 2);
+    assert!(made[0]["input_context"].is_string() && made[0]["length"].as_u64() <= Some(512));
+
+    let broken =
+        fs::read_to_string(&file).expect("samples").replacen("\"input_query\"", "\"x\"", 1);
+    fs::write(&file, broken).expect("write");
+    let mut run = eval("ruler --lengths 512 --tasks niah_single_1 --methods dense");
+    run.arg("--data").arg(&samples).arg("--out").arg(&out);
+    let message = fail(&mut run, 1);
+    assert!(message.contains("validation.jsonl:1: "), "{message}");
+    assert!(message.contains("input_query"), "{message}");
+    assert_eq!(lines(&out.join("512/niah_single_1/dense.jsonl"))[0]["index"], 1);
+
+    let message = fail(run.args(["--seed", "1"]), 2);
+    assert!(message.contains("--seed") && message.contains("--data"), "{message}");
+}
+
+#[test]
+fn wrong_arguments_are_named_before_any_work() {
+    let dir = TempDir::new().expect("dir");
+    let nowhere = dir.path().join("out");
+    for (line, expected) in [
+        ("ruler --tasks niah_single_9", "niah_single_9"),
+        ("ruler --tasks qa_1", "--squad"),
+        ("ruler --tasks qa_2", "--hotpot"),
+        ("ruler --lengths 129k", "131072"),
+        ("ruler --lengths 4q", "4q"),
+        ("ruler --lengths 4k,4096", "given twice"),
+        ("ruler --methods dense,dense", "given twice"),
+        ("ruler --methods sparse", "sparse"),
+        ("ruler --lengths 512 --methods star:block=1/64", "star:block=1/64 at length 512"),
+        ("ruler --variant mine", "ruler-upstream"),
+        ("ruler --template alpaca", "alpaca"),
+        ("ruler --samples 0", "0"),
+        ("ruler --data no/such/folder --tasks vt", "no/such/folder/4096/vt/validation.jsonl"),
+        ("ruler --model no-such-model", "no-such-model"),
+        ("babilong --tasks qa21", "qa21"),
+        ("babilong --babi no/such/folder --tasks qa1", "no/such/folder"),
+        ("babilong --data no/such --tasks qa1 --lengths 16k", "no/such/qa1/16k.jsonl"),
+        ("generate ruler --tasks qa_1", "--squad"),
+    ] {
+        let message = fail(eval(line).arg("--out").arg(&nowhere), 2);
+        assert!(message.contains(expected), "{line}: {message}");
+    }
+    assert!(!nowhere.exists(), "nothing is written for a run that cannot be");
+
+    let message = fail(eval("ruler --haystack no/such.txt").arg("--out").arg(&nowhere), 1);
+    assert!(message.contains("no/such.txt"), "{message}");
+    let message = fail(&mut eval("report no/such/run"), 1);
+    assert!(message.contains("no/such/run/run.json"), "{message}");
+    assert!(fail(&mut eval("ruler"), 2).contains("--out"));
+}
+
+#[test]
+fn a_task_asked_for_by_name_must_fit() {
+    let dir = TempDir::new().expect("dir");
+    let mut run = eval("ruler --lengths 256 --tasks niah_multiquery --samples 1 --methods dense");
+    let message = fail(run.arg("--out").arg(dir.path()), 1);
+    assert!(message.contains("niah_multiquery does not fit into 256 tokens"), "{message}");
+}
+
+#[test]
+fn settings_come_from_the_environment() {
+    let dir = TempDir::new().expect("dir");
+    let mut command = eval("generate babilong --tasks qa1");
+    command
+        .env("ASTERISM_EVAL_LENGTHS", "700,800")
+        .env("ASTERISM_EVAL_SAMPLES", "1")
+        .env("ASTERISM_EVAL_OUT", dir.path());
+    succeed(&mut command);
+    for length in ["700", "800"] {
+        assert_eq!(lines(&dir.path().join(length).join("qa1/validation.jsonl")).len(), 1);
+    }
+}
