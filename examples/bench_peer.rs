@@ -9,7 +9,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use asterism::cancel::Cancel;
-use asterism::engine::{Engine, EngineOptions, Generation, Session};
+use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session};
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{AnchorKv, Method, PlanSpec};
 use asterism::tensor::{Activations, Cpu, Elements, HeadShape, KvSegment, Precision};
@@ -30,6 +30,9 @@ struct Args {
     /// Compute threads.
     #[arg(long)]
     threads: usize,
+    /// What computes `generate`: cpu, or cuda:N. The kernels are always the CPU's.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
     /// Precision of weights and cached keys: bf16 or f32.
     #[arg(long, default_value = "bf16", value_parser = precision)]
     dtype: Precision,
@@ -63,7 +66,14 @@ enum Request {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let options = EngineOptions { threads: args.threads, precision: args.dtype, isa: None };
+    let options = EngineOptions {
+        threads: args.threads,
+        precision: args.dtype,
+        kv_precision: None,
+        isa: None,
+        device: args.device,
+        time_stages: false,
+    };
     let engine = match args.model {
         Some(source) => {
             Some(Arc::new(Engine::load(source.resolve(&FetchOptions::default())?, &options)?))
@@ -72,9 +82,9 @@ fn main() -> Result<()> {
     };
     // Without a model, a backend of our own for the kernels.
     let cpu = Cpu::new(args.threads, None)?;
-    say(
-        &json!({ "ready": true, "version": env!("CARGO_PKG_VERSION"), "isa": cpu.isa().to_string() }),
-    )?;
+    let hardware = engine.as_ref().map_or(cpu.isa().to_string(), |engine| engine.hardware());
+    let version = format!("{}, {hardware}", env!("CARGO_PKG_VERSION"));
+    say(&json!({ "ready": true, "version": version }))?;
     for line in std::io::stdin().lock().lines() {
         let answer = serde_json::from_str(&line?).map_err(Into::into).and_then(|r| match r {
             Request::Generate { length, decode, seed, method, block, anchor } => {
@@ -119,6 +129,7 @@ fn generate(
     let mut context = token_ids(length, engine.config().vocab, seed);
     let query = context.pop().ok_or_else(|| anyhow!("length is 0"))?;
     let cancel = Cancel::new();
+    engine.take_peak_memory()?;
     let mut session = Session::encode(Arc::clone(engine), context, spec, &|_| (), &cancel)?;
     // The first token costs no step, so `decode` steps give one more.
     let settings = Generation { max_tokens: decode + 1, ignore_eos: true, ..Generation::default() };
@@ -131,6 +142,7 @@ fn generate(
         "phase1_s": phase1,
         "decode_tokens_per_s": (decode > 0).then(|| answer.tokens_per_second()),
         "tokens": answer.tokens,
+        "device_bytes": engine.take_peak_memory()?,
     }))
 }
 

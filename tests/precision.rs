@@ -8,19 +8,13 @@ use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::Method;
 use asterism::tensor::{Isa, Precision};
 use asterism::text::Special;
-use common::{run, spec};
+use common::{relative_error, run, spec};
 use std::sync::Arc;
 
 fn engine(isa: Isa, precision: Precision) -> Arc<Engine> {
     let files = ModelSource::Nano.resolve(&FetchOptions::default()).expect("model files");
     let options = EngineOptions { precision, isa: Some(isa), ..EngineOptions::default() };
     Arc::new(Engine::load(files, &options).expect("model"))
-}
-
-/// ‖a - b‖ / ‖b‖; not a number fails every comparison.
-fn relative_error(a: &[f32], b: &[f32]) -> f32 {
-    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| v * v).sum::<f32>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }
 
 #[test]

@@ -42,6 +42,15 @@ def arguments():
         default=[],
         help='rows for Star Attention, such as "block=4096,anchor=4096;block=4096,anchor=1024"',
     )
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda:N (asterism, transformers)")
+    parser.add_argument(
+        "--star-lengths", type=numbers, help="lengths at which Star Attention runs; all if not given"
+    )
+    parser.add_argument(
+        "--reference",
+        action="store_true",
+        help="Transformers runs the rows of --star too, as the paper's code does",
+    )
     parser.add_argument("--pin", action="store_true", help="run on the first --threads cores only")
     parser.add_argument("--out", type=Path, help="JSON file for every single measurement")
     args = parser.parse_args()
@@ -77,12 +86,14 @@ def model_requests(args, peers):
     for length in args.lengths:
         request = {"op": "generate", "length": length, "decode": args.decode}
         for peer in peers:
-            if peer.engine != "asterism":
-                yield peer, peer.name, length, request
+            ours = peer.engine == "asterism"
+            name = f"{peer.name} dense" if ours else peer.name
+            yield peer, name, length, {**request, **(dense if ours else {})}
+            if not (ours or args.reference and peer.engine == "transformers"):
                 continue
-            yield peer, f"{peer.name} dense", length, {**request, **dense}
             for plan in args.star:
-                if plan["block"] < length:  # else star is dense
+                # A block as long as the input is dense.
+                if plan["block"] < length and length in (args.star_lengths or [length]):
                     name = f"{peer.name} star {plan['block']}/{plan['anchor']}"
                     yield peer, name, length, {**request, "method": "star", **plan}
 
@@ -145,7 +156,7 @@ def main():
     peers = []
     try:
         for spec in args.engines:
-            peers.append(Peer(spec, args.threads, None if args.kernels else args.model))
+            peers.append(Peer(spec, args.threads, None if args.kernels else args.model, args.device))
         runs = measure(args, peers)
     except PeerError as error:
         progress("")

@@ -34,6 +34,7 @@ ENGINES = {
     ),
     "torch": ([sys.executable, HERE / "gemm_peer.py"], [], f"install torch: {INSTALL}"),
 }
+ON_GPU = ["asterism", "transformers"]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -44,7 +45,7 @@ class PeerError(Exception):
 class Peer:
     """One resident engine. `spec` is its name, or name:precision."""
 
-    def __init__(self, spec, threads, model):
+    def __init__(self, spec, threads, model, device="cpu"):
         self.engine, _, dtype = spec.partition(":")
         if self.engine not in ENGINES:
             raise PeerError(f"{spec} is not an engine: use {', '.join(ENGINES)}")
@@ -57,6 +58,10 @@ class Peer:
         command = [*map(str, command), "--threads", str(threads)]
         if model:
             command += ["--model", str(model), "--dtype", dtype]
+        if device != "cpu":
+            if self.engine not in ON_GPU:
+                raise PeerError(f"{self.engine} is compared on the CPU only")
+            command += ["--device", device]
         self.errors = tempfile.TemporaryFile("w+")
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "RUST_BACKTRACE": "0"}
         try:
@@ -98,7 +103,9 @@ class Peer:
             raise PeerError(f"{self.name} cannot do {request}: {answer['error']}")
         wall = after[1] - before[1]
         others = max(0.0, (after[0] - before[0] - (own_after - own_before)) / wall)
-        return {**answer, "peak_rss_bytes": peak_rss(pid), "others_cores": others}
+        # Of a GPU's memory if the engine says so: the process only feeds it.
+        peak = answer.get("device_bytes") or peak_rss(pid)
+        return {**answer, "peak_bytes": peak, "others_cores": others}
 
     def stop(self):
         self.process.stdin.close()

@@ -23,7 +23,7 @@ def model(runs):
                 spread([run["prefill_s"] for run in group], 2),
                 f"{median(size / run['prefill_s'] for run in group):.0f}",
                 spread([run["decode_tokens_per_s"] for run in group], 1),
-                f"{max(run['peak_rss_bytes'] for run in group) / 2**20:.0f}",
+                f"{max(run['peak_bytes'] for run in group) / 2**20:.0f}",
                 busy(group),
             ]
         )

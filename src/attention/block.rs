@@ -5,21 +5,21 @@ use super::{Attention, AttentionError};
 use crate::cache::KvStore;
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Cpu, Elements, HeadShape, KvSegment, Precision};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Segment, TensorError};
 
 /// Where the anchor's keys are.
-pub enum AnchorKeys<'a, 'c> {
+pub enum AnchorKeys<'a, 'c, B: Backend> {
     /// There is no anchor, or the block is the first and contains it.
     None,
     /// The first tokens of this host's own store: it encoded the first block.
     Own(usize),
     /// A copy from the first host, or the host's own recomputation.
-    Copy(&'a mut AnchorCopy<'c>),
+    Copy(&'a mut AnchorCopy<'c, B>),
 }
 
-impl<'c> AnchorKeys<'_, 'c> {
+impl<'c, B: Backend> AnchorKeys<'_, 'c, B> {
     /// The same keys for a shorter while: one chunk of several.
-    pub fn reborrow(&mut self) -> AnchorKeys<'_, 'c> {
+    pub fn reborrow(&mut self) -> AnchorKeys<'_, 'c, B> {
         match self {
             Self::None => AnchorKeys::None,
             Self::Own(tokens) => AnchorKeys::Own(*tokens),
@@ -31,51 +31,53 @@ impl<'c> AnchorKeys<'_, 'c> {
 /// The anchor's keys on a host other than the first. They arrive chunk by chunk and, within a
 /// chunk, layer by layer; waiting only for the layer that is needed lets this host start a layer
 /// while the first host still works on the next.
-pub struct AnchorCopy<'a> {
-    store: KvStore,
+pub struct AnchorCopy<'a, B: Backend> {
+    store: KvStore<B>,
     tokens: usize,
     layers: usize,
     arrived: usize,
-    comm: Option<&'a dyn Comm>,
+    comm: Option<&'a dyn Comm<B>>,
     shape: HeadShape,
 }
 
-impl<'a> AnchorCopy<'a> {
+impl<'a, B: Backend> AnchorCopy<'a, B> {
     /// A copy of `tokens` tokens that host 0 will send over `comm`.
-    #[must_use]
+    ///
+    /// # Errors
+    /// If there is no memory for it.
     pub fn received(
-        comm: &'a dyn Comm,
+        backend: &B,
+        comm: &'a dyn Comm<B>,
         layers: usize,
         shape: HeadShape,
-        precision: Precision,
+        precision: KvPrecision,
         tokens: usize,
-    ) -> Self {
-        let store = KvStore::new(layers, shape, precision, tokens);
-        Self { store, tokens, layers, arrived: 0, comm: Some(comm), shape }
+    ) -> Result<Self, TensorError> {
+        let store = KvStore::new(backend, layers, shape, precision, tokens)?;
+        Ok(Self { store, tokens, layers, arrived: 0, comm: Some(comm), shape })
     }
 
     /// Keys that this host computed itself.
     #[must_use]
-    pub fn computed(store: KvStore, layers: usize, shape: HeadShape) -> Self {
+    pub fn computed(store: KvStore<B>, layers: usize, shape: HeadShape) -> Self {
         let tokens = store.tokens();
         Self { store, tokens, layers, arrived: 0, comm: None, shape }
     }
 
     /// The anchor's keys of one layer, waiting for them if necessary.
-    fn layer(&mut self, layer: usize) -> Result<Vec<KvSegment<'_>>, AttentionError> {
+    fn layer(&mut self, backend: &B, layer: usize) -> Result<Vec<Segment<'_, B>>, AttentionError> {
         while let Some(comm) = self.comm
             && self.store.layer_tokens(layer) < self.tokens
         {
-            let keys = comm.recv_elements(0)?;
-            let values = comm.recv_elements(0)?;
+            let keys = comm.recv_kv(0)?;
+            let values = comm.recv_kv(0)?;
             let tokens = keys.len() / self.shape.kv_width();
             let target = self.arrived % self.layers;
             if target == 0 {
                 let start = self.store.tokens();
                 self.store.open(Span { start, len: tokens });
             }
-            let (keys, values) = (keys.view(0..keys.len()), values.view(0..values.len()));
-            self.store.append_elements(target, keys, values);
+            self.store.extend(backend, target, &keys, &values)?;
             self.arrived += 1;
         }
         Ok(self.store.segments(layer))
@@ -83,75 +85,85 @@ impl<'a> AnchorCopy<'a> {
 }
 
 /// Sends the anchor's keys to the hosts that need them, as the first host computes them.
-#[derive(Clone, Copy)]
-pub struct Publish<'a> {
+pub struct Publish<'a, B: Backend> {
     /// The first host's end of the network.
-    pub comm: &'a dyn Comm,
+    pub comm: &'a dyn Comm<B>,
     /// Tokens of the anchor.
     pub anchor: usize,
     /// Hosts with blocks to encode behind the anchor.
     pub to: &'a [usize],
     /// What the keys are rounded to.
-    pub precision: Precision,
+    pub precision: KvPrecision,
 }
 
+impl<B: Backend> Clone for Publish<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Publish<'_, B> {}
+
 /// Attention within one block and its anchor.
-pub struct BlockAttention<'a, 'c> {
+pub struct BlockAttention<'a, 'c, B: Backend> {
     /// Compute backend.
-    pub cpu: &'a Cpu,
+    pub backend: &'a B,
     /// Heads of the model.
     pub shape: HeadShape,
     /// The host's keys, with the chunk already opened.
-    pub store: &'a mut KvStore,
+    pub store: &'a mut KvStore<B>,
     /// Where the anchor's keys are.
-    pub anchor: AnchorKeys<'a, 'c>,
+    pub anchor: AnchorKeys<'a, 'c, B>,
     /// Position of the block's first token.
     pub block_start: usize,
     /// The tokens of this forward pass.
     pub chunk: Span,
     /// Set on the first host while it encodes the first block for others too.
-    pub publish: Option<Publish<'a>>,
+    pub publish: Option<Publish<'a, B>>,
 }
 
-impl BlockAttention<'_, '_> {
-    fn publish(&self, k: &[f32], v: &[f32]) -> Result<(), AttentionError> {
+impl<B: Backend> BlockAttention<'_, '_, B> {
+    fn publish(&self, k: Part<'_, B::Rows>, v: Part<'_, B::Rows>) -> Result<(), AttentionError> {
         let Some(Publish { comm, anchor, to, precision }) = self.publish else { return Ok(()) };
         let tokens = anchor.saturating_sub(self.chunk.start).min(self.chunk.len);
         if tokens == 0 {
             return Ok(());
         }
         let part = tokens * self.shape.kv_width();
-        let keys = Elements::from_f32(precision, &k[..part]);
-        let values = Elements::from_f32(precision, &v[..part]);
+        let (k, v) = (k.slice(0..part), v.slice(0..part));
+        let [keys, values] = Message::rounded(self.backend, precision, self.shape, [k, v])?;
         for host in to {
-            comm.send(*host, Message::Elements(keys.clone()))?;
-            comm.send(*host, Message::Elements(values.clone()))?;
+            comm.send(*host, keys.clone())?;
+            comm.send(*host, values.clone())?;
         }
         Ok(())
     }
 }
 
-impl Attention for BlockAttention<'_, '_> {
+impl<B: Backend> Attention<B> for BlockAttention<'_, '_, B> {
     fn attend(
         &mut self,
         layer: usize,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        out: &mut [f32],
+        q: Part<'_, B::Rows>,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+        out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        self.store.append(self.cpu, layer, k, v);
+        self.store.append(self.backend, layer, k, v)?;
         self.publish(k, v)?;
         let mut segments = match &mut self.anchor {
             AnchorKeys::None => Vec::new(),
             AnchorKeys::Own(tokens) => {
                 self.store.segment(layer, Span::new(0..*tokens)).into_iter().collect()
             }
-            AnchorKeys::Copy(copy) => copy.layer(layer)?,
+            AnchorKeys::Copy(copy) => copy.layer(self.backend, layer)?,
         };
         segments.extend(self.store.segment(layer, Span::new(self.block_start..self.chunk.end())));
-        let mut lse = vec![0.0; self.chunk.len * self.shape.heads];
-        self.cpu.attend(q, self.chunk.start, self.shape, &segments, out, &mut lse);
-        Ok(())
+        // One host has all the keys: nothing is merged, and nobody needs the log-sum-exps.
+        let rows = self.chunk.len * self.shape.heads;
+        let mut lse = B::Sums::default();
+        self.backend.sums_at_least(&mut lse, rows)?;
+        let lse = PartMut::new(&mut lse, 0..rows);
+        Ok(self.backend.attend(q, self.chunk.start, self.shape, &segments, out, lse)?)
     }
 }

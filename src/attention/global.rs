@@ -12,33 +12,34 @@ use super::{Attention, AttentionError, Partial};
 use crate::cache::KvStore;
 use crate::comm::{Comm, CommError, Message};
 use crate::plan::Span;
-use crate::tensor::{Cpu, Elements, HeadShape, Precision};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, PartMut};
+use std::sync::Arc;
 
 /// Attention on the query host.
-pub struct GlobalAttention<'a> {
-    cpu: &'a Cpu,
-    comm: &'a dyn Comm,
+pub struct GlobalAttention<'a, B: Backend> {
+    backend: &'a B,
+    comm: &'a dyn Comm<B>,
     shape: HeadShape,
-    store: &'a mut KvStore,
-    precision: Precision,
+    store: &'a mut KvStore<B>,
+    precision: KvPrecision,
     chunk: Span,
     owner: usize,
     /// `[tokens, heads]`: of the keys merged so far
-    lse: Vec<f32>,
+    lse: B::Sums,
 }
 
-impl<'a> GlobalAttention<'a> {
+impl<'a, B: Backend> GlobalAttention<'a, B> {
     /// Begins a forward pass of the tokens at `chunk`, whose keys `owner` keeps, and tells the
     /// other hosts.
     ///
     /// # Errors
     /// If another host stopped.
     pub fn begin(
-        cpu: &'a Cpu,
-        comm: &'a dyn Comm,
+        backend: &'a B,
+        comm: &'a dyn Comm<B>,
         shape: HeadShape,
-        store: &'a mut KvStore,
-        precision: Precision,
+        store: &'a mut KvStore<B>,
+        precision: KvPrecision,
         chunk: Span,
         owner: usize,
     ) -> Result<Self, AttentionError> {
@@ -47,38 +48,42 @@ impl<'a> GlobalAttention<'a> {
         if owner == comm.rank() {
             store.open(chunk);
         }
-        let lse = vec![0.0; chunk.len * shape.heads];
-        Ok(Self { cpu, comm, shape, store, precision, chunk, owner, lse })
+        let mut lse = B::Sums::default();
+        backend.sums_at_least(&mut lse, chunk.len * shape.heads)?;
+        Ok(Self { backend, comm, shape, store, precision, chunk, owner, lse })
     }
 }
 
-impl Attention for GlobalAttention<'_> {
+impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
     fn attend(
         &mut self,
         layer: usize,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        out: &mut [f32],
+        q: Part<'_, B::Rows>,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+        mut out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        let Self { cpu, comm, shape, .. } = *self;
+        let Self { backend, comm, shape, .. } = *self;
         if self.owner == comm.rank() {
-            self.store.append(cpu, layer, k, v);
+            self.store.append(backend, layer, k, v)?;
         } else {
-            let rounded = |x| Message::Elements(Elements::from_f32(self.precision, x));
-            comm.send(self.owner, rounded(k))?;
-            comm.send(self.owner, rounded(v))?;
+            for message in Message::rounded(backend, self.precision, shape, [k, v])? {
+                comm.send(self.owner, message)?;
+            }
         }
         // Queries go out before this host attends over its own keys, so that all work at once.
         if comm.size() > 1 {
-            comm.send_to_others(&Message::Floats(q.to_vec()))?;
+            comm.send_to_others(&Message::Rows(Arc::new(backend.copy_rows(q)?)))?;
         }
         let segments = self.store.segments(layer);
-        cpu.attend(q, self.chunk.start, shape, &segments, out, &mut self.lse);
+        let mut lse = PartMut::new(&mut self.lse, 0..self.chunk.len * shape.heads);
+        backend.attend(q, self.chunk.start, shape, &segments, out.reborrow(), lse.reborrow())?;
         for from in (0..comm.size()).filter(|from| *from != comm.rank()) {
-            let part = comm.recv_floats(from, out.len())?;
-            let part_lse = comm.recv_floats(from, self.lse.len())?;
-            cpu.merge(out, &mut self.lse, &part, &part_lse);
+            let part = comm.recv_rows(from, out.len)?;
+            let part_lse = comm.recv_sums(from, lse.len)?;
+            let (part, part_lse) =
+                (Part::new(&*part, 0..out.len), Part::new(&*part_lse, 0..lse.len));
+            backend.merge(out.reborrow(), lse.reborrow(), part, part_lse)?;
         }
         Ok(())
     }
@@ -88,7 +93,7 @@ impl Attention for GlobalAttention<'_> {
 ///
 /// # Errors
 /// If another host stopped.
-pub fn announce_end(comm: &dyn Comm) -> Result<(), CommError> {
+pub fn announce_end<B: Backend>(comm: &dyn Comm<B>) -> Result<(), CommError> {
     comm.send_to_others(&Message::Words(Vec::new()))
 }
 
@@ -97,12 +102,12 @@ pub fn announce_end(comm: &dyn Comm) -> Result<(), CommError> {
 ///
 /// # Errors
 /// If another host stopped, or the query host sends something else than expected.
-pub fn serve(
-    cpu: &Cpu,
-    comm: &dyn Comm,
+pub fn serve<B: Backend>(
+    backend: &B,
+    comm: &dyn Comm<B>,
     layers: usize,
     shape: HeadShape,
-    store: &mut KvStore,
+    store: &mut KvStore<B>,
 ) -> Result<(), AttentionError> {
     loop {
         let step = comm.recv_words(0)?;
@@ -122,17 +127,14 @@ pub fn serve(
         }
         for layer in 0..layers {
             if owns {
-                let (keys, values) = (comm.recv_elements(0)?, comm.recv_elements(0)?);
-                store.append_elements(
-                    layer,
-                    keys.view(0..keys.len()),
-                    values.view(0..values.len()),
-                );
+                let (keys, values) = (comm.recv_kv(0)?, comm.recv_kv(0)?);
+                store.extend(backend, layer, &keys, &values)?;
             }
-            let q = comm.recv_floats(0, chunk.len * shape.q_width())?;
-            let part = Partial::of(cpu, &q, chunk.start, shape, &store.segments(layer));
-            comm.send(0, Message::Floats(part.out))?;
-            comm.send(0, Message::Floats(part.lse))?;
+            let q = comm.recv_rows(0, chunk.len * shape.q_width())?;
+            let q = Part::new(&*q, 0..q.len());
+            let part = Partial::of(backend, q, chunk.start, shape, &store.segments(layer))?;
+            comm.send(0, Message::Rows(Arc::new(part.out)))?;
+            comm.send(0, Message::Sums(Arc::new(part.lse)))?;
         }
     }
 }

@@ -17,20 +17,24 @@ pub use partial::Partial;
 pub use ring::RingAttention;
 
 use crate::comm::CommError;
+use crate::tensor::{Backend, Part, PartMut, TensorError};
 
 /// Why attention stopped.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum AttentionError {
     /// A message did not arrive.
     #[error(transparent)]
     Comm(#[from] CommError),
+    /// The backend.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
     /// The user asked to stop.
     #[error("cancelled")]
     Cancelled,
 }
 
 /// What the decoder asks of attention.
-pub trait Attention {
+pub trait Attention<B: Backend> {
     /// Fills `out [tokens, heads, head_dim]` for the queries `q [tokens, heads, head_dim]` of one
     /// layer, whose own keys and values are `k`, `v [tokens, kv_heads, head_dim]`; q and k are
     /// already rotated to their positions. Layers come in order, each once per forward pass.
@@ -40,9 +44,9 @@ pub trait Attention {
     fn attend(
         &mut self,
         layer: usize,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        out: &mut [f32],
+        q: Part<'_, B::Rows>,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+        out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError>;
 }

@@ -7,21 +7,21 @@ use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Cpu, Elements, ElementsView, HeadShape, KvSegment};
-
-/// Queries per call of the kernel: how much work lies between two looks at the cancel flag.
-const CHUNK: usize = 512;
+use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Segment};
+use std::sync::Arc;
 
 /// Attention of one host's shard over the shards of all hosts.
-pub struct RingAttention<'a> {
+pub struct RingAttention<'a, B: Backend> {
     /// Compute backend.
-    pub cpu: &'a Cpu,
+    pub backend: &'a B,
     /// This host's end of the network.
-    pub comm: &'a dyn Comm,
+    pub comm: &'a dyn Comm<B>,
     /// Heads of the model.
     pub shape: HeadShape,
+    /// What keys are rounded to.
+    pub precision: KvPrecision,
     /// This host's keys, with its spans already opened.
-    pub store: &'a mut KvStore,
+    pub store: &'a mut KvStore<B>,
     /// The spans of every host.
     pub shards: &'a [Vec<Span>],
     /// Looked at between chunks.
@@ -30,27 +30,43 @@ pub struct RingAttention<'a> {
     pub progress: &'a (dyn Fn(usize) + 'a),
 }
 
-impl RingAttention<'_> {
-    /// Merges attention of all own queries over one shard's keys into `whole`.
+/// Attention over the keys met so far, of all own queries.
+struct Whole<'a, B: Backend> {
+    /// `[tokens, heads, head_dim]`
+    out: PartMut<'a, B::Rows>,
+    /// `[tokens, heads]`
+    lse: PartMut<'a, B::Sums>,
+}
+
+impl<B: Backend> RingAttention<'_, B> {
+    /// Attention of all own queries over one shard's keys: the first goes into `whole`, every
+    /// further one is merged.
     fn attend_shard(
         &self,
-        q: &[f32],
-        segments: &[KvSegment<'_>],
-        whole: &mut Partial,
+        q: Part<'_, B::Rows>,
+        segments: &[Segment<'_, B>],
+        first: bool,
+        whole: &mut Whole<'_, B>,
     ) -> Result<(), AttentionError> {
-        let (q_width, heads) = (self.shape.q_width(), self.shape.heads);
+        let (backend, shape) = (self.backend, self.shape);
         let mut offset = 0; // tokens of q before this chunk
-        for chunk in self.shards[self.comm.rank()].iter().flat_map(|span| span.chunks(CHUNK)) {
+        let spans = &self.shards[self.comm.rank()];
+        for chunk in spans.iter().flat_map(|span| span.chunks(backend.chunk_tokens())) {
             if self.cancel.is_raised() {
                 return Err(AttentionError::Cancelled);
             }
-            // Shards that lie wholly after the chunk are seen by none of its queries.
-            if segments.iter().any(|s| s.start < chunk.end()) {
-                let rows = offset * q_width..(offset + chunk.len) * q_width;
-                let part =
-                    Partial::of(self.cpu, &q[rows.clone()], chunk.start, self.shape, segments);
-                let lse = &mut whole.lse[offset * heads..(offset + chunk.len) * heads];
-                self.cpu.merge(&mut whole.out[rows], lse, &part.out, &part.lse);
+            let range = |width: usize| offset * width..(offset + chunk.len) * width;
+            let q = q.slice(range(shape.q_width()));
+            let out = whole.out.slice(range(shape.q_width()));
+            let lse = whole.lse.slice(range(shape.heads));
+            if first {
+                backend.attend(q, chunk.start, shape, segments, out, lse)?;
+            } else if segments.iter().any(|s| s.start < chunk.end()) {
+                // Shards that lie wholly after the chunk are seen by none of its queries.
+                let part = Partial::of(backend, q, chunk.start, shape, segments)?;
+                let part_out = Part::new(&part.out, 0..out.len);
+                let part_lse = Part::new(&part.lse, 0..lse.len);
+                backend.merge(out, lse, part_out, part_lse)?;
             }
             offset += chunk.len;
         }
@@ -59,12 +75,12 @@ impl RingAttention<'_> {
 }
 
 /// The keys of one shard in one layer, wherever they are stored.
-fn segments<'a>(
+fn segments<'a, B: Backend>(
     shape: HeadShape,
     spans: &[Span],
-    keys: ElementsView<'a>,
-    values: ElementsView<'a>,
-) -> Vec<KvSegment<'a>> {
+    keys: &'a B::Kv,
+    values: &'a B::Kv,
+) -> Vec<Segment<'a, B>> {
     let width = shape.kv_width();
     let mut offset = 0;
     spans
@@ -72,9 +88,9 @@ fn segments<'a>(
         .map(|span| {
             let range = offset * width..(offset + span.len) * width;
             offset += span.len;
-            KvSegment {
-                keys: keys.slice(range.clone()),
-                values: values.slice(range),
+            Segment {
+                keys: Part::new(keys, range.clone()),
+                values: Part::new(values, range),
                 tokens: span.len,
                 start: span.start,
             }
@@ -82,39 +98,46 @@ fn segments<'a>(
         .collect()
 }
 
-impl Attention for RingAttention<'_> {
+impl<B: Backend> Attention<B> for RingAttention<'_, B> {
     fn attend(
         &mut self,
         layer: usize,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        out: &mut [f32],
+        q: Part<'_, B::Rows>,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+        out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        let (rank, hosts) = (self.comm.rank(), self.comm.size());
-        let tokens = q.len() / self.shape.q_width();
-        let mut whole = Partial::empty(tokens, self.shape);
-        self.store.append(self.cpu, layer, k, v);
-        let (mut keys, mut values): (Elements, Elements) = self.store.layer_elements(layer);
+        let (rank, hosts, backend) = (self.comm.rank(), self.comm.size(), self.backend);
+        let tokens = q.len / self.shape.q_width();
+        let mut lse = B::Sums::default();
+        backend.sums_at_least(&mut lse, tokens * self.shape.heads)?;
+        let lse = PartMut::new(&mut lse, 0..tokens * self.shape.heads);
+        let mut whole = Whole::<B> { out, lse };
+        self.store.append(backend, layer, k, v)?;
+        if hosts == 1 {
+            self.attend_shard(q, &self.store.segments(layer), true, &mut whole)?;
+            (self.progress)(tokens);
+            return Ok(());
+        }
+        let (keys, values) = self.store.layer_kv(backend, layer, self.precision)?;
+        let (mut keys, mut values) = (Arc::new(keys), Arc::new(values));
         for step in 0..hosts {
             let origin = (rank + hosts - step) % hosts;
             let last = step + 1 == hosts;
             if !last {
                 // On their way before this host computes, so that the next need not wait.
                 let next = (rank + 1) % hosts;
-                self.comm.send(next, Message::Elements(keys.clone()))?;
-                self.comm.send(next, Message::Elements(values.clone()))?;
+                self.comm.send(next, Message::Kv(Arc::clone(&keys)))?;
+                self.comm.send(next, Message::Kv(Arc::clone(&values)))?;
             }
-            let (k, v) = (keys.view(0..keys.len()), values.view(0..values.len()));
-            let shard = segments(self.shape, &self.shards[origin], k, v);
-            self.attend_shard(q, &shard, &mut whole)?;
+            let shard = segments(self.shape, &self.shards[origin], &*keys, &*values);
+            self.attend_shard(q, &shard, step == 0, &mut whole)?;
             if !last {
                 let previous = (rank + hosts - 1) % hosts;
-                keys = self.comm.recv_elements(previous)?;
-                values = self.comm.recv_elements(previous)?;
+                keys = self.comm.recv_kv(previous)?;
+                values = self.comm.recv_kv(previous)?;
             }
         }
-        out.copy_from_slice(&whole.out);
         (self.progress)(tokens);
         Ok(())
     }

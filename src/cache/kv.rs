@@ -1,36 +1,42 @@
-//! Keys and values of one host, for all layers.
+//! Keys and values of one host, for all layers, in the order they were computed.
 
 use crate::plan::Span;
-use crate::tensor::{Cpu, Elements, ElementsView, HeadShape, KvSegment, Precision};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, Segment, TensorError};
 
 /// One layer: `[tokens, kv_heads, head_dim]` each.
-#[derive(Debug, Clone)]
-struct LayerKv {
-    keys: Elements,
-    values: Elements,
+struct LayerKv<B: Backend> {
+    keys: B::Kv,
+    values: B::Kv,
 }
 
 /// Keys and values of the positions in `spans`, in that order, for every layer.
 ///
 /// A forward pass first says which positions it adds ([`KvStore::open`]), then every layer appends
 /// its own keys; a layer that has not reached the new positions yet shows only the older ones.
-#[derive(Debug, Clone)]
-pub struct KvStore {
+pub struct KvStore<B: Backend> {
     shape: HeadShape,
-    layers: Vec<LayerKv>,
+    layers: Vec<LayerKv<B>>,
     spans: Vec<Span>,
 }
 
-impl KvStore {
+impl<B: Backend> KvStore<B> {
     /// An empty store with room for `capacity` tokens.
-    #[must_use]
-    pub fn new(layers: usize, shape: HeadShape, precision: Precision, capacity: usize) -> Self {
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn new(
+        backend: &B,
+        layers: usize,
+        shape: HeadShape,
+        precision: KvPrecision,
+        capacity: usize,
+    ) -> Result<Self, TensorError> {
         let size = capacity * shape.kv_width();
-        let layer = || LayerKv {
-            keys: Elements::with_capacity(precision, size),
-            values: Elements::with_capacity(precision, size),
-        };
-        Self { shape, layers: (0..layers).map(|_| layer()).collect(), spans: Vec::new() }
+        let kv = || backend.kv(precision, shape, size);
+        let layers = (0..layers)
+            .map(|_| Ok(LayerKv { keys: kv()?, values: kv()? }))
+            .collect::<Result<_, TensorError>>()?;
+        Ok(Self { shape, layers, spans: Vec::new() })
     }
 
     /// Tokens the store holds (or will, once all layers have appended).
@@ -54,20 +60,48 @@ impl KvStore {
     }
 
     /// Appends `[tokens, kv_heads, head_dim]` to one layer, rounded to the store's precision.
-    pub fn append(&mut self, cpu: &Cpu, layer: usize, keys: &[f32], values: &[f32]) {
-        cpu.append(&mut self.layers[layer].keys, keys);
-        cpu.append(&mut self.layers[layer].values, values);
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn append(
+        &mut self,
+        backend: &B,
+        layer: usize,
+        keys: Part<'_, B::Rows>,
+        values: Part<'_, B::Rows>,
+    ) -> Result<(), TensorError> {
+        let LayerKv { keys: all_keys, values: all_values } = &mut self.layers[layer];
+        backend.append([all_keys, all_values], [keys, values])
+    }
+
+    /// Makes room for the keys of one more token, at `position`, in every layer: a replayed step fills
+    /// it. False, and nothing done, if a layer has no room.
+    pub fn advance(&mut self, backend: &B, position: usize) -> bool {
+        let (width, tokens) = (self.shape.kv_width(), self.tokens());
+        let mut kvs = self.layers.iter_mut().flat_map(|layer| [&mut layer.keys, &mut layer.values]);
+        let has_room = kvs.all(|kv| backend.advance(kv, width));
+        drop(kvs);
+        if has_room {
+            self.open(Span { start: position, len: 1 });
+        } else {
+            self.truncate(backend, tokens);
+        }
+        has_room
     }
 
     /// Appends keys and values that were already rounded, by another host.
-    pub fn append_elements(
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn extend(
         &mut self,
+        backend: &B,
         layer: usize,
-        keys: ElementsView<'_>,
-        values: ElementsView<'_>,
-    ) {
-        self.layers[layer].keys.extend_from(keys);
-        self.layers[layer].values.extend_from(values);
+        keys: &B::Kv,
+        values: &B::Kv,
+    ) -> Result<(), TensorError> {
+        backend.extend(&mut self.layers[layer].keys, Part::new(keys, 0..keys.len()))?;
+        backend.extend(&mut self.layers[layer].values, Part::new(values, 0..values.len()))
     }
 
     /// Tokens that `layer` has appended so far.
@@ -78,7 +112,7 @@ impl KvStore {
 
     /// Everything `layer` has, as one segment per run of consecutive positions.
     #[must_use]
-    pub fn segments(&self, layer: usize) -> Vec<KvSegment<'_>> {
+    pub fn segments(&self, layer: usize) -> Vec<Segment<'_, B>> {
         let mut offset = 0;
         let mut segments = Vec::with_capacity(self.spans.len());
         for span in &self.spans {
@@ -93,7 +127,7 @@ impl KvStore {
 
     /// The part of `range` that `layer` has. `range` must lie within one run of positions.
     #[must_use]
-    pub fn segment(&self, layer: usize, range: Span) -> Option<KvSegment<'_>> {
+    pub fn segment(&self, layer: usize, range: Span) -> Option<Segment<'_, B>> {
         let mut offset = 0;
         for span in &self.spans {
             if span.start <= range.start && range.end() <= span.end() {
@@ -107,10 +141,22 @@ impl KvStore {
     }
 
     /// A copy of all keys and values of `layer`, in storage order: what a host sends round a ring.
-    #[must_use]
-    pub fn layer_elements(&self, layer: usize) -> (Elements, Elements) {
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn layer_kv(
+        &self,
+        backend: &B,
+        layer: usize,
+        precision: KvPrecision,
+    ) -> Result<(B::Kv, B::Kv), TensorError> {
+        let copy = |kv: &B::Kv| {
+            let mut copy = backend.kv(precision, self.shape, kv.len())?;
+            backend.extend(&mut copy, Part::new(kv, 0..kv.len()))?;
+            Ok::<_, TensorError>(copy)
+        };
         let LayerKv { keys, values } = &self.layers[layer];
-        (keys.clone(), values.clone())
+        Ok((copy(keys)?, copy(values)?))
     }
 
     fn segment_at(
@@ -119,15 +165,20 @@ impl KvStore {
         offset: usize,
         tokens: usize,
         start: usize,
-    ) -> KvSegment<'_> {
+    ) -> Segment<'_, B> {
         let width = self.shape.kv_width();
         let range = offset * width..(offset + tokens) * width;
         let LayerKv { keys, values } = &self.layers[layer];
-        KvSegment { keys: keys.view(range.clone()), values: values.view(range), tokens, start }
+        Segment {
+            keys: Part::new(keys, range.clone()),
+            values: Part::new(values, range),
+            tokens,
+            start,
+        }
     }
 
     /// Forgets everything but the first `tokens` tokens.
-    pub fn truncate(&mut self, tokens: usize) {
+    pub fn truncate(&mut self, backend: &B, tokens: usize) {
         let mut left = tokens;
         self.spans.retain_mut(|span| {
             span.len = span.len.min(left);
@@ -135,8 +186,8 @@ impl KvStore {
             span.len > 0
         });
         for layer in &mut self.layers {
-            layer.keys.truncate(tokens * self.shape.kv_width());
-            layer.values.truncate(tokens * self.shape.kv_width());
+            backend.truncate(&mut layer.keys, tokens * self.shape.kv_width());
+            backend.truncate(&mut layer.values, tokens * self.shape.kv_width());
         }
     }
 }
@@ -144,51 +195,62 @@ impl KvStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::{Aligned, Cpu, Elements};
 
-    fn store() -> KvStore {
+    fn store(cpu: &Cpu) -> KvStore<Cpu> {
         let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 2 };
-        KvStore::new(2, shape, Precision::F32, 4)
+        KvStore::new(cpu, 2, shape, KvPrecision::F32, 4).unwrap()
     }
 
-    fn starts(store: &KvStore, layer: usize) -> Vec<(usize, usize)> {
+    /// The numbers from 0 to `len`.
+    fn rows(len: usize) -> Aligned<f32> {
+        let mut rows = Aligned::default();
+        rows.at_least(len).iter_mut().enumerate().for_each(|(i, x)| *x = i as f32);
+        rows
+    }
+
+    fn starts(store: &KvStore<Cpu>, layer: usize) -> Vec<(usize, usize)> {
         store.segments(layer).iter().map(|s| (s.start, s.tokens)).collect()
     }
 
     #[test]
     fn a_layer_shows_only_what_it_appended() {
-        let mut store = store();
+        let cpu = Cpu::new(1, None).unwrap();
+        let mut store = store(&cpu);
         store.open(Span::new(0..2));
         store.open(Span::new(2..3));
         store.open(Span::new(8..10));
-        let kv: Vec<f32> = (0..10).map(|i| i as f32).collect();
-        let cpu = Cpu::new(1, None).unwrap();
-        store.append(&cpu, 0, &kv, &kv);
-        store.append(&cpu, 1, &kv[..4], &kv[..4]);
+        let kv = rows(10);
+        let all = Part::new(&kv, 0..10);
+        store.append(&cpu, 0, all, all).unwrap();
+        store.append(&cpu, 1, all.slice(0..4), all.slice(0..4)).unwrap();
         assert_eq!(starts(&store, 0), [(0, 3), (8, 2)]);
         assert_eq!(starts(&store, 1), [(0, 2)]);
         assert_eq!(store.tokens(), 5);
         let part = store.segment(0, Span::new(9..10)).unwrap();
         assert_eq!((part.start, part.tokens), (9, 1));
-        assert_eq!(part.keys.to_elements(), Elements::F32(vec![8.0, 9.0]));
+        let keys = part.keys.of.view(part.keys.range()).to_elements();
+        assert_eq!(keys, Elements::F32(vec![8.0, 9.0]));
         assert!(store.segment(1, Span::new(8..10)).is_none());
         assert!(store.segment(0, Span::new(2..9)).is_none());
     }
 
     #[test]
     fn truncation_forgets_the_tail_everywhere() {
-        let mut store = store();
+        let cpu = Cpu::new(1, None).unwrap();
+        let mut store = store(&cpu);
         store.open(Span::new(0..2));
         store.open(Span::new(6..8));
-        let cpu = Cpu::new(1, None).unwrap();
+        let kv = rows(8);
         for layer in 0..2 {
-            store.append(&cpu, layer, &[1.0; 8], &[1.0; 8]);
+            store.append(&cpu, layer, Part::new(&kv, 0..8), Part::new(&kv, 0..8)).unwrap();
         }
-        store.truncate(3);
+        store.truncate(&cpu, 3);
         assert_eq!(starts(&store, 1), [(0, 2), (6, 1)]);
         assert_eq!(store.bytes(), 3 * 2 * 2 * 4 * 2);
         store.open(Span::new(7..8));
         assert_eq!(store.tokens(), 4);
-        store.truncate(0);
+        store.truncate(&cpu, 0);
         assert!(store.segments(0).is_empty());
     }
 }

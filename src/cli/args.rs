@@ -2,6 +2,8 @@
 
 use super::bench::BenchArgs;
 use super::eval::EvalArgs;
+use asterism::engine::DeviceChoice;
+use asterism::tensor::{KvPrecision, Precision};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -118,9 +120,15 @@ pub(crate) struct ModelArgs {
     /// Use only files that were downloaded before.
     #[arg(long, env = "ASTERISM_OFFLINE")]
     pub(crate) offline: bool,
-    /// Precision of weights and cached keys.
+    /// Precision of weights, and of cached keys unless --kv-dtype says otherwise.
     #[arg(long, value_enum, default_value_t = Dtype::Bf16, env = "ASTERISM_DTYPE")]
     pub(crate) dtype: Dtype,
+    /// Precision of cached keys: bf16, f32 (CPU), or fp8 (GPU: half the memory, slower decoding).
+    #[arg(long, value_name = "DTYPE", env = "ASTERISM_KV_DTYPE")]
+    pub(crate) kv_dtype: Option<KvPrecision>,
+    /// What computes: auto (a GPU if there is one), cpu, or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "ASTERISM_DEVICE")]
+    pub(crate) device: DeviceChoice,
     /// Compute threads; all cores if not given.
     #[arg(long, value_name = "N", env = "ASTERISM_THREADS",
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -129,6 +137,13 @@ pub(crate) struct ModelArgs {
     /// the first two).
     #[arg(long, value_name = "ISA", default_value = "auto", env = "ASTERISM_CPU")]
     pub(crate) cpu: String,
+}
+
+impl ModelArgs {
+    /// The precision of cached keys.
+    pub(crate) fn kv_precision(&self) -> KvPrecision {
+        self.kv_dtype.unwrap_or(Precision::from(self.dtype).into())
+    }
 }
 
 #[derive(Debug, Args)]

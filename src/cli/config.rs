@@ -6,7 +6,7 @@ use super::progress;
 use asterism::engine::{Engine, EngineOptions, Generation, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource, Sampling};
 use asterism::plan::{AnchorKv, Method, Plan, PlanSpec};
-use asterism::tensor::Precision;
+use asterism::tensor::{Isa, Precision};
 use std::sync::Arc;
 
 impl From<Dtype> for Precision {
@@ -98,18 +98,30 @@ pub(crate) fn model_files(args: &ModelArgs) -> Result<ModelFiles, CliError> {
 pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError> {
     let isa = match args.cpu.as_str() {
         "auto" => None,
-        name => Some(name.parse().map_err(asterism::engine::EngineError::from)?),
+        name => Some(name.parse::<Isa>()?),
     };
     let defaults = EngineOptions::default();
     Ok(EngineOptions {
         threads: args.threads.map_or(defaults.threads, usize::from),
         precision: args.dtype.into(),
+        kv_precision: args.kv_dtype,
         isa,
+        device: args.device,
+        time_stages: false,
     })
+}
+
+/// Says what the user should know about how the model was loaded.
+pub(crate) fn warn(engine: &Engine) {
+    for warning in engine.warnings() {
+        eprintln!("warning: {warning}");
+    }
 }
 
 /// The model, ready to compute.
 pub(crate) fn engine(args: &ModelArgs) -> Result<Arc<Engine>, CliError> {
     let options = engine_options(args)?;
-    Ok(Arc::new(Engine::load(model_files(args)?, &options)?))
+    let engine = Engine::load(model_files(args)?, &options)?;
+    warn(&engine);
+    Ok(Arc::new(engine))
 }

@@ -7,6 +7,7 @@ use asterism::cancel::Cancel;
 use asterism::engine::{Engine, Generation, Session, TextOptions};
 use asterism::plan::{AnchorKv, Method, PlanSpec};
 use asterism::tensor::Isa;
+use asterism::tensor::cuda::{Device, Libraries};
 use serde_json::{Map, Value};
 use std::io::Write;
 use std::sync::Arc;
@@ -17,13 +18,15 @@ type Fact = (&'static str, String);
 
 pub(crate) fn run(args: DoctorArgs) -> Result<(), CliError> {
     let mut facts = machine();
+    facts.extend(gpus());
     facts.extend(hub());
     let options = config::engine_options(&args.model)?;
     let start = Instant::now();
     let engine = config::engine(&args.model)?;
     let loaded = start.elapsed();
     facts.push(("model", format!("{}: {}", engine.name, engine.config())));
-    let weights = report::bytes(engine.decoder().weight_bytes() as u64);
+    facts.push(("computing on", engine.hardware()));
+    let weights = report::bytes(engine.weight_bytes() as u64);
     facts.push((
         "weights",
         format!("{weights} in {}, loaded in {}", options.precision, report::seconds(loaded)),
@@ -62,8 +65,43 @@ fn machine() -> Vec<Fact> {
         ("cores", machine::cores().to_string()),
         ("memory", memory.unwrap_or_else(|| "unknown on this system".to_owned())),
         ("instruction sets", format!("{} (best: {})", sets.join(", "), Isa::best())),
-        ("gpu", "not used: this build computes on the CPU".to_owned()),
     ]
+}
+
+/// The GPUs, and the libraries that computing on them takes.
+fn gpus() -> Vec<Fact> {
+    let libraries = Libraries::find();
+    let mut facts = Vec::new();
+    match Device::count() {
+        Ok(count) => facts.extend((0..count).map(|ordinal| {
+            let gpu = match Device::open(ordinal) {
+                Ok(device) => {
+                    let properties = device.properties();
+                    let (major, minor) = properties.capability;
+                    let (name, sms) = (&properties.name, properties.multiprocessors);
+                    let memory = report::bytes(properties.memory as u64);
+                    format!(
+                        "cuda:{ordinal}: {name}, {memory}, {sms} SMs, capability {major}.{minor}"
+                    )
+                }
+                Err(error) => format!("cuda:{ordinal} cannot be used: {error}"),
+            };
+            ("gpu", gpu)
+        })),
+        Err(error) => facts.push(("gpu", format!("none: {error}"))),
+    }
+    for (name, found) in [
+        ("CUDA driver", &libraries.driver),
+        ("NVRTC", &libraries.nvrtc),
+        ("cuBLASLt", &libraries.cublaslt),
+        ("cuDNN", &libraries.cudnn),
+    ] {
+        facts.push(match found {
+            Ok(found) => (name, format!("{} ({})", found.version, found.path.display())),
+            Err(missing) => (name, missing.to_string()),
+        });
+    }
+    facts
 }
 
 fn hub() -> Vec<Fact> {

@@ -2,6 +2,7 @@
 
 use asterism::engine::EngineError;
 use asterism::model::ModelError;
+use asterism::tensor::{CpuError, CudaError, TensorError};
 use std::process::ExitCode;
 
 /// Why a command stopped.
@@ -54,9 +55,18 @@ impl From<EngineError> for CliError {
             EngineError::Cancelled => Self::Interrupted,
             EngineError::Plan(error) => Self::Usage(error.to_string()),
             EngineError::Sampling(error) => Self::Usage(error.to_string()),
-            EngineError::Cpu(error) => Self::Usage(error.to_string()),
+            EngineError::Tensor(TensorError::Cpu(error)) => error.into(),
+            EngineError::Tensor(TensorError::Cuda(
+                error @ (CudaError::Ordinal { .. } | CudaError::Unsupported { .. }),
+            )) => Self::Usage(error.to_string()),
             other => Self::Failed(other.into()),
         }
+    }
+}
+
+impl From<CpuError> for CliError {
+    fn from(error: CpuError) -> Self {
+        Self::Usage(error.to_string())
     }
 }
 

@@ -1,30 +1,31 @@
 //! Hosts as threads of one process: mailboxes in shared memory, real messages, counted bytes.
 
 use super::{Comm, CommError, Message};
+use crate::tensor::Backend;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// What arrives at one host: a queue per sender.
-struct Mailbox {
-    queues: Mutex<Vec<VecDeque<Message>>>,
+struct Mailbox<B: Backend> {
+    queues: Mutex<Vec<VecDeque<Message<B>>>>,
     arrived: Condvar,
 }
 
-struct Network {
+struct Network<B: Backend> {
     /// One mailbox per host.
-    mailboxes: Vec<Mailbox>,
+    mailboxes: Vec<Mailbox<B>>,
     aborted: AtomicBool,
 }
 
 /// One host of a group of threads.
-pub struct LocalComm {
+pub struct LocalComm<B: Backend> {
     rank: usize,
-    network: Arc<Network>,
+    network: Arc<Network<B>>,
     sent: AtomicU64,
 }
 
-impl LocalComm {
+impl<B: Backend> LocalComm<B> {
     /// A group of `size` connected hosts, in order of rank.
     #[must_use]
     pub fn group(size: usize) -> Vec<Self> {
@@ -46,7 +47,7 @@ impl LocalComm {
     }
 }
 
-impl Comm for LocalComm {
+impl<B: Backend> Comm<B> for LocalComm<B> {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -55,7 +56,7 @@ impl Comm for LocalComm {
         self.network.mailboxes.len()
     }
 
-    fn send(&self, to: usize, message: Message) -> Result<(), CommError> {
+    fn send(&self, to: usize, message: Message<B>) -> Result<(), CommError> {
         self.check()?;
         self.sent.fetch_add(message.bytes() as u64, Ordering::Relaxed);
         let mailbox = &self.network.mailboxes[to];
@@ -67,7 +68,7 @@ impl Comm for LocalComm {
         Ok(())
     }
 
-    fn recv(&self, from: usize) -> Result<Message, CommError> {
+    fn recv(&self, from: usize) -> Result<Message<B>, CommError> {
         let mailbox = &self.network.mailboxes[self.rank];
         let mut queues = mailbox.queues.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -96,14 +97,21 @@ impl Comm for LocalComm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::{Aligned, Cpu};
+
+    fn group(size: usize) -> Vec<LocalComm<Cpu>> {
+        LocalComm::group(size)
+    }
 
     #[test]
     fn messages_arrive_in_order_per_sender_and_are_counted() {
-        let hosts = LocalComm::group(3);
+        let hosts = group(3);
         hosts[1].send(0, Message::Words(vec![1])).unwrap();
-        hosts[2].send(0, Message::Floats(vec![2.0, 3.0])).unwrap();
+        let mut sums = Aligned::default();
+        sums.at_least(2).copy_from_slice(&[2.0, 3.0]);
+        hosts[2].send(0, Message::Sums(Arc::new(sums))).unwrap();
         hosts[1].send(0, Message::Words(vec![4])).unwrap();
-        assert_eq!(hosts[0].recv_floats(2, 2).unwrap(), [2.0, 3.0]);
+        assert_eq!(hosts[0].recv_sums(2, 2).unwrap()[..], [2.0, 3.0]);
         assert_eq!(hosts[0].recv_words(1).unwrap(), [1]);
         assert_eq!(hosts[0].recv_words(1).unwrap(), [4]);
         assert_eq!(
@@ -114,20 +122,20 @@ mod tests {
 
     #[test]
     fn the_wrong_kind_of_message_is_an_error_not_a_panic() {
-        let hosts = LocalComm::group(2);
+        let hosts = group(2);
         hosts[1].send_to_others(&Message::Words(vec![1])).unwrap();
-        let error = hosts[0].recv_floats(1, 1).unwrap_err();
-        assert_eq!(error, CommError::Unexpected { rank: 0, from: 1, expected: "floats" });
+        let error = hosts[0].recv_sums(1, 1).unwrap_err();
+        assert_eq!(error, CommError::Unexpected { rank: 0, from: 1, expected: "log-sum-exps" });
     }
 
     #[test]
     fn abort_wakes_those_who_wait() {
-        let mut hosts = LocalComm::group(2);
+        let mut hosts = group(2);
         let other = hosts.pop().unwrap();
         let waiting = std::thread::spawn(move || other.recv(0));
         std::thread::sleep(std::time::Duration::from_millis(20));
         hosts[0].abort();
-        assert_eq!(waiting.join().unwrap(), Err(CommError::Aborted));
+        assert_eq!(waiting.join().unwrap().err(), Some(CommError::Aborted));
         assert_eq!(hosts[0].send(1, Message::Words(vec![])), Err(CommError::Aborted));
     }
 }

@@ -7,7 +7,8 @@ mod local;
 
 pub use local::LocalComm;
 
-use crate::tensor::Elements;
+use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, TensorError};
+use std::sync::Arc;
 
 /// Why a message did not arrive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,31 +28,61 @@ pub enum CommError {
     },
 }
 
-/// What one host sends to another.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Message {
+/// What one host sends to another. Buffers are shared with the sender, who may not change them.
+pub enum Message<B: Backend> {
     /// What to do next: small integers.
     Words(Vec<u64>),
     /// Queries, or a partial output.
-    Floats(Vec<f32>),
+    Rows(Arc<B::Rows>),
+    /// Log-sum-exps.
+    Sums(Arc<B::Sums>),
     /// Keys or values, in the precision they are cached in.
-    Elements(Elements),
+    Kv(Arc<B::Kv>),
 }
 
-impl Message {
+impl<B: Backend> Clone for Message<B> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Words(words) => Self::Words(words.clone()),
+            Self::Rows(rows) => Self::Rows(Arc::clone(rows)),
+            Self::Sums(sums) => Self::Sums(Arc::clone(sums)),
+            Self::Kv(kv) => Self::Kv(Arc::clone(kv)),
+        }
+    }
+}
+
+impl<B: Backend> Message<B> {
+    /// Keys and values, rounded to what they are cached in.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn rounded(
+        backend: &B,
+        precision: KvPrecision,
+        shape: HeadShape,
+        [keys, values]: [Part<'_, B::Rows>; 2],
+    ) -> Result<[Self; 2], TensorError> {
+        let mut rounded =
+            [backend.kv(precision, shape, keys.len)?, backend.kv(precision, shape, values.len)?];
+        let [to_keys, to_values] = &mut rounded;
+        backend.append([to_keys, to_values], [keys, values])?;
+        Ok(rounded.map(|kv| Self::Kv(Arc::new(kv))))
+    }
+
     /// Bytes of the payload.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Words(w) => 8 * w.len(),
-            Self::Floats(f) => 4 * f.len(),
-            Self::Elements(e) => e.bytes(),
+            Self::Words(words) => 8 * words.len(),
+            Self::Rows(rows) => rows.bytes(),
+            Self::Sums(sums) => sums.bytes(),
+            Self::Kv(kv) => kv.bytes(),
         }
     }
 }
 
 /// One host's end of the network. Messages between two hosts arrive in the order they were sent.
-pub trait Comm: Send {
+pub trait Comm<B: Backend>: Send {
     /// This host's number, from 0.
     fn rank(&self) -> usize;
 
@@ -62,13 +93,13 @@ pub trait Comm: Send {
     ///
     /// # Errors
     /// [`CommError::Aborted`] if some host gave up.
-    fn send(&self, to: usize, message: Message) -> Result<(), CommError>;
+    fn send(&self, to: usize, message: Message<B>) -> Result<(), CommError>;
 
     /// Waits for the next message of `from`.
     ///
     /// # Errors
     /// [`CommError::Aborted`] if some host gave up.
-    fn recv(&self, from: usize) -> Result<Message, CommError>;
+    fn recv(&self, from: usize) -> Result<Message<B>, CommError>;
 
     /// Gives up: every host that waits or will wait gets [`CommError::Aborted`].
     fn abort(&self);
@@ -80,7 +111,7 @@ pub trait Comm: Send {
     ///
     /// # Errors
     /// As [`Comm::send`].
-    fn send_to_others(&self, message: &Message) -> Result<(), CommError> {
+    fn send_to_others(&self, message: &Message<B>) -> Result<(), CommError> {
         (0..self.size())
             .filter(|to| *to != self.rank())
             .try_for_each(|to| self.send(to, message.clone()))
@@ -97,14 +128,25 @@ pub trait Comm: Send {
         }
     }
 
-    /// Waits for `len` floats of `from`.
+    /// Waits for `len` numbers of `from`: queries or outputs.
     ///
     /// # Errors
     /// As [`Comm::recv`]; [`CommError::Unexpected`] for another kind or length.
-    fn recv_floats(&self, from: usize, len: usize) -> Result<Vec<f32>, CommError> {
+    fn recv_rows(&self, from: usize, len: usize) -> Result<Arc<B::Rows>, CommError> {
         match self.recv(from)? {
-            Message::Floats(floats) if floats.len() == len => Ok(floats),
-            _ => Err(CommError::Unexpected { rank: self.rank(), from, expected: "floats" }),
+            Message::Rows(rows) if rows.len() == len => Ok(rows),
+            _ => Err(CommError::Unexpected { rank: self.rank(), from, expected: "rows" }),
+        }
+    }
+
+    /// Waits for `len` log-sum-exps of `from`.
+    ///
+    /// # Errors
+    /// As [`Comm::recv`]; [`CommError::Unexpected`] for another kind or length.
+    fn recv_sums(&self, from: usize, len: usize) -> Result<Arc<B::Sums>, CommError> {
+        match self.recv(from)? {
+            Message::Sums(sums) if sums.len() == len => Ok(sums),
+            _ => Err(CommError::Unexpected { rank: self.rank(), from, expected: "log-sum-exps" }),
         }
     }
 
@@ -112,10 +154,10 @@ pub trait Comm: Send {
     ///
     /// # Errors
     /// As [`Comm::recv`]; [`CommError::Unexpected`] for another kind of message.
-    fn recv_elements(&self, from: usize) -> Result<Elements, CommError> {
+    fn recv_kv(&self, from: usize) -> Result<Arc<B::Kv>, CommError> {
         match self.recv(from)? {
-            Message::Elements(elements) => Ok(elements),
-            _ => Err(CommError::Unexpected { rank: self.rank(), from, expected: "elements" }),
+            Message::Kv(kv) => Ok(kv),
+            _ => Err(CommError::Unexpected { rank: self.rank(), from, expected: "keys" }),
         }
     }
 }

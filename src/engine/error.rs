@@ -2,9 +2,9 @@
 
 use crate::attention::AttentionError;
 use crate::comm::CommError;
-use crate::model::{ForwardError, ModelError, SamplingError};
+use crate::model::{ForwardError, LoadError, ModelError, SamplingError};
 use crate::plan::PlanError;
-use crate::tensor::CpuError;
+use crate::tensor::TensorError;
 use crate::text::TextError;
 
 /// Why the engine could not load, encode or answer.
@@ -21,7 +21,7 @@ pub enum EngineError {
     Plan(#[from] PlanError),
     /// The compute backend.
     #[error(transparent)]
-    Cpu(#[from] CpuError),
+    Tensor(#[from] TensorError),
     /// Sampling settings.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
@@ -46,6 +46,22 @@ pub enum EngineError {
         answer: usize,
         /// Positions of the model.
         max_positions: usize,
+    },
+    /// The keys and activations of a context do not fit the processor's memory.
+    #[error(
+        "a context of {tokens} tokens needs {} MiB of GPU memory, and {} MiB are free: {fits} tokens \
+         would fit; shorten the context, take smaller blocks, or use --device cpu",
+        needed >> 20, free >> 20
+    )]
+    NoMemory {
+        /// Tokens of the context.
+        tokens: usize,
+        /// Bytes it needs.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// Tokens whose keys and activations fit.
+        fits: usize,
     },
     /// A question without a token.
     #[error("the question is empty")]
@@ -77,7 +93,17 @@ impl From<AttentionError> for EngineError {
     fn from(error: AttentionError) -> Self {
         match error {
             AttentionError::Comm(error) => Self::Comm(error),
+            AttentionError::Tensor(error) => Self::Tensor(error),
             AttentionError::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl From<LoadError> for EngineError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Model(error) => Self::Model(error),
+            LoadError::Tensor(error) => Self::Tensor(error),
         }
     }
 }
@@ -88,7 +114,7 @@ impl From<ForwardError> for EngineError {
             ForwardError::Attention(error) => error.into(),
             ForwardError::Cancelled => Self::Cancelled,
             ForwardError::UnknownToken { token, vocab } => Self::UnknownToken { token, vocab },
-            ForwardError::Model(error) => Self::Model(error),
+            ForwardError::Tensor(error) => Self::Tensor(error),
         }
     }
 }

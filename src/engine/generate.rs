@@ -1,14 +1,15 @@
 //! Phase 2: the question is encoded and the answer generated, token by token, over the keys of all
 //! hosts.
 
-use super::prefill::chunk_tokens;
-use super::{Engine, EngineError, hosts};
-use crate::attention::{GlobalAttention, announce_end, serve};
+use super::compute::Loaded;
+use super::lead::Lead;
+use super::{EngineError, hosts};
+use crate::attention::{announce_end, serve};
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
-use crate::comm::Comm;
-use crate::model::{Sampler, Sampling, Workspace};
+use crate::model::{ModelConfig, Sampler, Sampling};
 use crate::plan::Span;
+use crate::tensor::Backend;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -82,116 +83,102 @@ impl Generated {
     }
 }
 
-/// Answers `query` from the keys in `stores`. `context` is what they were computed from.
-pub(super) fn generate(
-    engine: &Engine,
-    stores: &mut [KvStore],
-    context: &[u32],
-    query: &[u32],
-    settings: &Generation,
+/// What is asked, of which context.
+pub(super) struct Question<'a> {
+    /// The tokens that the keys were computed from.
+    pub(super) context: &'a [u32],
+    pub(super) query: &'a [u32],
+    pub(super) settings: &'a Generation,
+    /// Tokens of the vocabulary that spell something: those that only fill it up to a round size do
+    /// not.
+    pub(super) spelled: usize,
+}
+
+/// Answers a question from the keys in `stores`, one per host.
+pub(super) fn generate<B: Backend>(
+    loaded: &Loaded<B>,
+    stores: &mut [KvStore<B>],
+    question: &Question<'_>,
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
     cancel: &Cancel,
 ) -> Result<Generated, EngineError> {
-    settings.sampling.check()?;
-    let (layers, shape) = (engine.config().layers, engine.decoder.shape());
+    question.settings.sampling.check()?;
+    let Loaded { backend, decoder } = loaded;
+    let (layers, shape) = (decoder.config().layers, decoder.shape());
     let (mut generated, bytes_sent) = hosts::run(
         stores,
         |comm, store| {
-            let work = engine.decoder.workspace();
-            let logits = vec![0.0; engine.config().vocab];
-            let mut lead = Lead { engine, comm, store, cancel, work, logits };
-            let generated = lead.answer(context, query, settings, on_token)?;
+            let mut lead = Lead::new(loaded, comm, store, cancel);
+            let (config, chunk_tokens) = (decoder.config(), backend.chunk_tokens());
+            let generated = answer(&mut lead, config, chunk_tokens, question, on_token)?;
             announce_end(comm)?;
             Ok(generated)
         },
-        |comm, store| Ok(serve(&engine.cpu, comm, layers, shape, store)?),
+        |comm, store| Ok(serve(backend, comm, layers, shape, store)?),
     )?;
     generated.bytes_sent = bytes_sent;
     Ok(generated)
 }
 
-/// The query host.
-struct Lead<'a> {
-    engine: &'a Engine,
-    comm: &'a dyn Comm,
-    store: &'a mut KvStore,
-    cancel: &'a Cancel,
-    work: Workspace,
-    /// `[vocab]`: what follows the last token
-    logits: Vec<f32>,
-}
-
-impl Lead<'_> {
-    fn answer(
-        &mut self,
-        context: &[u32],
-        query: &[u32],
-        settings: &Generation,
-        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
-    ) -> Result<Generated, EngineError> {
-        let start = Instant::now();
-        let config = self.engine.config();
-        let prompt = context.iter().chain(query).copied();
-        let mut sampler = Sampler::new(settings.sampling.clone(), config.vocab, prompt);
-        let spelled = self.engine.tokenizer().vocab_size().min(config.vocab);
-        let mut position = context.len();
-        for chunk in (Span { start: position, len: query.len() })
-            .chunks(chunk_tokens(self.engine.cpu.threads()))
-        {
-            let offset = chunk.start - context.len();
-            self.step(&query[offset..offset + chunk.len], chunk)?;
-            position = chunk.end();
+/// The answer, token by token, on the query host.
+fn answer<B: Backend>(
+    lead: &mut Lead<'_, B>,
+    config: &ModelConfig,
+    chunk_tokens: usize,
+    question: &Question<'_>,
+    on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+) -> Result<Generated, EngineError> {
+    let start = Instant::now();
+    let Question { context, query, settings, spelled } = *question;
+    for chunk in (Span { start: context.len(), len: query.len() }).chunks(chunk_tokens) {
+        let offset = chunk.start - context.len();
+        lead.encode(&query[offset..offset + chunk.len], chunk)?;
+    }
+    // [vocab]; only read where the choice needs all of them.
+    let mut logits = vec![0.0; config.vocab];
+    let mut top_logits = Vec::new();
+    if settings.top_logits > 0 {
+        lead.logits(&mut logits)?;
+        top_logits = largest(&logits, settings.top_logits);
+    }
+    let prompt = context.iter().chain(query).copied();
+    let mut sampler = Sampler::new(settings.sampling.clone(), config.vocab, prompt);
+    let mut tokens = Vec::new();
+    let mut query_time = start.elapsed();
+    let finish = loop {
+        if tokens.len() == settings.max_tokens {
+            break Finish::Length;
         }
-        let top_logits = largest(&self.logits, settings.top_logits);
-        let mut tokens = Vec::new();
-        let mut query_time = start.elapsed();
-        let finish = loop {
-            if tokens.len() == settings.max_tokens {
-                break Finish::Length;
-            }
-            // Rows that only fill the head up to a round size spell nothing.
-            self.logits[spelled..].fill(f32::NEG_INFINITY);
-            let token = sampler.next(&mut self.logits);
-            if tokens.is_empty() {
-                query_time = start.elapsed();
-            }
-            tokens.push(token);
-            if config.eos.contains(&token) && !settings.ignore_eos {
-                break Finish::Eos;
-            }
-            if on_token(token).is_break() {
-                break Finish::Stop;
-            }
-            if tokens.len() < settings.max_tokens {
-                self.step(&[token], Span { start: position, len: 1 })?;
-                position += 1;
-            }
+        let token = if settings.sampling.is_largest() {
+            lead.largest(spelled)?
+        } else {
+            lead.logits(&mut logits)?;
+            logits[spelled..].fill(f32::NEG_INFINITY);
+            sampler.next(&mut logits)
         };
-        Ok(Generated {
-            tokens,
-            finish,
-            query_tokens: query.len(),
-            query_time,
-            decode_time: start.elapsed().saturating_sub(query_time),
-            bytes_sent: 0,
-            top_logits,
-        })
-    }
-
-    /// Runs `tokens` over the keys of all hosts; leaves the logits that follow the last one.
-    fn step(&mut self, tokens: &[u32], chunk: Span) -> Result<(), EngineError> {
-        let Engine { cpu, decoder, .. } = self.engine;
-        let (shape, precision) = (decoder.shape(), decoder.precision());
-        let mut attention =
-            GlobalAttention::begin(cpu, self.comm, shape, self.store, precision, chunk, 0)?;
-        let work = &mut self.work;
-        decoder.forward(cpu, tokens, &[chunk], &mut attention, self.cancel, work)?;
-        decoder.logits(cpu, tokens.len(), work, &mut self.logits);
-        if self.logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(EngineError::NotFinite { position: chunk.end() - 1 });
+        if tokens.is_empty() {
+            query_time = start.elapsed();
         }
-        Ok(())
-    }
+        tokens.push(token);
+        if config.eos.contains(&token) && !settings.ignore_eos {
+            break Finish::Eos;
+        }
+        if on_token(token).is_break() {
+            break Finish::Stop;
+        }
+        if tokens.len() < settings.max_tokens {
+            lead.decode(token)?;
+        }
+    };
+    Ok(Generated {
+        tokens,
+        finish,
+        query_tokens: query.len(),
+        query_time,
+        decode_time: start.elapsed().saturating_sub(query_time),
+        bytes_sent: 0,
+        top_logits,
+    })
 }
 
 /// The `count` largest logits with their tokens, largest first, lower token first on a tie.

@@ -3,14 +3,15 @@
 
 use super::EngineError;
 use crate::comm::{Comm, CommError, LocalComm};
+use crate::tensor::Backend;
 
 /// Stops the other hosts unless this one finished well: also when it panics.
-struct StopOthers<'a> {
-    comm: &'a dyn Comm,
+struct StopOthers<'a, B: Backend> {
+    comm: &'a dyn Comm<B>,
     finished: bool,
 }
 
-impl Drop for StopOthers<'_> {
+impl<B: Backend> Drop for StopOthers<'_, B> {
     fn drop(&mut self) {
         if !self.finished {
             self.comm.abort();
@@ -18,8 +19,8 @@ impl Drop for StopOthers<'_> {
     }
 }
 
-fn guarded<T>(
-    comm: &dyn Comm,
+fn guarded<B: Backend, T>(
+    comm: &dyn Comm<B>,
     program: impl FnOnce() -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
     let mut guard = StopOthers { comm, finished: false };
@@ -33,12 +34,12 @@ fn guarded<T>(
 ///
 /// # Errors
 /// The first error that is a cause rather than a consequence ([`CommError::Aborted`]).
-pub(super) fn run<S: Send, T>(
+pub(super) fn run<B: Backend, S: Send, T>(
     states: &mut [S],
-    lead: impl FnOnce(&dyn Comm, &mut S) -> Result<T, EngineError>,
-    other: impl Fn(&dyn Comm, &mut S) -> Result<(), EngineError> + Sync,
+    lead: impl FnOnce(&dyn Comm<B>, &mut S) -> Result<T, EngineError>,
+    other: impl Fn(&dyn Comm<B>, &mut S) -> Result<(), EngineError> + Sync,
 ) -> Result<(T, u64), EngineError> {
-    let comms = LocalComm::group(states.len());
+    let comms = LocalComm::<B>::group(states.len());
     let (Some((lead_comm, other_comms)), Some((lead_state, other_states))) =
         (comms.split_first(), states.split_first_mut())
     else {
@@ -73,12 +74,13 @@ pub(super) fn run<S: Send, T>(
 mod tests {
     use super::*;
     use crate::comm::Message;
+    use crate::tensor::Cpu;
 
     #[test]
     fn a_failing_host_stops_those_who_wait_for_it() {
-        let error = run(
+        let error = run::<Cpu, _, _>(
             &mut [(), (), ()],
-            |comm, ()| Ok(comm.recv(1)?),
+            |comm, ()| Ok(comm.recv(1).map(drop)?),
             |comm, ()| match comm.rank() {
                 1 => Err(EngineError::EmptyQuery),
                 _ => Ok(comm.recv(1).map(drop)?),
@@ -89,13 +91,17 @@ mod tests {
 
     #[test]
     fn a_panicking_host_is_an_error_not_a_hang() {
-        let error = run(&mut [(), ()], |comm, ()| Ok(comm.recv(1)?), |_, ()| panic!("on purpose"));
+        let error = run::<Cpu, _, ()>(
+            &mut [(), ()],
+            |comm, ()| Ok(comm.recv(1).map(drop)?),
+            |_, ()| panic!("on purpose"),
+        );
         assert!(matches!(error, Err(EngineError::HostPanicked(1))), "{error:?}");
     }
 
     #[test]
     fn bytes_of_all_hosts_are_counted() {
-        let (sum, bytes) = run(
+        let (sum, bytes) = run::<Cpu, _, _>(
             &mut [1u64, 2, 3],
             |comm, state| Ok(*state + comm.recv_words(1)?[0] + comm.recv_words(2)?[0]),
             |comm, state| Ok(comm.send(0, Message::Words(vec![*state]))?),

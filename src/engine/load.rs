@@ -1,8 +1,10 @@
 //! A model, its tokenizer and its prompt frame, ready to compute.
 
 use super::EngineError;
-use crate::model::{Checkpoint, Decoder, ModelConfig, ModelFiles};
-use crate::tensor::{Cpu, Isa, Precision};
+use super::compute::Compute;
+use super::device::{DeviceChoice, Loading};
+use crate::model::{Checkpoint, ModelConfig, ModelFiles, StageTimes};
+use crate::tensor::{Isa, KvPrecision, Peak, Precision};
 use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
 use std::sync::Arc;
 
@@ -11,16 +13,29 @@ use std::sync::Arc;
 pub struct EngineOptions {
     /// Compute threads, shared by all in-process hosts.
     pub threads: usize,
-    /// Precision of weights and cached keys.
+    /// Precision of weights.
     pub precision: Precision,
+    /// Precision of cached keys and values; that of the weights if `None`.
+    pub kv_precision: Option<KvPrecision>,
     /// Instruction set; the best of this machine if `None`.
     pub isa: Option<Isa>,
+    /// What computes: the CPU unless another is asked for.
+    pub device: DeviceChoice,
+    /// Note where the time of forward passes goes, for [`Engine::take_stages`].
+    pub time_stages: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, precision: Precision::Bf16, isa: None }
+        Self {
+            threads,
+            precision: Precision::Bf16,
+            kv_precision: None,
+            isa: None,
+            device: DeviceChoice::Cpu,
+            time_stages: false,
+        }
     }
 }
 
@@ -28,8 +43,8 @@ impl Default for EngineOptions {
 pub struct Engine {
     /// Name of the model, for people.
     pub name: String,
-    pub(super) cpu: Cpu,
-    pub(super) decoder: Decoder,
+    pub(super) compute: Box<dyn Compute>,
+    warnings: Vec<String>,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     bos_text: Option<String>,
@@ -41,7 +56,6 @@ impl Engine {
     /// # Errors
     /// If a file is missing, damaged or describes something unsupported: see [`EngineError`].
     pub fn load(files: ModelFiles, options: &EngineOptions) -> Result<Self, EngineError> {
-        let cpu = Cpu::new(options.threads, options.isa)?;
         let config = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
         let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
         let template = ChatTemplate::from_files(
@@ -50,26 +64,72 @@ impl Engine {
         )?;
         let bos_text = config.bos.and_then(|id| tokenizer.id_to_token(id));
         let checkpoint = Checkpoint::open(files.weights, files.weight_index.as_deref())?;
-        let decoder = Decoder::load(&cpu, config, Arc::new(checkpoint), options.precision)?;
-        Ok(Self { name: files.name, cpu, decoder, tokenizer, template, bos_text })
+        let mut warnings = Vec::new();
+        let loading = Loading { config, checkpoint: &Arc::new(checkpoint), options };
+        let compute = loading.load(&mut warnings)?;
+        Ok(Self { name: files.name, compute, warnings, tokenizer, template, bos_text })
     }
 
     /// The model's sizes and special tokens.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
-        self.decoder.config()
+        self.compute.config()
     }
 
-    /// The loaded decoder.
+    /// The precision of cached keys and values.
     #[must_use]
-    pub fn decoder(&self) -> &Decoder {
-        &self.decoder
+    pub fn kv_precision(&self) -> KvPrecision {
+        self.compute.kv_precision()
     }
 
-    /// The compute backend.
+    /// The precision of weights.
     #[must_use]
-    pub fn cpu(&self) -> &Cpu {
-        &self.cpu
+    pub fn precision(&self) -> Precision {
+        self.compute.precision()
+    }
+
+    /// Bytes of the weights of all linear layers.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.compute.weight_bytes()
+    }
+
+    /// What the user should know about how the model was loaded: why the GPU is not used, say.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What the engine computes on, for people.
+    #[must_use]
+    pub fn hardware(&self) -> String {
+        self.compute.hardware()
+    }
+
+    /// Measures what the hardware can do at most.
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn peak(&self) -> Result<Peak, EngineError> {
+        self.compute.peak()
+    }
+
+    /// Where the time of forward passes went since this was last asked; `None` without
+    /// [`EngineOptions::time_stages`].
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn take_stages(&self) -> Result<Option<StageTimes>, EngineError> {
+        self.compute.take_stages()
+    }
+
+    /// The most bytes of a GPU's memory that were in use since this was last asked; `None` on the
+    /// CPU, whose memory is that of the process.
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn take_peak_memory(&self) -> Result<Option<u64>, EngineError> {
+        self.compute.take_peak_memory()
     }
 
     /// The model's tokenizer.

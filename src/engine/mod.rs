@@ -6,16 +6,22 @@
 //! * [`AnswerText`]: text, tokens, why it ended, and what it cost
 
 mod answer;
+mod compute;
+mod device;
 mod error;
 mod generate;
 mod hosts;
+mod lead;
 mod load;
+mod memory;
 mod prefill;
 mod session;
 
 pub use answer::{AnswerText, TextOptions};
+pub use device::{DeviceChoice, UnknownDevice};
 pub use error::EngineError;
 pub use generate::{Finish, Generated, Generation};
 pub use load::{Engine, EngineOptions};
+pub use memory::MemoryNeed;
 pub use prefill::{Phase1, Progress};
-pub use session::Session;
+pub use session::{RESERVE, Session};

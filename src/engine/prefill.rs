@@ -1,6 +1,7 @@
 //! Phase 1: every host encodes its part of the context, as the plan's method says.
 
-use super::{Engine, EngineError, hosts};
+use super::compute::Loaded;
+use super::{EngineError, hosts};
 use crate::attention::{
     AnchorCopy, AnchorKeys, BlockAttention, GlobalAttention, Publish, RingAttention, announce_end,
     serve,
@@ -10,13 +11,8 @@ use crate::cancel::Cancel;
 use crate::comm::Comm;
 use crate::model::Workspace;
 use crate::plan::{AnchorKv, Method, Plan, Span};
+use crate::tensor::Backend;
 use std::time::{Duration, Instant};
-
-/// Tokens of one forward pass for `threads` compute threads: enough work for all of them, and no
-/// more, since it bounds the memory of activations and how late a cancel is seen.
-pub(super) fn chunk_tokens(threads: usize) -> usize {
-    (128 * threads).clamp(512, 2048)
-}
 
 /// A step of phase 1, reported by whichever host made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,83 +52,93 @@ impl Phase1 {
 }
 
 /// What every host needs to know about the run.
-struct Run<'a> {
-    engine: &'a Engine,
-    plan: &'a Plan,
-    context: &'a [u32],
-    progress: &'a (dyn Fn(Progress) + Sync),
-    cancel: &'a Cancel,
-}
-
-/// Encodes `context` as `plan` says. Returns one store of keys per host.
-pub(super) fn encode(
-    engine: &Engine,
-    plan: &Plan,
-    context: &[u32],
-    reserve: usize,
-    progress: &(dyn Fn(Progress) + Sync),
-    cancel: &Cancel,
-) -> Result<(Vec<KvStore>, Phase1), EngineError> {
-    let start = Instant::now();
-    let decoder = &engine.decoder;
-    let layers = engine.config().layers;
-    let mut stores: Vec<KvStore> = (0..plan.hosts.len())
-        .map(|host| {
-            // The query host also keeps the keys of questions and answers.
-            let extra = if host == 0 { reserve } else { 0 };
-            let capacity = plan.host_tokens(host) + extra;
-            KvStore::new(layers, decoder.shape(), decoder.precision(), capacity)
-        })
-        .collect();
-    let run = Run { engine, plan, context, progress, cancel };
-    let ((), bytes_sent) = match plan.spec.method {
-        Method::Star => hosts::run(&mut stores, |c, s| run.star(c, s), |c, s| run.star(c, s))?,
-        Method::Ring | Method::Zigzag => {
-            hosts::run(&mut stores, |c, s| run.ring(c, s), |c, s| run.ring(c, s))?
-        }
-        Method::Dense => hosts::run(
-            &mut stores,
-            |c, s| run.dense(c, s),
-            |c, s| Ok(serve(&engine.cpu, c, layers, decoder.shape(), s)?),
-        )?,
-    };
-    let kv_bytes = stores.iter().map(|store| store.bytes() as u64).sum();
-    let tokens = context.len();
-    Ok((stores, Phase1 { tokens, time: start.elapsed(), bytes_sent, kv_bytes }))
+pub(super) struct Run<'a, B: Backend> {
+    pub(super) loaded: &'a Loaded<B>,
+    pub(super) plan: &'a Plan,
+    pub(super) context: &'a [u32],
+    pub(super) progress: &'a (dyn Fn(Progress) + Sync),
+    pub(super) cancel: &'a Cancel,
 }
 
 /// A block or an anchor to be encoded on one host.
-struct Part<'a, 'c> {
+struct Part<'a, 'c, B: Backend> {
     host: usize,
     span: Span,
-    anchor: AnchorKeys<'a, 'c>,
-    publish: Option<Publish<'a>>,
+    anchor: AnchorKeys<'a, 'c, B>,
+    publish: Option<Publish<'a, B>>,
     /// Not so for an anchor that is encoded only to serve a block.
     is_block: bool,
 }
 
-impl Run<'_> {
-    fn report(&self, host: usize, tokens: usize, layers: usize, finished_block: bool) {
+impl<B: Backend> Run<'_, B> {
+    /// Encodes the context as the plan says. Returns one store of keys per host; that of the query
+    /// host has room for `reserve` more tokens.
+    pub(super) fn encode(&self, reserve: usize) -> Result<(Vec<KvStore<B>>, Phase1), EngineError> {
+        let start = Instant::now();
+        let Loaded { backend, decoder } = self.loaded;
+        let mut stores = (0..self.plan.hosts.len())
+            .map(|host| {
+                // The query host also keeps the keys of questions and answers.
+                let extra = if host == 0 { reserve } else { 0 };
+                self.store(self.plan.host_tokens(host) + extra)
+            })
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        let ((), bytes_sent) = match self.plan.spec.method {
+            Method::Star => {
+                hosts::run(&mut stores, |c, s| self.star(c, s), |c, s| self.star(c, s))?
+            }
+            Method::Ring | Method::Zigzag => {
+                hosts::run(&mut stores, |c, s| self.ring(c, s), |c, s| self.ring(c, s))?
+            }
+            Method::Dense => hosts::run(
+                &mut stores,
+                |c, s| self.dense(c, s),
+                |c, s| Ok(serve(backend, c, self.layers(), decoder.shape(), s)?),
+            )?,
+        };
+        backend.synchronize()?;
+        let kv_bytes = stores.iter().map(|store| store.bytes() as u64).sum();
+        let tokens = self.context.len();
+        Ok((stores, Phase1 { tokens, time: start.elapsed(), bytes_sent, kv_bytes }))
+    }
+
+    /// An empty store with room for `capacity` tokens.
+    fn store(&self, capacity: usize) -> Result<KvStore<B>, EngineError> {
+        let Loaded { backend, decoder } = self.loaded;
+        let (shape, precision) = (decoder.shape(), decoder.kv_precision());
+        Ok(KvStore::new(backend, self.layers(), shape, precision, capacity)?)
+    }
+
+    /// Reports work that is really done.
+    fn report(
+        &self,
+        host: usize,
+        tokens: usize,
+        layers: usize,
+        finished_block: bool,
+    ) -> Result<(), EngineError> {
+        self.loaded.backend.synchronize()?;
         (self.progress)(Progress { host, work: (tokens * layers) as u64, finished_block });
+        Ok(())
     }
 
     fn layers(&self) -> usize {
-        self.engine.config().layers
+        self.loaded.decoder.config().layers
     }
 
     /// The tokens of one part, chunk by chunk, with block attention.
     fn encode_block(
         &self,
-        part: Part<'_, '_>,
-        store: &mut KvStore,
-        work: &mut Workspace,
+        part: Part<'_, '_, B>,
+        store: &mut KvStore<B>,
+        work: &mut Workspace<B>,
     ) -> Result<(), EngineError> {
-        let Engine { cpu, decoder, .. } = self.engine;
+        let Loaded { backend, decoder } = self.loaded;
         let Part { host, span, mut anchor, publish, is_block } = part;
-        for chunk in span.chunks(chunk_tokens(cpu.threads())) {
+        for chunk in span.chunks(backend.chunk_tokens()) {
             store.open(chunk);
             let mut attention = BlockAttention {
-                cpu,
+                backend,
                 shape: decoder.shape(),
                 store,
                 anchor: anchor.reborrow(),
@@ -141,25 +147,27 @@ impl Run<'_> {
                 publish,
             };
             let tokens = &self.context[chunk.range()];
-            decoder.forward(cpu, tokens, &[chunk], &mut attention, self.cancel, work)?;
+            decoder.forward(backend, tokens, &[chunk], &mut attention, self.cancel, work)?;
             let finished = is_block && chunk.end() == span.end();
-            self.report(host, chunk.len, self.layers(), finished);
+            self.report(host, chunk.len, self.layers(), finished)?;
         }
         Ok(())
     }
 
     /// Star: this host's blocks, each behind the anchor.
-    fn star(&self, comm: &dyn Comm, store: &mut KvStore) -> Result<(), EngineError> {
-        let decoder = &self.engine.decoder;
-        let (shape, precision) = (decoder.shape(), decoder.precision());
+    fn star(&self, comm: &dyn Comm<B>, store: &mut KvStore<B>) -> Result<(), EngineError> {
+        let Loaded { backend, decoder } = self.loaded;
+        let (shape, precision) = (decoder.shape(), decoder.kv_precision());
         let (rank, anchor, layers) = (comm.rank(), self.plan.anchor, self.layers());
         let shared = self.plan.spec.anchor_kv == AnchorKv::Shared;
         let others: Vec<usize> =
             (1..comm.size()).filter(|host| !self.plan.hosts[*host].is_empty()).collect();
         let publish =
             (shared && rank == 0).then_some(Publish { comm, anchor, to: &others, precision });
-        let mut received = AnchorCopy::received(comm, layers, shape, precision, anchor);
-        let mut work = decoder.workspace();
+        let receives = shared && others.contains(&rank);
+        let expected = if receives { anchor } else { 0 };
+        let mut received = AnchorCopy::received(backend, comm, layers, shape, precision, expected)?;
+        let mut work = decoder.workspace(backend);
         for block in &self.plan.hosts[rank] {
             let part =
                 |anchor| Part { host: rank, span: *block, anchor, publish: None, is_block: true };
@@ -169,7 +177,7 @@ impl Run<'_> {
             } else if anchor == 0 {
                 self.encode_block(own, store, &mut work)?;
             } else if !shared {
-                let mut copy = KvStore::new(layers, shape, precision, anchor);
+                let mut copy = self.store(anchor)?;
                 let span = Span::new(0..anchor);
                 self.encode_block(Part { span, is_block: false, ..own }, &mut copy, &mut work)?;
                 let mut copy = AnchorCopy::computed(copy, layers, shape);
@@ -184,41 +192,51 @@ impl Run<'_> {
     }
 
     /// Ring and zigzag: the whole shard, layer by layer, in step with the other hosts.
-    fn ring(&self, comm: &dyn Comm, store: &mut KvStore) -> Result<(), EngineError> {
-        let Engine { cpu, decoder, .. } = self.engine;
+    fn ring(&self, comm: &dyn Comm<B>, store: &mut KvStore<B>) -> Result<(), EngineError> {
+        let Loaded { backend, decoder } = self.loaded;
         let rank = comm.rank();
         let spans = &self.plan.hosts[rank];
         spans.iter().for_each(|span| store.open(*span));
         let tokens: Vec<u32> =
             spans.iter().flat_map(|span| &self.context[span.range()]).copied().collect();
         let mut attention = RingAttention {
-            cpu,
+            backend,
             comm,
             shape: decoder.shape(),
+            precision: decoder.kv_precision(),
             store,
             shards: &self.plan.hosts,
             cancel: self.cancel,
-            progress: &|tokens| self.report(rank, tokens, 1, false),
+            progress: &|tokens| {
+                let work = tokens as u64;
+                (self.progress)(Progress { host: rank, work, finished_block: false });
+            },
         };
-        let mut work = decoder.workspace();
-        decoder.forward(cpu, &tokens, spans, &mut attention, self.cancel, &mut work)?;
-        spans.iter().for_each(|_| self.report(rank, 0, 0, true));
-        Ok(())
+        let mut work = decoder.workspace(backend);
+        decoder.forward(backend, &tokens, spans, &mut attention, self.cancel, &mut work)?;
+        spans.iter().try_for_each(|_| self.report(rank, 0, 0, true))
     }
 
     /// Dense, on the query host: chunk after chunk, over the keys of all hosts.
-    fn dense(&self, comm: &dyn Comm, store: &mut KvStore) -> Result<(), EngineError> {
-        let Engine { cpu, decoder, .. } = self.engine;
-        let mut work = decoder.workspace();
+    fn dense(&self, comm: &dyn Comm<B>, store: &mut KvStore<B>) -> Result<(), EngineError> {
+        let Loaded { backend, decoder } = self.loaded;
+        let mut work = decoder.workspace(backend);
         for (owner, spans) in self.plan.hosts.iter().enumerate() {
-            for chunk in spans.iter().flat_map(|span| span.chunks(chunk_tokens(cpu.threads()))) {
-                let (shape, precision) = (decoder.shape(), decoder.precision());
+            for chunk in spans.iter().flat_map(|span| span.chunks(backend.chunk_tokens())) {
+                let (shape, precision) = (decoder.shape(), decoder.kv_precision());
                 let mut attention =
-                    GlobalAttention::begin(cpu, comm, shape, store, precision, chunk, owner)?;
+                    GlobalAttention::begin(backend, comm, shape, store, precision, chunk, owner)?;
                 let tokens = &self.context[chunk.range()];
-                decoder.forward(cpu, tokens, &[chunk], &mut attention, self.cancel, &mut work)?;
+                decoder.forward(
+                    backend,
+                    tokens,
+                    &[chunk],
+                    &mut attention,
+                    self.cancel,
+                    &mut work,
+                )?;
                 let finished = spans.iter().any(|span| span.end() == chunk.end());
-                self.report(owner, chunk.len, self.layers(), finished);
+                self.report(owner, chunk.len, self.layers(), finished)?;
             }
         }
         Ok(announce_end(comm)?)

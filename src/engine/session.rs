@@ -1,24 +1,23 @@
 //! A context encoded once, asked many times.
 
-use super::generate::{Generated, Generation, generate};
-use super::prefill::{Phase1, Progress, encode};
+use super::compute::Encoded;
+use super::generate::{Generated, Generation, Question};
+use super::prefill::{Phase1, Progress};
 use super::{Engine, EngineError};
-use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::plan::{Plan, PlanSpec};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Tokens of a question and its answer that the query host has room for from the start.
-const RESERVE: usize = 1024;
+pub const RESERVE: usize = 1024;
 
 /// The keys of an encoded context, spread over hosts as its plan says.
 pub struct Session {
     engine: Arc<Engine>,
     plan: Plan,
     context: Vec<u32>,
-    /// One per host.
-    stores: Vec<KvStore>,
+    keys: Box<dyn Encoded>,
     phase1: Phase1,
 }
 
@@ -38,8 +37,8 @@ impl Session {
     ) -> Result<Self, EngineError> {
         let plan = Plan::new(spec, context.len())?;
         engine.check(&context, context.len(), 1, 1)?;
-        let (stores, phase1) = encode(&engine, &plan, &context, RESERVE, progress, cancel)?;
-        Ok(Self { engine, plan, context, stores, phase1 })
+        let (keys, phase1) = engine.compute.encode(&plan, &context, RESERVE, progress, cancel)?;
+        Ok(Self { engine, plan, context, keys, phase1 })
     }
 
     /// Phase 2: answers `query` from the context. Questions are independent: each is answered as if
@@ -60,11 +59,11 @@ impl Session {
             return Err(EngineError::EmptyQuery);
         }
         self.engine.check(query, self.context.len(), query.len(), settings.max_tokens)?;
-        let Self { engine, stores, context, .. } = self;
-        let result = generate(engine, stores, context, query, settings, on_token, cancel);
+        let spelled = self.engine.tokenizer().vocab_size().min(self.engine.config().vocab);
+        let question = Question { context: &self.context, query, settings, spelled };
+        let result = self.keys.generate(&question, on_token, cancel);
         // Whatever happened, the next question starts from the context alone.
-        let tokens = self.plan.host_tokens(0);
-        self.stores[0].truncate(tokens);
+        self.keys.truncate(self.plan.host_tokens(0));
         result
     }
 

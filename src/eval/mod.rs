@@ -25,5 +25,5 @@ pub use error::EvalError;
 pub use frame::ChatFrame;
 pub use haystack::Haystack;
 pub use sample::{CountTokens, Sample};
-pub use set::{Reading, SampleSet, read_jsonl, sample_file, write_jsonl};
+pub use set::{Reading, SampleSet, read_jsonl, write_jsonl};
 pub use task::{Benchmark, Metric, TaskInfo, clean_prediction, cut_at_stop_words, select};

@@ -1,7 +1,7 @@
 //! Sets of samples, and the JSONL files of the reference they are kept in.
 
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -25,11 +25,6 @@ pub struct Reading<T = Sample> {
     pub items: Vec<T>,
     /// One [`EvalError::BadLine`] for each line that could not.
     pub errors: Vec<EvalError>,
-}
-
-/// Where the samples of `task` at `length` tokens are kept under `folder`, as in the reference.
-pub fn sample_file(folder: &Path, length: usize, task: &str) -> PathBuf {
-    folder.join(length.to_string()).join(task).join("validation.jsonl")
 }
 
 /// Writes `samples`, one JSON object a line; folders on the way are made.
@@ -126,8 +121,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
-        let path = sample_file(folder.path(), 4096, "vt");
-        assert!(path.ends_with("4096/vt/validation.jsonl"));
+        let path = folder.path().join("4096/vt/validation.jsonl");
         let sample = Sample {
             index: 3,
             input_context: "a\nb".to_owned(),

@@ -16,17 +16,6 @@ pub enum Benchmark {
     InfiniteBench,
 }
 
-impl Benchmark {
-    /// The name, as commands and reports spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ruler => "ruler",
-            Self::Babilong => "babilong",
-            Self::InfiniteBench => "infinitebench",
-        }
-    }
-}
-
 /// How one prediction becomes a number in 0..=1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -12,12 +12,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, Metadata};
 
 use super::shard_index::{INDEX_FILE, ShardIndex};
 use super::{DType, ModelError, TensorView};
-use crate::tensor::Bytes;
+use crate::tensor::{Bytes, RowReader};
 
 /// Bytes of the header's length.
 const LENGTH: usize = 8;
@@ -86,10 +87,34 @@ impl Checkpoint {
     /// # Errors
     /// No such tensor, another shape, or elements that are not BF16, F16 or F32.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>, ModelError> {
+        let (location, dtype) = self.locate(name, shape)?;
+        let data = &self.files[location.file].1[location.range.clone()];
+        Ok(TensorView { dtype, shape: location.shape.clone(), data })
+    }
+
+    /// What reads single rows of the matrix `name [rows, width]`, and keeps the files mapped.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn row_reader(
+        self: &Arc<Self>,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<RowReader, ModelError> {
+        let (location, dtype) = self.locate(name, shape)?;
+        let (file, range) = (location.file, location.range.clone());
+        let checkpoint = Arc::clone(self);
+        Ok(Arc::new(move |row, out| {
+            let data = &checkpoint.files[file].1[range.clone()];
+            TensorView { dtype, shape: Vec::new(), data }.row_to_f32(row, out);
+        }))
+    }
+
+    fn locate(&self, name: &str, shape: &[usize]) -> Result<(&Location, DType), ModelError> {
         let Some(location) = self.tensors.get(name) else {
             return Err(ModelError::MissingTensor { tensor: name.into(), files: self.file_list() });
         };
-        let (file, bytes) = &self.files[location.file];
+        let file = &self.files[location.file].0;
         if location.shape != shape {
             return Err(ModelError::WrongShape {
                 file: file.clone(),
@@ -110,11 +135,7 @@ impl Checkpoint {
                 });
             }
         };
-        Ok(TensorView {
-            dtype,
-            shape: location.shape.clone(),
-            data: &bytes[location.range.clone()],
-        })
+        Ok((location, dtype))
     }
 
     /// Gives the memory of what was read so far back to the system; it is read again when needed.

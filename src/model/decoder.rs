@@ -1,19 +1,17 @@
 //! The decoder-only transformer, once, for every family: RMSNorm, rotary grouped-query attention,
 //! SwiGLU. How attention reaches other tokens is the [`Attention`] strategy's business.
 
+use super::stages::{Stage, StageClock, StageTimes};
 use super::weights::{LayerWeights, Loader};
 use super::{Checkpoint, ModelConfig, ModelError, RopeTable};
 use crate::attention::{Attention, AttentionError};
 use crate::cancel::Cancel;
 use crate::plan::Span;
 use crate::tensor::{
-    Activations, Aligned, Cpu, HeadShape, PackedMatrix, Precision, Rotation, SplitQkv,
+    Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Precision, Rotation, SplitQkv,
+    TensorError,
 };
 use std::sync::Arc;
-
-/// Rows that pass through the linear layers together: bounds the memory of the widest buffers and
-/// the time between two looks at the cancel flag.
-const ROWS: usize = 512;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
@@ -34,61 +32,95 @@ pub enum ForwardError {
         /// Size of the vocabulary.
         vocab: usize,
     },
-    /// The checkpoint cannot be read.
+    /// The backend.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Tensor(#[from] TensorError),
 }
 
-/// A loaded model.
-pub struct Decoder {
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The checkpoint.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The backend.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}
+
+/// A model loaded on a backend.
+pub struct Decoder<B: Backend> {
     config: ModelConfig,
     precision: Precision,
-    /// Embedding rows are read straight from the mapped file.
-    checkpoint: Arc<Checkpoint>,
-    layers: Vec<LayerWeights>,
+    kv_precision: KvPrecision,
+    embedding: B::Embedding,
+    layers: Vec<LayerWeights<B>>,
     /// `[hidden]`
-    norm: Vec<f32>,
+    norm: B::Vector,
     /// `[vocab, hidden]`
-    head: PackedMatrix,
-    rope: RopeTable,
+    head: B::Matrix,
+    /// `[head_dim / 2]`, radians per position
+    frequencies: B::Vector,
+    clock: StageClock<B>,
 }
 
 /// Buffers of a forward pass, kept between passes: see [`Decoder::workspace`].
-#[derive(Debug)]
-pub struct Workspace {
-    x: Aligned<f32>,         // [tokens, hidden]: the residual stream
-    q: Aligned<f32>,         // [tokens, heads, head_dim]
-    k: Aligned<f32>,         // [tokens, kv_heads, head_dim]
-    v: Aligned<f32>,         // [tokens, kv_heads, head_dim]
-    attention: Aligned<f32>, // [tokens, heads, head_dim]
-    angles: Aligned<f32>,    // [tokens, head_dim]: cosines and sines of the rotation
-    qkv: Aligned<f32>,       // [ROWS, (heads + 2 kv_heads) * head_dim]
-    input: Activations,      // [ROWS, hidden or heads * head_dim]: what enters a projection
-    gated: Activations,      // [ROWS, intermediate]
+pub struct Workspace<B: Backend> {
+    x: B::Sums,            // [tokens, hidden]: the residual stream
+    q: B::Rows,            // [tokens, heads, head_dim]
+    k: B::Rows,            // [tokens, kv_heads, head_dim]
+    v: B::Rows,            // [tokens, kv_heads, head_dim]
+    attention: B::Rows,    // [tokens, heads, head_dim]
+    angles: B::Sums,       // [tokens, head_dim]: cosines and sines of the rotation
+    qkv: B::Rows,          // [rows, (heads + 2 kv_heads) * head_dim]
+    input: B::Activations, // [rows, hidden or heads * head_dim]: what enters a projection
+    gated: B::Activations, // [rows, intermediate]
+    logits: B::Sums,       // [vocab]
+    ids: B::Ids,           // [tokens]
 }
 
-impl Decoder {
-    /// Packs the weights of `checkpoint` in `precision`.
+impl<B: Backend> Decoder<B> {
+    /// Gives the weights of `checkpoint` to `backend`, in the first of `precisions`, which
+    /// also says what cached keys are rounded to; with `time_stages`
+    /// the decoder notes where time goes.
     ///
     /// # Errors
-    /// If a tensor is missing or has another shape than `config` says.
+    /// If a tensor is missing or has another shape than `config` says, or there is no memory.
     pub fn load(
-        cpu: &Cpu,
+        backend: &B,
         config: ModelConfig,
-        checkpoint: Arc<Checkpoint>,
-        precision: Precision,
-    ) -> Result<Self, ModelError> {
-        let loader = Loader { cpu, checkpoint: &checkpoint, precision };
+        checkpoint: &Arc<Checkpoint>,
+        precisions: (Precision, KvPrecision),
+        time_stages: bool,
+    ) -> Result<Self, LoadError> {
+        let (precision, kv_precision) = precisions;
+        let loader = Loader { backend, checkpoint, precision };
         checkpoint.tensor(EMBEDDING, &[config.vocab, config.hidden])?;
         let head = if config.tie_embeddings { EMBEDDING } else { "lm_head.weight" };
-        // A layer that is packed is not needed in its file's order any more.
-        let layer = |i| loader.layer(&config, i).inspect(|_| checkpoint.release());
-        let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
+        let mut layers = Vec::with_capacity(config.layers);
+        for index in 0..config.layers {
+            layers.push(loader.layer(&config, index)?);
+            // A layer that is packed is not needed in its file's order any more.
+            checkpoint.release();
+        }
         let norm = loader.vector("model.norm.weight", config.hidden)?;
         let head = loader.matrix(&[(head, config.vocab)], config.hidden)?;
         checkpoint.release();
         let rope = RopeTable::new(&config.rope, config.head_dim);
-        Ok(Self { config, precision, checkpoint, layers, norm, head, rope })
+        let frequencies = backend.vector(rope.inverse_frequencies())?;
+        let rows = checkpoint.row_reader(EMBEDDING, &[config.vocab, config.hidden])?;
+        let embedding = backend.embedding(rows, config.vocab, config.hidden)?;
+        Ok(Self {
+            config,
+            precision,
+            kv_precision,
+            embedding,
+            layers,
+            norm,
+            head,
+            frequencies,
+            clock: StageClock::new(time_stages),
+        })
     }
 
     /// What config.json says.
@@ -97,7 +129,13 @@ impl Decoder {
         &self.config
     }
 
-    /// The precision of weights and cached keys.
+    /// The precision of cached keys and values.
+    #[must_use]
+    pub fn kv_precision(&self) -> KvPrecision {
+        self.kv_precision
+    }
+
+    /// The precision of weights.
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision
@@ -111,135 +149,245 @@ impl Decoder {
     }
 
     /// Runs `tokens`, which stand at the positions of `spans`, through all layers. Leaves the hidden
-    /// states before the final norm, `[tokens, hidden]`, in `work`, for [`Decoder::logits`].
+    /// states before the final norm, `[tokens, hidden]`, in `work`, for [`Decoder::head`].
     ///
     /// # Errors
     /// See [`ForwardError`].
     pub fn forward(
         &self,
-        cpu: &Cpu,
+        backend: &B,
         tokens: &[u32],
         spans: &[Span],
-        attention: &mut dyn Attention,
+        attention: &mut dyn Attention<B>,
         cancel: &Cancel,
-        work: &mut Workspace,
+        work: &mut Workspace<B>,
+    ) -> Result<(), ForwardError> {
+        self.begin(backend, tokens, spans, work)?;
+        self.run(backend, tokens.len(), attention, cancel, work)
+    }
+
+    /// What comes before the layers of a forward pass and cannot be recorded: room for it, and its
+    /// tokens and positions.
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub fn begin(
+        &self,
+        backend: &B,
+        tokens: &[u32],
+        spans: &[Span],
+        work: &mut Workspace<B>,
+    ) -> Result<(), ForwardError> {
+        let (shape, count) = (self.shape(), tokens.len());
+        debug_assert_eq!(count, spans.iter().map(|s| s.len).sum::<usize>());
+        let vocab = self.config.vocab;
+        if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocab) {
+            return Err(ForwardError::UnknownToken { token, vocab });
+        }
+        let chunk_rows = count.min(backend.linear_rows());
+        backend.sums_at_least(&mut work.x, count * self.config.hidden)?;
+        backend.sums_at_least(&mut work.angles, count * shape.head_dim)?;
+        backend.sums_at_least(&mut work.logits, vocab)?;
+        backend.rows_at_least(&mut work.q, count * shape.q_width())?;
+        backend.rows_at_least(&mut work.k, count * shape.kv_width())?;
+        backend.rows_at_least(&mut work.v, count * shape.kv_width())?;
+        backend.rows_at_least(&mut work.attention, count * shape.q_width())?;
+        backend.rows_at_least(&mut work.qkv, chunk_rows * shape.qkv_width())?;
+        let positions: Vec<u32> = spans.iter().flat_map(|s| s.range()).map(|p| p as u32).collect();
+        Ok(backend.set_ids(&mut work.ids, tokens, &positions)?)
+    }
+
+    /// The layers of a forward pass of `count` tokens, after [`Decoder::begin`].
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub fn run(
+        &self,
+        backend: &B,
+        count: usize,
+        attention: &mut dyn Attention<B>,
+        cancel: &Cancel,
+        work: &mut Workspace<B>,
     ) -> Result<(), ForwardError> {
         let shape = self.shape();
-        debug_assert_eq!(tokens.len(), spans.iter().map(|s| s.len).sum::<usize>());
-        self.embed(cpu, tokens, work.x.at_least(tokens.len() * self.config.hidden))?;
-        let angles = work.angles.at_least(tokens.len() * shape.head_dim);
-        cpu.fill_rows(angles, shape.head_dim, |t, row| self.rope.write(position(spans, t), row));
-        work.q.at_least(tokens.len() * shape.q_width());
-        work.k.at_least(tokens.len() * shape.kv_width());
-        work.v.at_least(tokens.len() * shape.kv_width());
-        work.attention.at_least(tokens.len() * shape.q_width());
-        let chunks = || Span::new(0..tokens.len()).chunks(ROWS);
+        self.clock.time(backend, Stage::Rest, || {
+            let x = PartMut::new(&mut work.x, 0..count * self.config.hidden);
+            backend.embed(&self.embedding, &work.ids, x)?;
+            let angles = PartMut::new(&mut work.angles, 0..count * shape.head_dim);
+            backend.angles(&self.frequencies, &work.ids, angles)
+        })?;
+        let chunks = || Span::new(0..count).chunks(backend.linear_rows());
         for (index, layer) in self.layers.iter().enumerate() {
             for chunk in chunks() {
                 stop_if(cancel)?;
-                self.project(cpu, layer, chunk, work);
+                self.project(backend, layer, chunk, work)?;
             }
-            let q = &work.q[..tokens.len() * shape.q_width()];
-            let k = &work.k[..tokens.len() * shape.kv_width()];
-            let v = &work.v[..tokens.len() * shape.kv_width()];
-            let out = &mut work.attention[..tokens.len() * shape.q_width()];
-            attention.attend(index, q, k, v, out)?;
+            let q = Part::new(&work.q, 0..count * shape.q_width());
+            let k = Part::new(&work.k, 0..count * shape.kv_width());
+            let v = Part::new(&work.v, 0..count * shape.kv_width());
+            let out = PartMut::new(&mut work.attention, 0..count * shape.q_width());
+            self.clock.time(backend, Stage::Attention, || attention.attend(index, q, k, v, out))?;
             for chunk in chunks() {
                 stop_if(cancel)?;
-                self.finish(cpu, layer, chunk, work);
+                self.finish(backend, layer, chunk, work)?;
             }
         }
         Ok(())
     }
 
-    /// Writes the logits `[vocab]` that follow the last of the `tokens` which the last forward pass
-    /// with `work` ran.
-    pub fn logits(&self, cpu: &Cpu, tokens: usize, work: &mut Workspace, logits: &mut [f32]) {
-        let ModelConfig { hidden, rms_norm_eps, .. } = self.config;
-        let last = &work.x[(tokens - 1) * hidden..tokens * hidden];
-        cpu.rms_norm_rows(last, &self.norm, rms_norm_eps, &mut work.input);
-        cpu.linear(&work.input, &self.head, None, logits);
+    /// Computes the logits that follow the last of the `count` tokens which the last forward pass with
+    /// `work` ran: for [`Decoder::logits`] and [`Decoder::largest_logit`].
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn head(
+        &self,
+        backend: &B,
+        count: usize,
+        work: &mut Workspace<B>,
+    ) -> Result<(), TensorError> {
+        let ModelConfig { hidden, vocab, rms_norm_eps, .. } = self.config;
+        let last = Part::new(&work.x, (count - 1) * hidden..count * hidden);
+        self.clock.time(backend, Stage::Rest, || {
+            backend.rms_norm(last, &self.norm, rms_norm_eps, &mut work.input)
+        })?;
+        let logits = PartMut::new(&mut work.logits, 0..vocab);
+        self.clock
+            .time(backend, Stage::Linear, || backend.linear_sums(&work.input, &self.head, logits))
+    }
+
+    /// Copies the logits `[vocab]` that [`Decoder::head`] computed.
+    ///
+    /// # Errors
+    /// If the backend failed since it was last waited for.
+    pub fn logits(
+        &self,
+        backend: &B,
+        work: &Workspace<B>,
+        logits: &mut [f32],
+    ) -> Result<(), TensorError> {
+        backend.read(Part::new(&work.logits, 0..self.config.vocab), logits)
+    }
+
+    /// The token below `among` with the largest of the logits that [`Decoder::head`] computed, the
+    /// lower on a tie; `None` if one of them is not finite.
+    ///
+    /// # Errors
+    /// If the backend failed since it was last waited for.
+    pub fn largest_logit(
+        &self,
+        backend: &B,
+        work: &Workspace<B>,
+        among: usize,
+    ) -> Result<Option<u32>, TensorError> {
+        backend.largest(Part::new(&work.logits, 0..among))
     }
 
     /// Empty buffers for [`Decoder::forward`].
     #[must_use]
-    pub fn workspace(&self) -> Workspace {
+    pub fn workspace(&self, backend: &B) -> Workspace<B> {
         Workspace {
-            x: Aligned::default(),
-            q: Aligned::default(),
-            k: Aligned::default(),
-            v: Aligned::default(),
-            attention: Aligned::default(),
-            angles: Aligned::default(),
-            qkv: Aligned::default(),
-            input: Activations::new(self.precision),
-            gated: Activations::new(self.precision),
+            x: B::Sums::default(),
+            q: B::Rows::default(),
+            k: B::Rows::default(),
+            v: B::Rows::default(),
+            attention: B::Rows::default(),
+            angles: B::Sums::default(),
+            qkv: B::Rows::default(),
+            input: backend.activations(self.precision),
+            gated: backend.activations(self.precision),
+            logits: B::Sums::default(),
+            ids: B::Ids::default(),
         }
-    }
-
-    /// Embedding rows, `[tokens, hidden]`.
-    fn embed(&self, cpu: &Cpu, tokens: &[u32], x: &mut [f32]) -> Result<(), ForwardError> {
-        let ModelConfig { vocab, hidden, .. } = self.config;
-        if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocab) {
-            return Err(ForwardError::UnknownToken { token, vocab });
-        }
-        let table = self.checkpoint.tensor(EMBEDDING, &[vocab, hidden])?;
-        cpu.fill_rows(x, hidden, |t, row| table.row_to_f32(tokens[t] as usize, row));
-        Ok(())
     }
 
     /// Norm, q/k/v projections, q/k norms and rotation of one chunk of rows.
-    fn project(&self, cpu: &Cpu, layer: &LayerWeights, chunk: Span, work: &mut Workspace) {
+    fn project(
+        &self,
+        backend: &B,
+        layer: &LayerWeights<B>,
+        chunk: Span,
+        work: &mut Workspace<B>,
+    ) -> Result<(), TensorError> {
         let shape = self.shape();
         let (hidden, eps) = (self.config.hidden, self.config.rms_norm_eps);
         let rows = |width: usize| chunk.start * width..chunk.end() * width;
-        let (q_width, kv_width) = (shape.q_width(), shape.kv_width());
-        cpu.rms_norm_rows(&work.x[rows(hidden)], &layer.input_norm, eps, &mut work.input);
-        let qkv = work.qkv.at_least(chunk.len * (q_width + 2 * kv_width));
-        cpu.linear(&work.input, &layer.qkv, layer.qkv_bias.as_deref(), qkv);
-        let norms = layer.qk_norms.as_ref().map(|(q, k)| (q.as_slice(), k.as_slice(), eps));
-        let angles = &work.angles[rows(shape.head_dim)];
-        let out = SplitQkv {
-            q: &mut work.q[rows(q_width)],
-            k: &mut work.k[rows(kv_width)],
-            v: &mut work.v[rows(kv_width)],
+        let x = Part::new(&work.x, rows(hidden));
+        let clock = &self.clock;
+        clock.time(backend, Stage::Rest, || {
+            backend.rms_norm(x, &layer.input_norm, eps, &mut work.input)
+        })?;
+        let all = 0..chunk.len * shape.qkv_width();
+        let qkv = PartMut::new(&mut work.qkv, all.clone());
+        clock.time(backend, Stage::Linear, || {
+            backend.linear(&work.input, &layer.qkv, layer.qkv_bias.as_ref(), qkv)
+        })?;
+        let rotation = Rotation {
+            norms: layer.qk_norms.as_ref().map(|(q, k)| (q, k, eps)),
+            angles: Part::new(&work.angles, rows(shape.head_dim)),
         };
-        cpu.split_and_rotate(qkv, shape, Rotation { norms, angles }, out);
+        let out = SplitQkv {
+            q: PartMut::new(&mut work.q, rows(shape.q_width())),
+            k: PartMut::new(&mut work.k, rows(shape.kv_width())),
+            v: PartMut::new(&mut work.v, rows(shape.kv_width())),
+        };
+        clock.time(backend, Stage::Rest, || {
+            backend.split_and_rotate(Part::new(&work.qkv, all), shape, rotation, out)
+        })
     }
 
     /// Output projection and MLP of one chunk of rows, added to the residual stream.
-    fn finish(&self, cpu: &Cpu, layer: &LayerWeights, chunk: Span, work: &mut Workspace) {
+    fn finish(
+        &self,
+        backend: &B,
+        layer: &LayerWeights<B>,
+        chunk: Span,
+        work: &mut Workspace<B>,
+    ) -> Result<(), TensorError> {
         let ModelConfig { hidden, rms_norm_eps, .. } = self.config;
         let q_width = self.shape().q_width();
-        let x = &mut work.x[chunk.start * hidden..chunk.end() * hidden];
-        let attended = &work.attention[chunk.start * q_width..chunk.end() * q_width];
-        cpu.take_rows(attended, q_width, &mut work.input);
-        cpu.linear_add(&work.input, &layer.output, layer.output_bias.as_deref(), x);
-        cpu.rms_norm_rows(x, &layer.mlp_norm, rms_norm_eps, &mut work.input);
-        let bias = layer.gate_up_bias.as_deref();
-        cpu.linear_gated(&work.input, &layer.gate_up, bias, &mut work.gated);
-        cpu.linear_add(&work.gated, &layer.down, layer.down_bias.as_deref(), x);
+        let rows = |width: usize| chunk.start * width..chunk.end() * width;
+        let Workspace { x, attention, input, gated, .. } = work;
+        let clock = &self.clock;
+        let mut x = PartMut::new(x, rows(hidden));
+        let attended = Part::new(attention, rows(q_width));
+        clock.time(backend, Stage::Linear, || {
+            let (w, bias) = (&layer.output, layer.output_bias.as_ref());
+            backend.linear_add_rows(attended, input, w, bias, x.reborrow())
+        })?;
+        clock.time(backend, Stage::Rest, || {
+            backend.rms_norm(x.as_part(), &layer.mlp_norm, rms_norm_eps, input)
+        })?;
+        clock.time(backend, Stage::Linear, || {
+            backend.linear_gated(input, &layer.gate_up, layer.gate_up_bias.as_ref(), gated)?;
+            backend.linear_add(gated, &layer.down, layer.down_bias.as_ref(), x)
+        })
     }
 
-    /// Bytes of the packed weights.
+    /// Whether the decoder was loaded to note where time goes. A pass that is then recorded cannot be
+    /// replayed: what it notes are moments.
+    #[must_use]
+    pub fn times_stages(&self) -> bool {
+        self.clock.is_on()
+    }
+
+    /// Where the time of forward passes went since this was last asked; `None` if the decoder was not
+    /// loaded to note it.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn take_stages(&self, backend: &B) -> Result<Option<StageTimes>, TensorError> {
+        self.clock.take(backend)
+    }
+
+    /// Bytes of the weights of all linear layers.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
-        let layer = |l: &LayerWeights| {
+        let layer = |l: &LayerWeights<B>| {
             l.qkv.bytes() + l.output.bytes() + l.gate_up.bytes() + l.down.bytes()
         };
         self.layers.iter().map(layer).sum::<usize>() + self.head.bytes()
     }
-}
-
-/// The position of token `t` of a pass over `spans`.
-fn position(spans: &[Span], mut t: usize) -> usize {
-    for span in spans {
-        if t < span.len {
-            return span.start + t;
-        }
-        t -= span.len;
-    }
-    unreachable!("a token outside its spans")
 }
 
 fn stop_if(cancel: &Cancel) -> Result<(), ForwardError> {

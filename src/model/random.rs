@@ -202,7 +202,7 @@ mod tests {
     use crate::cancel::Cancel;
     use crate::model::{Checkpoint, Decoder};
     use crate::plan::Span;
-    use crate::tensor::{Cpu, Precision};
+    use crate::tensor::{Aligned, Cpu, KvPrecision, Part, PartMut, Precision};
     use std::sync::Arc;
 
     fn shape(name: &str, layers: usize) -> Shape {
@@ -232,16 +232,17 @@ mod tests {
     /// Stands in for attention: what comes out is what was asked.
     struct Itself;
 
-    impl Attention for Itself {
+    impl Attention<Cpu> for Itself {
         fn attend(
             &mut self,
             _layer: usize,
-            q: &[f32],
-            _k: &[f32],
-            _v: &[f32],
-            out: &mut [f32],
+            q: Part<'_, Aligned<f32>>,
+            _k: Part<'_, Aligned<f32>>,
+            _v: Part<'_, Aligned<f32>>,
+            out: PartMut<'_, Aligned<f32>>,
         ) -> Result<(), AttentionError> {
-            out.copy_from_slice(q);
+            let range = out.range();
+            out.of[range].copy_from_slice(&q.of[q.range()]);
             Ok(())
         }
     }
@@ -259,14 +260,16 @@ mod tests {
             let checkpoint = Checkpoint::open(files.weights, None).unwrap();
             let cpu = Cpu::new(2, None).unwrap();
             let config = shape.config().unwrap();
+            let precisions = (Precision::Bf16, KvPrecision::Bf16);
             let decoder =
-                Decoder::load(&cpu, config, Arc::new(checkpoint), Precision::Bf16).unwrap();
-            let (mut work, cancel) = (decoder.workspace(), Cancel::new());
+                Decoder::load(&cpu, config, &Arc::new(checkpoint), precisions, false).unwrap();
+            let (mut work, cancel) = (decoder.workspace(&cpu), Cancel::new());
             let spans = [Span::new(0..5)];
             let tokens = [1, 2, 3, 4, 5];
             decoder.forward(&cpu, &tokens, &spans, &mut Itself, &cancel, &mut work).unwrap();
             let mut logits = vec![f32::NAN; shape.vocab];
-            decoder.logits(&cpu, tokens.len(), &mut work, &mut logits);
+            decoder.head(&cpu, tokens.len(), &mut work).unwrap();
+            decoder.logits(&cpu, &work, &mut logits).unwrap();
             assert!(logits.iter().all(|logit| logit.is_finite()));
             assert!(logits.iter().any(|logit| *logit != logits[0]));
         }

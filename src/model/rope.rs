@@ -23,15 +23,10 @@ impl RopeTable {
         Self { inverse_frequencies }
     }
 
-    /// Writes the cosines, then the sines, of all pairs at `position` into `row [head_dim]`. The
-    /// angle is a product in f32, as in Transformers: at position 100,000 that rounding is visible.
-    pub fn write(&self, position: usize, row: &mut [f32]) {
-        let (cosines, sines) = row.split_at_mut(self.inverse_frequencies.len());
-        let pairs = cosines.iter_mut().zip(sines).zip(&self.inverse_frequencies);
-        for ((cosine, sine), frequency) in pairs {
-            let (s, c) = f64::from(position as f32 * frequency).sin_cos();
-            (*cosine, *sine) = (c as f32, s as f32);
-        }
+    /// `[head_dim / 2]`, radians per position
+    #[must_use]
+    pub fn inverse_frequencies(&self) -> &[f32] {
+        &self.inverse_frequencies
     }
 }
 
@@ -84,15 +79,5 @@ mod tests {
         assert_eq!(llama3[0], plain[0]);
         assert_eq!(llama3[31] * 8.0, plain[31]);
         assert!(llama3.iter().zip(&plain).any(|(a, b)| a < b && a * 8.0 > *b));
-    }
-
-    #[test]
-    fn a_row_holds_cosines_then_sines() {
-        let rope = RopeTable::new(&RopeConfig { theta: 10_000.0, scaling: RopeScaling::None }, 4);
-        let mut row = [9.0; 4];
-        rope.write(0, &mut row);
-        assert_eq!(row, [1.0, 1.0, 0.0, 0.0]);
-        rope.write(5, &mut row);
-        assert_eq!((row[0], row[2]), (5f32.cos(), 5f32.sin()));
     }
 }

@@ -49,6 +49,12 @@ pub struct SamplingError {
 }
 
 impl Sampling {
+    /// Whether the token with the largest logit is always taken, whatever the logits of others.
+    #[must_use]
+    pub fn is_largest(&self) -> bool {
+        self.temperature == 0.0 && self.repetition_penalty == 1.0
+    }
+
     /// Checks every setting.
     ///
     /// # Errors

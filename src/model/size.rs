@@ -2,12 +2,12 @@
 
 use super::ModelConfig;
 use crate::plan::ModelSize;
-use crate::tensor::Precision;
+use crate::tensor::{HeadShape, KvPrecision};
 
 impl ModelConfig {
     /// The sizes that the cost of a plan depends on, with keys cached in `precision`.
     #[must_use]
-    pub fn size(&self, precision: Precision) -> ModelSize {
+    pub fn size(&self, precision: KvPrecision) -> ModelSize {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         // q, k, v, then the output projection, then gate, up and down.
         let layer =
@@ -18,7 +18,11 @@ impl ModelConfig {
             q_width: q,
             heads: self.heads,
             kv_width: kv,
-            kv_bytes: precision.bytes(),
+            kv_row_bytes: precision.row_bytes(HeadShape {
+                heads: self.heads,
+                kv_heads: self.kv_heads,
+                head_dim: self.head_dim,
+            }),
         }
     }
 }

@@ -1,46 +1,47 @@
 //! The weights of one layer, packed for the compute backend: names and shapes as in Hugging Face
 //! checkpoints of the Llama, Mistral, Qwen2 and Qwen3 families.
 
-use super::{Checkpoint, ModelConfig, ModelError, TensorView};
-use crate::tensor::{Cpu, PackedMatrix, Precision};
+use super::decoder::LoadError;
+use super::{Checkpoint, ModelConfig};
+use crate::tensor::{Backend, Elements, ElementsView, Precision};
 
 /// One decoder layer. Matrices that read the same input are stacked into one.
-pub(super) struct LayerWeights {
+pub(super) struct LayerWeights<B: Backend> {
     /// `[hidden]`
-    pub(super) input_norm: Vec<f32>,
+    pub(super) input_norm: B::Vector,
     /// `[(heads + 2 kv_heads) * head_dim, hidden]`: q, k, v
-    pub(super) qkv: PackedMatrix,
+    pub(super) qkv: B::Matrix,
     /// `[(heads + 2 kv_heads) * head_dim]`
-    pub(super) qkv_bias: Option<Vec<f32>>,
+    pub(super) qkv_bias: Option<B::Vector>,
     /// `[head_dim]` each: q and k
-    pub(super) qk_norms: Option<(Vec<f32>, Vec<f32>)>,
+    pub(super) qk_norms: Option<(B::Vector, B::Vector)>,
     /// `[hidden, heads * head_dim]`
-    pub(super) output: PackedMatrix,
+    pub(super) output: B::Matrix,
     /// `[hidden]`
-    pub(super) output_bias: Option<Vec<f32>>,
+    pub(super) output_bias: Option<B::Vector>,
     /// `[hidden]`
-    pub(super) mlp_norm: Vec<f32>,
+    pub(super) mlp_norm: B::Vector,
     /// `[intermediate, hidden]` twice: gate and up, as a pair
-    pub(super) gate_up: PackedMatrix,
+    pub(super) gate_up: B::Matrix,
     /// `[2 * intermediate]`
-    pub(super) gate_up_bias: Option<Vec<f32>>,
+    pub(super) gate_up_bias: Option<B::Vector>,
     /// `[hidden, intermediate]`
-    pub(super) down: PackedMatrix,
+    pub(super) down: B::Matrix,
     /// `[hidden]`
-    pub(super) down_bias: Option<Vec<f32>>,
+    pub(super) down_bias: Option<B::Vector>,
 }
 
 /// Reads matrices and vectors of a checkpoint in the precision of the session.
-pub(super) struct Loader<'a> {
-    pub(super) cpu: &'a Cpu,
+pub(super) struct Loader<'a, B> {
+    pub(super) backend: &'a B,
     pub(super) checkpoint: &'a Checkpoint,
     pub(super) precision: Precision,
 }
 
-impl Loader<'_> {
+impl<B: Backend> Loader<'_, B> {
     /// One vector, as f32.
-    pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
-        Ok(self.checkpoint.tensor(name, &[len])?.to_f32())
+    pub(super) fn vector(&self, name: &str, len: usize) -> Result<B::Vector, LoadError> {
+        self.vectors(&[(name, len)])
     }
 
     /// Matrices `[outputs, inputs]`, stacked along the outputs.
@@ -48,17 +49,9 @@ impl Loader<'_> {
         &self,
         parts: &[(&str, usize)],
         inputs: usize,
-    ) -> Result<PackedMatrix, ModelError> {
-        Ok(match self.precision {
-            Precision::Bf16 => {
-                let rows = self.parts(parts, inputs, |view| view.to_bf16())?;
-                self.cpu.pack_bf16(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), inputs)
-            }
-            Precision::F32 => {
-                let rows = self.parts(parts, inputs, |view| view.to_f32())?;
-                self.cpu.pack_f32(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), inputs)
-            }
-        })
+    ) -> Result<B::Matrix, LoadError> {
+        let rows = self.parts(parts, inputs)?;
+        Ok(self.backend.matrix(&rows.iter().map(all).collect::<Vec<_>>(), inputs)?)
     }
 
     /// Two matrices `[outputs, inputs]` as a pair.
@@ -68,43 +61,37 @@ impl Loader<'_> {
         up: &str,
         outputs: usize,
         inputs: usize,
-    ) -> Result<PackedMatrix, ModelError> {
-        let parts = [(gate, outputs), (up, outputs)];
-        Ok(match self.precision {
-            Precision::Bf16 => {
-                let rows = self.parts(&parts, inputs, |view| view.to_bf16())?;
-                self.cpu.pack_bf16_pair(&rows[0], &rows[1], inputs)
-            }
-            Precision::F32 => {
-                let rows = self.parts(&parts, inputs, |view| view.to_f32())?;
-                self.cpu.pack_f32_pair(&rows[0], &rows[1], inputs)
-            }
-        })
+    ) -> Result<B::Matrix, LoadError> {
+        let rows = self.parts(&[(gate, outputs), (up, outputs)], inputs)?;
+        Ok(self.backend.pair(all(&rows[0]), all(&rows[1]), inputs)?)
     }
 
-    fn parts<T>(
-        &self,
-        parts: &[(&str, usize)],
-        inputs: usize,
-        convert: impl Fn(&TensorView<'_>) -> Vec<T>,
-    ) -> Result<Vec<Vec<T>>, ModelError> {
-        let view = |(name, outputs): &(&str, usize)| {
-            Ok(convert(&self.checkpoint.tensor(name, &[*outputs, inputs])?))
+    fn parts(&self, parts: &[(&str, usize)], inputs: usize) -> Result<Vec<Elements>, LoadError> {
+        let read = |(name, outputs): &(&str, usize)| {
+            let view = self.checkpoint.tensor(name, &[*outputs, inputs])?;
+            Ok(match self.precision {
+                Precision::Bf16 => Elements::Bf16(view.to_bf16()),
+                Precision::F32 => Elements::F32(view.to_f32()),
+            })
         };
-        parts.iter().map(view).collect()
+        parts.iter().map(read).collect()
     }
 
     /// Vectors one after the other.
-    fn vectors(&self, parts: &[(&str, usize)]) -> Result<Vec<f32>, ModelError> {
+    fn vectors(&self, parts: &[(&str, usize)]) -> Result<B::Vector, LoadError> {
         let mut all = Vec::new();
         for (name, len) in parts {
-            all.extend(self.vector(name, *len)?);
+            all.extend(self.checkpoint.tensor(name, &[*len])?.to_f32());
         }
-        Ok(all)
+        Ok(self.backend.vector(&all)?)
     }
 
     /// Layer `index`.
-    pub(super) fn layer(&self, c: &ModelConfig, index: usize) -> Result<LayerWeights, ModelError> {
+    pub(super) fn layer(
+        &self,
+        c: &ModelConfig,
+        index: usize,
+    ) -> Result<LayerWeights<B>, LoadError> {
         let name = |suffix: &str| format!("model.layers.{index}.{suffix}");
         let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
         let part = |suffix: &'static str, len| (name(suffix), len);
@@ -137,7 +124,7 @@ impl Loader<'_> {
             qk_norms: c
                 .qk_norm
                 .then(|| {
-                    Ok::<_, ModelError>((
+                    Ok::<_, LoadError>((
                         norm("self_attn.q_norm.weight")?,
                         norm("self_attn.k_norm.weight")?,
                     ))
@@ -152,4 +139,8 @@ impl Loader<'_> {
             down_bias: biases(c.mlp_bias, &[part("mlp.down_proj.bias", c.hidden)])?,
         })
     }
+}
+
+fn all(elements: &Elements) -> ElementsView<'_> {
+    elements.view(0..elements.len())
 }

@@ -16,8 +16,8 @@ pub struct ModelSize {
     pub heads: usize,
     /// Elements of the keys of one token in one layer: `kv_heads * head_dim`.
     pub kv_width: usize,
-    /// Bytes of one cached element.
-    pub kv_bytes: usize,
+    /// Bytes of the cached keys of one token in one layer.
+    pub kv_row_bytes: usize,
 }
 
 /// What encoding the context costs one host.
@@ -82,7 +82,7 @@ fn causal_pairs(span: Span, before: usize) -> u64 {
 fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
     let own = &plan.hosts[host];
     let tokens = plan.host_tokens(host) as u64;
-    let token_kv = (2 * size.kv_width * size.kv_bytes * size.layers) as u64;
+    let token_kv = (2 * size.kv_row_bytes * size.layers) as u64;
     let hosts = plan.hosts.len();
     let mut cost = HostCost { encoded: tokens, kv_bytes: tokens * token_kv, ..HostCost::default() };
     let pairs = match plan.spec.method {
@@ -169,7 +169,7 @@ mod tests {
         q_width: 8,
         heads: 2,
         kv_width: 4,
-        kv_bytes: 2,
+        kv_row_bytes: 8,
     };
 
     fn cost(

@@ -20,7 +20,7 @@ unsafe impl Pod for Line {}
 /// of its element: every 64-byte load of a tile row or a register would touch two cache lines, which
 /// halves the rate at which the first-level cache feeds the multipliers.
 #[derive(Debug, Clone)]
-pub(crate) struct Aligned<T> {
+pub struct Aligned<T> {
     lines: Vec<Line>,
     len: usize,
     of: PhantomData<T>,
@@ -34,7 +34,7 @@ impl<T: Pod> Aligned<T> {
     }
 
     /// The first `len` elements, grown by zeros if there are fewer; what was there stays.
-    pub(crate) fn at_least(&mut self, len: usize) -> &mut [T] {
+    pub fn at_least(&mut self, len: usize) -> &mut [T] {
         if self.len < len {
             self.lines.resize((len * size_of::<T>()).div_ceil(64), Line([0; 64]));
             self.len = len;

@@ -176,6 +176,18 @@ impl<'a> ElementsView<'a> {
         }
     }
 
+    /// The elements, if they are f32.
+    #[must_use]
+    pub fn f32(self) -> Option<&'a [f32]> {
+        if let Self::F32(elements) = self { Some(elements) } else { None }
+    }
+
+    /// The elements, if they are bf16.
+    #[must_use]
+    pub fn bf16(self) -> Option<&'a [bf16]> {
+        if let Self::Bf16(elements) = self { Some(elements) } else { None }
+    }
+
     /// An owned copy.
     #[must_use]
     pub fn to_elements(self) -> Elements {

@@ -5,17 +5,26 @@
 //! * `aligned`: buffers that start at a cache line
 //! * [`bytes`](Bytes): the bytes of a model file
 //! * [`elements`](Elements): a vector of f32 or bf16, the two precisions weights and keys are kept in
+//! * [`Backend`]: what a machine must be able to do to run the model; [`Part`]: a range of its buffers
 //! * [`cpu`]: the CPU backend: a team of threads, the kernels of the best instruction set found, and
 //!   the operations built on them
 
 mod aligned;
+mod backend;
 mod bytes;
 pub mod cpu;
+pub mod cuda;
 mod elements;
+mod kv_precision;
+mod part;
 
-pub(crate) use aligned::Aligned;
-pub use bytes::Bytes;
-pub use cpu::{
-    Activations, Cpu, CpuError, HeadShape, Isa, KvSegment, PackedMatrix, Peak, Rotation, SplitQkv,
+pub use aligned::Aligned;
+pub use backend::{
+    Backend, HeadShape, Memory, Peak, Rotation, RowReader, Segment, SplitQkv, TensorError,
 };
+pub use bytes::Bytes;
+pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, PackedMatrix};
+pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};
+pub use kv_precision::{KvPrecision, UnknownKvPrecision};
+pub use part::{Part, PartMut};

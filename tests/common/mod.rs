@@ -6,10 +6,11 @@
 pub mod naive;
 
 use asterism::cancel::Cancel;
-use asterism::engine::{Engine, EngineOptions, Generation, Session};
+use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session};
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{AnchorKv, Method, PlanSpec};
 use asterism::tensor::Precision;
+use asterism::tensor::cuda::Device;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,15 +23,35 @@ pub fn golden_dir(name: &str) -> PathBuf {
 /// The families with a tiny random checkpoint.
 pub const FAMILIES: [&str; 6] = ["llama2", "llama3", "llama_linear", "mistral", "qwen2", "qwen3"];
 
-/// Loads a model directory, or nano.
+/// The CPU and, where there is one, the first GPU. Otherwise says which test is skipped there.
+pub fn devices(test: &str) -> Vec<DeviceChoice> {
+    let mut devices = vec![DeviceChoice::Cpu];
+    match Device::count() {
+        Ok(_) => devices.push(DeviceChoice::Cuda(0)),
+        Err(error) => eprintln!("{test}: skipped on a GPU: {error}"),
+    }
+    devices
+}
+
+/// Loads a model directory, or nano, on the CPU.
 pub fn engine(source: &ModelSource, precision: Precision) -> Arc<Engine> {
+    engine_on(source, DeviceChoice::Cpu, precision)
+}
+
+/// Loads a model directory, or nano.
+pub fn engine_on(source: &ModelSource, device: DeviceChoice, precision: Precision) -> Arc<Engine> {
     let files = source.resolve(&FetchOptions::default()).expect("model files");
-    let options = EngineOptions { precision, ..EngineOptions::default() };
+    let options = EngineOptions { precision, device, ..EngineOptions::default() };
     Arc::new(Engine::load(files, &options).expect("model"))
 }
 
-/// A tiny checkpoint in f32. It has no tokenizer of its own; nano's stands in, unused.
+/// A tiny checkpoint in f32, on the CPU.
 pub fn tiny(family: &str) -> Arc<Engine> {
+    tiny_on(family, DeviceChoice::Cpu, Precision::F32)
+}
+
+/// A tiny checkpoint. It has no tokenizer of its own; nano's stands in, unused.
+pub fn tiny_on(family: &str, device: DeviceChoice, precision: Precision) -> Arc<Engine> {
     let dir = tempfile::tempdir().expect("temporary directory");
     for entry in std::fs::read_dir(golden_dir(family)).expect("golden directory") {
         let path = entry.expect("entry").path();
@@ -39,7 +60,7 @@ pub fn tiny(family: &str) -> Arc<Engine> {
     std::fs::remove_file(dir.path().join("golden.safetensors")).expect("golden values");
     let tokenizer = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/nano/tokenizer.json");
     std::fs::copy(tokenizer, dir.path().join("tokenizer.json")).expect("tokenizer");
-    engine(&ModelSource::Directory(dir.path().to_owned()), Precision::F32)
+    engine_on(&ModelSource::Directory(dir.path().to_owned()), device, precision)
 }
 
 /// A plan for `hosts` hosts with a shared anchor.
@@ -71,6 +92,12 @@ pub fn run(
         logits[token as usize] = logit;
     }
     (logits, answer.tokens)
+}
+
+/// ‖a - b‖ / ‖b‖; not a number fails every comparison.
+pub fn relative_error(a: &[f32], b: &[f32]) -> f32 {
+    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| v * v).sum::<f32>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }
 
 /// Largest absolute difference; NaN counts as infinite.

@@ -29,6 +29,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = tokens, default_value = "32",
           env = "ASTERISM_BENCH_DECODE_TOKENS")]
     pub(crate) decode_tokens: usize,
+    /// Also show how much of the time linear layers, attention and the rest take.
+    #[arg(long, env = "ASTERISM_BENCH_BREAKDOWN")]
+    pub(crate) breakdown: bool,
     /// The same seed gives the same contexts and random weights.
     #[arg(long, value_name = "N", default_value_t = 0, env = "ASTERISM_SEED")]
     pub(crate) seed: u64,
@@ -47,7 +50,7 @@ pub(crate) struct BenchArgs {
     pub(crate) layers: Option<u16>,
     /// Only write the random weights as a model folder, for measuring other programs.
     #[arg(long, value_name = "DIR", requires = "shape", env = "ASTERISM_BENCH_WRITE_MODEL",
-          conflicts_with_all = ["lengths", "methods", "hosts", "runs", "decode_tokens", "json", "plot"])]
+          conflicts_with_all = ["lengths", "methods", "hosts", "runs", "decode_tokens", "breakdown", "json", "plot"])]
     pub(crate) write_model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,

@@ -6,7 +6,7 @@ use crate::cli::method_spec::MethodSpec;
 use crate::cli::report;
 use asterism::model::ModelConfig;
 use asterism::plan::{Cost, Method, Plan};
-use asterism::tensor::Precision;
+use asterism::tensor::KvPrecision;
 use std::fmt::Display;
 
 /// Tokens of the question that decoding starts from. One: the time of questions is not measured.
@@ -33,7 +33,7 @@ impl Case {
 pub(super) fn all(
     args: &BenchArgs,
     model: &ModelConfig,
-    precision: Precision,
+    precision: KvPrecision,
 ) -> Result<Vec<Case>, CliError> {
     distinct("--lengths", &args.lengths)?;
     distinct("--hosts", &args.hosts)?;
@@ -91,7 +91,7 @@ mod tests {
         let command = BenchArgs::augment_args(Command::new("bench").no_binary_name(true));
         let args = BenchArgs::from_arg_matches(&command.get_matches_from(line.split(' '))).unwrap();
         let model = "small".parse::<Shape>().unwrap().config().unwrap();
-        all(&args, &model, Precision::Bf16)
+        all(&args, &model, KvPrecision::Bf16)
     }
 
     #[test]

@@ -41,20 +41,20 @@ impl Bench {
         for case in cases.iter().filter(is_warm_up) {
             self.measure(case, &tokens, &bar, "warm-up")?;
         }
-        let mut peak = self.peak();
+        let mut peak = self.peak()?;
         let mut outcomes: Vec<Outcome> = cases.into_iter().map(Outcome::new).collect();
         for run in 1..=self.runs {
             let round = format!("run {run} of {}", self.runs);
             for outcome in &mut outcomes {
                 outcome.samples.push(self.measure(&outcome.case, &tokens, &bar, &round)?);
             }
-            peak = peak.max(self.peak());
+            peak = peak.max(self.peak()?);
         }
         Ok((outcomes, peak))
     }
 
-    fn peak(&self) -> Peak {
-        self.engine.cpu().peak(self.engine.decoder().precision())
+    fn peak(&self) -> Result<Peak, EngineError> {
+        self.engine.peak()
     }
 
     /// One run of one case. `tokens` is its context and more.
@@ -72,18 +72,23 @@ impl Bench {
         let per_work = flops as f64 / Phase1::work(&case.plan, self.engine.config().layers) as f64;
         let advance = bar.advance();
         let report = |p: Progress| advance((p.work as f64 * per_work) as u64);
+        self.engine.take_peak_memory()?;
         let (result, memory) = machine::peak_memory(|| {
             let context = tokens[..length].to_vec();
             let engine = Arc::clone(&self.engine);
             let cancel = self.interrupt.cancel();
             let mut session = Session::encode(engine, context, case.plan.spec, &report, cancel)?;
             let phase1 = *session.phase1();
+            let first = self.engine.take_stages()?;
             let decode = self.decode(&mut session, &tokens[length..length + QUERY])?;
-            Ok::<_, EngineError>((phase1, decode))
+            let stages = first.zip(self.engine.take_stages()?);
+            Ok::<_, EngineError>((phase1, decode, stages.map(<[_; 2]>::from)))
         });
         bar.end();
-        let (phase1, decode) = result?;
-        Ok(Sample { phase1, decode, memory })
+        let (phase1, decode, stages) = result?;
+        // Of a GPU if it computes: the process only feeds it.
+        let memory = self.engine.take_peak_memory()?.or(memory);
+        Ok(Sample { phase1, decode, stages, memory })
     }
 
     /// The time of all decoding steps; `None` if none are asked for.

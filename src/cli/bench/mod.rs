@@ -15,6 +15,7 @@ pub(crate) use args::BenchArgs;
 use super::config;
 use super::error::CliError;
 use super::interrupt::Interrupt;
+use asterism::engine::EngineOptions;
 use measure::Bench;
 use model::Model;
 use report::Report;
@@ -25,9 +26,10 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), CliError> {
         return model::write(&shape, args.seed, dir);
     }
     output::check(&args)?;
-    let options = config::engine_options(&args.model)?;
+    let options =
+        EngineOptions { time_stages: args.breakdown, ..config::engine_options(&args.model)? };
     let model = Model::find(&args)?;
-    let cases = cases::all(&args, &model.config()?, options.precision)?;
+    let cases = cases::all(&args, &model.config()?, args.model.kv_precision())?;
     let engine = model.load(&options)?;
     let bench = Bench {
         engine,

@@ -44,7 +44,9 @@ impl Model {
                 random_model(&shape, seed)?
             }
         };
-        Ok(Arc::new(Engine::load(files, options)?))
+        let engine = Engine::load(files, options)?;
+        config::warn(&engine);
+        Ok(Arc::new(engine))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::cases::{Case, QUERY};
 use super::stats::Stats;
 use asterism::engine::Phase1;
+use asterism::model::StageTimes;
 use std::time::Duration;
 
 /// One run.
@@ -11,6 +12,8 @@ pub(super) struct Sample {
     pub(super) phase1: Phase1,
     /// Time of all decoding steps.
     pub(super) decode: Option<Duration>,
+    /// Where the time of phase 1 and of all decoding steps went, if that was asked for.
+    pub(super) stages: Option<[StageTimes; 2]>,
     /// Most bytes that the process held, weights included.
     pub(super) memory: Option<u64>,
 }
@@ -74,6 +77,13 @@ impl Outcome {
         self.samples.iter().filter_map(|sample| sample.memory).max()
     }
 
+    /// Where the time went in the run whose phase 1 took the median time.
+    pub(super) fn stages(&self) -> Option<[StageTimes; 2]> {
+        let mut samples: Vec<&Sample> = self.samples.iter().collect();
+        samples.sort_by_key(|sample| sample.phase1.time);
+        samples.get(samples.len() / 2)?.stages
+    }
+
     /// Whether both were measured at the same length on the same hosts.
     pub(super) fn is_comparable(&self, other: &Self) -> bool {
         (self.case.plan.tokens, self.case.hosts()) == (other.case.plan.tokens, other.case.hosts())
@@ -101,13 +111,14 @@ pub(super) mod tests {
             q_width: 64,
             heads: 2,
             kv_width: 32,
-            kv_bytes: 2,
+            kv_row_bytes: 64,
         };
         let cost = Cost::of(&plan, &size);
         let kv_bytes = 256 * tokens as u64;
         let sample = |ms: &u64| Sample {
             phase1: Phase1 { tokens, time: Duration::from_millis(*ms), bytes_sent: 7, kv_bytes },
             decode: Some(Duration::from_millis(*ms / 10)),
+            stages: None,
             memory: Some(1_000_000 * ms),
         };
         let samples = millis.iter().map(sample).collect();

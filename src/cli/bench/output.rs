@@ -52,8 +52,7 @@ fn save(path: &Path, text: &str) -> Result<(), CliError> {
 
 fn title(report: &Report<'_>) -> String {
     let engine = report.engine;
-    let (precision, cpu) = (engine.decoder().precision(), engine.cpu());
-    format!("{}, {precision}, {} threads, {}", engine.name, cpu.threads(), cpu.isa())
+    format!("{}, {}, {}", engine.name, engine.precision(), engine.hardware())
 }
 
 /// One line for every method on every number of hosts.

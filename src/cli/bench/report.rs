@@ -37,7 +37,7 @@ impl Report<'_> {
     }
 
     fn weight_bytes(&self) -> u64 {
-        self.engine.decoder().weight_bytes() as u64
+        self.engine.weight_bytes() as u64
     }
 
     /// The terminal's report.
@@ -49,6 +49,10 @@ impl Report<'_> {
             let steps = report::count(self.decode_tokens);
             text.push_str(&format!("\nphase 2: decoding, {steps} steps of one token\n"));
             text.push_str(&self.decode_table());
+        }
+        if self.outcomes.iter().any(|outcome| outcome.stages().is_some()) {
+            text.push_str("\nwhere phase 1 goes, and one step of phase 2\n");
+            text.push_str(&self.breakdown_table());
         }
         if self.outcomes.iter().any(|outcome| self.is_above_peak(outcome)) {
             text.push_str(
@@ -70,16 +74,15 @@ impl Report<'_> {
     fn heading(&self) -> String {
         let engine = self.engine;
         format!(
-            "{}: {}\n{}, {} of matrices\n{}, {} cores, {} threads, {}; measured peak {}, {}\n\
+            "{}: {}\n{}, {} of matrices\n{}, {} cores; computing on {}; measured peak {}, {}\n\
              medians of {} runs (fastest to slowest); speed-up over {}\n",
             engine.name,
             engine.config(),
-            engine.decoder().precision(),
+            engine.precision(),
             report::bytes(self.weight_bytes()),
             machine::cpu_name().as_deref().unwrap_or("unknown processor"),
             machine::cores(),
-            engine.cpu().threads(),
-            engine.cpu().isa(),
+            engine.hardware(),
             flops_rate(self.peak.flops_per_second),
             bytes_rate(self.peak.bytes_per_second),
             self.runs,
@@ -129,6 +132,46 @@ impl Report<'_> {
         report::table(&header, &self.outcomes.iter().filter_map(row).collect::<Vec<_>>())
     }
 
+    /// The stages of phase 1, with the rates of the two that compute, and those of a decoding step.
+    fn breakdown_table(&self) -> String {
+        let header = [
+            "method",
+            "hosts",
+            "tokens",
+            "linear",
+            "rate",
+            "of peak",
+            "attention",
+            "rate",
+            "of peak",
+            "rest",
+            "step: linear",
+            "attention",
+            "rest",
+        ];
+        let row = |outcome: &Outcome| {
+            let [phase1, decode] = outcome.stages()?;
+            let hosts = &outcome.case.cost.hosts;
+            let mut row = names(outcome);
+            let linear: u64 = hosts.iter().map(|host| host.linear_flops).sum();
+            let attention: u64 = hosts.iter().map(|host| host.attention_flops).sum();
+            for (time, flops) in [(phase1.linear, linear), (phase1.attention, attention)] {
+                let rate = flops as f64 / time.as_secs_f64();
+                let share = percent(rate / self.peak.flops_per_second);
+                row.extend([report::seconds(time), flops_rate(rate), share]);
+            }
+            row.push(report::seconds(phase1.rest));
+            let step = |time: Duration| match self.decode_tokens {
+                0 => "-".to_owned(),
+                // The question's own pass is one more.
+                steps => report::seconds(time / (steps as u32 + 1)),
+            };
+            row.extend([step(decode.linear), step(decode.attention), step(decode.rest)]);
+            Some(row)
+        };
+        report::table(&header, &self.outcomes.iter().filter_map(row).collect::<Vec<_>>())
+    }
+
     /// Everything, every single run included.
     pub(super) fn json(&self) -> Value {
         let (engine, config) = (self.engine, self.engine.config());
@@ -139,8 +182,7 @@ impl Report<'_> {
                 "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 "cores": machine::cores(),
                 "memory_bytes": machine::memory().map(|(total, _)| total),
-                "threads": engine.cpu().threads(),
-                "instruction_set": engine.cpu().isa().to_string(),
+                "computing_on": engine.hardware(),
                 "peak_flop_per_s": self.peak.flops_per_second,
                 "peak_bytes_per_s": self.peak.bytes_per_second,
             },
@@ -148,7 +190,8 @@ impl Report<'_> {
                 "name": engine.name,
                 "description": config.to_string(),
                 "parameters": config.parameters(),
-                "precision": engine.decoder().precision().to_string(),
+                "precision": engine.precision().to_string(),
+                "kv_precision": engine.kv_precision().to_string(),
                 "matrix_bytes": self.weight_bytes(),
             },
             "settings": {
@@ -185,6 +228,14 @@ impl Report<'_> {
             "kv_bytes": outcome.kv_bytes(),
             "peak_memory_bytes": outcome.memory(),
         });
+        if let Some(stages) = outcome.stages() {
+            let [phase1, decode] = stages.map(|times| {
+                let [linear, attention, rest] =
+                    [times.linear, times.attention, times.rest].map(|time| time.as_secs_f64());
+                json!({ "linear_s": linear, "attention_s": attention, "rest_s": rest })
+            });
+            value["stages"] = json!({ "phase1": phase1, "decode": decode });
+        }
         if let Some(rate) = outcome.decode_rate(self.decode_tokens) {
             let bytes = outcome.bytes_per_token(self.weight_bytes(), self.decode_tokens);
             let mut decode_times = outcome.samples.iter().filter_map(|sample| sample.decode);

@@ -162,8 +162,7 @@ fn describe<B: Args>(
             processor: machine::cpu_name().unwrap_or_else(|| "unknown".to_owned()),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             cores: machine::cores(),
-            threads: engine.cpu().threads(),
-            instruction_set: engine.cpu().isa().to_string(),
+            computing_on: engine.hardware(),
             memory: machine::memory().map(|(all, _)| all),
         }],
     }

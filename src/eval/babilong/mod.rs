@@ -28,7 +28,7 @@ use mix::{Library, Mixed};
 use prompt::TaskPrompt;
 pub use published::read_published;
 use story::Story;
-pub use story::{Asked, find_babi, read_babi};
+pub use story::{Asked, read_babi};
 
 /// Tokens to generate.
 const GENERATED: usize = 128;

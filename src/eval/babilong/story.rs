@@ -1,6 +1,6 @@
 //! Stories of bAbI: facts with questions between them, written or read.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::eval::{EvalError, Reading};
 
@@ -33,28 +33,6 @@ impl Story {
         let (facts, supports) = (self.facts.clone(), Vec::new());
         self.asked.push(Asked { facts, question, answer: answer.into(), supports });
     }
-}
-
-/// The original bAbI file of `task` in `folder`: `qa3_three-supporting-facts_train.txt` for `qa3` and
-/// `train`.
-///
-/// # Errors
-///
-/// [`EvalError::Io`] when the folder cannot be read, [`EvalError::BadFile`] naming it when it holds no
-/// such file.
-pub fn find_babi(folder: &Path, task: &str, split: &str) -> Result<PathBuf, EvalError> {
-    let (start, end) = (format!("{task}_"), format!("_{split}.txt"));
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(EvalError::io(folder))? {
-        let path = entry.map_err(EvalError::io(folder))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(&start) && name.ends_with(&end) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    let reason = format!("the folder holds no file {start}*{end}");
-    found.into_iter().next().ok_or(EvalError::BadFile { path: folder.into(), reason })
 }
 
 /// Reads an original bAbI file: `ID FACT`, or `ID QUESTION\tANSWER\tSUPPORTS`; an ID of 1 begins a story.
@@ -156,18 +134,6 @@ mod tests {
         );
         assert_eq!(last.supports, [2]);
         assert_eq!(reading.items[..2], reading.items[2..]);
-    }
-
-    #[test]
-    fn files_are_found_by_task_and_split() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["qa1_one_test.txt", "qa1_one_train.txt", "qa10_ten_test.txt"] {
-            std::fs::write(folder.path().join(name), STORY).unwrap();
-        }
-        let found = find_babi(folder.path(), "qa1", "test").unwrap();
-        assert!(found.ends_with("qa1_one_test.txt"));
-        let missing = find_babi(folder.path(), "qa2", "test").unwrap_err().to_string();
-        assert!(missing.contains("qa2_*_test.txt"), "{missing}");
     }
 
     #[test]

@@ -46,8 +46,7 @@ pub(in crate::eval) fn write_run(dir: &Path, lengths: &[usize], samples: usize) 
             processor: "a processor".into(),
             system: "linux x86_64".into(),
             cores: 2,
-            threads: 2,
-            instruction_set: "avx2".into(),
+            computing_on: "2 threads, avx2".into(),
             memory: Some(16_000_000_000),
         }],
     };

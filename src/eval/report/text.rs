@@ -251,8 +251,7 @@ fn settings(results: &Results) -> Vec<Part> {
                 pair("processor", machine.processor.clone()),
                 pair("system", machine.system.clone()),
                 pair("cores", machine.cores.to_string()),
-                pair("compute threads", machine.threads.to_string()),
-                pair("instruction set", machine.instruction_set.clone()),
+                pair("computing on", machine.computing_on.clone()),
                 pair("memory", memory),
             ],
         ));

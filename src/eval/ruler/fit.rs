@@ -85,8 +85,8 @@ pub enum Search {
     /// By interpolation, on copies of the random generator: a handful of trial samples at any length.
     #[default]
     Fast,
-    /// Step by step from the smallest, as the reference does: with its variants the samples are those
-    /// of the reference, draw for draw. Takes minutes at long lengths.
+    /// Step by step from the smallest, every trial taking its draws: the samples of the star variants
+    /// are then those of Star Attention's scripts, draw for draw. Takes minutes at long lengths.
     Linear,
 }
 

@@ -183,10 +183,7 @@ impl<'a> Questions<'a> {
                 question.gold.iter().chain(&question.more).copied().collect();
             let clean = self.variant == Variant::Clean;
             let others: Vec<usize> = (0..total)
-                .filter(|&i| {
-                    let gold = clean && question.gold.contains(&(i % count));
-                    !gold && !known.contains(&i)
-                })
+                .filter(|i| !(known.contains(i) || clean && question.gold.contains(&(i % count))))
                 .collect();
             chosen.extend(&question.more);
             let drawn = random.sample(others.len(), wanted - question.more.len());

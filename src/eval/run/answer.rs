@@ -80,7 +80,7 @@ impl Answer for EngineAnswer {
         if context + query + most > max_positions {
             return Err(EngineError::TooLong { context, query, answer: most, max_positions });
         }
-        let size = self.engine.config().size(self.engine.decoder().precision());
+        let size = self.engine.config().size(self.engine.kv_precision());
         let shape = Plan::new(plan, context)?;
         let (flops, steps) =
             (Cost::of(&shape, &size).total_flops(), Phase1::work(&shape, size.layers));
@@ -109,7 +109,7 @@ impl Answer for EngineAnswer {
     }
 
     fn work(&self, plan: PlanSpec, tokens: usize, most: usize) -> u64 {
-        let size = self.engine.config().size(self.engine.decoder().precision());
+        let size = self.engine.config().size(self.engine.kv_precision());
         let encode = Plan::new(plan, tokens).map_or(0, |plan| Cost::of(&plan, &size).total_flops());
         encode + DECODE_WEIGHT * most as u64 * 2 * size.linear_weights
     }

@@ -93,10 +93,8 @@ pub struct MachineInfo {
     pub system: String,
     /// Cores this process could use.
     pub cores: usize,
-    /// Compute threads.
-    pub threads: usize,
-    /// Instruction set of the kernels.
-    pub instruction_set: String,
+    /// What computed: "2 threads, avx2", or a GPU.
+    pub computing_on: String,
     /// Bytes of memory, where the system says.
     pub memory: Option<u64>,
 }

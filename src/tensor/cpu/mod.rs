@@ -12,6 +12,7 @@
 
 mod activations;
 mod attention;
+mod backend;
 pub mod kernels;
 mod linear;
 mod ops;
@@ -20,11 +21,10 @@ mod shared;
 mod team;
 
 pub use activations::Activations;
-pub use attention::{HeadShape, KvSegment};
+pub use attention::KvSegment;
+pub use backend::Ids;
 pub use kernels::Isa;
 pub use linear::PackedMatrix;
-pub use ops::{Rotation, SplitQkv};
-pub use peak::Peak;
 
 use super::Aligned;
 use kernels::Kernels;
@@ -43,6 +43,9 @@ pub enum CpuError {
     /// The instruction set exists but not on this machine.
     #[error("this machine has no {0}: leave ASTERISM_CPU unset to take the best it has")]
     MissingIsa(Isa),
+    /// Keys in 8 bits are unpacked by a GPU's kernels only.
+    #[error("keys are cached in fp8 on GPUs only: use --kv-dtype bf16 on the CPU")]
+    NoFp8,
     /// The operating system refused the threads.
     #[error("cannot start {threads} compute threads: {source}")]
     Threads {

@@ -3,8 +3,8 @@
 #![allow(unsafe_code)]
 
 use super::shared::SharedMut;
-use super::{Cpu, HeadShape, Scratch};
-use crate::tensor::Elements;
+use super::{Cpu, Scratch};
+use crate::tensor::{Elements, HeadShape};
 use half::bf16;
 
 /// Rows per task: a few microseconds of work, and one strip of [`Activations`](super::Activations).
@@ -42,6 +42,19 @@ impl Cpu {
         self.each_row(rows, |_, r| {
             // SAFETY: row r is written by this call only.
             fill(r, unsafe { shared.slice(r * width, width) });
+        });
+    }
+
+    /// Fills `out [tokens, head_dim]` with the cosines, then the sines, of all pairs of each position.
+    /// The angle is a product in f32, its sine that of the rounded product.
+    pub fn fill_angles(&self, frequencies: &[f32], positions: &[u32], out: &mut [f32]) {
+        let pairs = frequencies.len();
+        self.fill_rows(out, 2 * pairs, |t, row| {
+            let (cosines, sines) = row.split_at_mut(pairs);
+            for ((cosine, sine), frequency) in cosines.iter_mut().zip(sines).zip(frequencies) {
+                let (s, c) = f64::from(positions[t] as f32 * frequency).sin_cos();
+                (*cosine, *sine) = (c as f32, s as f32);
+            }
         });
     }
 
@@ -124,12 +137,11 @@ mod tests {
         let mut angles = vec![f32::NAN; 40 * 6];
         let mut run = |threads, norms| {
             let cpu = Cpu::new(threads, None).unwrap();
-            cpu.fill_rows(&mut angles, 6, |t, row| {
-                for i in 0..3 {
-                    (row[i], row[i + 3]) =
-                        ((t as f32 * i as f32).cos(), (t as f32 * i as f32).sin());
-                }
-            });
+            cpu.fill_angles(&[0.0, 1.0, 2.0], &(0..40).collect::<Vec<_>>(), &mut angles);
+            assert_eq!(
+                angles[5 * 6..6 * 6],
+                [1.0, 5f32.cos(), 10f32.cos(), 0.0, 5f32.sin(), 10f32.sin()]
+            );
             let (mut q, mut k, mut v) =
                 (vec![f32::NAN; 40 * 12], vec![f32::NAN; 40 * 6], vec![f32::NAN; 40 * 6]);
             let rotation = Rotation { norms, angles: &angles };

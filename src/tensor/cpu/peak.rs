@@ -1,7 +1,7 @@
 //! What this machine can do at most, measured: the yardstick for the rates that a benchmark reports.
 
 use super::Cpu;
-use crate::tensor::Precision;
+use crate::tensor::{Peak, Precision};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,33 +15,10 @@ const ROUNDS: usize = 200_000;
 /// How often either is repeated; the best counts.
 const REPEATS: usize = 5;
 
-/// Measured upper bounds of this machine, all compute threads together. They are rates that real
-/// code reaches here, not figures from a data sheet: a share of them says how far a stage is from
-/// the best that this program can do on this machine as it is now, other load included.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Peak {
-    /// Floating-point operations per second (a multiply-add counts two): the best of five runs in
-    /// which all threads multiply and add in registers, by the instructions that products with
-    /// weights in the given precision use.
-    pub flops_per_second: f64,
-    /// Bytes per second read from memory: the best of five passes in which all threads add up
-    /// 512 MiB of integers, 8 MiB at a time.
-    pub bytes_per_second: f64,
-}
-
-impl Peak {
-    /// The larger of each: of several measurements on a shared machine, the ones least disturbed.
-    #[must_use]
-    pub fn max(self, other: Self) -> Self {
-        Self {
-            flops_per_second: self.flops_per_second.max(other.flops_per_second),
-            bytes_per_second: self.bytes_per_second.max(other.bytes_per_second),
-        }
-    }
-}
-
 impl Cpu {
-    /// Measures [`Peak`] with weights in `precision`. Takes about a second and half a gigabyte.
+    /// Measures [`Peak`] with weights in `precision`: the best of five runs in which all threads
+    /// multiply and add in registers, and of five passes in which all threads add up 512 MiB of
+    /// integers, 8 MiB at a time. Takes about a second and half a gigabyte.
     #[must_use]
     pub fn peak(&self, precision: Precision) -> Peak {
         Peak {

@@ -28,3 +28,78 @@ impl Cpu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// 4 rows of 3 elements.
+    #[derive(Debug, Clone, PartialEq)]
+    struct Partial {
+        out: Vec<f32>,
+        lse: Vec<f32>,
+    }
+
+    fn empty() -> Partial {
+        Partial { out: vec![0.0; 12], lse: vec![f32::NEG_INFINITY; 4] }
+    }
+
+    /// Rows with log-sum-exps far apart (e^600 overflows), some of them empty. The tolerance below is
+    /// what a log-sum-exp of 300 loses to its last bit in f32.
+    fn partial() -> impl Strategy<Value = Partial> {
+        let lse = prop_oneof![
+            4 => -5.0f32..5.0, 1 => Just(f32::NEG_INFINITY), 1 => Just(-300.0f32), 1 => Just(300.0f32)
+        ];
+        let rows = proptest::collection::vec((lse, proptest::array::uniform3(-9.0f32..9.0)), 4);
+        rows.prop_map(|rows| {
+            let mut partial = empty();
+            for (r, (lse, out)) in rows.into_iter().enumerate() {
+                if lse > f32::NEG_INFINITY {
+                    partial.lse[r] = lse;
+                    partial.out[r * 3..][..3].copy_from_slice(&out);
+                }
+            }
+            partial
+        })
+    }
+
+    fn merged(a: &Partial, b: &Partial) -> Partial {
+        let cpu = Cpu::new(1, None).unwrap();
+        let mut result = a.clone();
+        cpu.merge(&mut result.out, &mut result.lse, &b.out, &b.lse);
+        result
+    }
+
+    fn assert_same(a: &Partial, b: &Partial) {
+        let close = |x: f32, y: f32| x == y || (x - y).abs() <= 2e-4 * (1.0 + y.abs());
+        for (x, y) in a.out.iter().zip(&b.out).chain(a.lse.iter().zip(&b.lse)) {
+            assert!(close(*x, *y), "{x} instead of {y}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_empty_part_is_the_identity(a in partial()) {
+            let empty = empty();
+            assert_same(&merged(&a, &empty), &a);
+            assert_same(&merged(&empty, &a), &a);
+        }
+
+        #[test]
+        fn merging_commutes_and_associates(a in partial(), b in partial(), c in partial()) {
+            assert_same(&merged(&a, &b), &merged(&b, &a));
+            assert_same(&merged(&merged(&a, &b), &c), &merged(&a, &merged(&b, &c)));
+        }
+
+        #[test]
+        fn large_gaps_neither_overflow_nor_lose_the_larger(a in partial(), gap in 200.0f32..3e4) {
+            let mut lower = a.clone();
+            for lse in &mut lower.lse {
+                *lse -= gap;
+            }
+            lower.out.iter_mut().for_each(|v| *v = 7.0);
+            assert_same(&merged(&a, &lower), &a);
+        }
+    }
+}

@@ -20,7 +20,7 @@ mod tiles;
 use super::Cpu;
 use super::kernels::tiles::TileKernels;
 use super::shared::SharedMut;
-use crate::tensor::ElementsView;
+use crate::tensor::{ElementsView, HeadShape};
 use queries::{Queries, Running};
 use std::ops::Range;
 
@@ -36,42 +36,6 @@ const FEW_ROWS: usize = 16;
 
 /// Keys that one split of a long key sequence has at least.
 const SPLIT_KEYS: usize = 512;
-
-/// Heads of a model, or of one host's share of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeadShape {
-    /// Query heads.
-    pub heads: usize,
-    /// Key-value heads; `heads / kv_heads` query heads share one (grouped-query attention).
-    pub kv_heads: usize,
-    /// Elements of one head.
-    pub head_dim: usize,
-}
-
-impl HeadShape {
-    /// Query heads per KV head.
-    #[must_use]
-    pub fn group(self) -> usize {
-        self.heads / self.kv_heads
-    }
-
-    /// Elements of the queries (or outputs) of one token.
-    #[must_use]
-    pub fn q_width(self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// Elements of the keys (or values) of one token.
-    #[must_use]
-    pub fn kv_width(self) -> usize {
-        self.kv_heads * self.head_dim
-    }
-
-    /// What scores are multiplied by.
-    fn scale(self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
-    }
-}
 
 /// Keys and values of tokens at consecutive positions.
 #[derive(Debug, Clone, Copy)]

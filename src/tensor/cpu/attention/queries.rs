@@ -1,7 +1,7 @@
 //! The queries of one task, and the running softmax over what they have seen.
 
-use super::HeadShape;
 use crate::tensor::Aligned;
+use crate::tensor::HeadShape;
 use crate::tensor::cpu::Kernels;
 
 /// One task's queries and where they stand: some tokens, and the query heads that share a KV head.

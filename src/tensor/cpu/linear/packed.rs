@@ -169,7 +169,12 @@ impl Cpu {
         PackedMatrix { outputs, inputs, panel, panels, paired, layout }
     }
 
-    fn pack_bf16_parts(&self, parts: &[&[bf16]], inputs: usize, paired: bool) -> PackedMatrix {
+    pub(in crate::tensor::cpu) fn pack_bf16_parts(
+        &self,
+        parts: &[&[bf16]],
+        inputs: usize,
+        paired: bool,
+    ) -> PackedMatrix {
         let tiled = self.kernels.tiles.is_some();
         let panel = if tiled { BLOCK } else { self.kernels.panel };
         let source = Source { parts: parts.to_vec(), inputs, panel, paired };
@@ -180,7 +185,12 @@ impl Cpu {
         self.packed(&source, layout)
     }
 
-    fn pack_f32_parts(&self, parts: &[&[f32]], inputs: usize, paired: bool) -> PackedMatrix {
+    pub(in crate::tensor::cpu) fn pack_f32_parts(
+        &self,
+        parts: &[&[f32]],
+        inputs: usize,
+        paired: bool,
+    ) -> PackedMatrix {
         let source = Source { parts: parts.to_vec(), inputs, panel: self.kernels.panel, paired };
         let layout = Layout::F32(in_panels(self, &source));
         self.packed(&source, layout)

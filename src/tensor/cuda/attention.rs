@@ -1,0 +1,203 @@
+//! Attention on the GPU: which keys count, and which kernel computes it.
+//!
+//! * Many queries that stand at the end of the keys they see, as in every chunk of a prefill: cuDNN,
+//!   over keys copied into one run where they lie in several segments.
+//! * Everything else (few queries, hosts' shares that end among the queries, no cuDNN): our own
+//!   kernel, which takes any segments and splits long keys over the whole GPU.
+
+use super::cudnn::Cudnn;
+use super::kv::Kv;
+use super::{Attention, Buffer, Cuda, CudaError, View, ViewMut};
+use crate::tensor::{HeadShape, Segment};
+use half::bf16;
+use std::ops::Range;
+
+/// From this many queries on cuDNN computes: what it saves is worth the 50 ms that it takes to plan
+/// attention of a new pair of lengths.
+const MANY: usize = 4096;
+
+/// The keys of one segment that some query sees.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'a> {
+    /// `[tokens, kv_heads, head_dim]`
+    pub(super) keys: View<'a, bf16>,
+    /// `[tokens, kv_heads, head_dim]`
+    pub(super) values: View<'a, bf16>,
+    pub(super) tokens: usize,
+    /// Position of the first.
+    pub(super) start: usize,
+}
+
+impl Keys<'_> {
+    /// Those of some of its tokens.
+    fn slice(&self, tokens: Range<usize>, shape: HeadShape) -> Result<Self, CudaError> {
+        let width = shape.kv_width();
+        let elements = tokens.start * width..tokens.end * width;
+        Ok(Self {
+            keys: self.keys.slice(elements.clone())?,
+            values: self.values.slice(elements)?,
+            tokens: tokens.len(),
+            start: self.start + tokens.start,
+        })
+    }
+}
+
+/// Queries of one call.
+#[derive(Clone, Copy)]
+pub(super) struct Queries<'a> {
+    /// `[tokens, heads, head_dim]`
+    pub(super) q: View<'a, bf16>,
+    pub(super) tokens: usize,
+    /// Position of the first.
+    pub(super) start: usize,
+    pub(super) shape: HeadShape,
+}
+
+impl Queries<'_> {
+    /// The position after the last query.
+    fn end(&self) -> usize {
+        self.start + self.tokens
+    }
+}
+
+/// How queries see a run of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mask {
+    /// All of them.
+    None,
+    /// The last query all, each one before it one fewer.
+    Causal,
+}
+
+/// How many tokens of a segment some query sees.
+fn seen(queries: &Queries<'_>, segment: &Segment<'_, Cuda>) -> usize {
+    segment.tokens.min(queries.end().saturating_sub(segment.start))
+}
+
+/// How the queries see `keys` laid one after the other, if it is one of the ways that cuDNN knows.
+fn mask(queries: &Queries<'_>, keys: &[Keys<'_>]) -> Option<Mask> {
+    let seen_by_all = |k: &Keys<'_>| k.start + k.tokens <= queries.start + 1;
+    let (last, rest) = keys.split_last()?;
+    if !rest.iter().all(seen_by_all) {
+        return None;
+    }
+    if seen_by_all(last) {
+        return Some(Mask::None);
+    }
+    // The run of keys must reach from before the first query to the last one without a gap.
+    (last.start <= queries.start && last.start + last.tokens == queries.end())
+        .then_some(Mask::Causal)
+}
+
+impl Cuda {
+    /// See [`Backend::attend`](crate::tensor::Backend::attend).
+    pub(super) fn attend_segments(
+        &self,
+        queries: Queries<'_>,
+        segments: &[Segment<'_, Self>],
+        out: ViewMut<'_, bf16>,
+        lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        if queries.tokens == 0 {
+            return Ok(());
+        }
+        let width = queries.shape.kv_width();
+        let segments: Vec<_> = segments.iter().filter(|s| seen(&queries, s) > 0).collect();
+        // Keys that are cached in fp8 are unpacked here, and live until the end.
+        let mut cached = Vec::with_capacity(segments.len());
+        for segment in &segments {
+            let elements = 0..seen(&queries, segment) * width;
+            let keys = Kv::bf16(&self.rows, segment.keys.slice(elements.clone()))?;
+            cached.push((keys, Kv::bf16(&self.rows, segment.values.slice(elements))?));
+        }
+        let mut keys: Vec<Keys<'_>> = segments
+            .iter()
+            .zip(&cached)
+            .map(|(segment, (keys, values))| Keys {
+                keys: keys.view(),
+                values: values.view(),
+                tokens: seen(&queries, segment),
+                start: segment.start,
+            })
+            .collect();
+        // Keys that end with the queries go last: the others are seen by all queries, or none fits.
+        keys.sort_by_key(|keys| keys.start + keys.tokens);
+        let many = queries.tokens >= MANY;
+        match (&self.cudnn, mask(&queries, &keys)) {
+            (Some(cudnn), Some(mask)) if many => {
+                self.attend_with(cudnn, queries, &keys, mask, out, lse)
+            }
+            _ => self.flash(queries.shape.head_dim)?.attend(queries, &keys, out, lse),
+        }
+    }
+
+    /// By cuDNN. Keys that all queries see and those among the queries are attended apart and merged
+    /// where the former are many: without a mask cuDNN is faster.
+    fn attend_with(
+        &self,
+        cudnn: &Cudnn,
+        queries: Queries<'_>,
+        keys: &[Keys<'_>],
+        mask: Mask,
+        mut out: ViewMut<'_, bf16>,
+        mut lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let Queries { tokens, shape, .. } = queries;
+        let count: usize = keys.iter().map(|k| k.tokens).sum();
+        let Some((last, rest)) = keys.split_last() else { return Ok(()) };
+        if mask == Mask::None || count < 2 * tokens {
+            return self.attend_run(cudnn, queries, keys, mask, out, lse);
+        }
+        let before = last.tokens - tokens;
+        let own = last.slice(before..last.tokens, shape)?;
+        self.attend_run(cudnn, queries, &[own], mask, out.reborrow(), lse.reborrow())?;
+        let mut seen = rest.to_vec();
+        if before > 0 {
+            seen.push(last.slice(0..before, shape)?);
+        }
+        let mut part = Buffer::uninit(&self.device, out.len())?;
+        let mut part_lse = Buffer::uninit(&self.device, lse.len())?;
+        let (to, to_lse) = (part.view_mut(), part_lse.view_mut());
+        self.attend_run(cudnn, queries, &seen, Mask::None, to, to_lse)?;
+        self.rows.merge(out, lse, part.view(), part_lse.view())
+    }
+
+    /// By cuDNN, over keys copied into one run.
+    fn attend_run(
+        &self,
+        cudnn: &Cudnn,
+        queries: Queries<'_>,
+        keys: &[Keys<'_>],
+        mask: Mask,
+        out: ViewMut<'_, bf16>,
+        lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let Queries { q, tokens, shape, .. } = queries;
+        let count: usize = keys.iter().map(|k| k.tokens).sum();
+        let attention = Attention {
+            shape,
+            tokens,
+            keys: count,
+            room: (tokens, count),
+            scale: shape.scale(),
+            causal: mask == Mask::Causal,
+        };
+        if let [Keys { keys, values, .. }] = *keys {
+            return cudnn.attend(&attention, q, keys, values, out, lse);
+        }
+        let width = shape.kv_width();
+        let mut all = [
+            Buffer::uninit(&self.device, count * width)?,
+            Buffer::uninit(&self.device, count * width)?,
+        ];
+        let mut start = 0;
+        for k in keys {
+            let range = start * width..(start + k.tokens) * width;
+            all[0].slice_mut(range.clone())?.copy_from(k.keys)?;
+            all[1].slice_mut(range)?.copy_from(k.values)?;
+            start += k.tokens;
+        }
+        let [keys, values] = &all;
+        cudnn.attend(&attention, q, keys.view(), values.view(), out, lse)
+    }
+}

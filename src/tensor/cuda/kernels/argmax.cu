@@ -1,0 +1,38 @@
+// Greedy choice of a token.
+
+// A number that orders as (value, then the lower index first); 0 for a value that is not a number.
+__device__ unsigned long long rank_of(float value, u32 index) {
+    if (isnan(value)) return 0;
+    u32 bits = __float_as_uint(value + 0.0f); // -0 and 0 are equal
+    bits = bits >> 31 ? ~bits : bits | 0x80000000u;
+    return (unsigned long long)bits << 32 | ~index;
+}
+
+__device__ unsigned long long better(unsigned long long a, unsigned long long b) {
+    return a > b ? a : b;
+}
+
+// token = the index of the largest of logits [vocab], the lowest of equal ones; finite = 1 if all
+// logits are finite, else 0. One block of up to 1024 threads, a multiple of 32.
+extern "C" __global__ void argmax(const float* logits, int vocab, u32* token, u32* finite) {
+    __shared__ unsigned long long bests[32];
+    unsigned long long best = 0;
+    bool all_finite = true;
+#pragma unroll 8
+    for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
+        float value = logits[i];
+        all_finite &= isfinite(value);
+        best = better(best, rank_of(value, i));
+    }
+#pragma unroll
+    for (int lanes = 16; lanes; lanes /= 2) {
+        best = better(best, __shfl_xor_sync(~0u, best, lanes));
+    }
+    if (threadIdx.x % 32 == 0) bests[threadIdx.x / 32] = best;
+    all_finite = __syncthreads_and(all_finite);
+    if (threadIdx.x == 0) {
+        for (int w = 1; w < blockDim.x / 32; w++) best = better(best, bests[w]);
+        *token = best ? ~(u32)best : 0;
+        *finite = all_finite;
+    }
+}

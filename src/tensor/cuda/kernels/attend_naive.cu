@@ -1,0 +1,48 @@
+// The readable twin of attend.cu: the same function of the same arguments for one part, in f32
+// throughout. A warp per query token and head. Grid: tokens * heads; blocks of 32 threads.
+// -DHEAD_DIM: any size.
+extern "C" __global__ void attend_naive(const bf16* q, const __grid_constant__ Segments given,
+                                        int start, int tokens, int heads, int kv_heads,
+                                        float scale, int parts, float* part_out, float* part_lse,
+                                        bf16* out, float* lse, const u32* advance) {
+    constexpr int COLUMNS = (HEAD_DIM + 31) / 32; // of a lane: lane, lane + 32, ...
+    const Grown segments(given, advance);
+    start += segments.longer;
+    int lane = threadIdx.x;
+    i64 row = blockIdx.x;
+    int position = start + (int)(row / heads), kv_head = (int)(row % heads) / (heads / kv_heads);
+
+    float query[COLUMNS], sum[COLUMNS];
+    for (int c = 0; c < COLUMNS; c++) {
+        int i = c * 32 + lane;
+        query[c] = i < HEAD_DIM ? widen(q[row * HEAD_DIM + i]) : 0.0f;
+        sum[c] = 0.0f;
+    }
+    float most = -INFINITE, total = 0.0f;
+    for (int s = 0; s < segments.count; s++) {
+        for (int t = 0; t < visible(segments[s], position); t++) {
+            i64 at = ((i64)t * kv_heads + kv_head) * HEAD_DIM;
+            float score = 0.0f;
+            for (int c = 0; c < COLUMNS; c++) {
+                int i = c * 32 + lane;
+                if (i < HEAD_DIM) score += query[c] * widen(segments[s].keys[at + i]);
+            }
+            score = warp_sum(score) * scale;
+            // Online softmax: sums are relative to the largest score so far.
+            float before = most;
+            most = fmaxf(most, score);
+            float fade = expf(before - most), weight = expf(score - most);
+            total = total * fade + weight;
+            for (int c = 0; c < COLUMNS; c++) {
+                int i = c * 32 + lane;
+                if (i >= HEAD_DIM) continue;
+                sum[c] = sum[c] * fade + weight * widen(segments[s].values[at + i]);
+            }
+        }
+    }
+    for (int c = 0; c < COLUMNS; c++) {
+        int i = c * 32 + lane;
+        if (i < HEAD_DIM) out[row * HEAD_DIM + i] = narrow(total > 0.0f ? sum[c] / total : 0.0f);
+    }
+    if (lane == 0) lse[row] = most + logf(total); // log 0 is minus infinity: no key was seen
+}

@@ -1,0 +1,50 @@
+// What attention kernels on tensor cores share: tiles of KEYS keys, one after the other through all
+// segments, fetched to shared memory while earlier ones are computed with.
+
+constexpr float LOG2_E = 1.4426950408889634f;
+
+__device__ __forceinline__ u32 shared_address(const void* pointer) {
+    return (u32)__cvta_generic_to_shared(pointer);
+}
+
+// Starts copying 16 bytes to shared memory, zeros where `inside` is false.
+__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+                 "r"(inside ? 16 : 0)
+                 : "memory");
+}
+
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Key tiles of a segment that a query at `last` sees any of.
+__device__ __forceinline__ int tiles_of(const Segment& segment, int last) {
+    return (visible(segment, last) + KEYS - 1) / KEYS;
+}
+
+// A place in the sequence of key tiles that the queries up to position `last` see. Tiles do not
+// reach from one segment into the next.
+struct Cursor {
+    int segment, tile;
+
+    __device__ __forceinline__ void seek(const Grown& segments, int last, int index) {
+        segment = 0, tile = index;
+        settle(segments, last);
+    }
+    __device__ __forceinline__ void advance(const Grown& segments, int last) {
+        tile++;
+        settle(segments, last);
+    }
+    // Past the end of a segment: into the next that has the tile.
+    __device__ __forceinline__ void settle(const Grown& segments, int last) {
+        while (segment < segments.count) {
+            int tiles = tiles_of(segments[segment], last);
+            if (tile < tiles) break;
+            tile -= tiles;
+            segment++;
+        }
+    }
+};

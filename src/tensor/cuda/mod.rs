@@ -1,0 +1,58 @@
+//! The CUDA backend: NVIDIA's libraries, found while the program runs, and what is computed with
+//! them. The program builds without CUDA and starts without a GPU.
+//!
+//! * [`backend`](Cuda): a GPU as a [`Backend`](super::Backend): what follows, put together
+//! * [`libraries`](Libraries): which of NVIDIA's libraries this machine has, or what to install
+//! * [`device`](Device): a GPU, its memory pool and the one stream everything runs on, in order
+//! * [`buffer`](Buffer) and [`view`](View): memory of a device, owned and borrowed
+//! * [`module`](Module): kernels of our own, compiled for the device while the program runs
+//! * `gemv`: products of few rows, by our own kernels
+//! * [`graph`](Recording): steps recorded once and replayed
+//! * [`linear`](Gemm): matrix products, by cuBLASLt
+//! * `gemv`: products of few rows, by our own kernels
+//! * [`cudnn`](Cudnn): attention over whole blocks, by cuDNN
+//!
+//! All calls may come from any thread: each makes the device current first. All work of a device is
+//! enqueued on one stream, so an operation sees what those before it wrote; only what brings data
+//! back to the host waits.
+
+mod attention;
+mod backend;
+mod buffer;
+mod cudnn;
+mod device;
+mod error;
+mod event;
+mod flash;
+mod gemv;
+mod graph;
+mod kernels;
+mod kv;
+mod libraries;
+mod linear;
+mod loader;
+mod memory;
+mod module;
+mod peak;
+mod rows;
+mod search;
+mod view;
+mod weights;
+
+pub use backend::{Activations, CHUNK_TOKENS, Cuda, LINEAR_ROWS};
+pub use buffer::Buffer;
+pub use cudnn::{Attention, Cudnn};
+pub use device::{Device, Properties};
+pub use error::CudaError;
+pub use event::Event;
+pub use graph::Recording;
+pub use kv::Kv;
+pub use libraries::{Found, Libraries, Missing, Version};
+pub use linear::Gemm;
+pub use memory::{Grown, Ids};
+pub use module::{Argument, Function, Module, compile};
+pub use view::{Element, View, ViewMut};
+pub use weights::{Embedding, Matrix};
+
+#[cfg(test)]
+mod tests;

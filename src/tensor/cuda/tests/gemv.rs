@@ -1,0 +1,172 @@
+//! Products of few rows against f64 sums on the host.
+
+use half::bf16;
+
+use super::super::gemv::{Gemv, MOST_ROWS};
+use super::super::{Buffer, CudaError, View};
+use super::{device, halves, median, numbers, poisoned, random, relative_error};
+
+/// `x w^T + bias` in f64: `[rows, outputs]`.
+fn reference(
+    x: &[bf16],
+    w: &[bf16],
+    bias: Option<&[f32]>,
+    (rows, inputs, outputs): (usize, usize, usize),
+) -> Vec<f64> {
+    let at = |row: usize, output: usize| {
+        let (x, w) = (&x[row * inputs..][..inputs], &w[output * inputs..][..inputs]);
+        let sum: f64 = x.iter().zip(w).map(|(x, w)| x.to_f64() * w.to_f64()).sum();
+        sum + bias.map_or(0.0, |bias| f64::from(bias[output]))
+    };
+    (0..rows * outputs).map(|i| at(i / outputs, i % outputs)).collect()
+}
+
+fn error_of(y: impl IntoIterator<Item = f32>, expected: &[f64]) -> f64 {
+    relative_error(y.into_iter().map(f64::from).zip(expected.iter().copied()))
+}
+
+fn widened(y: &Buffer<bf16>) -> Vec<f32> {
+    y.to_vec().unwrap().into_iter().map(bf16::to_f32).collect()
+}
+
+#[test]
+fn products_of_few_rows_are_those_of_the_host() {
+    let Some(device) = device() else { return };
+    let gemv = Gemv::compile(&device).unwrap();
+    let mut random = random();
+    let odd = [(1, 4096, 520), (3, 1032, 17), (8, 64, 24), (5, 100, 37), (7, 37, 5), (2, 8, 1)];
+    let all = (1..=MOST_ROWS).map(|rows| (rows, 2048, 136)).chain(odd);
+    // Views that start `skip` elements behind an address of many zeros.
+    for ((rows, inputs, outputs), skip) in all.flat_map(|shape| [(shape, 0), (shape, 1)]) {
+        let case = format!("{rows} x {inputs} -> {outputs}, {skip} skipped");
+        let shape = (rows, inputs, outputs);
+        let x = halves(&mut random, skip + rows * inputs, 1.0);
+        let scale = 3.0 / (inputs as f32).sqrt();
+        let w = halves(&mut random, skip + 2 * outputs * inputs, scale);
+        let some_bias = numbers(&mut random, 2 * outputs, 1.0);
+        let before = numbers(&mut random, rows * outputs, 1.0);
+        let (on_x, on_w, on_bias) = (
+            Buffer::from_slice(&device, &x).unwrap(),
+            Buffer::from_slice(&device, &w).unwrap(),
+            Buffer::from_slice(&device, &some_bias).unwrap(),
+        );
+        let (x, w) = (&x[skip..], &w[skip..]);
+        let x_view = on_x.slice(skip..on_x.len()).unwrap();
+        let one = on_w.slice(skip..skip + outputs * inputs).unwrap();
+        let both = on_w.slice(skip..on_w.len()).unwrap();
+        for bias in [None, Some(&some_bias[..])] {
+            let on_bias = |len: usize| bias.map(|_| on_bias.slice(0..len).unwrap());
+            let expected = reference(x, w, bias, shape);
+
+            let mut y = poisoned::<bf16>(&device, rows * outputs);
+            gemv.bf16(x_view, one, on_bias(outputs), shape, y.view_mut()).unwrap();
+            let error = error_of(widened(&y), &expected);
+            assert!(error < 4e-3, "{case} in bf16: {error:e}");
+
+            let mut y = Buffer::from_slice(&device, &before).unwrap();
+            gemv.add(x_view, one, on_bias(outputs), shape, y.view_mut()).unwrap();
+            let added: Vec<_> =
+                expected.iter().zip(&before).map(|(y, b)| y + f64::from(*b)).collect();
+            let error = error_of(y.to_vec().unwrap(), &added);
+            assert!(error < 1e-5, "{case} added: {error:e}");
+
+            if bias.is_none() {
+                let mut y = poisoned::<f32>(&device, rows * outputs);
+                gemv.f32(x_view, one, shape, y.view_mut()).unwrap();
+                let error = error_of(y.to_vec().unwrap(), &expected);
+                assert!(error < 1e-5, "{case} in f32: {error:e}");
+            }
+
+            let gate_up = reference(x, w, bias, (rows, inputs, 2 * outputs));
+            let gated: Vec<_> = (0..rows * outputs)
+                .map(|i| {
+                    let row = &gate_up[i / outputs * 2 * outputs..];
+                    let (gate, up) = (row[i % outputs], row[outputs + i % outputs]);
+                    gate / (1.0 + (-gate).exp()) * up
+                })
+                .collect();
+            let mut y = poisoned::<bf16>(&device, rows * outputs);
+            gemv.gated(x_view, both, on_bias(2 * outputs), shape, y.view_mut()).unwrap();
+            let error = error_of(widened(&y), &gated);
+            assert!(error < 4e-3, "{case} gated: {error:e}");
+        }
+    }
+}
+
+/// Each product reads what the one before wrote, and may start before that one has ended.
+#[test]
+fn products_wait_for_the_one_before() {
+    let Some(device) = device() else { return };
+    let gemv = Gemv::compile(&device).unwrap();
+    let mut random = random();
+    let (width, layers) = (1024, 40);
+    let w = halves(&mut random, width * width, 1.7 / (width as f32).sqrt());
+    let on_w = Buffer::from_slice(&device, &w).unwrap();
+    let mut x = halves(&mut random, width, 1.0);
+    let shape = (1, width, width);
+    let mut states = vec![Buffer::from_slice(&device, &x).unwrap()];
+    for layer in 0..layers {
+        let mut y = poisoned::<bf16>(&device, width);
+        gemv.bf16(states[layer].view(), on_w.view(), None, shape, y.view_mut()).unwrap();
+        states.push(y);
+    }
+    // Nothing was waited for until here.
+    for (layer, y) in states.iter().skip(1).enumerate() {
+        let error = error_of(widened(y), &reference(&x, &w, None, shape));
+        assert!(error < 4e-3, "layer {layer}: {error:e}");
+        x = y.to_vec().unwrap();
+    }
+}
+
+#[test]
+fn views_that_do_not_fit_are_refused() {
+    let Some(device) = device() else { return };
+    let gemv = Gemv::compile(&device).unwrap();
+    let (x, w) = (poisoned::<bf16>(&device, 2 * 64), poisoned::<bf16>(&device, 32 * 64));
+    let bias = poisoned::<f32>(&device, 31);
+    let mut y = poisoned::<bf16>(&device, 2 * 32);
+    for shape in [(1, 64, 32), (2, 32, 32), (2, 64, 16)] {
+        let result = gemv.bf16(x.view(), w.view(), None, shape, y.view_mut());
+        assert!(matches!(result, Err(CudaError::Length { .. })), "{shape:?}");
+    }
+    let result = gemv.bf16(x.view(), w.view(), Some(bias.view()), (2, 64, 32), y.view_mut());
+    assert!(matches!(result, Err(CudaError::Length { .. })));
+    let result = gemv.gated(x.view(), w.view(), None, (2, 64, 32), y.view_mut());
+    assert!(matches!(result, Err(CudaError::Length { .. })));
+    let rows = MOST_ROWS + 1;
+    let x = poisoned::<bf16>(&device, rows * 64);
+    let mut y = poisoned::<bf16>(&device, rows * 32);
+    let result = gemv.bf16(x.view(), w.view(), None, (rows, 64, 32), y.view_mut());
+    assert!(matches!(result, Err(CudaError::Unsupported { .. })));
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn times_of_products_of_few_rows() {
+    let Some(device) = device() else { return };
+    let gemv = Gemv::compile(&device).unwrap();
+    let mut random = random();
+    for (inputs, outputs) in [(4096, 6144), (4096, 4096), (4096, 28672), (14336, 4096)] {
+        // Several weights in turn, so that none is still in the cache when its turn comes again.
+        let copies = (200 << 20) / (inputs * outputs * 2) + 2;
+        let host = halves(&mut random, outputs * inputs, 1.0);
+        let w: Vec<_> = (0..copies).map(|_| Buffer::from_slice(&device, &host).unwrap()).collect();
+        for rows in [1, 4, 8] {
+            let x = Buffer::from_slice(&device, &halves(&mut random, rows * inputs, 1.0)).unwrap();
+            let mut y = poisoned::<bf16>(&device, rows * outputs);
+            // Many launches between two events: one alone is too short to time.
+            let time = median(&device, 10, || {
+                for w in &w {
+                    let (x, w): (_, View<'_, bf16>) = (x.view(), w.view());
+                    gemv.bf16(x, w, None, (rows, inputs, outputs), y.view_mut()).unwrap();
+                }
+            });
+            let seconds = time.as_secs_f64() / copies as f64;
+            println!(
+                "gemv {rows} x {inputs:>5} -> {outputs:>6}: {:>6.1} us, weights {:>5.2} TB/s",
+                seconds * 1e6,
+                2.0 * (inputs * outputs) as f64 / seconds / 1e12
+            );
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Every operation of the backend against the CPU's in f32, on the same random bf16 inputs.
+
+use super::{device, halves, numbers, random, relative_error};
+use crate::tensor::cuda::{Cuda, Grown, Kv};
+use crate::tensor::{
+    Aligned, Backend, Cpu, ElementsView, HeadShape, KvPrecision, Memory, Part, PartMut, Precision,
+    Rotation, RowReader, Segment, SplitQkv,
+};
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use std::sync::Arc;
+
+/// What bf16 activations may cost: each is rounded by up to 2^-9.
+const TOLERANCE: f64 = 8e-3;
+
+struct Both {
+    gpu: Cuda,
+    cpu: Cpu,
+}
+
+impl Both {
+    fn open() -> Option<Self> {
+        device()?;
+        let cpu = Cpu::new(std::thread::available_parallelism().map_or(1, usize::from), None);
+        Some(Self { gpu: Cuda::open(0).unwrap(), cpu: cpu.unwrap() })
+    }
+
+    fn rows(&self, values: &[bf16]) -> (Grown<bf16>, Aligned<f32>) {
+        let (mut on_gpu, mut on_cpu) = (Grown::default(), Aligned::default());
+        on_gpu.first(self.gpu.device(), values.len()).unwrap().write(values).unwrap();
+        values.convert_to_f32_slice(on_cpu.at_least(values.len()));
+        (on_gpu, on_cpu)
+    }
+
+    fn sums(&self, values: &[f32]) -> (Grown<f32>, Aligned<f32>) {
+        let (mut on_gpu, mut on_cpu) = (Grown::default(), Aligned::default());
+        on_gpu.first(self.gpu.device(), values.len()).unwrap().write(values).unwrap();
+        on_cpu.at_least(values.len()).copy_from_slice(values);
+        (on_gpu, on_cpu)
+    }
+
+    /// Poisoned outputs.
+    fn no_rows(&self, len: usize) -> (Grown<bf16>, Aligned<f32>) {
+        self.rows(&vec![bf16::NAN; len])
+    }
+
+    fn no_sums(&self, len: usize) -> (Grown<f32>, Aligned<f32>) {
+        self.sums(&vec![f32::NAN; len])
+    }
+
+    fn check_rows(&self, (found, expected): &(Grown<bf16>, Aligned<f32>), what: &str) {
+        let found = all_of(found);
+        let pairs = found.iter().zip(&expected[..]).map(|(a, b)| (a.to_f64(), f64::from(*b)));
+        let error = relative_error(pairs);
+        assert!(error < TOLERANCE, "{what}: {error:e}");
+    }
+
+    fn check_sums(&self, (found, expected): &(Grown<f32>, Aligned<f32>), most: f64, what: &str) {
+        let found = all_of(found);
+        let seen = found.iter().zip(&expected[..]).filter(|(a, b)| a != b);
+        let error = relative_error(seen.map(|(a, b)| (f64::from(*a), f64::from(*b))));
+        assert!(error < most || found[..] == expected[..], "{what}: {error:e}");
+    }
+}
+
+fn all_of<T: crate::tensor::cuda::Element>(rows: &Grown<T>) -> Vec<T> {
+    let all = Part::new(rows, 0..Memory::len(rows));
+    crate::tensor::cuda::memory::view(all).unwrap().to_vec().unwrap()
+}
+
+fn all<T: Memory>(of: &T) -> Part<'_, T> {
+    Part::new(of, 0..of.len())
+}
+
+fn all_mut<T: Memory>(of: &mut T) -> PartMut<'_, T> {
+    let len = of.len();
+    PartMut::new(of, 0..len)
+}
+
+fn widened(values: &[bf16]) -> Vec<f32> {
+    values.iter().map(|value| value.to_f32()).collect()
+}
+
+/// Runs the same lines on both backends.
+macro_rules! on_both {
+    ($both:expr, |$backend:ident, $side:tt| $body:expr) => {{
+        {
+            let $backend = &$both.gpu;
+            macro_rules! $side {
+                ($pair:expr) => {
+                    $pair.0
+                };
+            }
+            $body
+        }
+        {
+            let $backend = &$both.cpu;
+            macro_rules! $side {
+                ($pair:expr) => {
+                    $pair.1
+                };
+            }
+            $body
+        }
+    }};
+}
+
+#[test]
+fn norms_and_linear_layers_are_those_of_the_cpu() {
+    let Some(both) = Both::open() else { return };
+    let mut random = random();
+    // Few and many rows, widths that vectors do and do not divide.
+    for (rows, inputs, outputs) in [(1, 512, 384), (3, 200, 76), (8, 4096, 64), (70, 520, 136)] {
+        let x = both.sums(&numbers(&mut random, rows * inputs, 3.0));
+        let norm = numbers(&mut random, inputs, 2.0);
+        let bias = numbers(&mut random, 2 * outputs, 0.5);
+        let weights = halves(&mut random, 2 * outputs * inputs, 0.1);
+        let (gate, up) = weights.split_at(outputs * inputs);
+        let back = halves(&mut random, inputs * outputs, 0.1);
+        let mut y = both.no_rows(rows * outputs);
+        let mut logits = both.no_sums(rows * outputs);
+        let mut residual = both.sums(&numbers(&mut random, rows * inputs, 1.0));
+        on_both!(both, |backend, side| {
+            let matrix = |w: &[bf16]| backend.matrix(&[ElementsView::Bf16(w)], inputs).unwrap();
+            let weight = backend.vector(&norm).unwrap();
+            let mut input = backend.activations(Precision::Bf16);
+            backend.rms_norm(all(&side!(x)), &weight, 1e-5, &mut input).unwrap();
+            let (w, biases) = (matrix(gate), backend.vector(&bias[..outputs]).unwrap());
+            Backend::linear(backend, &input, &w, Some(&biases), all_mut(&mut side!(y))).unwrap();
+            Backend::linear_sums(backend, &input, &w, all_mut(&mut side!(logits))).unwrap();
+            let pair =
+                backend.pair(ElementsView::Bf16(gate), ElementsView::Bf16(up), inputs).unwrap();
+            let mut gated = backend.activations(Precision::Bf16);
+            let biases = backend.vector(&bias).unwrap();
+            Backend::linear_gated(backend, &input, &pair, Some(&biases), &mut gated).unwrap();
+            let down = backend.matrix(&[ElementsView::Bf16(&back)], outputs).unwrap();
+            Backend::linear_add(backend, &gated, &down, None, all_mut(&mut side!(residual)))
+                .unwrap();
+            let y = all(&side!(y));
+            Backend::linear_add_rows(
+                backend,
+                y,
+                &mut input,
+                &down,
+                None,
+                all_mut(&mut side!(residual)),
+            )
+            .unwrap();
+        });
+        let what = format!("{rows} rows, {inputs} to {outputs}");
+        both.check_rows(&y, &what);
+        both.check_sums(&logits, TOLERANCE, &what);
+        both.check_sums(&residual, TOLERANCE, &what);
+    }
+}
+
+#[test]
+fn tokens_are_embedded_and_rotated_as_on_the_cpu() {
+    let Some(both) = Both::open() else { return };
+    let mut random = random();
+    for (shape, tokens) in [
+        (HeadShape { heads: 6, kv_heads: 2, head_dim: 64 }, 33),
+        (HeadShape { heads: 4, kv_heads: 1, head_dim: 16 }, 1),
+        (HeadShape { heads: 2, kv_heads: 2, head_dim: 80 }, 7),
+    ] {
+        let (vocab, hidden, dim) = (50, 72, shape.head_dim);
+        let table = Arc::new(halves(&mut random, vocab * hidden, 1.0));
+        let ids: Vec<u32> = (0..tokens as u32).map(|t| t * 7 % vocab as u32).collect();
+        let positions: Vec<u32> = (0..tokens as u32).map(|t| 990_000 + 31 * t).collect();
+        let frequencies: Vec<f32> = (0..dim / 2).map(|i| 0.7f32.powi(i as i32)).collect();
+        let norms = [1, 2].map(|_| numbers(&mut random, dim, 2.0));
+        let qkv = both.rows(&halves(&mut random, tokens * shape.qkv_width(), 2.0));
+        for with_norms in [false, true] {
+            let mut x = both.no_sums(tokens * hidden);
+            let mut angles = both.no_sums(tokens * dim);
+            let mut q = both.no_rows(tokens * shape.q_width());
+            let mut k = both.no_rows(tokens * shape.kv_width());
+            let mut v = both.no_rows(tokens * shape.kv_width());
+            on_both!(both, |backend, side| {
+                let table = Arc::clone(&table);
+                let reader: RowReader = Arc::new(move |row, out: &mut [f32]| {
+                    table[row * hidden..][..hidden].convert_to_f32_slice(out);
+                });
+                let embedding = backend.embedding(reader, vocab, hidden).unwrap();
+                let mut both_ids = Default::default();
+                backend.set_ids(&mut both_ids, &ids, &positions).unwrap();
+                backend.embed(&embedding, &both_ids, all_mut(&mut side!(x))).unwrap();
+                let frequencies = backend.vector(&frequencies).unwrap();
+                backend.angles(&frequencies, &both_ids, all_mut(&mut side!(angles))).unwrap();
+                let [q_norm, k_norm] = [0, 1].map(|i| backend.vector(&norms[i]).unwrap());
+                let norms = with_norms.then_some((&q_norm, &k_norm, 1e-6));
+                let rotation = Rotation { norms, angles: all(&side!(angles)) };
+                let out = SplitQkv {
+                    q: all_mut(&mut side!(q)),
+                    k: all_mut(&mut side!(k)),
+                    v: all_mut(&mut side!(v)),
+                };
+                Backend::split_and_rotate(backend, all(&side!(qkv)), shape, rotation, out).unwrap();
+            });
+            both.check_sums(&x, 1e-7, "embedding");
+            both.check_sums(&angles, 1e-6, "angles");
+            for (part, name) in [(&q, "q"), (&k, "k"), (&v, "v")] {
+                both.check_rows(part, name);
+            }
+        }
+    }
+}
+
+/// Keys of one run of positions, on both sides.
+struct Run {
+    keys: (Kv, crate::tensor::Elements),
+    values: (Kv, crate::tensor::Elements),
+    tokens: usize,
+    start: usize,
+}
+
+impl Run {
+    fn new(
+        both: &Both,
+        random: &mut Xoshiro256PlusPlus,
+        precision: KvPrecision,
+        shape: HeadShape,
+        (start, tokens): (usize, usize),
+    ) -> Self {
+        let len = tokens * shape.kv_width();
+        let (k, v) = (halves(random, len, 2.0), halves(random, len, 1.0));
+        let (k, v) = (both.rows(&k), both.rows(&v));
+        let gpu = |precision| both.gpu.kv(precision, shape, len / 2).unwrap();
+        let cpu = || both.cpu.kv(KvPrecision::F32, shape, len).unwrap();
+        let (mut keys, mut values) = ((gpu(precision), cpu()), (gpu(precision), cpu()));
+        // In two parts, the second beyond the room there was.
+        let parts = [0..tokens / 3 * shape.kv_width(), tokens / 3 * shape.kv_width()..len];
+        for part in parts {
+            let (k, v) = ([&k], [&v]);
+            let new = [k[0], v[0]].map(|x| Part::new(&x.0, part.clone()));
+            Backend::append(&both.gpu, [&mut keys.0, &mut values.0], new).unwrap();
+            let new = [k[0], v[0]].map(|x| Part::new(&x.1, part.clone()));
+            Backend::append(&both.cpu, [&mut keys.1, &mut values.1], new).unwrap();
+        }
+        Self { keys, values, tokens, start }
+    }
+}
+
+fn attend_on_both(
+    both: &Both,
+    q: &(Grown<bf16>, Aligned<f32>),
+    start: usize,
+    shape: HeadShape,
+    runs: &[Run],
+) -> ((Grown<bf16>, Aligned<f32>), (Grown<f32>, Aligned<f32>)) {
+    let mut out = both.no_rows(q.1.len());
+    let mut lse = both.no_sums(q.1.len() / shape.head_dim);
+    on_both!(both, |backend, side| {
+        let segments: Vec<_> = runs
+            .iter()
+            .map(|run| Segment {
+                keys: all(&side!(run.keys)),
+                values: all(&side!(run.values)),
+                tokens: run.tokens,
+                start: run.start,
+            })
+            .collect();
+        let (q, out, lse) = (all(&side!(q)), all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
+        Backend::attend(backend, q, start, shape, &segments, out, lse).unwrap();
+    });
+    (out, lse)
+}
+
+#[test]
+fn attention_is_that_of_the_cpu() {
+    let Some(both) = Both::open() else { return };
+    let mut random = random();
+    let shape = |heads, kv_heads, head_dim| HeadShape { heads, kv_heads, head_dim };
+    // Tokens and start of the queries; starts and lengths of the runs of keys: the whole past, an
+    // anchor and a block, a shard that ends among the queries, one after them, and none at all.
+    let cases: [(usize, usize, &[(usize, usize)]); 9] = [
+        (1, 700, &[(0, 701)]),
+        (5, 40, &[(0, 16), (32, 13)]),
+        (77, 300, &[(0, 100), (250, 127)]),
+        (200, 1000, &[(0, 400), (900, 150)]),
+        (9, 50, &[(100, 30)]),
+        (130, 64, &[(0, 64), (64, 130), (1000, 50)]),
+        (300, 512, &[(400, 412), (0, 128)]),
+        (4096, 4096, &[(0, 8192)]),
+        (4100, 9000, &[(0, 1000), (8000, 5100)]),
+    ];
+    for shape in [shape(6, 2, 64), shape(4, 4, 16), shape(8, 1, 128), shape(2, 1, 80)] {
+        for (tokens, start, runs) in cases {
+            let q = both.rows(&halves(&mut random, tokens * shape.q_width(), 1.0));
+            let runs: Vec<Run> = runs
+                .iter()
+                .map(|run| Run::new(&both, &mut random, KvPrecision::Bf16, shape, *run))
+                .collect();
+            let (out, lse) = attend_on_both(&both, &q, start, shape, &runs);
+            let what = format!("{shape:?}, {tokens} at {start}");
+            if start + tokens <= runs[0].start {
+                assert!(all_of(&out.0).iter().all(|x| x.to_f32() == 0.0), "{what}");
+                assert!(all_of(&lse.0).iter().all(|x| *x == f32::NEG_INFINITY), "{what}");
+            } else {
+                both.check_rows(&out, &what);
+                both.check_sums(&lse, 1e-4, &what);
+            }
+        }
+        // In 8 bits.
+        let q = both.rows(&halves(&mut random, 3 * shape.q_width(), 0.3));
+        let runs = [Run::new(&both, &mut random, KvPrecision::Fp8, shape, (0, 500))];
+        let (out, _) = attend_on_both(&both, &q, 600, shape, &runs);
+        let pairs = all_of(&out.0).into_iter().zip(out.1.to_vec());
+        let error = relative_error(pairs.map(|(a, b)| (a.to_f64(), f64::from(b))));
+        assert!(error < 0.1, "{shape:?} in fp8: {error:e}");
+    }
+}
+
+#[test]
+fn parts_merge_as_on_the_cpu() {
+    let Some(both) = Both::open() else { return };
+    let mut random = random();
+    for (rows, dim) in [(37, 64), (4, 16), (1, 128), (300, 80)] {
+        let mut out = both.rows(&halves(&mut random, rows * dim, 1.0));
+        let part = both.rows(&halves(&mut random, rows * dim, 1.0));
+        let mut lses = [1, 2].map(|_| numbers(&mut random, rows, 9.0));
+        lses[0][0] = f32::NEG_INFINITY;
+        lses[1][rows / 2] = f32::NEG_INFINITY;
+        lses[1][rows - 1] = 300.0;
+        let (mut lse, part_lse) = (both.sums(&lses[0]), both.sums(&lses[1]));
+        on_both!(both, |backend, side| {
+            let (part, part_lse) = (all(&side!(part)), all(&side!(part_lse)));
+            let (out, lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
+            Backend::merge(backend, out, lse, part, part_lse).unwrap();
+        });
+        both.check_rows(&out, "merged");
+        both.check_sums(&lse, 1e-5, "merged");
+    }
+}
+
+#[test]
+fn the_largest_is_the_lower_of_equal_ones_and_finite() {
+    let Some(both) = Both::open() else { return };
+    let mut random = random();
+    for len in [1, 31, 4096, 128_256] {
+        let mut values = widened(&halves(&mut random, len, 10.0));
+        values[len / 3] = 50.0;
+        values[len / 2] = 50.0;
+        for broken in [None, Some(f32::NAN), Some(f32::INFINITY)] {
+            if let Some(broken) = broken {
+                values[len - 1] = broken;
+            }
+            let sums = both.sums(&values);
+            let expected = both.cpu.largest(all(&sums.1)).unwrap();
+            assert_eq!(expected.is_some(), broken.is_none());
+            assert_eq!(both.gpu.largest(all(&sums.0)).unwrap(), expected, "{len}");
+        }
+    }
+}
