@@ -5,7 +5,7 @@ use super::source::{Reader, Set, Source, file, unused_with_data};
 use crate::cli::error::CliError;
 use crate::cli::method_spec::short;
 use asterism::eval::babilong::{
-    Asked, GROUPS, Settings, find_babi, generate, read_babi, read_published, tasks,
+    Asked, GROUPS, Settings, generate, read_babi, read_published, tasks,
 };
 use asterism::eval::run::Failure;
 use asterism::eval::{Benchmark, ChatFrame, CountTokens, EvalError, Haystack, select};
@@ -49,8 +49,7 @@ pub(super) fn source(
     let mut facts = HashMap::new();
     if let Some(dir) = &args.babi {
         for task in &chosen {
-            let path = find_babi(dir, &task.name, "test")
-                .map_err(|error| CliError::Usage(format!("--babi: {error}")))?;
+            let path = babi_file(dir, &task.name)?;
             facts.insert(task.name.clone(), (path.clone(), read_babi(&path)?));
         }
     }
@@ -89,6 +88,22 @@ fn places(length: usize, task: &str) -> Vec<PathBuf> {
         places.push(Path::new(&short(length)).join(format!("{task}.{extension}")));
     }
     places
+}
+
+/// The test questions of `task` among the original files: `qa1_single-supporting-fact_test.txt`.
+fn babi_file(dir: &Path, task: &str) -> Result<PathBuf, CliError> {
+    let entries = std::fs::read_dir(dir)
+        .map_err(|error| CliError::Usage(format!("--babi {}: {error}", dir.display())))?;
+    let start = format!("{task}_");
+    let is_file = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&start) && name.ends_with("_test.txt")
+    };
+    // The first by name: folders list their files in any order.
+    let found = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_file).min();
+    found.ok_or_else(|| {
+        CliError::Usage(format!("--babi {}: there is no {task}_…_test.txt", dir.display()))
+    })
 }
 
 fn show(path: &Path) -> String {

@@ -141,6 +141,8 @@ fn describe<B: Args>(
 ) -> RunInfo {
     let mut settings = source.settings.clone();
     settings.insert("hosts".to_owned(), json!(args.hosts));
+    let cached = engine.kv_precision().to_string();
+    settings.insert("keys cached in".to_owned(), json!(cached));
     settings.insert("tokenised".to_owned(), json!("context and query separately"));
     settings.insert("decoding".to_owned(), json!("greedy, to a stop word or the model's end"));
     settings.insert("stop words".to_owned(), json!(source.stop_words.join(" ")));
