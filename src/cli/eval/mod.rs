@@ -24,6 +24,7 @@ pub(crate) fn run(args: EvalArgs) -> Result<(), CliError> {
             run::generate(args, babilong::source)
         }
         EvalCommand::Compare(args) => compare::run(&args),
+        EvalCommand::Ablate(args) => run::run(args.into(), ruler::source),
         EvalCommand::Report(args) => run::finish(&args.dir),
     }
 }
