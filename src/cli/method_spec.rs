@@ -133,7 +133,7 @@ impl MethodSpec {
             Self { anchor_kv: AnchorKv::Recompute, anchor_policy, ..star }
         };
         vec![
-            Self::new(Method::Dense, block),
+            Self::new(Method::Dense, DEFAULT_BLOCK),
             star,
             Self { anchor: NOTHING, ..star },
             with(AnchorContent::First, AnchorPlace::Random),
