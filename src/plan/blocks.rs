@@ -42,8 +42,8 @@ impl std::fmt::Display for Method {
     }
 }
 
-/// Where a block's anchor keys come from. Both give the same result: under causal attention the
-/// anchor's keys do not depend on what follows it.
+/// Where a block's anchor keys come from. Both give the same result for the paper's anchor: under
+/// causal attention its keys do not depend on what follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AnchorKv {
     /// Computed once, by the host of the first block, and sent to the others.
@@ -104,7 +104,8 @@ pub enum PlanError {
     },
     /// The first host has no other anchor to share than its own first tokens.
     #[error(
-        "an anchor of {} content at {} positions is not the first block's own: recompute it for every block instead of sharing it",
+        "an anchor of {} content at {} positions is not the first block's own: recompute it for \
+         every block instead of sharing it",
         .0.content.name(), .0.place.name()
     )]
     SharedPolicy(AnchorPolicy),
