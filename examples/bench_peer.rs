@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, bail};
 use asterism::cancel::Cancel;
 use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session};
 use asterism::model::{FetchOptions, ModelSource};
-use asterism::plan::{AnchorKv, Method, PlanSpec};
+use asterism::plan::{AnchorKv, AnchorPolicy, Method, PlanSpec};
 use asterism::tensor::{Activations, Cpu, Elements, HeadShape, KvSegment, Precision};
 use clap::Parser;
 use half::bf16;
@@ -93,8 +93,8 @@ fn main() -> Result<()> {
                     .into_iter()
                     .find(|m| m.name() == method)
                     .ok_or_else(|| anyhow!("unknown method {method}"))?;
-                let spec =
-                    PlanSpec { method, block, anchor, anchor_kv: AnchorKv::Shared, hosts: 1 };
+                let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
+                let spec = PlanSpec { method, block, anchor, anchor_kv, anchor_policy, hosts: 1 };
                 generate(engine, length, decode, seed, spec)
             }
             Request::Linear { rows, inputs, outputs, dtype } => {

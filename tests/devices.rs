@@ -6,7 +6,7 @@ mod common;
 use asterism::cancel::Cancel;
 use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session, TextOptions};
 use asterism::model::{FetchOptions, ModelSource};
-use asterism::plan::{AnchorKv, Method, PlanSpec};
+use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, PlanSpec};
 use asterism::tensor::{KvPrecision, Precision};
 use common::{FAMILIES, Golden, devices, engine_on, relative_error, run, spec, tiny, tiny_on};
 use std::sync::Arc;
@@ -57,6 +57,28 @@ fn methods_agree_on_any_number_of_hosts() {
                         check(&found, &expected, &what);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// An anchor of other tokens, just before its block, at its usual place, or anywhere before.
+#[test]
+fn other_anchors_agree_on_any_number_of_hosts() {
+    let ids = Golden::open("llama3").ints("input_ids");
+    let (context, query) = ids.split_at(90);
+    let exact = tiny("llama3");
+    for device in devices("other_anchors_agree_on_any_number_of_hosts") {
+        let engine = tiny_on("llama3", device, Precision::Bf16);
+        for place in AnchorPlace::ALL {
+            let content = AnchorContent::Random;
+            let anchor_policy = AnchorPolicy { content, place, seed: 1 };
+            let base = spec(Method::Star, 16, 16, 1);
+            let base = PlanSpec { anchor_kv: AnchorKv::Recompute, anchor_policy, ..base };
+            let (expected, _) = run(&exact, context, query, base, 1);
+            for hosts in HOSTS {
+                let (found, _) = run(&engine, context, query, PlanSpec { hosts, ..base }, 1);
+                check(&found, &expected, &format!("{anchor_policy:?} x{hosts} on {device}"));
             }
         }
     }

@@ -120,6 +120,43 @@ fn samples_are_written_and_read_and_a_bad_line_costs_only_itself() {
 }
 
 #[test]
+fn the_anchor_study_is_a_run_by_nine_methods() {
+    let dir = TempDir::new().expect("dir");
+    let out = dir.path().join("study");
+    let mut study = eval("ablate --lengths 512 --tasks niah_single_1 --samples 1 --hosts 3");
+    let (text, _) = succeed(study.arg("--out").arg(&out));
+    let names = [
+        "dense",
+        "star:block=1/4",
+        "star:block=1/4:anchor=none",
+        "star:block=1/4:anchor-at=random",
+        "star:block=1/4:anchor-at=previous",
+        "star:block=1/4:anchor-content=constant",
+        "star:block=1/4:anchor-content=random",
+        "star:block=1/4:anchor-content=shuffled",
+        "star:block=1/4:anchor-content=previous:anchor-at=previous",
+    ];
+    for name in names {
+        assert!(text.contains(name), "{name}: {text}");
+        let file = format!("{}.jsonl", name.replace(':', ",").replace('/', "of"));
+        assert_eq!(lines(&out.join("512/niah_single_1").join(file)).len(), 1, "{name}");
+    }
+    let info: Value = serde_json::from_str(&fs::read_to_string(out.join("run.json")).expect("run"))
+        .expect("JSON");
+    let methods = info["methods"].as_array().expect("methods");
+    let found: Vec<_> = methods.iter().map(|method| method["name"].as_str()).collect();
+    assert_eq!(found, names.map(Some));
+    assert!(out.join("report.html").is_file());
+
+    let (help, _) = succeed(&mut eval("ablate --help"));
+    assert!(help.contains("[default: niah]") && !help.contains("--methods"), "{help}");
+    let (help, _) = succeed(&mut eval("ruler --help"));
+    assert!(help.contains("[default: all]") && help.contains("anchor-content="), "{help}");
+    let message = fail(eval("ablate --lengths 512 --block 1/64").arg("--out").arg(&out), 2);
+    assert!(message.contains("star:block=1/64 at length 512"), "{message}");
+}
+
+#[test]
 fn wrong_arguments_are_named_before_any_work() {
     let dir = TempDir::new().expect("dir");
     let nowhere = dir.path().join("out");

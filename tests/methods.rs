@@ -3,7 +3,7 @@
 
 mod common;
 
-use asterism::plan::{AnchorKv, Method, PlanSpec};
+use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, Plan, PlanSpec};
 use common::naive::NaiveLlama;
 use common::{Golden, golden_dir, max_difference, run, spec, tiny};
 use proptest::prelude::*;
@@ -35,6 +35,61 @@ proptest! {
         let expected = NaiveLlama::open(&golden_dir("llama2")).star(&ids, n, block, anchor);
         let difference = max_difference(&found, &expected);
         prop_assert!(difference < 1e-3, "logits differ by {}", difference);
+    }
+}
+
+/// Every content at every place; the first is the paper's.
+fn policies(seed: u64) -> impl Iterator<Item = AnchorPolicy> {
+    let at = move |content| AnchorPlace::ALL.map(|place| AnchorPolicy { content, place, seed });
+    AnchorContent::ALL.into_iter().flat_map(at)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+    #[test]
+    fn every_anchor_is_encoded_as_its_policy_says(
+        n in 1usize..100, block in 16usize..40, anchor in 0usize..40, seed in any::<u64>(),
+    ) {
+        let ids = tokens(n + 5, seed);
+        let engine = tiny("llama2");
+        let naive = NaiveLlama::open(&golden_dir("llama2"));
+        for anchor_policy in policies(seed) {
+            let base = spec(Method::Star, block, anchor.min(block), 1);
+            let one = PlanSpec { anchor_kv: AnchorKv::Recompute, anchor_policy, ..base };
+            let plan = Plan::new(one, n).expect("plan");
+            let later = plan.hosts.iter().flatten().filter(|block| block.start > 0);
+            let anchors: Vec<(Vec<u32>, usize)> = later
+                .map(|block| {
+                    let tokens = plan.anchor_tokens(&ids[..n], *block, 128);
+                    (tokens, plan.anchor_positions(*block).start)
+                })
+                .collect();
+            let expected = naive.star_behind(&ids, n, block, &anchors);
+            if anchor_policy.is_paper() {
+                let paper = naive.star(&ids, n, block, plan.anchor);
+                prop_assert!(max_difference(&paper, &expected) < 1e-6);
+            }
+            for hosts in [1, 3] {
+                let (found, _) = run(&engine, &ids[..n], &ids[n..], PlanSpec { hosts, ..one }, 1);
+                let difference = max_difference(&found, &expected);
+                prop_assert!(difference < 1e-3, "{anchor_policy:?} x{hosts}: {difference}");
+            }
+        }
+    }
+}
+
+#[test]
+fn other_anchors_make_a_difference_and_the_default_is_the_papers() {
+    let engine = tiny("llama3");
+    let ids = Golden::open("llama3").ints("input_ids");
+    let (context, query) = ids.split_at(90);
+    let base = PlanSpec { anchor_kv: AnchorKv::Recompute, ..spec(Method::Star, 16, 8, 2) };
+    assert!(AnchorPolicy::default().is_paper() && base.anchor_policy.is_paper());
+    let (shared, _) = run(&engine, context, query, spec(Method::Star, 16, 8, 2), 1);
+    for anchor_policy in policies(0) {
+        let (found, _) = run(&engine, context, query, PlanSpec { anchor_policy, ..base }, 1);
+        let difference = max_difference(&found, &shared);
+        assert_eq!(difference < 1e-4, anchor_policy.is_paper(), "{anchor_policy:?}: {difference}");
     }
 }
 

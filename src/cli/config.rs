@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::progress;
 use asterism::engine::{Engine, EngineOptions, Generation, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource, Sampling};
-use asterism::plan::{AnchorKv, Method, Plan, PlanSpec};
+use asterism::plan::{AnchorKv, AnchorPolicy, Method, Plan, PlanSpec};
 use asterism::tensor::{Isa, Precision};
 use std::sync::Arc;
 
@@ -49,6 +49,7 @@ pub(crate) fn plan_spec(args: &MethodArgs) -> Result<PlanSpec, CliError> {
             Anchor::Tokens(tokens) => tokens,
         },
         anchor_kv: args.anchor_kv.into(),
+        anchor_policy: AnchorPolicy::default(),
         hosts: usize::from(args.hosts),
     };
     Plan::new(spec, 1)?;

@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::{config, machine, report};
 use asterism::cancel::Cancel;
 use asterism::engine::{Engine, Generation, Session, TextOptions};
-use asterism::plan::{AnchorKv, Method, PlanSpec};
+use asterism::plan::{AnchorKv, AnchorPolicy, Method, PlanSpec};
 use asterism::tensor::Isa;
 use asterism::tensor::cuda::{Device, Libraries};
 use serde_json::{Map, Value};
@@ -124,7 +124,8 @@ fn self_test(engine: &Arc<Engine>) -> Result<String, anyhow::Error> {
     )?;
     let start = Instant::now();
     let ask = |method, block, hosts| -> Result<String, anyhow::Error> {
-        let spec = PlanSpec { method, block, anchor: block, anchor_kv: AnchorKv::Shared, hosts };
+        let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
+        let spec = PlanSpec { method, block, anchor: block, anchor_kv, anchor_policy, hosts };
         let cancel = Cancel::new();
         let context = prompt.context.clone();
         let mut session = Session::encode(Arc::clone(engine), context, spec, &|_| (), &cancel)?;

@@ -5,19 +5,22 @@
 //! block=SIZE                     tokens, or a share of the context (1/4); 4k if not given
 //! anchor=SIZE|full|none          tokens, or a share of the block; full if not given
 //! anchor-kv=shared|recompute     shared if not given
+//! anchor-content=CONTENT         first, constant, random, shuffled or previous; first if not given
+//! anchor-at=PLACE                first, previous or random; first if not given
 //! ```
 //!
-//! The settings are those of star: the other methods have none.
+//! The settings are those of star: the other methods have none. An anchor of other content or at
+//! another place than the first is recomputed.
 
 use super::args::{self, AnchorKvName, MethodName};
-use asterism::plan::{AnchorKv, Method, PlanSpec};
+use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, PlanSpec};
 use clap::ValueEnum;
 use std::fmt;
 use std::num::NonZeroUsize;
 
 /// A number of tokens, or a share of something known later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Size {
+pub(crate) enum Size {
     Tokens(usize),
     /// `part / whole` of it, rounded up; `part` is from 1 to `whole`.
     Share(usize, NonZeroUsize),
@@ -28,7 +31,8 @@ const NOTHING: Size = Size::Tokens(0);
 const DEFAULT_BLOCK: Size = Size::Tokens(4096);
 
 impl Size {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `4k` or `1/4`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some((part, whole)) = text.split_once('/') else {
             let hint = |error| format!("{error}, or a share such as 1/4");
             return args::tokens(text).map(Self::Tokens).map_err(hint);
@@ -74,6 +78,7 @@ pub(crate) struct MethodSpec {
     block: Size,
     anchor: Size,
     anchor_kv: AnchorKv,
+    anchor_policy: AnchorPolicy,
 }
 
 impl MethodSpec {
@@ -87,8 +92,7 @@ impl MethodSpec {
                 format!("`{name}` is no method: expected one of {known}")
             })?
             .into();
-        let mut spec =
-            Self { method, block: DEFAULT_BLOCK, anchor: ALL, anchor_kv: AnchorKv::Shared };
+        let mut spec = Self::new(method, DEFAULT_BLOCK);
         let mut seen = Vec::new();
         for setting in parts {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
@@ -101,7 +105,44 @@ impl MethodSpec {
             seen.push(key);
             spec.set(key, value).map_err(|error| format!("`{setting}`: {error}"))?;
         }
+        if !spec.anchor_policy.is_paper() {
+            if spec.anchor == NOTHING {
+                return Err("without an anchor, it has neither content nor place".to_owned());
+            }
+            if seen.contains(&"anchor-kv") && spec.anchor_kv == AnchorKv::Shared {
+                let why = "the first block does not have such an anchor: it is recomputed";
+                return Err(format!("`anchor-kv=shared`: {why}"));
+            }
+            spec.anchor_kv = AnchorKv::Recompute;
+        }
         Ok(spec)
+    }
+
+    /// With the defaults for all that is not given.
+    fn new(method: Method, block: Size) -> Self {
+        let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
+        Self { method, block, anchor: ALL, anchor_kv, anchor_policy }
+    }
+
+    /// What the paper's anchor study compares (table 4): exact attention, the anchor, none, the anchor
+    /// at other positions, other tokens at its positions, and the block before as the anchor.
+    pub(crate) fn anchor_study(block: Size) -> Vec<Self> {
+        let star = Self::new(Method::Star, block);
+        let with = |content, place| {
+            let anchor_policy = AnchorPolicy { content, place, ..AnchorPolicy::default() };
+            Self { anchor_kv: AnchorKv::Recompute, anchor_policy, ..star }
+        };
+        vec![
+            Self::new(Method::Dense, DEFAULT_BLOCK),
+            star,
+            Self { anchor: NOTHING, ..star },
+            with(AnchorContent::First, AnchorPlace::Random),
+            with(AnchorContent::First, AnchorPlace::Previous),
+            with(AnchorContent::Constant, AnchorPlace::First),
+            with(AnchorContent::Random, AnchorPlace::First),
+            with(AnchorContent::Shuffled, AnchorPlace::First),
+            with(AnchorContent::Previous, AnchorPlace::Previous),
+        ]
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
@@ -117,7 +158,17 @@ impl MethodSpec {
                     .map_err(|_| "expected shared or recompute".to_owned())?;
                 self.anchor_kv = name.into();
             }
-            _ => return Err("expected block=…, anchor=… or anchor-kv=…".to_owned()),
+            ("anchor-content", value) => {
+                self.anchor_policy.content =
+                    named(&AnchorContent::ALL, AnchorContent::name, value)?;
+            }
+            ("anchor-at", value) => {
+                self.anchor_policy.place = named(&AnchorPlace::ALL, AnchorPlace::name, value)?;
+            }
+            _ => {
+                let all = "block=…, anchor=…, anchor-kv=…, anchor-content=… or anchor-at=…";
+                return Err(format!("expected {all}"));
+            }
         }
         Ok(())
     }
@@ -125,8 +176,8 @@ impl MethodSpec {
     /// The settings for a context of `tokens` tokens on `hosts` hosts.
     pub(crate) fn plan_spec(&self, tokens: usize, hosts: usize) -> PlanSpec {
         let block = self.block.of(tokens);
-        let (method, anchor, anchor_kv) = (self.method, self.anchor.of(block), self.anchor_kv);
-        PlanSpec { method, block, anchor, anchor_kv, hosts }
+        let Self { method, anchor_kv, anchor_policy, .. } = *self;
+        PlanSpec { method, block, anchor: self.anchor.of(block), anchor_kv, anchor_policy, hosts }
     }
 
     /// The method without its settings.
@@ -135,7 +186,16 @@ impl MethodSpec {
     }
 }
 
-/// As it may be given, with the defaults of anchor and anchor-kv left out.
+/// The one of `all` that has the name `value`.
+fn named<T: Copy>(all: &[T], name: fn(T) -> &'static str, value: &str) -> Result<T, String> {
+    let found = all.iter().find(|item| name(**item).eq_ignore_ascii_case(value));
+    found.copied().ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+/// As it may be given, with all defaults but the block's left out.
 impl fmt::Display for MethodSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.method)?;
@@ -148,8 +208,15 @@ impl fmt::Display for MethodSpec {
             NOTHING => write!(f, ":anchor=none")?,
             anchor => write!(f, ":anchor={anchor}")?,
         }
-        if self.anchor_kv == AnchorKv::Recompute {
+        let AnchorPolicy { content, place, .. } = self.anchor_policy;
+        if self.anchor_policy.is_paper() && self.anchor_kv == AnchorKv::Recompute {
             write!(f, ":anchor-kv=recompute")?;
+        }
+        if content != AnchorContent::default() {
+            write!(f, ":anchor-content={}", content.name())?;
+        }
+        if place != AnchorPlace::default() {
+            write!(f, ":anchor-at={}", place.name())?;
         }
         Ok(())
     }
@@ -185,6 +252,28 @@ mod tests {
     }
 
     #[test]
+    fn another_anchor_is_recomputed() {
+        let star = plan("star:anchor-content=Shuffled:anchor-at=previous:anchor=1k", 100_000);
+        let AnchorPolicy { content, place, .. } = star.anchor_policy;
+        assert_eq!((content, place), (AnchorContent::Shuffled, AnchorPlace::Previous));
+        assert_eq!((star.anchor, star.anchor_kv), (1024, AnchorKv::Recompute));
+        let paper = plan("star:anchor-content=first:anchor-at=first", 100_000);
+        assert_eq!(paper, plan("star", 100_000));
+    }
+
+    #[test]
+    fn the_study_has_methods_that_may_be_given() {
+        let study = MethodSpec::anchor_study(Size::parse("1/4").unwrap());
+        let names: Vec<String> = study.iter().map(MethodSpec::to_string).collect();
+        for (spec, name) in study.iter().zip(&names) {
+            assert_eq!(MethodSpec::parse(name).as_ref(), Ok(spec));
+            asterism::plan::Plan::new(spec.plan_spec(1000, 2), 1000).unwrap();
+        }
+        assert_eq!(names[..2], ["dense", "star:block=1/4"]);
+        assert_eq!(names[8], "star:block=1/4:anchor-content=previous:anchor-at=previous");
+    }
+
+    #[test]
     fn shown_as_it_may_be_given() {
         for text in [
             "dense",
@@ -193,6 +282,8 @@ mod tests {
             "star:block=4k",
             "star:block=1/4:anchor=1/8",
             "star:block=100:anchor=none:anchor-kv=recompute",
+            "star:block=4k:anchor-content=constant",
+            "star:block=1/4:anchor=1k:anchor-content=random:anchor-at=random",
         ] {
             let spec = MethodSpec::parse(text).unwrap();
             assert_eq!(spec.to_string(), text);
@@ -216,6 +307,11 @@ mod tests {
             ("star:block=4k:block=8k", "twice"),
             ("star:anchor=half", "none"),
             ("star:anchor-kv=copied", "recompute"),
+            ("star:anchor-content=last", "first, constant, random, shuffled, previous"),
+            ("star:anchor-at=end", "first, previous, random"),
+            ("star:anchor-at=random:anchor-kv=shared", "recomputed"),
+            ("star:anchor-at=random:anchor=none", "without an anchor"),
+            ("dense:anchor-at=first", "only star"),
         ] {
             let message = MethodSpec::parse(text).unwrap_err();
             assert!(message.contains(expected), "{text}: {message}");

@@ -102,7 +102,7 @@ fn activations(config: &ModelConfig, tokens: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::AnchorKv;
+    use crate::plan::{AnchorKv, AnchorPolicy};
 
     #[test]
     fn the_longest_context_that_fits_is_found() {
@@ -111,6 +111,7 @@ mod tests {
             block: 64,
             anchor: 64,
             anchor_kv: AnchorKv::Shared,
+            anchor_policy: AnchorPolicy::default(),
             hosts: 1,
         };
         assert_eq!(longest(spec, 100_000, |plan| plan.tokens <= 777), 777);

@@ -63,6 +63,8 @@ pub(super) struct Run<'a, B: Backend> {
 /// A block or an anchor to be encoded on one host.
 struct Part<'a, 'c, B: Backend> {
     host: usize,
+    /// `[span.len]`
+    tokens: &'a [u32],
     span: Span,
     anchor: AnchorKeys<'a, 'c, B>,
     publish: Option<Publish<'a, B>>,
@@ -134,7 +136,7 @@ impl<B: Backend> Run<'_, B> {
         work: &mut Workspace<B>,
     ) -> Result<(), EngineError> {
         let Loaded { backend, decoder } = self.loaded;
-        let Part { host, span, mut anchor, publish, is_block } = part;
+        let Part { host, tokens, span, mut anchor, publish, is_block } = part;
         for chunk in span.chunks(backend.chunk_tokens()) {
             store.open(chunk);
             let mut attention = BlockAttention {
@@ -146,7 +148,7 @@ impl<B: Backend> Run<'_, B> {
                 chunk,
                 publish,
             };
-            let tokens = &self.context[chunk.range()];
+            let tokens = &tokens[chunk.start - span.start..][..chunk.len];
             decoder.forward(backend, tokens, &[chunk], &mut attention, self.cancel, work)?;
             let finished = is_block && chunk.end() == span.end();
             self.report(host, chunk.len, self.layers(), finished)?;
@@ -169,8 +171,11 @@ impl<B: Backend> Run<'_, B> {
         let mut received = AnchorCopy::received(backend, comm, layers, shape, precision, expected)?;
         let mut work = decoder.workspace(backend);
         for block in &self.plan.hosts[rank] {
-            let part =
-                |anchor| Part { host: rank, span: *block, anchor, publish: None, is_block: true };
+            let tokens = &self.context[block.range()];
+            let part = |anchor| {
+                let (span, publish) = (*block, None);
+                Part { host: rank, tokens, span, anchor, publish, is_block: true }
+            };
             let own = part(AnchorKeys::None);
             if block.start == 0 {
                 self.encode_block(Part { publish, ..own }, store, &mut work)?;
@@ -178,8 +183,11 @@ impl<B: Backend> Run<'_, B> {
                 self.encode_block(own, store, &mut work)?;
             } else if !shared {
                 let mut copy = self.store(anchor)?;
-                let span = Span::new(0..anchor);
-                self.encode_block(Part { span, is_block: false, ..own }, &mut copy, &mut work)?;
+                let vocab = decoder.config().vocab;
+                let tokens = &self.plan.anchor_tokens(self.context, *block, vocab);
+                let span = self.plan.anchor_positions(*block);
+                let ahead = Part { tokens, span, is_block: false, ..own };
+                self.encode_block(ahead, &mut copy, &mut work)?;
                 let mut copy = AnchorCopy::computed(copy, layers, shape);
                 self.encode_block(part(AnchorKeys::Copy(&mut copy)), store, &mut work)?;
             } else if rank == 0 {

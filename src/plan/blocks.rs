@@ -1,5 +1,6 @@
 //! Blocks, anchors and hosts.
 
+use super::AnchorPolicy;
 use std::ops::Range;
 
 /// Blocks smaller than this are refused: the anchor could hold no sentence, and the overhead of a
@@ -41,8 +42,8 @@ impl std::fmt::Display for Method {
     }
 }
 
-/// Where a block's anchor keys come from. Both give the same result: under causal attention the
-/// anchor's keys do not depend on what follows it.
+/// Where a block's anchor keys come from. Both give the same result for the paper's anchor: under
+/// causal attention its keys do not depend on what follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AnchorKv {
     /// Computed once, by the host of the first block, and sent to the others.
@@ -101,6 +102,13 @@ pub enum PlanError {
         /// Tokens of a block.
         block: usize,
     },
+    /// The first host has no other anchor to share than its own first tokens.
+    #[error(
+        "an anchor of {} content at {} positions is not the first block's own: recompute it for \
+         every block instead of sharing it",
+        .0.content.name(), .0.place.name()
+    )]
+    SharedPolicy(AnchorPolicy),
     /// Somebody has to do the work.
     #[error("0 hosts: use at least one")]
     NoHosts,
@@ -120,6 +128,8 @@ pub struct PlanSpec {
     pub anchor: usize,
     /// Where the anchor's keys come from (star).
     pub anchor_kv: AnchorKv,
+    /// What the anchor is (star); only the default one can be shared.
+    pub anchor_policy: AnchorPolicy,
     /// Hosts that share the work.
     pub hosts: usize,
 }
@@ -157,6 +167,9 @@ impl Plan {
             if spec.anchor > spec.block {
                 let (anchor, block) = (spec.anchor, spec.block);
                 return Err(PlanError::AnchorAboveBlock { anchor, block });
+            }
+            if spec.anchor_kv == AnchorKv::Shared && !spec.anchor_policy.is_paper() {
+                return Err(PlanError::SharedPolicy(spec.anchor_policy));
             }
         }
         let hosts = match spec.method {
@@ -212,7 +225,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn spec(method: Method, block: usize, anchor: usize, hosts: usize) -> PlanSpec {
-        PlanSpec { method, block, anchor, anchor_kv: AnchorKv::Shared, hosts }
+        let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
+        PlanSpec { method, block, anchor, anchor_kv, anchor_policy, hosts }
     }
 
     #[test]

@@ -160,7 +160,7 @@ fn dense_pairs(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::PlanSpec;
+    use crate::plan::{AnchorPolicy, PlanSpec};
     use proptest::prelude::*;
 
     const SIZE: ModelSize = ModelSize {
@@ -180,7 +180,8 @@ mod tests {
         kv: AnchorKv,
         hosts: usize,
     ) -> Cost {
-        let spec = PlanSpec { method, block, anchor, anchor_kv: kv, hosts };
+        let anchor_policy = AnchorPolicy::default();
+        let spec = PlanSpec { method, block, anchor, anchor_kv: kv, anchor_policy, hosts };
         Cost::of(&Plan::new(spec, tokens).unwrap(), &SIZE)
     }
 

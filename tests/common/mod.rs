@@ -8,7 +8,7 @@ pub mod naive;
 use asterism::cancel::Cancel;
 use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session};
 use asterism::model::{FetchOptions, ModelSource};
-use asterism::plan::{AnchorKv, Method, PlanSpec};
+use asterism::plan::{AnchorKv, AnchorPolicy, Method, PlanSpec};
 use asterism::tensor::Precision;
 use asterism::tensor::cuda::Device;
 use std::ops::ControlFlow;
@@ -65,7 +65,8 @@ pub fn tiny_on(family: &str, device: DeviceChoice, precision: Precision) -> Arc<
 
 /// A plan for `hosts` hosts with a shared anchor.
 pub fn spec(method: Method, block: usize, anchor: usize, hosts: usize) -> PlanSpec {
-    PlanSpec { method, block, anchor, anchor_kv: AnchorKv::Shared, hosts }
+    let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
+    PlanSpec { method, block, anchor, anchor_kv, anchor_policy, hosts }
 }
 
 /// All logits after `query`, and the greedy continuation of `steps` tokens.

@@ -72,10 +72,50 @@ impl NaiveLlama {
         let sees = |i: usize, j: usize| {
             j <= i && (i >= n || j / block == i / block || j < anchor.min(block))
         };
-        self.logits(tokens, &sees)
+        let positions: Vec<usize> = (0..tokens.len()).collect();
+        self.logits(tokens, &positions, &sees)
     }
 
-    fn logits(&self, tokens: &[u32], sees: &dyn Fn(usize, usize) -> bool) -> Vec<f32> {
+    /// The same, each block but the first behind tokens of its own: `anchors` has those and the
+    /// position of the first of them. What a block's input is stands here one after the other.
+    pub fn star_behind(
+        &self,
+        tokens: &[u32],
+        n: usize,
+        block: usize,
+        anchors: &[(Vec<u32>, usize)],
+    ) -> Vec<f32> {
+        let (mut ids, mut positions, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        let mut add = |part: &[u32], start: usize, owner: (usize, bool)| {
+            ids.extend_from_slice(part);
+            positions.extend(start..start + part.len());
+            owners.extend(part.iter().map(|_| owner));
+        };
+        let blocks = n.div_ceil(block);
+        for b in 0..blocks {
+            if b > 0 {
+                let (anchor, start) = &anchors[b - 1];
+                add(anchor, *start, (b, true));
+            }
+            add(&tokens[b * block..n.min((b + 1) * block)], b * block, (b, false));
+        }
+        add(&tokens[n..], n, (blocks, false));
+        // A token sees what comes before it in its block's input; a query token sees all but anchors.
+        let sees = |i: usize, j: usize| {
+            let ((of, _), (other, is_anchor)) = (owners[i], owners[j]);
+            j <= i && (of == other || of == blocks && !is_anchor)
+        };
+        self.logits(&ids, &positions, &sees)
+    }
+
+    /// Logits after the last token; token `i` stands at `positions[i]` and sees token `j` if
+    /// `sees(i, j)`.
+    fn logits(
+        &self,
+        tokens: &[u32],
+        positions: &[usize],
+        sees: &dyn Fn(usize, usize) -> bool,
+    ) -> Vec<f32> {
         let w = |name: &str| self.tensors[name].as_slice();
         let embedding = w("model.embed_tokens.weight");
         let mut x: Vec<Vec<f64>> = tokens
@@ -90,8 +130,8 @@ impl NaiveLlama {
                 let project = |x: &Vec<f64>| matvec(w(name), x);
                 let mut rows: Vec<Vec<f64>> = normed.iter().map(project).collect();
                 if count > 0 {
-                    for (position, row) in rows.iter_mut().enumerate() {
-                        row.chunks_mut(self.head_dim).for_each(|head| self.rotate(head, position));
+                    for (position, row) in positions.iter().zip(&mut rows) {
+                        row.chunks_mut(self.head_dim).for_each(|head| self.rotate(head, *position));
                     }
                 }
                 rows

@@ -13,7 +13,8 @@ pub(crate) struct BenchArgs {
           default_value = "4k,16k", env = "ASTERISM_BENCH_LENGTHS")]
     pub(crate) lengths: Vec<usize>,
     /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),
-    /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute.
+    /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute,
+    /// :anchor-content=first|constant|random|shuffled|previous, :anchor-at=first|previous|random.
     #[arg(long, value_name = "METHOD,…", value_delimiter = ',', value_parser = MethodSpec::parse,
           default_value = "dense,star", env = "ASTERISM_BENCH_METHODS")]
     pub(crate) methods: Vec<MethodSpec>,

@@ -1,7 +1,7 @@
 //! The arguments of `asterism eval`.
 
 use crate::cli::args::{ModelArgs, tokens};
-use crate::cli::method_spec::MethodSpec;
+use crate::cli::method_spec::{MethodSpec, Size};
 use asterism::eval::ruler::{Search, Variant};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -25,6 +25,10 @@ pub(super) enum EvalCommand {
     Generate(GenerateCommand),
     /// Say sample by sample what changed between two runs, or between two methods of one.
     Compare(CompareArgs),
+    /// Repeat the paper's anchor study: RULER by dense and by star with the paper's anchor, none, and
+    /// anchors of other tokens or at other positions.
+    #[command(mut_arg("tasks", |arg| arg.default_value("niah")))]
+    Ablate(RunArgs<RulerArgs, StudyArgs>),
     /// Draw the report of a run again.
     Report(ReportArgs),
 }
@@ -41,16 +45,13 @@ pub(super) enum GenerateCommand {
 
 /// A run: what is asked, who answers how.
 #[derive(Debug, Args)]
-pub(super) struct RunArgs<B: Args> {
+pub(super) struct RunArgs<B: Args, M: Args = MethodsArgs> {
     #[command(flatten)]
     pub(super) set: SetArgs,
     #[command(flatten)]
     pub(super) benchmark: B,
-    /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),
-    /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute.
-    #[arg(long, value_name = "METHOD,…", value_delimiter = ',', value_parser = MethodSpec::parse,
-          default_value = "dense,star:block=1/4", env = "ASTERISM_EVAL_METHODS")]
-    pub(super) methods: Vec<MethodSpec>,
+    #[command(flatten)]
+    pub(super) by: M,
     /// Hosts that share the work, as threads of this process.
     #[arg(long, value_name = "N", default_value_t = 1, env = "ASTERISM_HOSTS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -65,6 +66,35 @@ pub(super) struct RunArgs<B: Args> {
     pub(super) data: Option<PathBuf>,
     #[command(flatten)]
     pub(super) model: ModelArgs,
+}
+
+/// The methods of a run.
+#[derive(Debug, Args)]
+pub(super) struct MethodsArgs {
+    /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),
+    /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute,
+    /// :anchor-content=first|constant|random|shuffled|previous, :anchor-at=first|previous|random.
+    #[arg(long, value_name = "METHOD,…", value_delimiter = ',', value_parser = MethodSpec::parse,
+          default_value = "dense,star:block=1/4", env = "ASTERISM_EVAL_METHODS")]
+    pub(super) methods: Vec<MethodSpec>,
+}
+
+/// The methods of the anchor study.
+#[derive(Debug, Args)]
+pub(super) struct StudyArgs {
+    /// Tokens of a block, or a share of the length.
+    #[arg(long, value_name = "N|1/N", value_parser = Size::parse, default_value = "1/4",
+          env = "ASTERISM_EVAL_BLOCK")]
+    pub(super) block: Size,
+}
+
+impl<B: Args> From<RunArgs<B, StudyArgs>> for RunArgs<B> {
+    /// The study is a run whose methods are given.
+    fn from(args: RunArgs<B, StudyArgs>) -> Self {
+        let RunArgs { set, benchmark, by: StudyArgs { block }, hosts, out, data, model } = args;
+        let by = MethodsArgs { methods: MethodSpec::anchor_study(block) };
+        Self { set, benchmark, by, hosts, out, data, model }
+    }
 }
 
 /// Samples without a run.

@@ -29,6 +29,7 @@ pub(crate) fn run(args: EvalArgs) -> Result<(), CliError> {
             run::generate(args, infinitebench::source)
         }
         EvalCommand::Compare(args) => compare::run(&args),
+        EvalCommand::Ablate(args) => run::run(args.into(), ruler::source),
         EvalCommand::Report(args) => run::finish(&args.dir),
     }
 }

@@ -30,15 +30,16 @@ type Open<B> = fn(&SetArgs, &B, &Reader, Option<&Path>) -> Result<Source, CliErr
 pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliError> {
     let RunArgs { set, out, .. } = &args;
     distinct("--lengths", &set.lengths)?;
-    distinct("--methods", &args.methods)?;
+    distinct("--methods", &args.by.methods)?;
     let files = config::model_files(&args.model)?;
     let options = config::engine_options(&args.model)?;
     let reader = Reader::of(&files)?;
     let source = open(set, &args.benchmark, &reader, args.data.as_deref())?;
 
     let hosts = usize::from(args.hosts);
-    let plans: Vec<_> = args.methods.iter().map(|method| plan_of(method, hosts)).collect();
+    let plans: Vec<_> = args.by.methods.iter().map(|method| plan_of(method, hosts)).collect();
     let methods: Vec<Method<'_>> = args
+        .by
         .methods
         .iter()
         .zip(&plans)
@@ -157,7 +158,7 @@ fn describe<B: Args>(
         settings,
         lengths: args.set.lengths.clone(),
         tasks: source.tasks.clone(),
-        methods: args.methods.iter().map(method).collect(),
+        methods: args.by.methods.iter().map(method).collect(),
         samples: args.set.samples as usize,
         notes: source.notes.clone(),
         machines: vec![MachineInfo {

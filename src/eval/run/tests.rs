@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::eval::{Benchmark, Metric};
-use crate::plan::{AnchorKv, Method as PlanMethod};
+use crate::plan::{AnchorKv, AnchorPolicy, Method as PlanMethod};
 use crate::text::Prompt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -98,7 +98,8 @@ fn samples(count: usize) -> Vec<Sample> {
 }
 
 fn spec(method: PlanMethod, block: usize) -> PlanSpec {
-    PlanSpec { method, block, anchor: block, anchor_kv: AnchorKv::Shared, hosts: 1 }
+    let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
+    PlanSpec { method, block, anchor: block, anchor_kv, anchor_policy, hosts: 1 }
 }
 
 /// Runs `samples` by dense and star into `dir`; returns what happened.
