@@ -16,6 +16,11 @@ use std::ops::Range;
 /// attention of a new pair of lengths.
 const MANY: usize = 4096;
 
+/// From this many keys per query on, those that all queries see are attended apart from those among
+/// the queries: measured on one H200, that gained 1% of a dense prefill of 128K tokens, and fewer keys
+/// lost as much.
+const APART: usize = 5;
+
 /// The keys of one segment that some query sees.
 #[derive(Clone, Copy)]
 pub(super) struct Keys<'a> {
@@ -132,7 +137,7 @@ impl Cuda {
     }
 
     /// By cuDNN. Keys that all queries see and those among the queries are attended apart and merged
-    /// where the former are many: without a mask cuDNN is faster.
+    /// where the former are many: without a mask cuDNN is faster than with one.
     fn attend_with(
         &self,
         cudnn: &Cudnn,
@@ -145,7 +150,7 @@ impl Cuda {
         let Queries { tokens, shape, .. } = queries;
         let count: usize = keys.iter().map(|k| k.tokens).sum();
         let Some((last, rest)) = keys.split_last() else { return Ok(()) };
-        if mask == Mask::None || count < 2 * tokens {
+        if mask == Mask::None || count < APART * tokens {
             return self.attend_run(cudnn, queries, keys, mask, out, lse);
         }
         let before = last.tokens - tokens;

@@ -14,6 +14,13 @@ use std::sync::Arc;
 /// What bf16 activations may cost: each is rounded by up to 2^-9.
 const TOLERANCE: f64 = 8e-3;
 
+/// Something in the GPU's precision, and the same in f32 on the CPU.
+type RowsOnBoth = (Grown<bf16>, Aligned<f32>);
+type SumsOnBoth = (Grown<f32>, Aligned<f32>);
+
+/// Tokens and start of queries; starts and lengths of runs of keys.
+type Case = (usize, usize, &'static [(usize, usize)]);
+
 struct Both {
     gpu: Cuda,
     cpu: Cpu,
@@ -26,14 +33,14 @@ impl Both {
         Some(Self { gpu: Cuda::open(0).unwrap(), cpu: cpu.unwrap() })
     }
 
-    fn rows(&self, values: &[bf16]) -> (Grown<bf16>, Aligned<f32>) {
+    fn rows(&self, values: &[bf16]) -> RowsOnBoth {
         let (mut on_gpu, mut on_cpu) = (Grown::default(), Aligned::default());
         on_gpu.first(self.gpu.device(), values.len()).unwrap().write(values).unwrap();
         values.convert_to_f32_slice(on_cpu.at_least(values.len()));
         (on_gpu, on_cpu)
     }
 
-    fn sums(&self, values: &[f32]) -> (Grown<f32>, Aligned<f32>) {
+    fn sums(&self, values: &[f32]) -> SumsOnBoth {
         let (mut on_gpu, mut on_cpu) = (Grown::default(), Aligned::default());
         on_gpu.first(self.gpu.device(), values.len()).unwrap().write(values).unwrap();
         on_cpu.at_least(values.len()).copy_from_slice(values);
@@ -41,22 +48,22 @@ impl Both {
     }
 
     /// Poisoned outputs.
-    fn no_rows(&self, len: usize) -> (Grown<bf16>, Aligned<f32>) {
+    fn no_rows(&self, len: usize) -> RowsOnBoth {
         self.rows(&vec![bf16::NAN; len])
     }
 
-    fn no_sums(&self, len: usize) -> (Grown<f32>, Aligned<f32>) {
+    fn no_sums(&self, len: usize) -> SumsOnBoth {
         self.sums(&vec![f32::NAN; len])
     }
 
-    fn check_rows(&self, (found, expected): &(Grown<bf16>, Aligned<f32>), what: &str) {
+    fn check_rows(&self, (found, expected): &RowsOnBoth, what: &str) {
         let found = all_of(found);
         let pairs = found.iter().zip(&expected[..]).map(|(a, b)| (a.to_f64(), f64::from(*b)));
         let error = relative_error(pairs);
         assert!(error < TOLERANCE, "{what}: {error:e}");
     }
 
-    fn check_sums(&self, (found, expected): &(Grown<f32>, Aligned<f32>), most: f64, what: &str) {
+    fn check_sums(&self, (found, expected): &SumsOnBoth, most: f64, what: &str) {
         let found = all_of(found);
         let seen = found.iter().zip(&expected[..]).filter(|(a, b)| a != b);
         let error = relative_error(seen.map(|(a, b)| (f64::from(*a), f64::from(*b))));
@@ -244,11 +251,11 @@ impl Run {
 
 fn attend_on_both(
     both: &Both,
-    q: &(Grown<bf16>, Aligned<f32>),
+    q: &RowsOnBoth,
     start: usize,
     shape: HeadShape,
     runs: &[Run],
-) -> ((Grown<bf16>, Aligned<f32>), (Grown<f32>, Aligned<f32>)) {
+) -> (RowsOnBoth, SumsOnBoth) {
     let mut out = both.no_rows(q.1.len());
     let mut lse = both.no_sums(q.1.len() / shape.head_dim);
     on_both!(both, |backend, side| {
@@ -274,7 +281,7 @@ fn attention_is_that_of_the_cpu() {
     let shape = |heads, kv_heads, head_dim| HeadShape { heads, kv_heads, head_dim };
     // Tokens and start of the queries; starts and lengths of the runs of keys: the whole past, an
     // anchor and a block, a shard that ends among the queries, one after them, and none at all.
-    let cases: [(usize, usize, &[(usize, usize)]); 9] = [
+    let cases: [Case; 9] = [
         (1, 700, &[(0, 701)]),
         (5, 40, &[(0, 16), (32, 13)]),
         (77, 300, &[(0, 100), (250, 127)]),
