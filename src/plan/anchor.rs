@@ -268,7 +268,9 @@ mod tests {
             let here = Plan::new(plan(policy, 64, 64, 1), 640).unwrap();
             let policy = AnchorPolicy { seed: seed ^ 1, ..policy };
             let there = Plan::new(plan(policy, 64, 64, 1), 640).unwrap();
-            let tokens = |plan: &Plan, block: usize| plan.anchor_tokens(&[0; 640], plan.hosts[0][block], 1000);
+            let tokens = |plan: &Plan, block: usize| {
+                plan.anchor_tokens(&[0; 640], plan.hosts[0][block], 1000)
+            };
             prop_assert_ne!(tokens(&here, 2), tokens(&here, 3));
             prop_assert_ne!(tokens(&here, 2), tokens(&there, 2));
         }
