@@ -287,6 +287,40 @@ fn doctor_and_completions_work() {
     }
 }
 
+/// Where there is no GPU, asking for one is refused with what is missing, and `auto` says nothing of it;
+/// where there is one, both use it.
+#[test]
+fn devices_are_chosen_found_or_named() {
+    let dir = TempDir::new().expect("dir");
+    let path = file(&dir, "a.txt", document());
+    let gpu = asterism::tensor::cuda::Device::count();
+    let (out, err) = succeed(ask(&path).args(["--device", "auto", QUESTION]));
+    assert!(out.contains("48213") && !err.contains("warning"), "{out} {err}");
+    let (facts, _) = succeed(asterism().args(["doctor", "--device", "cpu"]));
+    assert!(facts.contains("NVRTC") && facts.contains("computing on") && facts.contains("thread"));
+    match gpu {
+        Ok(count) => {
+            let (out, _) = succeed(ask(&path).args(["--device", "cuda:0", QUESTION]));
+            assert!(out.contains("48213"), "{out}");
+            let beyond = format!("cuda:{count}");
+            let err = fail(ask(&path).args(["--device", beyond.as_str(), QUESTION]), 2);
+            assert!(err.contains(&format!("no GPU {count}")), "{err}");
+            assert!(facts.contains("cuda:0: "), "{facts}");
+        }
+        Err(why) => {
+            let err = fail(ask(&path).args(["--device", "cuda:0", QUESTION]), 1);
+            assert!(err.contains(&why.to_string()), "{err}");
+            assert!(facts.contains("none: "), "{facts}");
+        }
+    }
+    let err = fail(ask(&path).args(["--device", "gpu", QUESTION]), 2);
+    assert!(err.contains("cuda:N"), "{err}");
+    let err = fail(ask(&path).args(["--device", "cpu", "--kv-dtype", "fp8", QUESTION]), 2);
+    assert!(err.contains("--kv-dtype bf16"), "{err}");
+    let (out, _) = succeed(asterism().args(["plan", "--tokens", "64k", "--kv-dtype", "fp8"]));
+    assert!(out.contains("on one GPU: "), "{out}");
+}
+
 #[test]
 fn settings_come_from_the_environment_and_arguments_win() {
     let dir = TempDir::new().expect("dir");

@@ -112,17 +112,20 @@ pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError
     })
 }
 
-/// Says what the user should know about how the model was loaded.
-pub(crate) fn warn(engine: &Engine) {
+/// Loads a model, with a bar where that takes a while.
+pub(crate) fn load(files: ModelFiles, options: &EngineOptions) -> Result<Arc<Engine>, CliError> {
+    let bar = progress::Loading::new(&files.name);
+    let engine = Engine::load_with(files, options, &|done, all| bar.report(done, all));
+    bar.finish();
+    let engine = engine?;
     for warning in engine.warnings() {
         eprintln!("warning: {warning}");
     }
+    Ok(Arc::new(engine))
 }
 
 /// The model, ready to compute.
 pub(crate) fn engine(args: &ModelArgs) -> Result<Arc<Engine>, CliError> {
     let options = engine_options(args)?;
-    let engine = Engine::load(model_files(args)?, &options)?;
-    warn(&engine);
-    Ok(Arc::new(engine))
+    load(model_files(args)?, &options)
 }

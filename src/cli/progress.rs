@@ -3,17 +3,47 @@
 use asterism::engine::{Phase1, Progress};
 use asterism::model::FetchProgress;
 use asterism::plan::{Method, Plan};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn style(template: &str) -> ProgressStyle {
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("━╸─")
+}
+
+/// Weights on their way to the processor, layer by layer. Shows itself only after half a second: small
+/// models are there before.
+pub(crate) struct Loading {
+    bar: ProgressBar,
+    start: Instant,
+}
+
+impl Loading {
+    pub(crate) fn new(name: &str) -> Self {
+        let bar = ProgressBar::hidden();
+        bar.set_style(style("{prefix} {bar:30} {pos}/{len} layers {elapsed} (left {eta})"));
+        bar.set_prefix(format!("loading {name}"));
+        Self { bar, start: Instant::now() }
+    }
+
+    /// So many layers are there, of so many.
+    pub(crate) fn report(&self, done: usize, all: usize) {
+        if self.bar.is_hidden() && self.start.elapsed() > Duration::from_millis(500) {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// Phase 1: work done, blocks finished, time left.

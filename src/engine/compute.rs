@@ -63,10 +63,12 @@ impl<B: Backend> On<B> {
         config: ModelConfig,
         checkpoint: &Arc<Checkpoint>,
         options: &EngineOptions,
+        progress: &dyn Fn(usize, usize),
     ) -> Result<Self, EngineError> {
         let EngineOptions { precision, kv_precision, time_stages, .. } = *options;
         let precisions = (precision, kv_precision.unwrap_or(precision.into()));
-        let decoder = Decoder::load(&backend, config, checkpoint, precisions, time_stages)?;
+        let decoder =
+            Decoder::load(&backend, config, checkpoint, precisions, time_stages, progress)?;
         Ok(Self(Arc::new(Loaded { backend, decoder })))
     }
 }

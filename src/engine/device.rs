@@ -57,6 +57,7 @@ pub(super) struct Loading<'a> {
     pub(super) config: ModelConfig,
     pub(super) checkpoint: &'a Arc<Checkpoint>,
     pub(super) options: &'a EngineOptions,
+    pub(super) progress: &'a dyn Fn(usize, usize),
 }
 
 impl Loading<'_> {
@@ -123,7 +124,7 @@ impl Loading<'_> {
 
     fn on<B: crate::tensor::Backend>(&self, backend: B) -> Result<Box<dyn Compute>, EngineError> {
         let config = self.config.clone();
-        let loaded = On::load(backend, config, self.checkpoint, self.options)?;
+        let loaded = On::load(backend, config, self.checkpoint, self.options, self.progress)?;
         Ok(Box::new(loaded))
     }
 }

@@ -50,7 +50,8 @@ pub enum EngineError {
     /// The keys and activations of a context do not fit the processor's memory.
     #[error(
         "a context of {tokens} tokens needs {} MiB of GPU memory, and {} MiB are free: {fits} tokens \
-         would fit; shorten the context, take smaller blocks, or use --device cpu",
+         would fit; shorten the context, take smaller blocks, cache keys in half the memory \
+         (--kv-dtype fp8), or use --device cpu",
         needed >> 20, free >> 20
     )]
     NoMemory {

@@ -56,6 +56,19 @@ impl Engine {
     /// # Errors
     /// If a file is missing, damaged or describes something unsupported: see [`EngineError`].
     pub fn load(files: ModelFiles, options: &EngineOptions) -> Result<Self, EngineError> {
+        Self::load_with(files, options, &|_, _| ())
+    }
+
+    /// As [`Engine::load`], with `progress` called after every layer with how many are there and how
+    /// many there are.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn load_with(
+        files: ModelFiles,
+        options: &EngineOptions,
+        progress: &dyn Fn(usize, usize),
+    ) -> Result<Self, EngineError> {
         let config = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
         let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
         let template = ChatTemplate::from_files(
@@ -65,7 +78,7 @@ impl Engine {
         let bos_text = config.bos.and_then(|id| tokenizer.id_to_token(id));
         let checkpoint = Checkpoint::open(files.weights, files.weight_index.as_deref())?;
         let mut warnings = Vec::new();
-        let loading = Loading { config, checkpoint: &Arc::new(checkpoint), options };
+        let loading = Loading { config, checkpoint: &Arc::new(checkpoint), options, progress };
         let compute = loading.load(&mut warnings)?;
         Ok(Self { name: files.name, compute, warnings, tokenizer, template, bos_text })
     }

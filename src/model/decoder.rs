@@ -82,7 +82,8 @@ pub struct Workspace<B: Backend> {
 impl<B: Backend> Decoder<B> {
     /// Gives the weights of `checkpoint` to `backend`, in the first of `precisions`, which
     /// also says what cached keys are rounded to; with `time_stages`
-    /// the decoder notes where time goes.
+    /// the decoder notes where time goes. `progress`
+    /// is called with the layers that are there and all layers.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape than `config` says, or there is no memory.
@@ -92,6 +93,7 @@ impl<B: Backend> Decoder<B> {
         checkpoint: &Arc<Checkpoint>,
         precisions: (Precision, KvPrecision),
         time_stages: bool,
+        progress: &dyn Fn(usize, usize),
     ) -> Result<Self, LoadError> {
         let (precision, kv_precision) = precisions;
         let loader = Loader { backend, checkpoint, precision };
@@ -102,6 +104,7 @@ impl<B: Backend> Decoder<B> {
             layers.push(loader.layer(&config, index)?);
             // A layer that is packed is not needed in its file's order any more.
             checkpoint.release();
+            progress(index + 1, config.layers);
         }
         let norm = loader.vector("model.norm.weight", config.hidden)?;
         let head = loader.matrix(&[(head, config.vocab)], config.hidden)?;

@@ -262,7 +262,8 @@ mod tests {
             let config = shape.config().unwrap();
             let precisions = (Precision::Bf16, KvPrecision::Bf16);
             let decoder =
-                Decoder::load(&cpu, config, &Arc::new(checkpoint), precisions, false).unwrap();
+                Decoder::load(&cpu, config, &Arc::new(checkpoint), precisions, false, &|_, _| ())
+                    .unwrap();
             let (mut work, cancel) = (decoder.workspace(&cpu), Cancel::new());
             let spans = [Span::new(0..5)];
             let tokens = [1, 2, 3, 4, 5];

@@ -44,9 +44,7 @@ impl Model {
                 random_model(&shape, seed)?
             }
         };
-        let engine = Engine::load(files, options)?;
-        config::warn(&engine);
-        Ok(Arc::new(engine))
+        config::load(files, options)
     }
 }
 
