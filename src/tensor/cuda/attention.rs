@@ -12,9 +12,13 @@ use crate::tensor::{HeadShape, Segment};
 use half::bf16;
 use std::ops::Range;
 
-/// From this many queries on cuDNN computes: what it saves is worth the 50 ms that it takes to plan
-/// attention of a new pair of lengths.
-const MANY: usize = 4096;
+/// cuDNN takes 50 ms to plan attention of a new pair of lengths. That pays where the lengths will recur:
+/// queries in multiples of this many, as in all chunks but a text's last.
+const WHOLE: usize = 4096;
+
+/// It also pays where the tenth that our kernel is slower is longer than that: from this many operations
+/// on, for a model of some thirty layers.
+const WORTH_A_PLAN: usize = 10_000_000_000_000;
 
 /// From this many keys per query on, those that all queries see are attended apart from those among
 /// the queries: measured on one H200, that gained 1% of a dense prefill of 128K tokens, and fewer keys
@@ -127,7 +131,9 @@ impl Cuda {
             .collect();
         // Keys that end with the queries go last: the others are seen by all queries, or none fits.
         keys.sort_by_key(|keys| keys.start + keys.tokens);
-        let many = queries.tokens >= MANY;
+        let whole = queries.tokens.is_multiple_of(WHOLE);
+        let count: usize = keys.iter().map(|k| k.tokens).sum();
+        let many = whole || 4 * queries.q.len() * count >= WORTH_A_PLAN;
         match (&self.cudnn, mask(&queries, &keys)) {
             (Some(cudnn), Some(mask)) if many => {
                 self.attend_with(cudnn, queries, &keys, mask, out, lse)
