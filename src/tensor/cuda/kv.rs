@@ -6,7 +6,7 @@ use crate::tensor::{HeadShape, KvPrecision, Memory, Part};
 use half::bf16;
 use std::sync::Arc;
 
-/// Cached keys or values; room that is not enough is doubled.
+/// Cached keys or values; room that is not enough grows by an eighth.
 pub struct Kv {
     shape: HeadShape,
     stored: Stored,
@@ -174,7 +174,8 @@ impl Kv {
 /// Gives `buffer`, of which `len` elements count, room for `more`.
 fn grow<T: Element>(buffer: &mut Buffer<T>, len: usize, more: usize) -> Result<(), CudaError> {
     if len + more > buffer.len() {
-        let room = (len + more).max(2 * buffer.len());
+        // An eighth more: twice as much of the keys of a long context would not fit.
+        let room = (len + more).max(buffer.len() + buffer.len() / 8);
         let mut larger = Buffer::uninit(buffer.device(), room)?;
         let mut kept: ViewMut<'_, T> = larger.slice_mut(0..len)?;
         kept.copy_from(buffer.slice(0..len)?)?;
