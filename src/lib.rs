@@ -13,6 +13,7 @@ pub mod comm;
 pub mod engine;
 pub mod eval;
 pub mod model;
+pub mod palette;
 pub mod plan;
 pub mod tensor;
 pub mod text;

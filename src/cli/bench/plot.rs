@@ -6,6 +6,7 @@
 use super::stats::Stats;
 use crate::cli::method_spec::short;
 use anyhow::{Result, anyhow};
+use asterism::palette::{GRID, INK, colour};
 use plotters::backend::SVGBackend;
 use plotters::coord::Shift;
 use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
@@ -21,20 +22,6 @@ const PANEL: u32 = 460;
 const GAP: u32 = 16;
 const LEGEND_ROW: u32 = 26;
 const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(51, 51, 51);
-const GRID: RGBColor = RGBColor(222, 222, 222);
-
-/// Okabe and Ito's colours, which colour-blind people can tell apart.
-const COLOURS: [RGBColor; 8] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(230, 159, 0),
-    RGBColor(90, 90, 90),
-    RGBColor(148, 103, 60),
-];
 
 /// One line in both panels.
 #[derive(Debug, Clone)]
@@ -58,7 +45,7 @@ pub(super) struct Point {
 
 impl Series {
     fn colour(&self) -> RGBColor {
-        COLOURS[self.colour % COLOURS.len()]
+        colour(self.colour)
     }
 
     fn line(&self, value: impl Fn(&Point) -> Stats) -> Line {

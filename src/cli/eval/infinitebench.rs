@@ -15,10 +15,7 @@ pub(super) fn source(
     reader: &Reader,
     data: Option<&Path>,
 ) -> Result<Source, CliError> {
-    let frame = match set.template.as_str() {
-        "auto" => reader.own_frame()?,
-        name => ChatFrame::named(name)?,
-    };
+    let frame = reader.frame(&set.template, ChatFrame::named)?;
     let mut chosen = select(&tasks(), &GROUPS, &set.tasks)?;
     if let Some(dir) = data {
         unused_with_data(&[("--seed", set.seed.is_some())])?;

@@ -17,10 +17,7 @@ pub(super) fn source(
     data: Option<&Path>,
 ) -> Result<Source, CliError> {
     let (variant, from_files) = (args.variant.0, data.is_some());
-    let frame = match set.template.as_str() {
-        "auto" => reader.own_frame()?,
-        name => variant.frame(name)?,
-    };
+    let frame = reader.frame(&set.template, |name| variant.frame(name))?;
     let mut chosen = select(&tasks(variant), &GROUPS, &set.tasks)?;
     let mut notes = Vec::new();
     if from_files {

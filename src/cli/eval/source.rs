@@ -142,9 +142,21 @@ impl Reader {
         Ok(Self { config, tokenizer, template })
     }
 
+    /// The chat markers of `--template`: the model's own for `auto`, else those that `named` gives.
+    pub(super) fn frame(
+        &self,
+        template: &str,
+        named: impl FnOnce(&str) -> Result<ChatFrame, EvalError>,
+    ) -> Result<ChatFrame, CliError> {
+        match template {
+            "auto" => self.own_frame(),
+            name => Ok(named(name)?),
+        }
+    }
+
     /// The model's own chat markers, ending at the tokens that end its answers; without a template
     /// nothing but the token that begins every text.
-    pub(super) fn own_frame(&self) -> Result<ChatFrame, CliError> {
+    fn own_frame(&self) -> Result<ChatFrame, CliError> {
         let text = |id: u32| self.tokenizer.id_to_token(id);
         let bos = self.config.bos.and_then(text);
         let frame = PromptFrame::from_template(self.template.as_ref(), None, bos.as_deref())?;

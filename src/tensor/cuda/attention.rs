@@ -1,9 +1,9 @@
 //! Attention on the GPU: which keys count, and which kernel computes it.
 //!
-//! * Many queries that stand at the end of the keys they see, as in every chunk of a prefill: cuDNN,
-//!   over keys copied into one run where they lie in several segments.
-//! * Everything else (few queries, hosts' shares that end among the queries, no cuDNN): our own
-//!   kernel, which takes any segments and splits long keys over the whole GPU.
+//! * Many queries that stand at the end of the keys they see, as in the chunks of a prefill whose
+//!   length recurs: cuDNN, over keys copied into one run where they lie in several segments.
+//! * Everything else (few queries, a text's last chunk, hosts' shares that end among the queries, no
+//!   cuDNN): our own kernel, which takes any segments and splits long keys over the whole GPU.
 
 use super::cudnn::Cudnn;
 use super::kv::Kv;

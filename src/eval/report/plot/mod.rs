@@ -1,6 +1,6 @@
 //! The pictures of a report, as SVG on white paper.
 //!
-//! The page gives paper, ink and grid its own colours, by the very values written here: see
+//! The page gives paper, ink and grid its own colours, by the very values of `palette`: see
 //! `page.css`.
 
 mod depth;
@@ -12,6 +12,7 @@ pub(super) use lines::{score, tasks};
 pub(super) use tradeoff::tradeoff;
 
 use crate::eval::EvalError;
+use crate::palette::{GRID, INK, colour};
 use plotters::backend::SVGBackend;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -22,30 +23,12 @@ type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 const WIDTH: u32 = 1000;
 const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(51, 51, 51);
-const GRID: RGBColor = RGBColor(222, 222, 222);
 const LEGEND_ROW: u32 = 26;
 const GAP: u32 = 10;
 /// Pixels of a character of the legend, roughly.
 const LETTER: u32 = 8;
 /// Pixels of a legend entry beside its name.
 const LEGEND_MARK: u32 = 74;
-
-/// Okabe and Ito's colours, which colour-blind people can tell apart.
-const COLOURS: [RGBColor; 8] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(230, 159, 0),
-    RGBColor(90, 90, 90),
-    RGBColor(148, 103, 60),
-];
-
-fn colour(series: usize) -> RGBColor {
-    COLOURS[series % COLOURS.len()]
-}
 
 /// The point of a series: its form changes too, for those who cannot tell the colours apart.
 /// `size` is half its width in pixels.
