@@ -4,8 +4,9 @@ use super::args::{Anchor, AnchorKvName, Dtype, GenerationArgs, MethodArgs, Metho
 use super::error::CliError;
 use super::progress;
 use asterism::engine::{Engine, EngineOptions, Generation, TextOptions};
-use asterism::model::{FetchOptions, ModelFiles, ModelSource, Sampling};
+use asterism::model::{FetchOptions, ModelFiles, ModelSource};
 use asterism::plan::{AnchorKv, AnchorPolicy, Method, Plan, PlanSpec};
+use asterism::tensor::Sampling;
 use asterism::tensor::{Isa, Precision};
 use std::sync::Arc;
 

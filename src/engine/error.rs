@@ -2,8 +2,9 @@
 
 use crate::attention::AttentionError;
 use crate::comm::CommError;
-use crate::model::{ForwardError, LoadError, ModelError, SamplingError};
+use crate::model::{ForwardError, LoadError, ModelError};
 use crate::plan::PlanError;
+use crate::tensor::SamplingError;
 use crate::tensor::TensorError;
 use crate::text::TextError;
 

@@ -7,9 +7,9 @@ use super::{EngineError, hosts};
 use crate::attention::{announce_end, serve};
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
-use crate::model::{ModelConfig, Sampler, Sampling};
+use crate::model::ModelConfig;
 use crate::plan::Span;
-use crate::tensor::Backend;
+use crate::tensor::{Backend, Sampling};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -134,28 +134,22 @@ fn answer<B: Backend>(
         let offset = chunk.start - context.len();
         lead.encode(&query[offset..offset + chunk.len], chunk)?;
     }
-    // [vocab]; only read where the choice needs all of them.
-    let mut logits = vec![0.0; config.vocab];
     let mut top_logits = Vec::new();
     if settings.top_logits > 0 {
+        // [vocab]
+        let mut logits = vec![0.0; config.vocab];
         lead.logits(&mut logits)?;
         top_logits = largest(&logits, settings.top_logits);
     }
     let prompt = context.iter().chain(query).copied();
-    let mut sampler = Sampler::new(settings.sampling.clone(), config.vocab, prompt);
+    let mut sampler = lead.sampler(&settings.sampling, prompt)?;
     let mut tokens = Vec::new();
     let mut query_time = start.elapsed();
     let finish = loop {
         if tokens.len() == settings.max_tokens {
             break Finish::Length;
         }
-        let token = if settings.sampling.is_largest() {
-            lead.largest(spelled)?
-        } else {
-            lead.logits(&mut logits)?;
-            logits[spelled..].fill(f32::NEG_INFINITY);
-            sampler.next(&mut logits)
-        };
+        let token = lead.next_token(spelled, &mut sampler)?;
         if tokens.is_empty() {
             query_time = start.elapsed();
         }

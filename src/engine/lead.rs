@@ -6,9 +6,9 @@ use crate::attention::GlobalAttention;
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::comm::Comm;
-use crate::model::Workspace;
+use crate::model::{Sampler, Workspace};
 use crate::plan::Span;
-use crate::tensor::Backend;
+use crate::tensor::{Backend, Sampling};
 
 /// The query host. After each pass the logits that follow its last token can be asked for.
 pub(super) struct Lead<'a, B: Backend> {
@@ -109,11 +109,25 @@ impl<'a, B: Backend> Lead<'a, B> {
         Ok(decoder.head(backend, chunk.len, &mut self.work)?)
     }
 
-    /// The token below `among` with the largest logit, the lower on a tie.
-    pub(super) fn largest(&self, among: usize) -> Result<u32, EngineError> {
+    /// A sampler for an answer to `prompt`.
+    pub(super) fn sampler(
+        &self,
+        sampling: &Sampling,
+        prompt: impl Iterator<Item = u32>,
+    ) -> Result<Sampler<B>, EngineError> {
         let Loaded { backend, decoder } = self.loaded;
-        let largest = decoder.largest_logit(backend, &self.work, among)?;
-        largest.ok_or(EngineError::NotFinite { position: self.position })
+        Ok(Sampler::new(backend, sampling.clone(), decoder.config().vocab, prompt)?)
+    }
+
+    /// The token below `among` that `sampler` chooses.
+    pub(super) fn next_token(
+        &self,
+        among: usize,
+        sampler: &mut Sampler<B>,
+    ) -> Result<u32, EngineError> {
+        let Loaded { backend, decoder } = self.loaded;
+        let token = decoder.next_token(backend, &self.work, among, sampler)?;
+        token.ok_or(EngineError::NotFinite { position: self.position })
     }
 
     /// Copies the logits `[vocab]`.

@@ -3,7 +3,7 @@
 
 use super::stages::{Stage, StageClock, StageTimes};
 use super::weights::{LayerWeights, Loader};
-use super::{Checkpoint, ModelConfig, ModelError, RopeTable};
+use super::{Checkpoint, ModelConfig, ModelError, RopeTable, Sampler};
 use crate::attention::{Attention, AttentionError};
 use crate::cancel::Cancel;
 use crate::plan::Span;
@@ -239,7 +239,7 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// Computes the logits that follow the last of the `count` tokens which the last forward pass with
-    /// `work` ran: for [`Decoder::logits`] and [`Decoder::largest_logit`].
+    /// `work` ran: for [`Decoder::logits`] and [`Decoder::next_token`].
     ///
     /// # Errors
     /// If the backend fails.
@@ -272,18 +272,19 @@ impl<B: Backend> Decoder<B> {
         backend.read(Part::new(&work.logits, 0..self.config.vocab), logits)
     }
 
-    /// The token below `among` with the largest of the logits that [`Decoder::head`] computed, the
-    /// lower on a tie; `None` if one of them is not finite.
+    /// The token below `among` that `sampler` chooses by the logits that [`Decoder::head`] computed;
+    /// `None` if one of them is not finite.
     ///
     /// # Errors
     /// If the backend failed since it was last waited for.
-    pub fn largest_logit(
+    pub fn next_token(
         &self,
         backend: &B,
         work: &Workspace<B>,
         among: usize,
+        sampler: &mut Sampler<B>,
     ) -> Result<Option<u32>, TensorError> {
-        backend.largest(Part::new(&work.logits, 0..among))
+        sampler.next(backend, Part::new(&work.logits, 0..among))
     }
 
     /// Empty buffers for [`Decoder::forward`].

@@ -39,7 +39,7 @@ pub use fetch::{FetchOptions, FetchProgress};
 pub use random::random_model;
 pub use rope::RopeTable;
 pub use rope_config::{RopeConfig, RopeScaling};
-pub use sampler::{Sampler, Sampling, SamplingError};
+pub use sampler::Sampler;
 pub use shape::{Shape, UnknownShape};
 pub use source::{ModelFiles, ModelSource};
 pub use stages::{Stage, StageTimes};

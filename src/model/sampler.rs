@@ -1,232 +1,94 @@
-//! From logits to the next token. Without a temperature: the largest logit, the lower token on a
-//! tie. Otherwise the filters apply in the order Transformers applies them: repetition penalty,
-//! temperature, top-k, top-p, min-p.
+//! From logits to the tokens of one answer.
 
+use crate::tensor::{Backend, Part, Sampling, TensorError};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-/// How the next token is chosen.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sampling {
-    /// 0 takes the largest logit; above, logits are divided by it.
-    pub temperature: f32,
-    /// Only the `top_k` largest logits; 0 for all.
-    pub top_k: usize,
-    /// Only the most likely tokens that together reach this probability; 1 for all.
-    pub top_p: f32,
-    /// Only tokens at least this fraction as likely as the likeliest; 0 for all.
-    pub min_p: f32,
-    /// Logits of tokens seen before are divided (if positive) or multiplied (if negative) by this;
-    /// 1 for none (arXiv 1909.05858).
-    pub repetition_penalty: f32,
-    /// The same seed and settings give the same tokens.
-    pub seed: u64,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            seed: 0,
-        }
-    }
-}
-
-/// A setting outside its range.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{name} is {value}: it must be {range}")]
-pub struct SamplingError {
-    /// Which setting.
-    pub name: &'static str,
-    /// What it was.
-    pub value: f32,
-    /// What it may be.
-    pub range: &'static str,
-}
-
-impl Sampling {
-    /// Whether the token with the largest logit is always taken, whatever the logits of others.
-    #[must_use]
-    pub fn is_largest(&self) -> bool {
-        self.temperature == 0.0 && self.repetition_penalty == 1.0
-    }
-
-    /// Checks every setting.
-    ///
-    /// # Errors
-    /// Names the first setting that is outside its range.
-    pub fn check(&self) -> Result<(), SamplingError> {
-        let rules = [
-            ("temperature", self.temperature, self.temperature >= 0.0, "0 or more"),
-            ("top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1"),
-            ("min-p", self.min_p, (0.0..=1.0).contains(&self.min_p), "between 0 and 1"),
-            (
-                "repetition-penalty",
-                self.repetition_penalty,
-                self.repetition_penalty > 0.0,
-                "above 0",
-            ),
-        ];
-        for (name, value, holds, range) in rules {
-            if !(holds && value.is_finite()) {
-                return Err(SamplingError { name, value, range });
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Chooses tokens for one answer.
-pub struct Sampler {
+pub struct Sampler<B: Backend> {
     settings: Sampling,
     random: Xoshiro256PlusPlus,
-    /// Per token of the vocabulary, whether the prompt or the answer has it (for the penalty).
-    seen: Vec<bool>,
+    /// The tokens that prompt and answer have, if that counts.
+    seen: Option<B::Seen>,
 }
 
-impl Sampler {
-    /// A sampler for an answer to `prompt`.
-    #[must_use]
-    pub fn new(settings: Sampling, vocab: usize, prompt: impl Iterator<Item = u32>) -> Self {
+impl<B: Backend> Sampler<B> {
+    /// A sampler for an answer to `prompt`, with a vocabulary of `vocab` tokens.
+    ///
+    /// # Errors
+    /// If the backend has no memory for the tokens seen.
+    pub fn new(
+        backend: &B,
+        settings: Sampling,
+        vocab: usize,
+        prompt: impl Iterator<Item = u32>,
+    ) -> Result<Self, TensorError> {
         let random = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
-        let mut sampler = Self { settings, random, seen: vec![false; vocab] };
-        prompt.for_each(|token| sampler.note(token));
-        sampler
-    }
-
-    fn note(&mut self, token: u32) {
-        if let Some(seen) = self.seen.get_mut(token as usize) {
-            *seen = true;
-        }
-    }
-
-    /// The next token. `logits` is `[vocab]`, finite, and used as working memory.
-    pub fn next(&mut self, logits: &mut [f32]) -> u32 {
-        if self.settings.repetition_penalty != 1.0 {
-            let penalty = self.settings.repetition_penalty;
-            for (logit, _) in logits.iter_mut().zip(&self.seen).filter(|(_, seen)| **seen) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        let seen = settings.penalizes().then(|| {
+            let mut seen = vec![false; vocab];
+            for token in prompt {
+                if let Some(seen) = seen.get_mut(token as usize) {
+                    *seen = true;
+                }
             }
-        }
-        let token =
-            if self.settings.temperature == 0.0 { largest(logits) } else { self.draw(logits) };
-        self.note(token);
-        token
-    }
-
-    fn draw(&mut self, logits: &[f32]) -> u32 {
-        let candidates = candidates(&self.settings, logits);
-        let total: f64 = candidates.iter().map(|(_, p)| p).sum();
-        // 53 random bits make a uniform number in [0, 1).
-        let mut left = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
-        for (token, p) in &candidates {
-            left -= p;
-            if left < 0.0 {
-                return *token;
-            }
-        }
-        candidates.last().map_or(0, |(token, _)| *token)
-    }
-}
-
-/// The tokens that pass the filters with their weights, likeliest first.
-fn candidates(settings: &Sampling, logits: &[f32]) -> Vec<(u32, f64)> {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
-    if settings.top_k > 0 {
-        order.truncate(settings.top_k);
-    }
-    let top = logits[order[0] as usize];
-    let weight = |t: &u32| f64::from((logits[*t as usize] - top) / settings.temperature).exp();
-    let mut kept: Vec<(u32, f64)> = order.iter().map(|t| (*t, weight(t))).collect();
-    if settings.top_p < 1.0 {
-        let target = kept.iter().map(|(_, p)| p).sum::<f64>() * f64::from(settings.top_p);
-        let mut sum = 0.0;
-        // A token stays if what is likelier than it does not reach the target yet.
-        kept.retain(|(_, p)| {
-            let stays = sum < target;
-            sum += p;
-            stays
+            backend.seen(&seen)
         });
+        Ok(Self { settings, random, seen: seen.transpose()? })
     }
-    // Weights are relative to the likeliest token, whose weight is 1.
-    kept.retain(|(_, p)| *p >= f64::from(settings.min_p));
-    kept
-}
 
-/// The largest logit, the lower token on a tie.
-fn largest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = i;
+    /// The next token, by its logit among `logits`; `None` if one of them is not finite.
+    ///
+    /// # Errors
+    /// If the backend failed since it was last waited for.
+    pub fn next(
+        &mut self,
+        backend: &B,
+        logits: Part<'_, B::Sums>,
+    ) -> Result<Option<u32>, TensorError> {
+        if self.settings.is_largest() {
+            return backend.largest(logits);
         }
+        // 53 random bits make a uniform number in [0, 1).
+        let uniform = self.random.next_u64() >> 11;
+        backend.choose(logits, &self.settings, self.seen.as_mut(), uniform)
     }
-    best as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::{Aligned, Cpu};
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
 
-    fn tokens(settings: &Sampling) -> Vec<u32> {
-        let mut kept: Vec<u32> = candidates(settings, &LOGITS).iter().map(|c| c.0).collect();
-        kept.sort_unstable();
-        kept
+    fn draw(settings: &Sampling, prompt: &[u32], count: usize) -> Vec<u32> {
+        let cpu = Cpu::new(1, None).unwrap();
+        let mut logits = Aligned::default();
+        logits.at_least(5).copy_from_slice(&LOGITS);
+        let prompt = prompt.iter().copied();
+        let mut sampler = Sampler::new(&cpu, settings.clone(), 5, prompt).unwrap();
+        let mut next = || sampler.next(&cpu, Part::new(&logits, 0..5)).unwrap().unwrap();
+        (0..count).map(|_| next()).collect()
     }
 
     #[test]
     fn greedy_takes_the_lower_token_of_a_tie() {
-        let mut sampler = Sampler::new(Sampling::default(), 5, std::iter::empty());
-        assert_eq!(sampler.next(&mut LOGITS.clone()), 1);
+        assert_eq!(draw(&Sampling::default(), &[], 2), [1, 1]);
     }
 
     #[test]
-    fn filters_keep_the_likeliest() {
-        let base = Sampling { temperature: 1.0, ..Sampling::default() };
-        assert_eq!(tokens(&base), [0, 1, 2, 3, 4]);
-        assert_eq!(tokens(&Sampling { top_k: 3, ..base.clone() }), [1, 2, 3]);
-        // The two likeliest have 0.40 each, the third 0.15.
-        assert_eq!(tokens(&Sampling { top_p: 0.7, ..base.clone() }), [1, 3]);
-        assert_eq!(tokens(&Sampling { top_p: 0.81, ..base.clone() }), [1, 2, 3]);
-        assert_eq!(tokens(&Sampling { min_p: 0.2, ..base.clone() }), [1, 2, 3]);
-        // A high temperature flattens: more tokens pass the same threshold.
-        assert_eq!(tokens(&Sampling { min_p: 0.2, temperature: 3.0, ..base }), [0, 1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn the_penalty_makes_seen_tokens_less_likely() {
+    fn tokens_of_prompt_and_answer_are_penalized() {
         let settings = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
-        let mut sampler = Sampler::new(settings, 5, [1u32].into_iter());
-        assert_eq!(sampler.next(&mut LOGITS.clone()), 3);
-        assert_eq!(sampler.next(&mut LOGITS.clone()), 2);
+        assert_eq!(draw(&settings, &[1, 77], 2), [3, 2]);
     }
 
     #[test]
     fn the_same_seed_draws_the_same_tokens_with_the_right_frequencies() {
         let settings = Sampling { temperature: 1.0, seed: 5, ..Sampling::default() };
-        let draw = || {
-            let mut sampler = Sampler::new(settings.clone(), 5, std::iter::empty());
-            (0..4000).map(|_| sampler.next(&mut LOGITS.clone())).collect::<Vec<_>>()
-        };
-        let drawn = draw();
-        assert_eq!(drawn, draw());
+        let drawn = draw(&settings, &[], 4000);
+        assert_eq!(drawn, draw(&settings, &[], 4000));
         let share = drawn.iter().filter(|t| **t == 1).count() as f64 / 4000.0;
         let expected = 3f64.exp() / LOGITS.iter().map(|l| f64::from(*l).exp()).sum::<f64>();
         assert!((share - expected).abs() < 0.03, "{share} instead of {expected}");
-    }
-
-    #[test]
-    fn settings_outside_their_range_are_named() {
-        let error = Sampling { top_p: 1.5, ..Sampling::default() }.check().unwrap_err();
-        assert_eq!(error.to_string(), "top-p is 1.5: it must be above 0 and at most 1");
-        assert!(Sampling { temperature: f32::NAN, ..Sampling::default() }.check().is_err());
-        assert!(Sampling::default().check().is_ok());
     }
 }

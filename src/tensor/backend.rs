@@ -3,7 +3,7 @@
 
 use super::cpu::CpuError;
 use super::cuda::CudaError;
-use super::{ElementsView, KvPrecision, Part, PartMut, Precision};
+use super::{ElementsView, KvPrecision, Part, PartMut, Precision, Sampling};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +144,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Activations: Send;
     /// Tokens and their positions.
     type Ids: Send + Default;
+    /// Which tokens of the vocabulary were seen before.
+    type Seen: Send;
     /// A step that can be run again: see [`Backend::record`].
     type Recording: Send;
     /// Weights of a linear layer.
@@ -342,6 +344,26 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// If the processor failed since it was last waited for.
     fn largest(&self, sums: Part<'_, Self::Sums>) -> Result<Option<u32>, TensorError>;
+
+    /// Which tokens were seen before, of each token of the vocabulary.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn seen(&self, tokens: &[bool]) -> Result<Self::Seen, TensorError>;
+
+    /// The token that `sampling` [chooses](Sampling::choose) by its logit and `uniform`, a random
+    /// number below 2^53; it is added to those `seen`, which are needed if these are penalized. `None`
+    /// if a logit is not finite. Waits for what computes them.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    fn choose(
+        &self,
+        logits: Part<'_, Self::Sums>,
+        sampling: &Sampling,
+        seen: Option<&mut Self::Seen>,
+        uniform: u64,
+    ) -> Result<Option<u32>, TensorError>;
 
     /// Runs `step`, a forward pass of one token that grows no buffer, and keeps what it did, where
     /// that makes running it again cheaper. `None`, and `step` not run, where it does not.

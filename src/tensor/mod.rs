@@ -6,6 +6,7 @@
 //! * [`bytes`](Bytes): the bytes of a model file
 //! * [`elements`](Elements): a vector of f32 or bf16, the two precisions weights and keys are kept in
 //! * [`Backend`]: what a machine must be able to do to run the model; [`Part`]: a range of its buffers
+//! * [`Sampling`]: how a token is chosen by its logit
 //! * [`cpu`]: the CPU backend: a team of threads, the kernels of the best instruction set found, and
 //!   the operations built on them
 
@@ -17,6 +18,7 @@ pub mod cuda;
 mod elements;
 mod kv_precision;
 mod part;
+mod sampling;
 
 pub use aligned::Aligned;
 pub use backend::{
@@ -28,3 +30,4 @@ pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};
 pub use kv_precision::{KvPrecision, UnknownKvPrecision};
 pub use part::{Part, PartMut};
+pub use sampling::{Sampling, SamplingError};

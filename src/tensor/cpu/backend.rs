@@ -3,7 +3,7 @@
 use super::{Activations, Cpu, CpuError, KvSegment, PackedMatrix, ops};
 use crate::tensor::{
     Aligned, Backend, Elements, ElementsView, HeadShape, KvPrecision, Memory, Part, PartMut, Peak,
-    Precision, Rotation, RowReader, Segment, SplitQkv, TensorError,
+    Precision, Rotation, RowReader, Sampling, Segment, SplitQkv, TensorError,
 };
 
 use std::convert::Infallible;
@@ -80,6 +80,7 @@ impl Backend for Cpu {
     type Kv = Elements;
     type Activations = Activations;
     type Ids = Ids;
+    type Seen = Vec<bool>;
     type Recording = Infallible;
     type Matrix = PackedMatrix;
     type Mark = Instant;
@@ -226,6 +227,28 @@ impl Backend for Cpu {
             }
         }
         Ok(finite.then_some(best as u32))
+    }
+
+    fn seen(&self, tokens: &[bool]) -> Result<Vec<bool>> {
+        Ok(tokens.to_vec())
+    }
+
+    fn choose(
+        &self,
+        logits: Part<'_, Aligned<f32>>,
+        sampling: &Sampling,
+        seen: Option<&mut Vec<bool>>,
+        uniform: u64,
+    ) -> Result<Option<u32>> {
+        let logits = floats(logits);
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Ok(None);
+        }
+        let token = sampling.choose(logits, seen.as_deref().map(Vec::as_slice), uniform);
+        if let Some(seen) = seen {
+            seen[token as usize] = true;
+        }
+        Ok(Some(token))
     }
 
     fn record<E: From<TensorError>>(

@@ -8,11 +8,12 @@ use super::gemv::{Gemv, MOST_ROWS};
 use super::kv::Kv;
 use super::memory::{Grown, Ids, view, view_mut};
 use super::rows::RowKernels;
+use super::staging::Staging;
 use super::weights::{Embedding, Matrix, only_bf16};
-use super::{Buffer, CudaError, Device, Event, Gemm, Recording, View, ViewMut};
+use super::{Buffer, CudaError, Device, Element, Event, Gemm, Recording, View, ViewMut};
 use crate::tensor::{
     Backend, ElementsView, HeadShape, KvPrecision, Memory, Part, PartMut, Peak, Precision,
-    Rotation, RowReader, Segment, SplitQkv, TensorError,
+    Rotation, RowReader, Sampling, Segment, SplitQkv, TensorError,
 };
 use half::bf16;
 use std::collections::HashMap;
@@ -37,6 +38,8 @@ pub struct Cuda {
     pub(super) rows: RowKernels,
     /// Our attention, one per size of heads.
     flash: Mutex<HashMap<usize, Arc<Flash>>>,
+    /// For weights, from the first on.
+    staging: Mutex<Option<Staging>>,
     /// Attention of whole blocks; our own does it where cuDNN is missing.
     pub(super) cudnn: Option<Cudnn>,
     /// Why cuDNN is missing.
@@ -57,7 +60,8 @@ impl Cuda {
         };
         let (gemm, gemv) = (Gemm::new(&device)?, Gemv::compile(&device)?);
         let rows = RowKernels::compile(&device)?;
-        Ok(Self { device, gemm, gemv, rows, flash: Mutex::default(), cudnn, without_cudnn })
+        let (flash, staging) = (Mutex::default(), Mutex::default());
+        Ok(Self { device, gemm, gemv, rows, flash, staging, cudnn, without_cudnn })
     }
 
     /// The GPU.
@@ -86,6 +90,19 @@ impl Cuda {
         }
         self.gemm.accumulate(x, w.weights.view(), shape, y.reborrow())?;
         bias.map_or(Ok(()), |bias| self.rows.add_bias_f32(y, bias.view()))
+    }
+
+    /// Uploads weights.
+    pub(super) fn upload<T: Element>(
+        &self,
+        to: ViewMut<'_, T>,
+        from: &[T],
+    ) -> std::result::Result<(), CudaError> {
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *staging {
+            Some(staging) => staging.upload(to, from),
+            none => none.insert(Staging::new(&self.device)?).upload(to, from),
+        }
     }
 
     /// Our attention for heads of `head_dim` elements, compiled when first asked for.
@@ -136,6 +153,7 @@ impl Backend for Cuda {
     type Kv = Kv;
     type Activations = Activations;
     type Ids = Ids;
+    type Seen = Buffer<u8>;
     type Recording = Recording;
     type Matrix = Matrix;
     type Mark = Event;
@@ -183,11 +201,11 @@ impl Backend for Cuda {
     }
 
     fn matrix(&self, parts: &[ElementsView<'_>], inputs: usize) -> Result<Matrix> {
-        Ok(Matrix::stack(&self.device, parts, inputs)?)
+        Ok(Matrix::stack(self, parts, inputs)?)
     }
 
     fn pair(&self, gate: ElementsView<'_>, up: ElementsView<'_>, inputs: usize) -> Result<Matrix> {
-        Ok(Matrix::stack(&self.device, &[gate, up], inputs)?)
+        Ok(Matrix::stack(self, &[gate, up], inputs)?)
     }
 
     fn vector(&self, values: &[f32]) -> Result<Buffer<f32>> {
@@ -195,7 +213,7 @@ impl Backend for Cuda {
     }
 
     fn embedding(&self, rows: RowReader, vocab: usize, hidden: usize) -> Result<Embedding> {
-        Ok(Embedding::upload(&self.device, &rows, vocab, hidden)?)
+        Ok(Embedding::upload(self, &rows, vocab, hidden)?)
     }
 
     fn activations(&self, _precision: Precision) -> Activations {
@@ -268,6 +286,22 @@ impl Backend for Cuda {
 
     fn largest(&self, sums: Part<'_, Grown<f32>>) -> Result<Option<u32>> {
         Ok(self.rows.largest(view(sums)?)?)
+    }
+
+    fn seen(&self, tokens: &[bool]) -> Result<Buffer<u8>> {
+        let tokens: Vec<u8> = tokens.iter().map(|&seen| u8::from(seen)).collect();
+        Ok(Buffer::from_slice(&self.device, &tokens)?)
+    }
+
+    fn choose(
+        &self,
+        logits: Part<'_, Grown<f32>>,
+        sampling: &Sampling,
+        seen: Option<&mut Buffer<u8>>,
+        uniform: u64,
+    ) -> Result<Option<u32>> {
+        let seen = seen.map(Buffer::view_mut);
+        Ok(self.rows.sample(view(logits)?, sampling, seen, uniform)?)
     }
 
     fn record<E: From<TensorError>>(

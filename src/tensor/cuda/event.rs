@@ -38,21 +38,27 @@ impl Event {
         Ok(event)
     }
 
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// The driver's, for this call or for work before it.
+    pub fn wait(&self) -> Result<(), CudaError> {
+        self.device.bind()?;
+        // SAFETY: the event is recorded and alive.
+        check("cuEventSynchronize", unsafe { driver::cuEventSynchronize(self.handle) })
+    }
+
     /// The time the device took from `self` to `end`; waits for it.
     ///
     /// # Errors
     /// The driver's, for this call or for work before it.
     pub fn until(&self, end: &Event) -> Result<Duration, CudaError> {
-        self.device.bind()?;
+        end.wait()?;
         let mut milliseconds = 0.0f32;
-        // SAFETY: both events are recorded and alive; the second call writes one f32.
-        unsafe {
-            check("cuEventSynchronize", driver::cuEventSynchronize(end.handle))?;
-            check(
-                "cuEventElapsedTime",
-                driver::cuEventElapsedTime_v2(&mut milliseconds, self.handle, end.handle),
-            )?;
-        }
+        // SAFETY: both events are recorded and alive; the call writes one f32.
+        check("cuEventElapsedTime", unsafe {
+            driver::cuEventElapsedTime_v2(&mut milliseconds, self.handle, end.handle)
+        })?;
         Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
     }
 }

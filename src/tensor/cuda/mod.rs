@@ -6,7 +6,7 @@
 //! * [`device`](Device): a GPU, its memory pool and the one stream everything runs on, in order
 //! * [`buffer`](Buffer) and [`view`](View): memory of a device, owned and borrowed
 //! * [`module`](Module): kernels of our own, compiled for the device while the program runs
-//! * `gemv`: products of few rows, by our own kernels
+//! * `staging`: uploads
 //! * [`graph`](Recording): steps recorded once and replayed
 //! * [`linear`](Gemm): matrix products, by cuBLASLt
 //! * `gemv`: products of few rows, by our own kernels
@@ -36,6 +36,7 @@ mod module;
 mod peak;
 mod rows;
 mod search;
+mod staging;
 mod view;
 mod weights;
 

@@ -3,8 +3,8 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_void};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::{
     self as driver, CUfunction, CUfunction_attribute as FunctionAttribute, CUlaunchAttribute,
@@ -20,6 +20,9 @@ use super::view::{Element, View, ViewMut};
 /// Shared memory any kernel may use without asking.
 const SHARED_MEMORY_UNASKED: u32 = 48 << 10;
 
+/// NVRTC loads a second library when it first compiles, and fails if two threads get there at once.
+static NVRTC_IN_USE: Mutex<()> = Mutex::new(());
+
 /// Compiles CUDA C++ to machine code for `arch` (such as `sm_90a`). Needs NVRTC, but no GPU.
 ///
 /// `name` stands for the source in messages; `options` are the compiler's, `-DTILE=64` for one.
@@ -32,7 +35,18 @@ pub fn compile(
     arch: &str,
     options: &[&str],
 ) -> Result<Vec<u8>, CudaError> {
+    compile_with_log(name, source, arch, options).map(|(code, _)| code)
+}
+
+/// As [`compile`], with what the compiler had to say.
+pub(super) fn compile_with_log(
+    name: &str,
+    source: &str,
+    arch: &str,
+    options: &[&str],
+) -> Result<(Vec<u8>, String), CudaError> {
     libraries::nvrtc()?;
+    let _alone = NVRTC_IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
     let failed = |log: String| CudaError::Compile { name: name.into(), arch: arch.into(), log };
     let text = |text: &str| CString::new(text).map_err(|_| failed("a zero byte".into()));
     let (source, title) = (text(source)?, text(name)?);
@@ -64,7 +78,7 @@ pub fn compile(
         compiled("nvrtcGetCUBINSize", nvrtc::nvrtcGetCUBINSize(program.0, &mut size))?;
         let mut code = vec![0u8; size];
         let result = nvrtc::nvrtcGetCUBIN(program.0, code.as_mut_ptr().cast());
-        compiled("nvrtcGetCUBIN", result).map(|()| code)
+        compiled("nvrtcGetCUBIN", result).map(|()| (code, program.log()))
     }
 }
 

@@ -3,10 +3,10 @@
 
 #![allow(unsafe_code)]
 
-use super::kernels::{APPEND_THREADS, ARGMAX_THREADS, MERGE_THREADS, ROWS};
+use super::kernels::{APPEND_THREADS, CHOICE_THREADS, MERGE_THREADS, ROWS};
 use super::view::{same_device, same_length};
 use super::{Argument, Buffer, CudaError, Device, Function, Module, View, ViewMut};
-use crate::tensor::HeadShape;
+use crate::tensor::{HeadShape, Sampling};
 use half::bf16;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub(super) struct RowKernels {
     add_bias_f32: Function,
     merge: Function,
     argmax: Function,
+    sample: Function,
     append: Function,
     pack_fp8: Function,
     unpack_fp8: Function,
@@ -48,6 +49,7 @@ impl RowKernels {
             add_bias_f32: function(c"add_bias_f32")?,
             merge: function(c"merge")?,
             argmax: function(c"argmax")?,
+            sample: function(c"sample")?,
             append: function(c"append")?,
             pack_fp8: function(c"pack_fp8")?,
             unpack_fp8: function(c"unpack_fp8")?,
@@ -228,7 +230,48 @@ impl RowKernels {
         let count = values.len() as i32;
         let arguments: [&dyn Argument; 4] = [&values, &count, &largest, &finite];
         // SAFETY: the kernel's parameters, in its order; one block, as it asks for.
-        unsafe { self.argmax.launch([1, 1, 1], [ARGMAX_THREADS, 1, 1], 0, &arguments)? };
+        unsafe { self.argmax.launch([1, 1, 1], [CHOICE_THREADS, 1, 1], 0, &arguments)? };
+        let result = result.to_vec()?;
+        Ok((result[1] == 1).then_some(result[0]))
+    }
+
+    /// The token that `sampling` chooses; `None` if a logit is not finite. Waits.
+    pub(super) fn sample(
+        &self,
+        logits: View<'_, f32>,
+        sampling: &Sampling,
+        seen: Option<ViewMut<'_, u8>>,
+        uniform: u64,
+    ) -> Result<Option<u32>, CudaError> {
+        if let Some(seen) = &seen
+            && seen.len() < logits.len()
+        {
+            same_length("the tokens seen", logits.len(), seen.len())?;
+        }
+        let result = Buffer::<u32>::uninit(&self.device, 2)?;
+        let (token, finite) = (result.slice(0..1)?, result.slice(1..2)?);
+        let (vocab, top_k, none) =
+            (logits.len() as i32, sampling.top_k.min(logits.len()) as i32, 0u64);
+        let seen: &dyn Argument = match &seen {
+            Some(seen) => seen,
+            None => &none,
+        };
+        let Sampling { temperature, top_p, min_p, repetition_penalty, .. } = sampling;
+        let arguments: [&dyn Argument; 11] = [
+            &logits,
+            &vocab,
+            seen,
+            repetition_penalty,
+            temperature,
+            &top_k,
+            top_p,
+            min_p,
+            &uniform,
+            &token,
+            &finite,
+        ];
+        // SAFETY: the kernel's parameters, in its order; one block, as it asks for.
+        unsafe { self.sample.launch([1, 1, 1], [CHOICE_THREADS, 1, 1], 0, &arguments)? };
         let result = result.to_vec()?;
         Ok((result[1] == 1).then_some(result[0]))
     }

@@ -1,10 +1,9 @@
 //! Weights on the device.
 
-use super::{Buffer, CudaError, Device};
+use super::{Buffer, Cuda, CudaError};
 use crate::tensor::{ElementsView, Memory, RowReader};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
-use std::sync::Arc;
 
 /// Rows of the embedding that are uploaded together.
 const ROWS: usize = 4096;
@@ -28,16 +27,16 @@ impl Memory for Matrix {
 impl Matrix {
     /// Stacks `parts`, each `[outputs_i, inputs]`.
     pub(super) fn stack(
-        device: &Arc<Device>,
+        cuda: &Cuda,
         parts: &[ElementsView<'_>],
         inputs: usize,
     ) -> Result<Self, CudaError> {
         let len = parts.iter().map(|part| part.len()).sum();
-        let mut weights = Buffer::uninit(device, len)?;
+        let mut weights = Buffer::uninit(cuda.device(), len)?;
         let mut start = 0;
         for part in parts {
             let Some(part) = part.bf16() else { return Err(only_bf16()) };
-            weights.slice_mut(start..start + part.len())?.write(part)?;
+            cuda.upload(weights.slice_mut(start..start + part.len())?, part)?;
             start += part.len();
         }
         Ok(Self { weights, outputs: len / inputs })
@@ -52,12 +51,12 @@ pub struct Embedding {
 
 impl Embedding {
     pub(super) fn upload(
-        device: &Arc<Device>,
+        cuda: &Cuda,
         read: &RowReader,
         vocab: usize,
         hidden: usize,
     ) -> Result<Self, CudaError> {
-        let mut table = Buffer::uninit(device, vocab * hidden)?;
+        let mut table = Buffer::uninit(cuda.device(), vocab * hidden)?;
         let mut floats = vec![0.0; hidden];
         let mut rows = vec![bf16::ZERO; ROWS * hidden];
         for start in (0..vocab).step_by(ROWS) {
@@ -67,7 +66,7 @@ impl Embedding {
                 row.convert_from_f32_slice(&floats);
             }
             let range = start * hidden..(start + count) * hidden;
-            table.slice_mut(range)?.write(&rows[..count * hidden])?;
+            cuda.upload(table.slice_mut(range)?, &rows[..count * hidden])?;
         }
         Ok(Self { table, hidden })
     }

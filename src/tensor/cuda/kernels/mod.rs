@@ -10,6 +10,7 @@
 //! * `append.cu`: keys and values of a new token
 //! * `merge.cu`: partial attentions into one
 //! * `argmax.cu`: the greedy choice of a token
+//! * `sample.cu`: its random choice
 //! * `fp8.cu`: keys and values in 8 bits
 
 /// A source that is compiled as one module.
@@ -35,6 +36,7 @@ pub(super) const ROWS: Source = Source {
         include_str!("rows.cu"),
         include_str!("merge.cu"),
         include_str!("argmax.cu"),
+        include_str!("sample.cu"),
         include_str!("append.cu"),
         include_str!("fp8.cu"),
     ],
@@ -87,8 +89,8 @@ pub(super) const ATTENTION_NAIVE: Source = Source {
 /// Threads of a block of `append`.
 pub(super) const APPEND_THREADS: u32 = 128;
 
-/// Threads of the block of `argmax`.
-pub(super) const ARGMAX_THREADS: u32 = 1024;
+/// Threads of the block of `argmax`, and of `sample`.
+pub(super) const CHOICE_THREADS: u32 = 1024;
 
 /// Threads of a block of `merge`: a warp or less per row.
 pub(super) const MERGE_THREADS: u32 = 256;

@@ -1,12 +1,9 @@
 //! Every kernel compiles, for the oldest GPU it is made for and for Hopper, without a warning and
 //! without a register that had to go to memory. Needs NVRTC, but no GPU.
 
-#![allow(unsafe_code)]
-
-use super::super::libraries;
+use super::super::module::compile_with_log;
+use super::super::{CudaError, libraries};
 use super::{ATTENTION_NAIVE, AttentionTile, GEMV, GEMV_OPTIONS, ROWS, Room, Source};
-use cudarc::nvrtc::result;
-use std::ffi::CString;
 
 /// The least shared memory of GPUs from capability 8 on, and Hopper's.
 const ROOMS: [Room; 2] = [
@@ -31,23 +28,11 @@ fn every(room: Room) -> Vec<(Source, Vec<String>)> {
     all
 }
 
-/// The compiler's verdict and what it printed.
-fn compile(source: Source, arch: &str, options: &[String]) -> (bool, String) {
-    let mut all = vec![format!("--gpu-architecture={arch}"), "-std=c++17".into()];
-    // Spilled registers are an error.
-    all.extend(["warn-on-spills", "warning-as-error"].map(|o| format!("--ptxas-options=--{o}")));
-    all.extend_from_slice(options);
-    let text = CString::new(source.text()).unwrap();
-    let program = result::create_program(&text, None).unwrap();
-    // SAFETY: the program was just created and is destroyed once, after its last use; the log is
-    // copied out and ends in a zero.
-    unsafe {
-        let compiled = result::compile_program(program, &all).is_ok();
-        let log = result::get_program_log(program).unwrap();
-        result::destroy_program(program).unwrap();
-        let log: Vec<u8> = log.iter().map(|&c| c as u8).take_while(|&c| c != 0).collect();
-        (compiled, String::from_utf8_lossy(&log).trim().to_string())
-    }
+/// Compiles with spilled registers as errors.
+fn compile(source: Source, arch: &str, options: &[String]) -> Result<String, CudaError> {
+    let strict = ["warn-on-spills", "warning-as-error"].map(|o| format!("--ptxas-options=--{o}"));
+    let options: Vec<&str> = strict.iter().chain(options).map(String::as_str).collect();
+    compile_with_log(source.name, &source.text(), arch, &options).map(|(_, log)| log)
 }
 
 #[test]
@@ -58,9 +43,12 @@ fn every_kernel_compiles_without_warnings_and_spills() {
     }
     for (arch, room) in ["sm_80", "sm_90a"].into_iter().zip(ROOMS) {
         for (source, options) in every(room) {
-            let (compiled, log) = compile(source, arch, &options);
+            let log = compile(source, arch, &options);
             let name = source.name;
-            assert!(compiled && log.is_empty(), "{name} for {arch} with {options:?}:\n{log}");
+            assert!(
+                matches!(&log, Ok(log) if log.is_empty()),
+                "{name} for {arch} with {options:?}: {log:?}"
+            );
         }
     }
 }
