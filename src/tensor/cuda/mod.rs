@@ -6,6 +6,7 @@
 //! * [`device`](Device): a GPU, its memory pool and the one stream everything runs on, in order
 //! * [`buffer`](Buffer) and [`view`](View): memory of a device, owned and borrowed
 //! * [`module`](Module): kernels of our own, compiled for the device while the program runs
+//! * `kernel_cache`: what was compiled, kept between runs
 //! * `staging`: uploads
 //! * [`graph`](Recording): steps recorded once and replayed
 //! * [`linear`](Gemm): matrix products, by cuBLASLt
@@ -26,6 +27,7 @@ mod event;
 mod flash;
 mod gemv;
 mod graph;
+mod kernel_cache;
 mod kernels;
 mod kv;
 mod libraries;

@@ -14,6 +14,7 @@ use cudarc::nvrtc::sys::{self as nvrtc, nvrtcProgram, nvrtcResult};
 
 use super::device::Device;
 use super::error::{CudaError, check};
+use super::kernel_cache::KernelCache;
 use super::libraries;
 use super::view::{Element, View, ViewMut};
 
@@ -130,7 +131,7 @@ unsafe impl Send for Module {}
 unsafe impl Sync for Module {}
 
 impl Module {
-    /// Compiles `source` for the device (see [`compile`]) and loads it.
+    /// Compiles `source` for the device (see [`compile`]), if an earlier run did not, and loads it.
     ///
     /// # Errors
     /// As [`compile`]; the driver's.
@@ -140,7 +141,10 @@ impl Module {
         source: &str,
         options: &[&str],
     ) -> Result<Arc<Self>, CudaError> {
-        let code = compile(name, source, &device.properties().arch(), options)?;
+        let (arch, compiler) =
+            (device.properties().arch(), libraries::nvrtc()?.version.to_string());
+        let key = [&[compiler.as_str(), &arch, source], options].concat();
+        let code = KernelCache::of_user().get(&key, || compile(name, source, &arch, options))?;
         device.bind()?;
         let mut module = Self { device: device.clone(), handle: std::ptr::null_mut() };
         // SAFETY: the context is current; the code is a whole image as NVRTC wrote it.
