@@ -6,7 +6,8 @@
 //!   cuDNN): our own kernel, which takes any segments and splits long keys over the whole GPU.
 
 use super::cudnn::Cudnn;
-use super::kv::Kv;
+use super::kernels::FEW_ROWS;
+use super::kv::{Kv, KvView};
 use super::{Attention, Buffer, Cuda, CudaError, View, ViewMut};
 use crate::tensor::{HeadShape, Segment};
 use half::bf16;
@@ -25,19 +26,25 @@ const WORTH_A_PLAN: usize = 10_000_000_000_000;
 /// lost as much.
 const APART: usize = 5;
 
-/// The keys of one segment that some query sees.
+/// The keys of one segment that some query sees; `K` is a view of them.
 #[derive(Clone, Copy)]
-pub(super) struct Keys<'a> {
+pub(super) struct Keys<K> {
     /// `[tokens, kv_heads, head_dim]`
-    pub(super) keys: View<'a, bf16>,
+    pub(super) keys: K,
     /// `[tokens, kv_heads, head_dim]`
-    pub(super) values: View<'a, bf16>,
+    pub(super) values: K,
     pub(super) tokens: usize,
     /// Position of the first.
     pub(super) start: usize,
 }
 
-impl Keys<'_> {
+impl<'a> Keys<View<'a, bf16>> {
+    /// The same, as our kernels take them.
+    pub(super) fn stored(&self) -> Keys<KvView<'a>> {
+        let [keys, values] = [self.keys, self.values].map(KvView::Bf16);
+        Keys { keys, values, tokens: self.tokens, start: self.start }
+    }
+
     /// Those of some of its tokens.
     fn slice(&self, tokens: Range<usize>, shape: HeadShape) -> Result<Self, CudaError> {
         let width = shape.kv_width();
@@ -84,8 +91,8 @@ fn seen(queries: &Queries<'_>, segment: &Segment<'_, Cuda>) -> usize {
 }
 
 /// How the queries see `keys` laid one after the other, if it is one of the ways that cuDNN knows.
-fn mask(queries: &Queries<'_>, keys: &[Keys<'_>]) -> Option<Mask> {
-    let seen_by_all = |k: &Keys<'_>| k.start + k.tokens <= queries.start + 1;
+fn mask<K>(queries: &Queries<'_>, keys: &[Keys<K>]) -> Option<Mask> {
+    let seen_by_all = |k: &Keys<K>| k.start + k.tokens <= queries.start + 1;
     let (last, rest) = keys.split_last()?;
     if !rest.iter().all(seen_by_all) {
         return None;
@@ -111,26 +118,37 @@ impl Cuda {
             return Ok(());
         }
         let width = queries.shape.kv_width();
-        let segments: Vec<_> = segments.iter().filter(|s| seen(&queries, s) > 0).collect();
-        // Keys that are cached in fp8 are unpacked here, and live until the end.
-        let mut cached = Vec::with_capacity(segments.len());
-        for segment in &segments {
-            let elements = 0..seen(&queries, segment) * width;
-            let keys = Kv::bf16(&self.rows, segment.keys.slice(elements.clone()))?;
-            cached.push((keys, Kv::bf16(&self.rows, segment.values.slice(elements))?));
+        let mut stored = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let tokens = seen(&queries, segment);
+            if tokens > 0 {
+                let elements = 0..tokens * width;
+                stored.push(Keys {
+                    keys: Kv::view(segment.keys.slice(elements.clone()))?,
+                    values: Kv::view(segment.values.slice(elements))?,
+                    tokens,
+                    start: segment.start,
+                });
+            }
         }
-        let mut keys: Vec<Keys<'_>> = segments
-            .iter()
-            .zip(&cached)
-            .map(|(segment, (keys, values))| Keys {
-                keys: keys.view(),
-                values: values.view(),
-                tokens: seen(&queries, segment),
-                start: segment.start,
-            })
-            .collect();
         // Keys that end with the queries go last: the others are seen by all queries, or none fits.
-        keys.sort_by_key(|keys| keys.start + keys.tokens);
+        stored.sort_by_key(|keys| keys.start + keys.tokens);
+        let flash = || self.flash(queries.shape.head_dim);
+        if queries.tokens * queries.shape.group() <= FEW_ROWS {
+            return flash()?.attend(queries, &stored, out, lse);
+        }
+        // Keys that are cached in fp8 are unpacked here, and live until the end.
+        let mut unpacked: Vec<[Option<Buffer<bf16>>; 2]> = Vec::new();
+        unpacked.resize_with(stored.len(), Default::default);
+        let mut keys = Vec::with_capacity(stored.len());
+        for (stored, [of_keys, of_values]) in stored.iter().zip(&mut unpacked) {
+            keys.push(Keys {
+                keys: stored.keys.bf16(&self.rows, queries.shape, of_keys)?,
+                values: stored.values.bf16(&self.rows, queries.shape, of_values)?,
+                tokens: stored.tokens,
+                start: stored.start,
+            });
+        }
         let whole = queries.tokens.is_multiple_of(WHOLE);
         let count: usize = keys.iter().map(|k| k.tokens).sum();
         let many = whole || 4 * queries.q.len() * count >= WORTH_A_PLAN;
@@ -138,7 +156,10 @@ impl Cuda {
             (Some(cudnn), Some(mask)) if many => {
                 self.attend_with(cudnn, queries, &keys, mask, out, lse)
             }
-            _ => self.flash(queries.shape.head_dim)?.attend(queries, &keys, out, lse),
+            _ => {
+                let keys: Vec<_> = keys.iter().map(Keys::stored).collect();
+                flash()?.attend(queries, &keys, out, lse)
+            }
         }
     }
 
@@ -148,7 +169,7 @@ impl Cuda {
         &self,
         cudnn: &Cudnn,
         queries: Queries<'_>,
-        keys: &[Keys<'_>],
+        keys: &[Keys<View<'_, bf16>>],
         mask: Mask,
         mut out: ViewMut<'_, bf16>,
         mut lse: ViewMut<'_, f32>,
@@ -178,7 +199,7 @@ impl Cuda {
         &self,
         cudnn: &Cudnn,
         queries: Queries<'_>,
-        keys: &[Keys<'_>],
+        keys: &[Keys<View<'_, bf16>>],
         mask: Mask,
         out: ViewMut<'_, bf16>,
         lse: ViewMut<'_, f32>,

@@ -3,13 +3,15 @@
 #![allow(unsafe_code)]
 
 use super::attention::{Keys, Queries};
-use super::kernels::{AttentionTile, Room};
+use super::device::Properties;
+use super::kernels::{AttentionTile, FEW_ROWS, Room};
+use super::kv::KvView;
 use super::view::{same_device, same_length};
 use super::{Argument, Buffer, CudaError, Device, Function, Module, ViewMut};
 use cudarc::driver::sys::CUdeviceptr;
 use half::bf16;
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Segments of keys that one launch takes.
 const SEGMENTS: usize = 8;
@@ -24,6 +26,9 @@ struct RawSegment {
     /// Addresses.
     keys: u64,
     values: u64,
+    /// Of their scales, or 0.
+    key_scales: u64,
+    value_scales: u64,
     tokens: i32,
     start: i32,
 }
@@ -56,7 +61,27 @@ pub(super) struct Flash {
     large: Tiled,
     /// For few.
     small: Tiled,
+    /// For few over keys in 8 bits, compiled when first needed.
+    small_fp8: Mutex<Option<Arc<Tiled>>>,
+    head_dim: usize,
     combine: Function,
+}
+
+impl Tiled {
+    fn compile(
+        device: &Arc<Device>,
+        head_dim: usize,
+        choose: fn(usize, Room) -> Option<AttentionTile>,
+    ) -> Result<Self, CudaError> {
+        let Properties { capability, shared_memory, .. } = *device.properties();
+        let tile = choose(head_dim, Room { capability, shared_memory }).ok_or_else(|| {
+            let what = format!("attention with heads of {head_dim} elements: use --device cpu");
+            CudaError::Unsupported { what }
+        })?;
+        let options: Vec<&str> = tile.options.iter().map(String::as_str).collect();
+        let module = Module::compile(device, tile.source.name, &tile.source.text(), &options)?;
+        Ok(Self { tile, kernel: module.function(c"attend")? })
+    }
 }
 
 impl Flash {
@@ -65,27 +90,30 @@ impl Flash {
         combine: Function,
         head_dim: usize,
     ) -> Result<Self, CudaError> {
-        let load = |tile: Option<AttentionTile>| -> Result<Tiled, CudaError> {
-            let tile = tile.ok_or_else(|| CudaError::Unsupported {
-                what: format!("attention with heads of {head_dim} elements: use --device cpu"),
-            })?;
-            let options: Vec<&str> = tile.options.iter().map(String::as_str).collect();
-            let module = Module::compile(device, tile.source.name, &tile.source.text(), &options)?;
-            Ok(Tiled { tile, kernel: module.function(c"attend")? })
-        };
-        let properties = device.properties();
-        let room =
-            Room { capability: properties.capability, shared_memory: properties.shared_memory };
-        let large = load(AttentionTile::large(head_dim, room))?;
-        let small = load(AttentionTile::small(head_dim, room))?;
-        Ok(Self { device: Arc::clone(device), large, small, combine })
+        Ok(Self {
+            device: Arc::clone(device),
+            large: Tiled::compile(device, head_dim, AttentionTile::large)?,
+            small: Tiled::compile(device, head_dim, AttentionTile::small)?,
+            small_fp8: Mutex::default(),
+            head_dim,
+            combine,
+        })
     }
 
-    /// Attention of `queries` over `keys`, each key seen by the queries that do not stand before it.
+    fn small_fp8(&self) -> Result<Arc<Tiled>, CudaError> {
+        let mut compiled = self.small_fp8.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tiled) = &*compiled {
+            return Ok(Arc::clone(tiled));
+        }
+        let tiled = Tiled::compile(&self.device, self.head_dim, AttentionTile::small_fp8)?;
+        Ok(Arc::clone(compiled.insert(Arc::new(tiled))))
+    }
+
+    /// Attention of `queries` over `keys`, all in bf16 or, for few rows, all in fp8; each key seen by the queries that do not stand before it.
     pub(super) fn attend(
         &self,
         queries: Queries<'_>,
-        keys: &[Keys<'_>],
+        keys: &[Keys<KvView<'_>>],
         out: ViewMut<'_, bf16>,
         lse: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
@@ -106,7 +134,7 @@ impl Flash {
     pub(super) unsafe fn attend_later(
         &self,
         queries: Queries<'_>,
-        keys: &[Keys<'_>],
+        keys: &[Keys<KvView<'_>>],
         later: CUdeviceptr,
         mut out: ViewMut<'_, bf16>,
         mut lse: ViewMut<'_, f32>,
@@ -124,15 +152,33 @@ impl Flash {
         for (raw, keys) in segments.segment.iter_mut().zip(keys) {
             same_length("keys", keys.tokens * shape.kv_width(), keys.keys.len())?;
             same_length("values", keys.tokens * shape.kv_width(), keys.values.len())?;
+            let ((at_keys, key_scales), (at_values, value_scales)) =
+                (keys.keys.pointers(), keys.values.pointers());
             *raw = RawSegment {
-                keys: keys.keys.pointer,
-                values: keys.values.pointer,
+                keys: at_keys,
+                values: at_values,
+                key_scales,
+                value_scales,
                 tokens: keys.tokens as i32,
                 start: keys.start as i32,
             };
         }
         let rows = tokens * shape.group();
-        let tiled = if rows <= self.small.tile.rows { &self.small } else { &self.large };
+        let coded = |view: &KvView<'_>| matches!(view, KvView::Fp8(..));
+        let coded = keys.iter().flat_map(|k| [&k.keys, &k.values]).filter(|v| coded(v)).count();
+        let small_fp8;
+        let tiled = match (rows <= FEW_ROWS, coded) {
+            (true, 0) => &self.small,
+            (false, 0) => &self.large,
+            (true, n) if n == 2 * keys.len() => {
+                small_fp8 = self.small_fp8()?;
+                &small_fp8
+            }
+            _ => {
+                let what = "attention of many queries, or over caches of two precisions, in fp8";
+                return Err(CudaError::Unsupported { what: what.into() });
+            }
+        };
         let tiles = rows.div_ceil(tiled.tile.rows);
         let all_keys: usize = keys.iter().map(|k| k.tokens).sum();
         let parts = self.parts(tiles * shape.kv_heads, all_keys, tiled);

@@ -1,5 +1,6 @@
 //! Cached keys and values on the device.
 
+use super::kernels::FEW_ROWS;
 use super::rows::RowKernels;
 use super::{Buffer, CudaError, Device, Element, View, ViewMut};
 use crate::tensor::{HeadShape, KvPrecision, Memory, Part};
@@ -21,19 +22,13 @@ enum Stored {
     Fp8(Buffer<u8>, Buffer<f32>),
 }
 
-/// Some keys as they are, or as bf16 that was made of them.
-pub(super) enum Bf16Keys<'a> {
-    Stored(View<'a, bf16>),
-    Unpacked(Buffer<bf16>),
-}
-
-impl Bf16Keys<'_> {
-    pub(super) fn view(&self) -> View<'_, bf16> {
-        match self {
-            Self::Stored(view) => *view,
-            Self::Unpacked(buffer) => buffer.view(),
-        }
-    }
+/// Some cached keys (or values), as they are stored.
+#[derive(Clone, Copy)]
+pub(super) enum KvView<'a> {
+    /// `[tokens, kv_heads, head_dim]`
+    Bf16(View<'a, bf16>),
+    /// e4m3 codes `[tokens, kv_heads, head_dim]` and scales `[tokens, kv_heads]`
+    Fp8(View<'a, u8>, View<'a, f32>),
 }
 
 impl Memory for Kv {
@@ -68,7 +63,7 @@ impl Kv {
         Ok(Self { shape, stored, len: 0 })
     }
 
-    /// Appends new keys and values: one launch in bf16, one each in fp8.
+    /// Appends new keys and values.
     pub(super) fn append(
         kernels: &RowKernels,
         [keys, values]: [&mut Self; 2],
@@ -84,14 +79,10 @@ impl Kv {
                 kernels.append([k, v], to, keys.len)?;
             }
             (Stored::Fp8(key_codes, key_scales), Stored::Fp8(value_codes, value_scales)) => {
-                let (start, end, dim) = (keys.len, keys.len + k.len(), shape.head_dim);
-                for (new, codes, scales) in
-                    [(k, key_codes, key_scales), (v, value_codes, value_scales)]
-                {
-                    let codes = codes.slice_mut(start..end)?;
-                    let scales = scales.slice_mut(start / dim..end / dim)?;
-                    kernels.pack_fp8(new, shape, codes, scales)?;
-                }
+                let keys_to = (key_codes.view_mut(), key_scales.view_mut());
+                let values_to = (value_codes.view_mut(), value_scales.view_mut());
+                let offset = keys.len / shape.kv_width();
+                kernels.append_fp8([k, v], shape, [keys_to, values_to], offset)?;
             }
             _ => {
                 let what = "keys and values in different precisions".into();
@@ -139,9 +130,14 @@ impl Kv {
     }
 
     /// Counts `more` elements as there, if there is room for them and a replayed step can fill it:
-    /// packing fp8 is not made to be replayed.
+    /// keys in 8 bits that must be unpacked for attention are unpacked up to those there now.
     pub(super) fn advance(&mut self, more: usize) -> bool {
-        let has_room = matches!(&self.stored, Stored::Bf16(all) if self.len + more <= all.len());
+        let room = match &self.stored {
+            Stored::Bf16(all) => all.len(),
+            Stored::Fp8(codes, _) if self.shape.group() <= FEW_ROWS => codes.len(),
+            Stored::Fp8(..) => 0,
+        };
+        let has_room = self.len + more <= room;
         if has_room {
             self.len += more;
         }
@@ -152,20 +148,52 @@ impl Kv {
         self.len = self.len.min(len);
     }
 
-    /// A part as bf16.
-    pub(super) fn bf16<'a>(
-        kernels: &RowKernels,
-        part: Part<'a, Self>,
-    ) -> Result<Bf16Keys<'a>, CudaError> {
-        let (range, shape) = (part.range(), part.of.shape);
+    /// A part as it is stored.
+    pub(super) fn view(part: Part<'_, Self>) -> Result<KvView<'_>, CudaError> {
+        let (range, dim) = (part.range(), part.of.shape.head_dim);
         match &part.of.stored {
-            Stored::Bf16(all) => Ok(Bf16Keys::Stored(all.slice(range)?)),
+            Stored::Bf16(all) => Ok(KvView::Bf16(all.slice(range)?)),
             Stored::Fp8(codes, scales) => {
-                let rows = range.start / shape.head_dim..range.end / shape.head_dim;
-                let mut unpacked = Buffer::uninit(codes.device(), range.len())?;
-                let (codes, scales) = (codes.slice(range)?, scales.slice(rows)?);
-                kernels.unpack_fp8(codes, scales, shape, unpacked.view_mut())?;
-                Ok(Bf16Keys::Unpacked(unpacked))
+                let rows = range.start / dim..range.end / dim;
+                Ok(KvView::Fp8(codes.slice(range)?, scales.slice(rows)?))
+            }
+        }
+    }
+}
+
+impl<'a> KvView<'a> {
+    /// Number of elements.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Bf16(all) => all.len(),
+            Self::Fp8(codes, _) => codes.len(),
+        }
+    }
+
+    /// Addresses of the elements and of their scales, 0 for none.
+    pub(super) fn pointers(&self) -> (u64, u64) {
+        match self {
+            Self::Bf16(all) => (all.pointer, 0),
+            Self::Fp8(codes, scales) => (codes.pointer, scales.pointer),
+        }
+    }
+
+    /// The same as bf16; `unpacked` holds what had to be made for that.
+    pub(super) fn bf16<'b>(
+        self,
+        kernels: &RowKernels,
+        shape: HeadShape,
+        unpacked: &'b mut Option<Buffer<bf16>>,
+    ) -> Result<View<'b, bf16>, CudaError>
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Bf16(all) => Ok(all),
+            Self::Fp8(codes, scales) => {
+                let buffer = unpacked.insert(Buffer::uninit(codes.device(), codes.len())?);
+                kernels.unpack_fp8(codes, scales, shape, buffer.view_mut())?;
+                Ok(buffer.view())
             }
         }
     }

@@ -25,7 +25,7 @@ pub(super) struct RowKernels {
     argmax: Function,
     sample: Function,
     append: Function,
-    pack_fp8: Function,
+    append_fp8: Function,
     unpack_fp8: Function,
     /// For [`Flash`](super::flash::Flash).
     pub(super) combine: Function,
@@ -51,7 +51,7 @@ impl RowKernels {
             argmax: function(c"argmax")?,
             sample: function(c"sample")?,
             append: function(c"append")?,
-            pack_fp8: function(c"pack_fp8")?,
+            append_fp8: function(c"append_fp8")?,
             unpack_fp8: function(c"unpack_fp8")?,
             combine: function(c"combine")?,
         })
@@ -193,22 +193,48 @@ impl RowKernels {
         unsafe { self.append.launch([blocks, 2, 1], [APPEND_THREADS, 1, 1], 0, &arguments) }
     }
 
-    /// Rounds keys `[tokens, kv_heads, head_dim]` to e4m3 with a scale per token and head.
-    pub(super) fn pack_fp8(
+    /// As [`RowKernels::append`], rounded to e4m3 with a scale per token and head: `caches` are codes
+    /// `[room, kv_heads, head_dim]` and scales `[room, kv_heads]`, behind whose first `offset` tokens
+    /// the new ones go.
+    pub(super) fn append_fp8(
         &self,
-        x: View<'_, bf16>,
+        [k, v]: [View<'_, bf16>; 2],
         shape: HeadShape,
-        codes: ViewMut<'_, u8>,
-        scales: ViewMut<'_, f32>,
+        caches: [(ViewMut<'_, u8>, ViewMut<'_, f32>); 2],
+        offset: usize,
     ) -> Result<(), CudaError> {
-        same_length("the codes", x.len(), codes.len())?;
-        same_length("the scales", x.len() / shape.head_dim, scales.len())?;
+        same_length("v", k.len(), v.len())?;
+        let tokens = k.len() / shape.kv_width();
+        for (codes, scales) in &caches {
+            for (room, each) in [(codes.len(), shape.kv_width()), (scales.len(), shape.kv_heads)] {
+                let range = offset * each..(offset + tokens) * each;
+                if range.end > room {
+                    return Err(CudaError::Range { range, len: room });
+                }
+            }
+        }
+        let [(key_codes, key_scales), (value_codes, value_scales)] = &caches;
         let (heads, dim) = (shape.kv_heads as i32, shape.head_dim as i32);
-        let arguments: [&dyn Argument; 5] = [&x, &codes, &scales, &heads, &dim];
-        self.per_row(&self.pack_fp8, x.len() / shape.kv_width(), 256, &arguments)
+        let (offset, later) = (offset as i64, self.device.later());
+        let arguments: [&dyn Argument; 10] = [
+            &k,
+            &v,
+            key_codes,
+            key_scales,
+            value_codes,
+            value_scales,
+            &offset,
+            &later,
+            &heads,
+            &dim,
+        ];
+        let threads = (shape.kv_width() / 8).next_multiple_of(32).clamp(32, 256) as u32;
+        // SAFETY: the kernel's parameters, in its order; the caches have room, and before a step is
+        // replayed, for as much more as it is later.
+        unsafe { self.append_fp8.launch([tokens as u32, 2, 1], [threads, 1, 1], 0, &arguments) }
     }
 
-    /// The keys that [`RowKernels::pack_fp8`] rounded.
+    /// The keys that [`RowKernels::append_fp8`] rounded.
     pub(super) fn unpack_fp8(
         &self,
         codes: View<'_, u8>,

@@ -17,11 +17,16 @@
 // `advance`, if not null, is a number of tokens by which the last segment is longer and the queries
 // later than the other arguments say: a captured launch is replayed with it for tokens to come.
 //
+// With FP8, keys and values are e4m3 codes. A team widens each tile to bf16 when it is there, which is
+// exact; the scales go where they cost least: to the scores, and to the weights of values.
+//
 // Macros: HEAD_DIM (a multiple of 16), WARPS, BLOCKS, TEAMS, KEYS (per tile, a multiple of 16),
-// STAGES (tiles a team holds), RESIDENT (blocks a multiprocessor is to hold).
+// STAGES (tiles a team holds), RESIDENT (blocks a multiprocessor is to hold), FP8 or not.
 //   rows     = WARPS * BLOCKS * 16
 //   threads  = WARPS * TEAMS * 32
-//   shared   = (rows + TEAMS * STAGES * 2 * KEYS) * (HEAD_DIM + 8) * 2 bytes
+//   shared   = rows * (HEAD_DIM + 8) * 2 + TEAMS * ROOM bytes, where a team's ROOM is
+//              tile = 2 * KEYS * (HEAD_DIM + 8) * 2 for each stage; or with FP8,
+//              tile + STAGES * 2 * KEYS * (HEAD_DIM + 4)
 //   grid     = (row tiles of tokens * heads / kv_heads, kv_heads, parts)
 
 constexpr int ROWS = WARPS * BLOCKS * 16;
@@ -31,12 +36,24 @@ constexpr int THREADS = TEAM * TEAMS;
 // of a fragment lie in different banks.
 constexpr int STRIDE = HEAD_DIM + 8;
 constexpr int TILE = KEYS * STRIDE;
-constexpr int CHUNKS = HEAD_DIM / 8; // of 16 bytes, in a row
+constexpr int CHUNKS = HEAD_DIM / 8; // of 8 elements, in a row
+#ifdef FP8
+// A stage, in bytes: codes of keys, codes of values, scales of keys, scales of values.
+constexpr int CODES = KEYS * HEAD_DIM;
+constexpr int STAGE = 2 * CODES + 2 * KEYS * 4;
+// Before the stages is the tile that was widened.
+constexpr int STAGES_FROM = 4 * TILE;
+#else
+// A stage, in bytes: keys, then values.
+constexpr int STAGE = 4 * TILE;
+constexpr int STAGES_FROM = 0;
+#endif
+constexpr int ROOM = STAGES_FROM + STAGES * STAGE;
 // Query fragments stay in registers where these have room; else they are read for each tile.
 constexpr bool HOLD_QUERIES = BLOCKS == 1 && HEAD_DIM <= 160;
 
 // The merge of teams reuses the room of their tiles: a row of sums, its maximum and its total, f32.
-static_assert(TEAMS == 1 || ROWS * (HEAD_DIM + 2) * 2 <= STAGES * 2 * TILE,
+static_assert(TEAMS == 1 || ROWS * (HEAD_DIM + 2) * 4 <= ROOM,
               "tiles are too small to merge teams in");
 
 // Four 8x8 matrices of bf16; lane l gives the address of row l % 8 of matrix l / 8.
@@ -74,7 +91,60 @@ __device__ __forceinline__ void team_barrier(int team) {
     }
 }
 
-// Starts copying the tile at the cursor: keys to `to`, values behind them.
+#ifdef FP8
+// Starts copying the tile at the cursor to the stage at `to`.
+__device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_head,
+                                      int kv_heads, int thread, u32 to) {
+    const Segment segment = segments[at.segment];
+    int first = at.tile * KEYS, left = segment.tokens - first;
+    i64 head = (i64)first * kv_heads + kv_head;
+    const Cached *keys = segment.keys + head * HEAD_DIM, *values = segment.values + head * HEAD_DIM;
+    constexpr int CODE_CHUNKS = HEAD_DIM / 16;
+#pragma unroll
+    for (int i = 0; i < (KEYS * CODE_CHUNKS + TEAM - 1) / TEAM; i++) {
+        int index = i * TEAM + thread, key = index / CODE_CHUNKS, chunk = index % CODE_CHUNKS;
+        if (KEYS * CODE_CHUNKS % TEAM && key >= KEYS) break;
+        bool inside = key < left;
+        i64 from = inside ? (i64)key * kv_heads * HEAD_DIM + chunk * 16 : 0;
+        copy_async(to + index * 16, keys + from, inside);
+        copy_async(to + CODES + index * 16, values + from, inside);
+    }
+    for (int i = thread; i < 2 * KEYS; i += TEAM) {
+        const float* scales = i < KEYS ? segment.key_scales : segment.value_scales;
+        bool inside = i % KEYS < left;
+        i64 from = inside ? head + (i64)(i % KEYS) * kv_heads : 0;
+        copy_async4(to + 2 * CODES + i * 4, scales + from, inside);
+    }
+}
+
+// Four codes as bf16: sign, exponent and mantissa are moved into place, which makes the exponent 120
+// too small, also for the smallest values.
+__device__ __forceinline__ uint2 widen_codes(u32 codes) {
+    u32 wide[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        u32 pair = __byte_perm(codes, 0, i ? 0x3424 : 0x1404); // each in the upper byte of its half
+        pair = (pair & 0x80008000) | (pair & 0x7f007f00) >> 4;
+        asm("fma.rn.bf16x2 %0, %1, %2, %3;"
+            : "=r"(wide[i])
+            : "r"(pair), "r"(0x7b807b80), "r"(0x80008000)); // times 2^120, minus 0
+    }
+    return make_uint2(wide[0], wide[1]);
+}
+
+// The codes of a stage to the tile [keys and values, KEYS, STRIDE].
+__device__ __forceinline__ void widen_tile(const unsigned char* stage, bf16* tile, int thread) {
+#pragma unroll
+    for (int i = 0; i < (2 * KEYS * CHUNKS + TEAM - 1) / TEAM; i++) {
+        int index = i * TEAM + thread, row = index / CHUNKS, chunk = index % CHUNKS;
+        if (2 * KEYS * CHUNKS % TEAM && row >= 2 * KEYS) break;
+        uint2 codes = *(const uint2*)(stage + index * 8);
+        uint2 low = widen_codes(codes.x), high = widen_codes(codes.y);
+        *(uint4*)(tile + row * STRIDE + chunk * 8) = make_uint4(low.x, low.y, high.x, high.y);
+    }
+}
+#else
+// Starts copying the tile at the cursor to the stage at `to`.
 __device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_head,
                                       int kv_heads, int thread, u32 to) {
     const Segment segment = segments[at.segment];
@@ -92,6 +162,7 @@ __device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_h
         copy_async(to + TILE * 2 + offset, values + from, inside);
     }
 }
+#endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     attend(const bf16* __restrict__ q, const __grid_constant__ Segments given, int start,
@@ -100,7 +171,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
            float* __restrict__ lse, const u32* __restrict__ advance) {
     extern __shared__ __align__(16) unsigned char shared[];
     bf16* q_tile = (bf16*)shared;             // [ROWS, STRIDE]
-    bf16* tiles = q_tile + ROWS * STRIDE;     // [TEAMS, STAGES, keys and values, KEYS, STRIDE]
+    unsigned char* tiles = shared + ROWS * STRIDE * 2; // [TEAMS, ROOM]
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % WARPS, team = threadIdx.x / TEAM;
     const Grown segments(given, advance);
@@ -131,14 +202,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     for (int s = 0; s < segments.count; s++) seen += tiles_of(segments[s], last_position);
     const int piece = blockIdx.z * TEAMS + team, pieces = parts * TEAMS;
     const int begin = (int)(seen * piece / pieces), end = (int)(seen * (piece + 1) / pieces);
-    const u32 ring = shared_address(tiles + team * STAGES * 2 * TILE);
+    unsigned char* room = tiles + team * ROOM;
+    const u32 ring = shared_address(room + STAGES_FROM);
     Cursor ahead, here;
     ahead.seek(segments, last_position, begin);
     here = ahead;
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; stage++) {
         if (begin + stage < end) {
-            fetch(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, ring + stage * 4 * TILE);
+            fetch(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, ring + stage * STAGE);
             ahead.advance(segments, last_position);
         }
         asm volatile("cp.async.commit_group;" ::: "memory");
@@ -175,12 +247,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         team_barrier(team);
         if (tile + STAGES - 1 < end) {
             int to = slot == 0 ? STAGES - 1 : slot - 1;
-            fetch(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, ring + to * 4 * TILE);
+            fetch(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, ring + to * STAGE);
             ahead.advance(segments, last_position);
         }
         asm volatile("cp.async.commit_group;" ::: "memory");
-        const u32 keys = ring + slot * 4 * TILE + key_rows;
-        const u32 values = ring + slot * 4 * TILE + 2 * TILE + value_rows;
+#ifdef FP8
+        const unsigned char* stage = room + STAGES_FROM + slot * STAGE;
+        widen_tile(stage, (bf16*)room, threadIdx.x % TEAM);
+        team_barrier(team);
+        const float* key_scales = (const float*)(stage + 2 * CODES);
+        const float* value_scales = key_scales + KEYS;
+        const u32 here_tile = shared_address(room);
+#else
+        const u32 here_tile = ring + slot * STAGE;
+#endif
+        const u32 keys = here_tile + key_rows, values = here_tile + 2 * TILE + value_rows;
 
         float scores[BLOCKS][KEYS / 8][4] = {};
 #pragma unroll
@@ -207,6 +288,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
             }
         }
 
+#ifdef FP8
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++) {
+            float2 by = *(const float2*)(key_scales + n * 8 + lane % 4 * 2);
+#pragma unroll
+            for (int b = 0; b < BLOCKS; b++) {
+                scores[b][n][0] *= by.x, scores[b][n][1] *= by.y;
+                scores[b][n][2] *= by.x, scores[b][n][3] *= by.y;
+            }
+        }
+#endif
         const Segment segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
@@ -273,6 +365,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
             }
         }
 
+#ifdef FP8
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++) {
+            float2 by = *(const float2*)(value_scales + n * 8 + lane % 4 * 2);
+#pragma unroll
+            for (int b = 0; b < BLOCKS; b++) {
+                scores[b][n][0] *= by.x, scores[b][n][1] *= by.y;
+                scores[b][n][2] *= by.x, scores[b][n][3] *= by.y;
+            }
+        }
+#endif
 #pragma unroll
         for (int k = 0; k < KEYS / 16; k++) {
             u32 a[BLOCKS][4]; // weights of 16 keys: scores as they lie, rounded

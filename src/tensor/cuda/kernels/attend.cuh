@@ -1,10 +1,18 @@
 // What attention kernels share: keys in segments, and the one rule of what is visible: a query at
 // position p sees every key whose position is at most p.
 
+#ifdef FP8
+typedef unsigned char Cached; // e4m3, see fp8.cu
+#else
+typedef bf16 Cached;
+#endif
+
 // Keys and values of tokens at consecutive positions, [tokens, kv_heads, head_dim] each.
 struct Segment {
-    const bf16* keys;
-    const bf16* values;
+    const Cached* keys;
+    const Cached* values;
+    const float* key_scales; // [tokens, kv_heads]; null but for FP8
+    const float* value_scales;
     int tokens;
     int start; // position of the first token
 };

@@ -1,5 +1,6 @@
 // Keys and values in 8 bits: e4m3 (a sign, 4 bits of exponent, 3 of mantissa, no infinity, largest
-// value 448), with one f32 scale per token and head. A block per token, of a multiple of 32 threads.
+// value 448), with one f32 scale per token and head; a head with a value that is not finite has a
+// scale that is not a number. A block per token, of a multiple of 32 threads.
 
 // The two nearest e4m3 values (ties to even, beyond 448 to 448), `low` in the lower byte.
 __device__ unsigned short to_e4m3x2_portable(float low, float high) {
@@ -48,16 +49,22 @@ __device__ void pack_row(const bf16* x, unsigned char* out, float* scales, int h
     for (int first = 0; first < heads; first += blockDim.x / lanes) {
         int head = first + threadIdx.x / lanes;
         const bf16* from = x + min(head, heads - 1) * head_dim;
-        float largest = 0.0f;
+        float largest = 0.0f, broken = 0.0f;
         for (int i = lane * N; i < head_dim; i += lanes * N) {
             float v[N];
             load(from + i, v);
 #pragma unroll
-            for (int j = 0; j < N; j++) largest = fmaxf(largest, fabsf(v[j]));
+            for (int j = 0; j < N; j++) {
+                largest = fmaxf(largest, fabsf(v[j]));
+                broken = isfinite(v[j]) ? broken : 1.0f;
+            }
         }
         largest = group_max(largest, lanes);
+        broken = group_max(broken, lanes);
         if (head >= heads) return;
         float scale = largest > 0.0f ? largest / 448.0f : 1.0f;
+        // What is not finite shows: in all that is computed with it.
+        if (broken > 0.0f) scale = __uint_as_float(0x7fc00000);
         if (lane == 0) scales[head] = scale;
         for (int i = lane * N; i < head_dim; i += lanes * N) {
             float v[N];
@@ -77,14 +84,20 @@ __device__ void pack_row(const bf16* x, unsigned char* out, float* scales, int h
     }
 }
 
-// out [rows, heads, head_dim] and scales [rows, heads] of x [rows, heads, head_dim]: the scale maps
-// the largest magnitude of a head to 448. head_dim is even. Grid: rows.
-extern "C" __global__ void pack_fp8(const bf16* x, unsigned char* out, float* scales, int heads,
-                                    int head_dim) {
-    i64 at = (i64)blockIdx.x * heads;
-    x += at * head_dim, out += at * head_dim, scales += at;
-    head_dim % 8 ? pack_row<2>(x, out, scales, heads, head_dim)
-                 : pack_row<8>(x, out, scales, heads, head_dim);
+// New keys and values k, v [rows, heads, head_dim], behind the first `offset` rows of their caches:
+// codes [.., heads, head_dim] and scales [.., heads], which map the largest magnitude of a head to
+// 448. `advance`, if not null, is by how many rows a replayed launch comes later. head_dim is even.
+// Grid: (rows, 2): keys, then values.
+extern "C" __global__ void append_fp8(const bf16* k, const bf16* v, unsigned char* key_codes,
+                                      float* key_scales, unsigned char* value_codes,
+                                      float* value_scales, i64 offset, const u32* advance,
+                                      int heads, int head_dim) {
+    i64 row = offset + blockIdx.x + (advance ? *advance : 0);
+    const bf16* x = (blockIdx.y ? v : k) + (i64)blockIdx.x * heads * head_dim;
+    unsigned char* codes = (blockIdx.y ? value_codes : key_codes) + row * heads * head_dim;
+    float* scales = (blockIdx.y ? value_scales : key_scales) + row * heads;
+    head_dim % 8 ? pack_row<2>(x, codes, scales, heads, head_dim)
+                 : pack_row<8>(x, codes, scales, heads, head_dim);
 }
 
 template <int N>

@@ -95,6 +95,9 @@ pub(super) const CHOICE_THREADS: u32 = 1024;
 /// Threads of a block of `merge`: a warp or less per row.
 pub(super) const MERGE_THREADS: u32 = 256;
 
+/// Rows (tokens x heads of a group) up to which queries are few.
+pub(super) const FEW_ROWS: usize = 16;
+
 /// What decides which instance of the attention kernel a GPU runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
@@ -147,6 +150,19 @@ impl AttentionTile {
         };
         let sizes = |keys| Sizes { warps: 4, blocks, teams: 1, keys, stages: 2, resident: 2 };
         (1..=most_keys / 16).rev().find_map(|n| Self::of(head_dim, sizes(n * 16), room))
+    }
+
+    /// The instance for few queries over keys in 8 bits.
+    pub(super) fn small_fp8(head_dim: usize, room: Room) -> Option<Self> {
+        let choices: &[_] = if head_dim <= 128 { &[(4, 3)] } else { &[(2, 3), (2, 2)] };
+        choices.iter().find_map(|&(teams, stages)| {
+            let sizes = Sizes { warps: 1, blocks: 1, teams, keys: 16, stages, resident: 1 };
+            let mut tile = Self::of(head_dim, sizes, Room { shared_memory: usize::MAX, ..room })?;
+            tile.options.push("-DFP8".into());
+            let team = 2 * sizes.keys * ((head_dim + 8) * 2 + stages * (head_dim + 4));
+            tile.shared = (tile.rows * (head_dim + 8) * 2 + teams * team) as u32;
+            Some(tile).filter(|tile| tile.fits(room))
+        })
     }
 
     /// The instance for few queries.

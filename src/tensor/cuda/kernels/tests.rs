@@ -3,7 +3,7 @@
 
 use super::super::module::compile_with_log;
 use super::super::{CudaError, libraries};
-use super::{ATTENTION_NAIVE, AttentionTile, GEMV, GEMV_OPTIONS, ROWS, Room, Source};
+use super::{ATTENTION_NAIVE, AttentionTile, FEW_ROWS, GEMV, GEMV_OPTIONS, ROWS, Room, Source};
 
 /// The least shared memory of GPUs from capability 8 on, and Hopper's.
 const ROOMS: [Room; 2] = [
@@ -20,8 +20,8 @@ fn every(room: Room) -> Vec<(Source, Vec<String>)> {
     let gemv = (GEMV, GEMV_OPTIONS.map(String::from).to_vec());
     let mut all = vec![(ROWS, vec![]), gemv, naive];
     for head_dim in HEAD_DIMS {
-        for tile in [AttentionTile::large(head_dim, room), AttentionTile::small(head_dim, room)] {
-            let tile = tile.unwrap();
+        for choose in [AttentionTile::large, AttentionTile::small, AttentionTile::small_fp8] {
+            let tile = choose(head_dim, room).unwrap();
             all.push((tile.source, tile.options));
         }
     }
@@ -60,7 +60,9 @@ fn tiles_fit_their_room_for_every_head_size() {
             let large = AttentionTile::large(head_dim, room).unwrap();
             let small = AttentionTile::small(head_dim, room).unwrap();
             assert!(large.shared as usize <= room.shared_memory && large.rows >= 64);
-            assert!(small.shared as usize <= room.shared_memory && small.rows == 16);
+            assert!(small.shared as usize <= room.shared_memory && small.rows == FEW_ROWS);
+            let small = AttentionTile::small_fp8(head_dim, room).unwrap();
+            assert!(small.shared as usize <= room.shared_memory && small.rows == FEW_ROWS);
         }
         for head_dim in [0, 8, 72, 272] {
             assert!(AttentionTile::large(head_dim, room).is_none());

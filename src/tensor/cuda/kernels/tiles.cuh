@@ -14,6 +14,13 @@ __device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside
                  : "memory");
 }
 
+// The same with 4 bytes.
+__device__ __forceinline__ void copy_async4(u32 to, const void* from, bool inside) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from),
+                 "r"(inside ? 4 : 0)
+                 : "memory");
+}
+
 __device__ __forceinline__ float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
