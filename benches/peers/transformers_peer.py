@@ -21,6 +21,7 @@ def main():
     args = parser.parse_args()
 
     answers = Answers()
+    import tokenizers
     import torch
     import transformers
 
@@ -30,11 +31,16 @@ def main():
         args.model, dtype=dtype, attn_implementation="sdpa", device_map=args.device
     ).eval()
     on_gpu = args.device != "cpu"
+    # Rows of the vocabulary beyond those the tokenizer has only fill it up: no engine chooses one.
+    spelled = tokenizers.Tokenizer.from_file(f"{args.model}/tokenizer.json").get_vocab_size()
 
     def now():
         if on_gpu:
             torch.cuda.synchronize()
         return time.perf_counter()
+
+    def largest(out):
+        return out.logits[:, -1:, :spelled].argmax(-1)
 
     def star(ids, block, anchor):
         """Phase 1 over all tokens but the last, phase 2 for that."""
@@ -71,12 +77,12 @@ def main():
             out = star(ids, block, anchor)
         else:
             out = model(ids, use_cache=True, logits_to_keep=1)
-        token = out.logits[:, -1:].argmax(-1)
+        token = largest(out)
         tokens = [token.item()]
         prefilled = now()
         for _ in range(decode):
             out = model(token, past_key_values=out.past_key_values, use_cache=True)
-            token = out.logits[:, -1:].argmax(-1)
+            token = largest(out)
             tokens.append(token.item())
         end = now()
         answer = generated(length, decode, prefilled - start, end - prefilled, tokens)

@@ -105,6 +105,12 @@ impl Shape {
         Self { layers, ..self }
     }
 
+    /// The shape with at least so many positions.
+    #[must_use]
+    pub fn with_positions(self, positions: usize) -> Self {
+        Self { max_positions: self.max_positions.max(positions), ..self }
+    }
+
     /// The shape as the `config.json` that Transformers would write.
     #[must_use]
     pub fn config_json(&self) -> Vec<u8> {

@@ -30,6 +30,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = tokens, default_value = "32",
           env = "ASTERISM_BENCH_DECODE_TOKENS")]
     pub(crate) decode_tokens: usize,
+    /// Tokens of the question that decoding starts from, at least 1.
+    #[arg(long, value_name = "N", value_parser = tokens, default_value = "1",
+          env = "ASTERISM_BENCH_QUERY_TOKENS")]
+    pub(crate) query_tokens: usize,
     /// Also show how much of the time linear layers, attention and the rest take.
     #[arg(long, env = "ASTERISM_BENCH_BREAKDOWN")]
     pub(crate) breakdown: bool,
@@ -51,16 +55,25 @@ pub(crate) struct BenchArgs {
     pub(crate) layers: Option<u16>,
     /// Only write the random weights as a model folder, for measuring other programs.
     #[arg(long, value_name = "DIR", requires = "shape", env = "ASTERISM_BENCH_WRITE_MODEL",
-          conflicts_with_all = ["lengths", "methods", "hosts", "runs", "decode_tokens", "breakdown", "json", "plot"])]
+          conflicts_with_all = ["lengths", "methods", "hosts", "runs", "decode_tokens", "query_tokens", "breakdown", "json", "plot"])]
     pub(crate) write_model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
 }
 
 impl BenchArgs {
-    /// The shape asked for, with its number of layers.
+    /// The shape asked for, with its number of layers, and with positions for the longest context:
+    /// random weights know as little of the first positions as of any others.
     pub(crate) fn shape(&self) -> Option<Shape> {
-        let layers = |shape: Shape| self.layers.map_or(shape.layers, usize::from);
-        self.shape.map(|shape| shape.with_layers(layers(shape)))
+        let shape = self.shape?;
+        let layers = self.layers.map_or(shape.layers, usize::from);
+        let longest = self.lengths.iter().max().map_or(0, |tokens| self.positions(*tokens));
+        Some(shape.with_layers(layers).with_positions(longest))
+    }
+
+    /// Positions that a context of `tokens` tokens takes with its question and answer: the first
+    /// answer token comes out of the question, one more out of every decoding step.
+    pub(super) fn positions(&self, tokens: usize) -> usize {
+        tokens.saturating_add(self.query_tokens + 1 + self.decode_tokens)
     }
 }

@@ -9,15 +9,14 @@ use asterism::plan::{Cost, Method, Plan};
 use asterism::tensor::KvPrecision;
 use std::fmt::Display;
 
-/// Tokens of the question that decoding starts from. One: the time of questions is not measured.
-pub(super) const QUERY: usize = 1;
-
 /// One method at one length on some hosts.
 #[derive(Debug, Clone)]
 pub(super) struct Case {
     pub(super) method: MethodSpec,
     pub(super) plan: Plan,
     pub(super) cost: Cost,
+    /// Tokens of the question.
+    pub(super) query: usize,
 }
 
 impl Case {
@@ -38,11 +37,13 @@ pub(super) fn all(
     distinct("--lengths", &args.lengths)?;
     distinct("--hosts", &args.hosts)?;
     distinct("--methods", &args.methods)?;
+    if args.query_tokens == 0 {
+        return Err(CliError::Usage("--query-tokens is 0: a question has a token or more".into()));
+    }
     let size = model.size(precision);
     let mut cases = Vec::new();
     for &tokens in &args.lengths {
-        // The first answer token comes out of the question, one more out of every decoding step.
-        let needed = tokens + QUERY + 1 + args.decode_tokens;
+        let needed = args.positions(tokens);
         if needed > model.max_positions {
             return Err(CliError::Usage(format!(
                 "--lengths {tokens} with --decode-tokens {} takes {needed} positions, but the \
@@ -58,7 +59,7 @@ pub(super) fn all(
                         CliError::Usage(format!("{method} of {tokens} tokens: {error}"))
                     })?;
                 let cost = Cost::of(&plan, &size);
-                cases.push(Case { method, plan, cost });
+                cases.push(Case { method, plan, cost, query: args.query_tokens });
             }
         }
     }
@@ -117,6 +118,8 @@ mod tests {
             ("--lengths 32 --methods star:block=1/4", "block of 8 tokens"),
             ("--lengths 128k", "131106"),
             ("--lengths 4k --decode-tokens 127k", "131072"),
+            ("--lengths 4k --query-tokens 127k", "131072"),
+            ("--query-tokens 0", "a token or more"),
         ] {
             let message = cases(line).unwrap_err().to_string();
             assert!(message.contains(expected), "{line}: {message}");

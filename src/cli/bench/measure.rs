@@ -1,6 +1,6 @@
 //! The measuring itself: warm-up, then round after round over all cases.
 
-use super::cases::{Case, QUERY};
+use super::cases::Case;
 use super::outcome::{Outcome, Sample};
 use crate::cli::error::CliError;
 use crate::cli::interrupt::Interrupt;
@@ -33,7 +33,8 @@ impl Bench {
     pub(super) fn run(&self, cases: Vec<Case>) -> Result<(Vec<Outcome>, Peak), CliError> {
         let longest = cases.iter().map(|case| case.plan.tokens).max().unwrap_or(0);
         let shortest = cases.iter().map(|case| case.plan.tokens).min().unwrap_or(0);
-        let tokens = self.tokens(longest + QUERY);
+        let query = cases.iter().map(|case| case.query).max().unwrap_or(0);
+        let tokens = self.tokens(longest + query);
         let is_warm_up = |case: &&Case| case.plan.tokens == shortest;
         let round: u64 = cases.iter().map(|case| case.cost.total_flops()).sum();
         let warm_up: u64 = cases.iter().filter(is_warm_up).map(|c| c.cost.total_flops()).sum();
@@ -80,23 +81,24 @@ impl Bench {
             let mut session = Session::encode(engine, context, case.plan.spec, &report, cancel)?;
             let phase1 = *session.phase1();
             let first = self.engine.take_stages()?;
-            let decode = self.decode(&mut session, &tokens[length..length + QUERY])?;
+            let answer = self.answer(&mut session, &tokens[length..length + case.query])?;
             let stages = first.zip(self.engine.take_stages()?);
-            Ok::<_, EngineError>((phase1, decode, stages.map(<[_; 2]>::from)))
+            Ok::<_, EngineError>((phase1, answer, stages.map(<[_; 2]>::from)))
         });
         bar.end();
-        let (phase1, decode, stages) = result?;
+        let (phase1, answer, stages) = result?;
         // Of a GPU if it computes: the process only feeds it.
         let memory = self.engine.take_peak_memory()?.or(memory);
-        Ok(Sample { phase1, decode, stages, memory })
+        let (question, decode) = answer.unzip();
+        Ok(Sample { phase1, question, decode, stages, memory })
     }
 
-    /// The time of all decoding steps; `None` if none are asked for.
-    fn decode(
+    /// The time of the question and that of all decoding steps; `None` if none are asked for.
+    fn answer(
         &self,
         session: &mut Session,
         query: &[u32],
-    ) -> Result<Option<Duration>, EngineError> {
+    ) -> Result<Option<(Duration, Duration)>, EngineError> {
         if self.decode_tokens == 0 {
             return Ok(None);
         }
@@ -105,7 +107,8 @@ impl Bench {
         let settings = Generation { max_tokens, ignore_eos: true, ..Generation::default() };
         let mut go_on = |_| ControlFlow::Continue(());
         let cancel = self.interrupt.cancel();
-        Ok(Some(session.generate(query, &settings, &mut go_on, cancel)?.decode_time))
+        let answer = session.generate(query, &settings, &mut go_on, cancel)?;
+        Ok(Some((answer.query_time, answer.decode_time)))
     }
 
     /// `count` random tokens that both the model and its tokenizer know.

@@ -44,6 +44,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), CliError> {
         methods: &args.methods,
         runs: bench.runs,
         decode_tokens: bench.decode_tokens,
+        query_tokens: args.query_tokens,
         seed: bench.seed,
         peak,
         outcomes: &outcomes,

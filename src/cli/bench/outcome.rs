@@ -1,6 +1,6 @@
 //! What was measured of a case, and the rates that follow from it.
 
-use super::cases::{Case, QUERY};
+use super::cases::Case;
 use super::stats::Stats;
 use asterism::engine::Phase1;
 use asterism::model::StageTimes;
@@ -10,6 +10,8 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     pub(super) phase1: Phase1,
+    /// Time of the question, up to the first answer token.
+    pub(super) question: Option<Duration>,
     /// Time of all decoding steps.
     pub(super) decode: Option<Duration>,
     /// Where the time of phase 1 and of all decoding steps went, if that was asked for.
@@ -55,11 +57,25 @@ impl Outcome {
     /// Bytes that a decoding step must read, the mean over `steps` steps: the matrices, of which
     /// there are `weight_bytes`, and the keys and values of everything before.
     pub(super) fn bytes_per_token(&self, weight_bytes: u64, steps: usize) -> f64 {
-        let tokens = self.case.plan.tokens as f64;
-        let per_token = self.kv_bytes() as f64 / tokens;
         // Step i of 1.. reads the context, the question and i answer tokens.
-        let read = tokens + QUERY as f64 + (steps as f64 + 1.0) / 2.0;
-        weight_bytes as f64 + per_token * read
+        let behind = self.case.query as f64 + (steps as f64 + 1.0) / 2.0;
+        self.bytes_read(weight_bytes, behind)
+    }
+
+    /// Bytes that the question's pass must read: as [`Self::bytes_per_token`].
+    pub(super) fn bytes_of_question(&self, weight_bytes: u64) -> f64 {
+        self.bytes_read(weight_bytes, self.case.query as f64)
+    }
+
+    /// Bytes of the matrices and of the keys of the context and of what stands behind it.
+    fn bytes_read(&self, weight_bytes: u64, behind: f64) -> f64 {
+        let tokens = self.case.plan.tokens as f64;
+        weight_bytes as f64 + self.kv_bytes() as f64 / tokens * (tokens + behind)
+    }
+
+    /// Seconds of the question's pass.
+    pub(super) fn question(&self) -> Option<Stats> {
+        Stats::of_times(self.samples.iter().filter_map(|sample| sample.question))
     }
 
     /// Bytes of the context's keys and values, all hosts.
@@ -117,12 +133,13 @@ pub(super) mod tests {
         let kv_bytes = 256 * tokens as u64;
         let sample = |ms: &u64| Sample {
             phase1: Phase1 { tokens, time: Duration::from_millis(*ms), bytes_sent: 7, kv_bytes },
+            question: Some(Duration::from_millis(*ms / 20)),
             decode: Some(Duration::from_millis(*ms / 10)),
             stages: None,
             memory: Some(1_000_000 * ms),
         };
         let samples = millis.iter().map(sample).collect();
-        Outcome { case: Case { method, plan, cost }, samples }
+        Outcome { case: Case { method, plan, cost, query: 1 }, samples }
     }
 
     #[test]
@@ -136,6 +153,8 @@ pub(super) mod tests {
         assert_eq!(decode, Stats { median: 100.0, min: 50.0, max: 200.0 });
         // Two steps read 1000 + 1 + 1 and 1000 + 1 + 2 tokens.
         assert_eq!(outcome.bytes_per_token(500, 2), 500.0 + 256.0 * 1002.5);
+        assert_eq!(outcome.bytes_of_question(500), 500.0 + 256.0 * 1001.0);
+        assert_eq!(outcome.question().map(|time| time.median), Some(0.01));
         assert_eq!(outcome.memory(), Some(400_000_000));
     }
 }

@@ -16,6 +16,7 @@ pub(super) struct Report<'a> {
     pub(super) methods: &'a [MethodSpec],
     pub(super) runs: usize,
     pub(super) decode_tokens: usize,
+    pub(super) query_tokens: usize,
     pub(super) seed: u64,
     pub(super) peak: Peak,
     pub(super) outcomes: &'a [Outcome],
@@ -47,7 +48,10 @@ impl Report<'_> {
         text.push_str(&self.prefill_table());
         if self.decode_tokens > 0 {
             let steps = report::count(self.decode_tokens);
-            text.push_str(&format!("\nphase 2: decoding, {steps} steps of one token\n"));
+            text.push_str(&format!(
+                "\nphase 2: a question of {}, then decoding, {steps} steps of one token\n",
+                tokens(self.query_tokens)
+            ));
             text.push_str(&self.decode_table());
         }
         if self.outcomes.iter().any(|outcome| outcome.stages().is_some()) {
@@ -114,13 +118,29 @@ impl Report<'_> {
     }
 
     fn decode_table(&self) -> String {
-        let header =
-            ["method", "hosts", "tokens", "tokens/s", "range", "read per token", "rate", "of peak"];
+        // The question's time is shown over that of reading all weights and keys at the peak rate.
+        let header = [
+            "method",
+            "hosts",
+            "tokens",
+            "question",
+            "of reading",
+            "tokens/s",
+            "range",
+            "read per token",
+            "rate",
+            "of peak",
+        ];
         let row = |outcome: &Outcome| {
+            let question = outcome.question()?.median;
+            let reading =
+                outcome.bytes_of_question(self.weight_bytes()) / self.peak.bytes_per_second;
             let rate = outcome.decode_rate(self.decode_tokens)?;
             let bytes = outcome.bytes_per_token(self.weight_bytes(), self.decode_tokens);
             let mut row = names(outcome);
             row.extend([
+                seconds(question),
+                format!("{:.2}x", question / reading),
                 format!("{:.1}", rate.median),
                 format!("{:.1} - {:.1}", rate.min, rate.max),
                 report::bytes(bytes as u64),
@@ -197,6 +217,7 @@ impl Report<'_> {
             "settings": {
                 "runs": self.runs,
                 "decode_tokens": self.decode_tokens,
+                "query_tokens": self.query_tokens,
                 "seed": self.seed,
                 "methods": self.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "baseline": self.baseline(),
@@ -240,6 +261,11 @@ impl Report<'_> {
             let bytes = outcome.bytes_per_token(self.weight_bytes(), self.decode_tokens);
             let mut decode_times = outcome.samples.iter().filter_map(|sample| sample.decode);
             value["decode_s"] = json!({ "runs": seconds(&mut decode_times) });
+            if let Some(question) = outcome.question() {
+                value["question_s"] = spread_json(question);
+                value["question_bytes_read"] =
+                    outcome.bytes_of_question(self.weight_bytes()).into();
+            }
             value["decode_tokens_per_s"] = spread_json(rate);
             value["bytes_read_per_token"] = bytes.into();
             value["bytes_per_s"] = (bytes * rate.median).into();
@@ -248,6 +274,10 @@ impl Report<'_> {
         }
         value
     }
+}
+
+fn tokens(count: usize) -> String {
+    format!("{} token{}", report::count(count), if count == 1 { "" } else { "s" })
 }
 
 fn names(outcome: &Outcome) -> Vec<String> {
