@@ -120,6 +120,28 @@ fn samples_are_written_and_read_and_a_bad_line_costs_only_itself() {
 }
 
 #[test]
+fn the_published_tables_of_babilong_are_read() {
+    let dir = TempDir::new().expect("dir");
+    let (data, out) = (dir.path().join("sets"), dir.path().join("run"));
+    let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/eval/tables");
+    fs::create_dir_all(data.join("data/qa1")).expect("folder");
+    for part in ["00000-of-00002", "00001-of-00002"] {
+        let to = data.join(format!("data/qa1/1k-{part}.parquet"));
+        fs::copy(tables.join(format!("split-{part}.parquet")), to).expect("copy");
+    }
+    let mut run = eval("babilong --lengths 1k --tasks qa1 --samples 2 --methods dense");
+    run.arg("--data").arg(&data).arg("--out").arg(&out);
+    succeed(&mut run);
+    let answers = lines(&out.join("1024/qa1/dense.jsonl"));
+    assert_eq!(answers.len(), 2);
+    assert_eq!(answers[1]["outputs"][0], "room 1");
+
+    fs::copy(tables.join("numbers.parquet"), data.join("data/qa1/2k.parquet")).expect("copy");
+    let message = fail(run.args(["--lengths", "2k"]), 1);
+    assert!(message.contains("2k.parquet: column \"target\": it holds 64-bit"), "{message}");
+}
+
+#[test]
 fn the_anchor_study_is_a_run_by_nine_methods() {
     let dir = TempDir::new().expect("dir");
     let out = dir.path().join("study");

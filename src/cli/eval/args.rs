@@ -60,8 +60,9 @@ pub(super) struct RunArgs<B: Args, M: Args = MethodsArgs> {
     #[arg(short, long, value_name = "DIR", env = "ASTERISM_EVAL_OUT")]
     pub(super) out: PathBuf,
     /// Read samples instead of making them: DIR/LENGTH/TASK/validation.jsonl as the reference writes
-    /// them; babilong also takes the published sets as DIR/TASK/16k.jsonl or .json, infinitebench
-    /// DIR/TASK.jsonl, whose middle is cut to fit the length.
+    /// them; babilong also takes the published sets as DIR/data/TASK/16k-00000-of-00001.parquet or
+    /// DIR/TASK/16k.parquet, .jsonl or .json, infinitebench DIR/TASK.jsonl, whose middle is cut to fit
+    /// the length.
     #[arg(long, value_name = "DIR", env = "ASTERISM_EVAL_DATA")]
     pub(super) data: Option<PathBuf>,
     #[command(flatten)]
