@@ -156,7 +156,8 @@ pub(super) struct RulerArgs {
     /// of points.
     #[arg(long, value_name = "NAME", default_value_t, env = "ASTERISM_EVAL_VARIANT")]
     pub(super) variant: VariantName,
-    /// How lengths are filled: fast if not given, or linear as the reference does, draw for draw.
+    /// How lengths are filled: fast if not given, or reference: as the variant's own scripts do, draw
+    /// for draw.
     #[arg(long, value_enum, env = "ASTERISM_EVAL_SEARCH")]
     pub(super) search: Option<SearchName>,
     /// Text that the essay tasks hide needles in; Walden if not given.
@@ -209,15 +210,16 @@ impl std::str::FromStr for VariantName {
 pub(super) enum SearchName {
     /// By interpolation: seconds at any length.
     Fast,
-    /// Step by step: the reference's samples, in minutes.
-    Linear,
+    /// As the variant's own scripts do: their samples, in minutes.
+    #[value(alias = "linear")]
+    Reference,
 }
 
 impl From<SearchName> for Search {
     fn from(name: SearchName) -> Self {
         match name {
             SearchName::Fast => Self::Fast,
-            SearchName::Linear => Self::Linear,
+            SearchName::Reference => Self::Reference,
         }
     }
 }
