@@ -17,6 +17,7 @@ pub mod report;
 pub mod ruler;
 pub mod run;
 mod sample;
+mod sentences;
 mod set;
 pub mod stats;
 mod task;

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::eval::haystack::sentences;
 use crate::eval::random::PythonRandom;
+use crate::eval::sentences::sentences;
 use crate::eval::words::WordPairs;
 use crate::eval::{ChatFrame, EvalError, Haystack};
 
