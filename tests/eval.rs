@@ -68,6 +68,9 @@ fn a_run_is_scored_reported_resumed_and_compared() {
     assert_eq!(fs::read_to_string(&star).expect("answers"), untouched);
 
     // Other settings do not mix in.
+    assert_eq!(info["settings"]["tokenised"], "context and query separately");
+    let message = fail(small_run(&out).args(["--tokenise", "joint"]), 2);
+    assert!(message.contains("tokenised") && message.contains("as one text"), "{message}");
     let message = fail(small_run(&out).args(["--variant", "clean"]), 2);
     assert!(message.contains("variant") && message.contains("star-paper"), "{message}");
 
@@ -117,6 +120,57 @@ fn samples_are_written_and_read_and_a_bad_line_costs_only_itself() {
 
     let message = fail(run.args(["--seed", "1"]), 2);
     assert!(message.contains("--seed") && message.contains("--data"), "{message}");
+}
+
+#[test]
+fn joint_tokens_are_those_of_the_whole_text() {
+    let dir = TempDir::new().expect("dir");
+    // The boundary lies within a word, as it can without chat markers.
+    let folder = dir.path().join("samples/512/vt");
+    fs::create_dir_all(&folder).expect("folder");
+    let (context, query) =
+        ("Call me Ishmael. Some years ago I saw th", "e watery part of the world");
+    let sample = serde_json::json!(
+        {"input_context": context, "input_query": query, "outputs": ["world"]}
+    );
+    fs::write(folder.join("validation.jsonl"), sample.to_string()).expect("write");
+    let mut tokens = Vec::new();
+    for how in ["apart", "joint"] {
+        let out = dir.path().join(how);
+        let mut run = eval("ruler --template base --lengths 512 --tasks vt --methods dense");
+        run.args(["--tokenise", how]).arg("--data").arg(dir.path().join("samples"));
+        succeed(run.arg("--out").arg(&out));
+        let timings = lines(&out.join("512/vt/dense.jsonl"))[0]["timings"].clone();
+        let count = |name: &str| timings[name].as_u64().expect("tokens");
+        tokens.push((count("context_tokens"), count("query_tokens")));
+        let info = fs::read_to_string(out.join("run.json")).expect("run");
+        assert_eq!(info.contains("as one text"), how == "joint");
+    }
+    // " the" is a token of its own, and the query's.
+    let [apart, joint] = [tokens[0], tokens[1]];
+    assert!(joint.0 < apart.0 && joint.1 <= apart.1, "{tokens:?}");
+}
+
+#[test]
+fn the_published_tables_of_babilong_are_read() {
+    let dir = TempDir::new().expect("dir");
+    let (data, out) = (dir.path().join("sets"), dir.path().join("run"));
+    let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/eval/tables");
+    fs::create_dir_all(data.join("data/qa1")).expect("folder");
+    for part in ["00000-of-00002", "00001-of-00002"] {
+        let to = data.join(format!("data/qa1/1k-{part}.parquet"));
+        fs::copy(tables.join(format!("split-{part}.parquet")), to).expect("copy");
+    }
+    let mut run = eval("babilong --lengths 1k --tasks qa1 --samples 2 --methods dense");
+    run.arg("--data").arg(&data).arg("--out").arg(&out);
+    succeed(&mut run);
+    let answers = lines(&out.join("1024/qa1/dense.jsonl"));
+    assert_eq!(answers.len(), 2);
+    assert_eq!(answers[1]["outputs"][0], "room 1");
+
+    fs::copy(tables.join("numbers.parquet"), data.join("data/qa1/2k.parquet")).expect("copy");
+    let message = fail(run.args(["--lengths", "2k"]), 1);
+    assert!(message.contains("2k.parquet: column \"target\": it holds 64-bit"), "{message}");
 }
 
 #[test]

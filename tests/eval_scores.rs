@@ -2,7 +2,7 @@
 //!
 //! `tests/golden/eval/scores.jsonl` holds random predictions made of telling fragments, each with the
 //! score that the published functions of RULER, BABILong and InfiniteBench give it (ROUGE: the
-//! `rouge_score` package).
+//! `rouge_score` package). `make_scores.py` beside it is the transcription.
 
 use asterism::eval::{Sample, TaskInfo, babilong, infinitebench, ruler};
 use serde::Deserialize;
@@ -42,5 +42,5 @@ fn predictions_score_as_in_the_reference() {
         assert!((score - scored.score).abs() < 1e-12, "{line}: {score}");
         checked += 1;
     }
-    assert_eq!(checked, 600);
+    assert_eq!(checked, 660);
 }

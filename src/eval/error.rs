@@ -58,6 +58,17 @@ pub enum EvalError {
         reason: String,
     },
 
+    /// A column of a table that does not hold what its format says.
+    #[error("{}: column {column:?}: {reason}", path.display())]
+    BadColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column's name.
+        column: String,
+        /// What is wrong with it, and in which row where it is one row's.
+        reason: String,
+    },
+
     /// A picture of a report cannot be drawn.
     #[error("cannot draw: {reason}")]
     Picture {

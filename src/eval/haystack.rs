@@ -1,6 +1,5 @@
-//! Running text to hide things in, and where its sentences end.
+//! Running text to hide things in.
 
-use std::ops::Range;
 use std::path::Path;
 
 use super::EvalError;
@@ -89,62 +88,6 @@ impl Haystack {
     }
 }
 
-/// Words with a full stop that ends no sentence, in lower case.
-const ABBREVIATIONS: [&str; 22] = [
-    "mr", "mrs", "ms", "dr", "st", "prof", "rev", "gen", "col", "capt", "hon", "jr", "sr", "vs",
-    "etc", "e.g", "i.e", "no", "vol", "fig", "messrs", "mt",
-];
-
-/// The sentences of `text` as byte ranges, without the white space between them.
-///
-/// A stand-in for NLTK's Punkt: a sentence ends at `.`, `!` or `?` and any closing quotes, before white
-/// space and something that is no lower-case letter, unless the word is an abbreviation or an initial.
-/// Needle positions depend on it, and nothing else.
-pub(crate) fn sentences(text: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    let mut start = None;
-    let mut chars = text.char_indices().peekable();
-    let mut word = 0; // where the current word begins
-    while let Some((at, c)) = chars.next() {
-        if c.is_whitespace() {
-            word = at + c.len_utf8();
-            continue;
-        }
-        let first = *start.get_or_insert(at);
-        if !matches!(c, '.' | '!' | '?') {
-            continue;
-        }
-        let mut end = at + 1;
-        while let Some(&(next, close)) = chars.peek() {
-            if !matches!(close, '.' | '!' | '?' | '"' | '\'' | ')' | ']' | '”' | '’') {
-                break;
-            }
-            end = next + close.len_utf8();
-            chars.next();
-        }
-        let rest = &text[end..];
-        let follows = rest.trim_start();
-        let apart = rest.len() > follows.len() || rest.is_empty();
-        let begins = !follows.starts_with(char::is_lowercase);
-        if apart && begins && !(c == '.' && abbreviates(&text[word..at])) {
-            found.push(first..end);
-            start = None;
-        }
-    }
-    if let Some(first) = start {
-        found.push(first..text.trim_end().len());
-    }
-    found
-}
-
-/// Whether a full stop after `word` belongs to it.
-fn abbreviates(word: &str) -> bool {
-    let word = word.trim_start_matches(|c: char| !c.is_alphanumeric());
-    let mut letters = word.chars();
-    let initial = letters.next().is_some_and(char::is_uppercase) && letters.next().is_none();
-    (initial && word != "I") || ABBREVIATIONS.contains(&word.to_lowercase().as_str())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,28 +100,5 @@ mod tests {
         assert_eq!(haystack.prefix(7), "one two three one two three one");
         assert_eq!(Haystack::new("t", "").prefix(3), "");
         assert!(Haystack::embedded().words() > 110_000);
-    }
-
-    #[test]
-    fn sentences_end_where_a_reader_would_end_them() {
-        let text = "Mr. Flint, of N. Hampshire, paid $3.50. \"Did he?\" asked I. No! He said e.g. this… \
-                    and went home (late.) 7 men saw it";
-        let found: Vec<_> = sentences(text).into_iter().map(|range| &text[range]).collect();
-        assert_eq!(
-            found,
-            [
-                "Mr. Flint, of N. Hampshire, paid $3.50.",
-                "\"Did he?\" asked I.",
-                "No!",
-                "He said e.g. this… and went home (late.)",
-                "7 men saw it"
-            ]
-        );
-        assert!(sentences("  \n").is_empty());
-        let walden = Haystack::embedded();
-        let found = sentences(walden.text());
-        let joined: Vec<_> = found.iter().map(|range| &walden.text()[range.clone()]).collect();
-        assert_eq!(joined.join(" "), walden.text());
-        assert!((4_000..8_000).contains(&found.len()), "{}", found.len());
     }
 }

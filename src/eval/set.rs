@@ -1,7 +1,8 @@
 //! Sets of samples, and the JSONL files of the reference they are kept in.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -18,12 +19,13 @@ pub struct SampleSet {
     pub metadata: Map<String, Value>,
 }
 
-/// What a file gave: every sample that could be read, and an error for every line that could not.
+/// What a file gave: the samples that could be read, and an error for every line before the last of
+/// them that could not.
 #[derive(Debug, Default)]
 pub struct Reading<T = Sample> {
     /// What could be read, in file order.
     pub items: Vec<T>,
-    /// One [`EvalError::BadLine`] for each line that could not.
+    /// One [`EvalError::BadLine`] or [`EvalError::BadColumn`] for each line or row that could not.
     pub errors: Vec<EvalError>,
 }
 
@@ -37,7 +39,7 @@ pub fn write_jsonl(path: &Path, samples: &[Sample]) -> Result<(), EvalError> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let mut file = BufWriter::new(std::fs::File::create(path)?);
+        let mut file = BufWriter::new(File::create(path)?);
         for sample in samples {
             serde_json::to_writer(&mut file, sample)?;
             file.write_all(b"\n")?;
@@ -47,7 +49,8 @@ pub fn write_jsonl(path: &Path, samples: &[Sample]) -> Result<(), EvalError> {
     write().map_err(EvalError::io(path))
 }
 
-/// Reads the samples of the reference's `validation.jsonl`, ours or its own.
+/// Reads the first `keep` samples of the reference's `validation.jsonl`, ours or its own, and no line
+/// after them.
 ///
 /// A single string `output` counts as one of `outputs`, and a missing `index` or `length` is the line's
 /// number from 0 and 0. Empty lines are skipped.
@@ -55,8 +58,8 @@ pub fn write_jsonl(path: &Path, samples: &[Sample]) -> Result<(), EvalError> {
 /// # Errors
 ///
 /// [`EvalError::Io`] when the file cannot be opened; lines that cannot be read are in the result.
-pub fn read_jsonl(path: &Path) -> Result<Reading, EvalError> {
-    read_lines(path, |line, mut record| {
+pub fn read_jsonl(path: &Path, keep: usize) -> Result<Reading, EvalError> {
+    read_lines(path, keep, |line, mut record| {
         if let (Some(Value::String(output)), false) =
             (record.get("output").cloned(), record.contains_key("outputs"))
         {
@@ -66,42 +69,85 @@ pub fn read_jsonl(path: &Path) -> Result<Reading, EvalError> {
         for (name, value) in [("index", line), ("length", 0)] {
             record.entry(name).or_insert(Value::from(value));
         }
-        let sample: Sample =
-            serde_json::from_value(Value::Object(record)).map_err(|error| error.to_string())?;
-        Ok(vec![sample])
+        serde_json::from_value(Value::Object(record)).map_err(|error| error.to_string())
     })
 }
 
-/// Reads a file of JSON objects, one a line, each giving any number of items.
+/// Reads a file of JSON objects, one a line, until `keep` of them have become items.
 ///
-/// `parse` receives the line's number from 0, empty lines not counted, and its object.
+/// `parse` receives an object's number from 0, which also the malformed ones have, and the object.
 pub(crate) fn read_lines<T>(
     path: &Path,
-    mut parse: impl FnMut(usize, Map<String, Value>) -> Result<Vec<T>, String>,
+    keep: usize,
+    mut parse: impl FnMut(usize, Map<String, Value>) -> Result<T, String>,
 ) -> Result<Reading<T>, EvalError> {
-    let mut file = BufReader::new(std::fs::File::open(path).map_err(EvalError::io(path))?);
+    let mut lines = Lines::open(path)?;
     let mut reading = Reading { items: Vec::new(), errors: Vec::new() };
-    let (mut bytes, mut count) = (Vec::new(), 0);
-    for line in 1.. {
-        bytes.clear();
-        if file.read_until(b'\n', &mut bytes).map_err(EvalError::io(path))? == 0 {
-            break;
-        }
-        if bytes.trim_ascii().is_empty() {
-            continue;
-        }
-        let parsed = serde_json::from_slice(&bytes)
-            .map_err(|error| error.to_string())
-            .and_then(|record| parse(count, record));
-        count += 1;
-        match parsed {
-            Ok(items) => reading.items.extend(items),
-            Err(reason) => {
-                reading.errors.push(EvalError::BadLine { path: path.into(), line, reason });
-            }
+    while reading.items.len() < keep
+        && let Some(line) = lines.next()?
+    {
+        match line.object.and_then(|object| parse(line.index, object)) {
+            Ok(item) => reading.items.push(item),
+            Err(reason) => reading.errors.push(lines.bad(line.number, reason)),
         }
     }
     Ok(reading)
+}
+
+/// A file of JSON objects, one a line, of which one line at a time is in memory.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    path: PathBuf,
+    file: BufReader<File>,
+    bytes: Vec<u8>,
+    /// Lines read, and those among them that are not empty.
+    number: usize,
+    count: usize,
+}
+
+/// One line that is not empty.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// The line, from 1.
+    pub(crate) number: usize,
+    /// Lines before it that are not empty.
+    pub(crate) index: usize,
+    /// What it holds, or why it is no object.
+    pub(crate) object: Result<Map<String, Value>, String>,
+}
+
+impl Lines {
+    pub(crate) fn open(path: &Path) -> Result<Self, EvalError> {
+        let file = BufReader::new(File::open(path).map_err(EvalError::io(path))?);
+        Ok(Self { path: path.to_owned(), file, bytes: Vec::new(), number: 0, count: 0 })
+    }
+
+    /// The next line that is not empty.
+    ///
+    /// # Errors
+    ///
+    /// [`EvalError::Io`]; a line that is no object comes with its reason.
+    pub(crate) fn next(&mut self) -> Result<Option<Line>, EvalError> {
+        loop {
+            self.bytes.clear();
+            let read = self.file.read_until(b'\n', &mut self.bytes);
+            if read.map_err(EvalError::io(&self.path))? == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            if self.bytes.trim_ascii().is_empty() {
+                continue;
+            }
+            let object = serde_json::from_slice(&self.bytes).map_err(|error| error.to_string());
+            self.count += 1;
+            return Ok(Some(Line { number: self.number, index: self.count - 1, object }));
+        }
+    }
+
+    /// The error of line `line`.
+    pub(crate) fn bad(&self, line: usize, reason: String) -> EvalError {
+        EvalError::BadLine { path: self.path.clone(), line, reason }
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +177,7 @@ mod tests {
             extra: [("depths".to_owned(), json!([0.5]))].into_iter().collect(),
         };
         write_jsonl(&path, &[sample.clone(), sample.clone()]).unwrap();
-        let reading = read_jsonl(&path).unwrap();
+        let reading = read_jsonl(&path, usize::MAX).unwrap();
         assert_eq!((reading.items, reading.errors.len()), (vec![sample.clone(), sample], 0));
     }
 
@@ -140,13 +186,13 @@ mod tests {
         let good = r#"{"input_context": "c", "input_query": "q", "output": "one", "others": {}}"#;
         let text = format!("{good}\n\n{{\"input_context\": 3}}\nnonsense\n{good}");
         let (_folder, path) = written(text.as_bytes());
-        let reading = read_jsonl(&path).unwrap();
+        let reading = read_jsonl(&path, usize::MAX).unwrap();
         assert_eq!(reading.items.iter().map(|s| s.index).collect::<Vec<_>>(), [0, 3]);
         assert_eq!(reading.items[1].outputs, ["one"]);
         let lines: Vec<String> = reading.errors.iter().map(ToString::to_string).collect();
         assert!(lines[0].contains("validation.jsonl:3: "), "{lines:?}");
         assert!(lines[1].contains("validation.jsonl:4: "), "{lines:?}");
-        let missing = read_jsonl(&path.with_file_name("no.jsonl")).unwrap_err();
+        let missing = read_jsonl(&path.with_file_name("no.jsonl"), 1).unwrap_err();
         assert!(missing.to_string().contains("no.jsonl"));
     }
 
@@ -160,7 +206,7 @@ mod tests {
                 text = format!("{sample}\n{text}");
             }
             let (_folder, path) = written(text.as_bytes());
-            let reading = read_jsonl(&path).unwrap();
+            let reading = read_jsonl(&path, usize::MAX).unwrap();
             prop_assert!(reading.items.len() >= good);
             for error in reading.errors {
                 let placed = matches!(error, EvalError::BadLine { line, .. } if line > good);

@@ -148,6 +148,28 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The ids of `first` and of `second` read as one text, special tokens parsed.
+    ///
+    /// The token that holds the boundary belongs to the second part, so that the first is a prefix of the
+    /// text alone; where no token reaches over it, the parts end and begin there.
+    ///
+    /// # Errors
+    /// [`TextError::Encode`] if the tokenizer fails.
+    pub fn encode_joint(
+        &self,
+        first: &str,
+        second: &str,
+    ) -> Result<(Vec<u32>, Vec<u32>), TextError> {
+        let text = format!("{first}{second}");
+        let failed =
+            |e: tokenizers::Error| TextError::Encode { bytes: text.len(), reason: e.to_string() };
+        // The crate's own way, which knows where in the text, in bytes, each token lies.
+        let encoded = self.pipeline.encode(text.as_str(), false).map_err(failed)?;
+        let (ids, places) = (encoded.get_ids(), encoded.get_offsets());
+        let cut = places.iter().position(|&(_, end)| end > first.len()).unwrap_or(ids.len());
+        Ok((ids[..cut].to_vec(), ids[cut..].to_vec()))
+    }
+
     /// The text of `ids`; `skip_special` leaves special tokens out.
     ///
     /// # Errors
@@ -305,6 +327,43 @@ mod tests {
         let ids = from_json(&json).unwrap().encode(text, Special::AsText).unwrap();
         assert_eq!(ids, nano_tokenizer().encode(text, Special::AsText).unwrap());
         assert!(ids.len() > 2 && ids.len() < 64);
+    }
+
+    #[test]
+    fn joint_ids_are_those_of_one_text_cut_at_the_boundary() {
+        let tok = nano_tokenizer();
+        // One word on both sides, a boundary between words, one within a special token's text.
+        for (first, second) in [
+            ("Call me Ish", "mael. Some years ago"),
+            ("Call me Ishmael.", " Some years ago"),
+            ("the sea, the s", "ea"),
+            ("a<|eot_id|>", "<|eot_id|>b"),
+            ("a<|eot", "_id|>b"),
+            ("東京\n", "\n🦀 1234"),
+            ("", "the sea"),
+            ("the sea", ""),
+        ] {
+            let text = format!("{first}{second}");
+            let (context, query) = tok.encode_joint(first, second).unwrap();
+            let whole = tok.encode(&text, Special::Parse).unwrap();
+            assert_eq!([context.clone(), query].concat(), whole, "{first:?} {second:?}");
+            // As many tokens as possible whose text ends within the first part.
+            let within = |tokens: usize| {
+                let text = tok.decode(&whole[..tokens], false).unwrap();
+                text.len() <= first.len() && first.starts_with(&text)
+            };
+            let naive = (0..=whole.len()).rev().find(|&tokens| within(tokens)).unwrap();
+            assert_eq!(context.len(), naive, "{first:?} {second:?}");
+        }
+        // Pieces that carry their space before them.
+        let spm = sentencepiece_tokenizer(Value::Null);
+        let text = "the sea";
+        for at in 0..=text.len() {
+            let (context, query) = spm.encode_joint(&text[..at], &text[at..]).unwrap();
+            let cut = if at < 3 { 0 } else { 1 + usize::from(at == text.len()) };
+            let whole = spm.encode(text, Special::Parse).unwrap();
+            assert_eq!((context, query), (whole[..cut].to_vec(), whole[cut..].to_vec()), "{at}");
+        }
     }
 
     #[test]

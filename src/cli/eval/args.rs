@@ -3,6 +3,7 @@
 use crate::cli::args::{ModelArgs, tokens};
 use crate::cli::method_spec::{MethodSpec, Size};
 use asterism::eval::ruler::{Search, Variant};
+use asterism::eval::run::Tokenise;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -56,12 +57,17 @@ pub(super) struct RunArgs<B: Args, M: Args = MethodsArgs> {
     #[arg(long, value_name = "N", default_value_t = 1, env = "ASTERISM_HOSTS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) hosts: u16,
+    /// How context and question become tokens, by every method: apart, or joint as one text that is cut
+    /// before the token holding the boundary. They differ where no chat marker stands between them.
+    #[arg(long, value_enum, default_value_t, env = "ASTERISM_EVAL_TOKENISE")]
+    pub(super) tokenise: TokeniseName,
     /// Folder for answers and report; a run that was stopped goes on in it.
     #[arg(short, long, value_name = "DIR", env = "ASTERISM_EVAL_OUT")]
     pub(super) out: PathBuf,
     /// Read samples instead of making them: DIR/LENGTH/TASK/validation.jsonl as the reference writes
-    /// them; babilong also takes the published sets as DIR/TASK/16k.jsonl or .json, infinitebench
-    /// DIR/TASK.jsonl, whose middle is cut to fit the length.
+    /// them; babilong also takes the published sets as DIR/data/TASK/16k-00000-of-00001.parquet or
+    /// DIR/TASK/16k.parquet, .jsonl or .json, infinitebench DIR/TASK.jsonl, whose middle is cut to fit
+    /// the length.
     #[arg(long, value_name = "DIR", env = "ASTERISM_EVAL_DATA")]
     pub(super) data: Option<PathBuf>,
     #[command(flatten)]
@@ -91,9 +97,10 @@ pub(super) struct StudyArgs {
 impl<B: Args> From<RunArgs<B, StudyArgs>> for RunArgs<B> {
     /// The study is a run whose methods are given.
     fn from(args: RunArgs<B, StudyArgs>) -> Self {
-        let RunArgs { set, benchmark, by: StudyArgs { block }, hosts, out, data, model } = args;
+        let RunArgs { set, benchmark, by: StudyArgs { block }, hosts, tokenise, out, data, model } =
+            args;
         let by = MethodsArgs { methods: MethodSpec::anchor_study(block) };
-        Self { set, benchmark, by, hosts, out, data, model }
+        Self { set, benchmark, by, hosts, tokenise, out, data, model }
     }
 }
 
@@ -155,7 +162,8 @@ pub(super) struct RulerArgs {
     /// of points.
     #[arg(long, value_name = "NAME", default_value_t, env = "ASTERISM_EVAL_VARIANT")]
     pub(super) variant: VariantName,
-    /// How lengths are filled: fast if not given, or linear as the reference does, draw for draw.
+    /// How lengths are filled: fast if not given, or reference: as the variant's own scripts do, draw
+    /// for draw.
     #[arg(long, value_enum, env = "ASTERISM_EVAL_SEARCH")]
     pub(super) search: Option<SearchName>,
     /// Text that the essay tasks hide needles in; Walden if not given.
@@ -180,6 +188,24 @@ pub(super) struct BabilongArgs {
     /// Book that the facts are scattered over; may be given several times; Walden if not given.
     #[arg(long, value_name = "FILE", env = "ASTERISM_EVAL_BOOK")]
     pub(super) book: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(super) enum TokeniseName {
+    /// Each for itself.
+    #[default]
+    Apart,
+    /// As one text.
+    Joint,
+}
+
+impl From<TokeniseName> for Tokenise {
+    fn from(name: TokeniseName) -> Self {
+        match name {
+            TokeniseName::Apart => Self::Apart,
+            TokeniseName::Joint => Self::Joint,
+        }
+    }
 }
 
 /// InfiniteBench has no settings of its own.
@@ -208,15 +234,16 @@ impl std::str::FromStr for VariantName {
 pub(super) enum SearchName {
     /// By interpolation: seconds at any length.
     Fast,
-    /// Step by step: the reference's samples, in minutes.
-    Linear,
+    /// As the variant's own scripts do: their samples, in minutes.
+    #[value(alias = "linear")]
+    Reference,
 }
 
 impl From<SearchName> for Search {
     fn from(name: SearchName) -> Self {
         match name {
             SearchName::Fast => Self::Fast,
-            SearchName::Linear => Self::Linear,
+            SearchName::Reference => Self::Reference,
         }
     }
 }

@@ -30,8 +30,8 @@ pub(super) fn source(
         ])?;
         let none = |_: &str, _, _, _: &dyn CountTokens| Ok(Set::default());
         let source = Source::new(Benchmark::Babilong, chosen, &frame, set, Box::new(none));
-        let read = move |path: &Path, _, task: &str, counter: &dyn CountTokens| {
-            read_published(path, task, &frame, counter)
+        let read = move |path: &Path, _, task: &str, keep, counter: &dyn CountTokens| {
+            read_published(path, task, &frame, keep, counter)
         };
         return source.with_files(dir, &set.lengths, places, read);
     }
@@ -80,9 +80,16 @@ pub(super) fn source(
 /// Where the samples of a task at a length may be, as the reference or the published sets have it.
 fn places(length: usize, task: &str) -> Vec<PathBuf> {
     let mut places = vec![file(length, task)];
-    for extension in ["jsonl", "json"] {
-        places.push(Path::new(task).join(format!("{}.{extension}", short(length))));
-        places.push(Path::new(&short(length)).join(format!("{task}.{extension}")));
+    // The published sets write a million with a capital.
+    let published = short(length).replace('m', "M");
+    let mut names = vec![short(length), published];
+    names.dedup();
+    for name in names {
+        for extension in ["jsonl", "json", "parquet"] {
+            places.push(Path::new(task).join(format!("{name}.{extension}")));
+            places.push(Path::new(&name).join(format!("{task}.{extension}")));
+        }
+        places.push(Path::new("data").join(task).join(format!("{name}.parquet")));
     }
     places
 }

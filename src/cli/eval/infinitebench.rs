@@ -21,11 +21,11 @@ pub(super) fn source(
         unused_with_data(&[("--seed", set.seed.is_some())])?;
         let none = |_: &str, _, _, _: &dyn CountTokens| Ok(Set::default());
         let source = Source::new(Benchmark::InfiniteBench, chosen, &frame, set, Box::new(none));
-        let open = move |path: &Path, length, task: &str, counter: &dyn CountTokens| {
+        let open = move |path: &Path, length, task: &str, keep, counter: &dyn CountTokens| {
             // Samples that were made, or the data set's own records.
             match path.ends_with(file(length, task)) {
-                true => read_jsonl(path),
-                false => read(path, task, &frame, Some(length), counter),
+                true => read_jsonl(path, keep),
+                false => read(path, task, &frame, Some(length), keep, counter),
             }
         };
         return source.with_files(dir, &set.lengths, places, open);

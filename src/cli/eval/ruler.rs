@@ -84,7 +84,7 @@ pub(super) fn source(
             dir,
             &set.lengths,
             |length, task| vec![file(length, task)],
-            |path, _, _, _| read_jsonl(path),
+            |path, _, _, keep, _| read_jsonl(path, keep),
         ),
     }
 }

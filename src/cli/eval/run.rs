@@ -56,7 +56,8 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
     }
 
     let interrupt = Interrupt::install()?;
-    let answer = EngineAnswer { engine, stop_words: source.stop_words.clone() };
+    let stop_words = source.stop_words.clone();
+    let answer = EngineAnswer { engine, stop_words, tokenise: args.tokenise.into() };
     let samples = set.samples as usize;
     let bar = Bar::new();
     let runner = Runner {
@@ -144,7 +145,8 @@ fn describe<B: Args>(
     settings.insert("hosts".to_owned(), json!(args.hosts));
     let cached = engine.kv_precision().to_string();
     settings.insert("keys cached in".to_owned(), json!(cached));
-    settings.insert("tokenised".to_owned(), json!("context and query separately"));
+    let tokenise = run::Tokenise::from(args.tokenise);
+    settings.insert("tokenised".to_owned(), json!(tokenise.describe()));
     settings.insert("decoding".to_owned(), json!("greedy, to a stop word or the model's end"));
     settings.insert("stop words".to_owned(), json!(source.stop_words.join(" ")));
     let method = |method: &MethodSpec| MethodInfo {

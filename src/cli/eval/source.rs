@@ -3,7 +3,9 @@
 use super::args::SetArgs;
 use crate::cli::error::CliError;
 use asterism::eval::run::Failure;
-use asterism::eval::{Benchmark, ChatFrame, CountTokens, EvalError, Reading, Sample, TaskInfo};
+use asterism::eval::{
+    Benchmark, ChatFrame, CountTokens, EvalError, Reading, Sample, TaskInfo, exists,
+};
 use asterism::model::{ModelConfig, ModelFiles};
 use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
 use serde_json::{Map, Value, json};
@@ -60,19 +62,21 @@ impl Source {
     }
 
     /// The same tasks with samples from files in `dir`: the first of `candidates` (by length and task)
-    /// that exists, read by `read`. Says now if one is missing.
+    /// that exists, or whose parts do, of which `read` reads no more samples than wanted. Says now if
+    /// one is missing.
     pub(super) fn with_files(
         mut self,
         dir: &Path,
         lengths: &[usize],
         candidates: impl Fn(usize, &str) -> Vec<PathBuf> + 'static,
-        read: impl Fn(&Path, usize, &str, &dyn CountTokens) -> Result<Reading, EvalError> + 'static,
+        read: impl Fn(&Path, usize, &str, usize, &dyn CountTokens) -> Result<Reading, EvalError>
+        + 'static,
     ) -> Result<Self, CliError> {
         let base = dir.to_owned();
         let find = move |length: usize, task: &str| {
             let paths: Vec<PathBuf> =
                 candidates(length, task).iter().map(|path| base.join(path)).collect();
-            paths.iter().find(|path| path.is_file()).cloned().ok_or(paths)
+            paths.iter().find(|path| exists(path)).cloned().ok_or(paths)
         };
         for &length in lengths {
             for task in &self.tasks {
@@ -92,14 +96,13 @@ impl Source {
                 reason: "the file is gone".to_owned(),
             };
             let path = find(length, task).map_err(missing)?;
-            let mut reading = read(&path, length, task, counter)?;
+            let reading = read(&path, length, task, count, counter)?;
             // A number twice would count its sample twice.
             let mut seen = HashSet::new();
             if let Some(twice) = reading.items.iter().find(|sample| !seen.insert(sample.index)) {
                 let reason = format!("index {} occurs twice", twice.index);
                 return Err(EvalError::BadFile { path, reason });
             }
-            reading.items.truncate(count);
             let failures = reading.errors.into_iter().map(Failure::from).collect();
             Ok(Set { samples: reading.items, failures, note: None })
         });

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use serde_json::json;
 
-use crate::eval::haystack::sentences;
 use crate::eval::random::PythonRandom;
+use crate::eval::sentences::sentences;
 use crate::eval::{CountTokens, EvalError, Haystack};
 
 use super::story::Asked;

@@ -1,13 +1,13 @@
-//! The published sets of mixed samples: `{input, question, target}` as JSON or JSONL.
-//!
-//! The sets come as Parquet; `datasets.load_dataset("RMT-team/babilong", "16k", split="qa1")` and
-//! `.to_json("qa1.jsonl")` turn a task into a file for this.
+//! The published sets of mixed samples: tables of `input`, `question` and `target`, as Parquet, JSON or
+//! JSONL.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::eval::parquet;
 use crate::eval::set::read_lines;
 use crate::eval::{ChatFrame, CountTokens, EvalError, Reading, Sample};
 
@@ -21,34 +21,88 @@ struct Record {
     target: String,
 }
 
-/// Reads the samples of `task` from a JSONL file, or a JSON file with an array.
+/// Bad rows of a table after which the rest is given up: a damaged file can claim billions.
+const MOST_BAD_ROWS: usize = 100;
+
+/// Reads the first `keep` samples of `task` from a Parquet file or its parts
+/// (`16k-00000-of-00002.parquet` and so on for `16k.parquet`), from a JSONL file, or from a JSON file
+/// with an array. No row after the last sample is read.
 ///
 /// Lines in the layout of the reference's prepared prompts (`input_context`, `input_query`, `outputs`)
-/// are taken as they are.
+/// are taken as they are. A sample's index is its row's, so that a row that is mended later leaves the
+/// numbers of the others.
 ///
 /// # Errors
 ///
-/// [`EvalError::Unknown`] for a task that does not exist, [`EvalError::Io`] and [`EvalError::BadFile`]
-/// for a file that cannot be read at all, and what counting tokens reports; records that cannot be read
-/// are in the result.
+/// [`EvalError::Unknown`] for a task that does not exist, [`EvalError::Io`], [`EvalError::BadFile`] and
+/// [`EvalError::BadColumn`] for a file that cannot be read at all, and what counting tokens reports;
+/// records that cannot be read are in the result, and so is the damage that ends a table early.
 pub fn read_published(
     path: &Path,
     task: &str,
     frame: &ChatFrame,
+    keep: usize,
     counter: &dyn CountTokens,
 ) -> Result<Reading, EvalError> {
     let prompt = TaskPrompt::of(number(task)?);
-    let mut reading = if path.extension().is_some_and(|extension| extension == "json") {
-        read_array(path, |record| sample(record, task, &prompt, frame))?
-    } else {
-        read_lines(path, |_, record| {
-            sample(record, task, &prompt, frame).map(|sample| vec![sample])
-        })?
+    let mut reading = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("parquet") => read_table(path, keep, |[input, question, target]| {
+            framed(&Record { input, question, target }, task, &prompt, frame)
+        })?,
+        Some("json") => read_array(path, keep, |record| sample(record, task, &prompt, frame))?,
+        _ => read_lines(path, keep, |index, record| {
+            let sample = sample(record, task, &prompt, frame)?;
+            Ok(Sample { index, ..sample })
+        })?,
     };
-    for (index, sample) in reading.items.iter_mut().enumerate() {
-        sample.index = index;
+    for sample in &mut reading.items {
         let text = format!("{}{}", sample.input_context, sample.input_query);
         sample.length = counter.count(&text)? + GENERATED;
+    }
+    Ok(reading)
+}
+
+/// Reads the rows of a table, whose parts are one after the other.
+fn read_table(
+    path: &Path,
+    keep: usize,
+    parse: impl Fn([String; 3]) -> Sample,
+) -> Result<Reading, EvalError> {
+    let mut reading = Reading { items: Vec::new(), errors: Vec::new() };
+    let parts = parquet::parts(path)?;
+    if parts.is_empty() {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return Err(EvalError::io(path)(missing));
+    }
+    let mut before = 0;
+    for part in parts {
+        let mut rows = 0;
+        let is_done = |reading: &Reading| {
+            reading.items.len() >= keep || reading.errors.len() >= MOST_BAD_ROWS
+        };
+        if is_done(&reading) {
+            break;
+        }
+        let read = parquet::read_rows(&part, ["input", "question", "target"], |row, texts| {
+            rows = row + 1;
+            match texts {
+                Ok(texts) => {
+                    reading.items.push(Sample { index: before + row, ..parse(texts) });
+                }
+                Err(error) => reading.errors.push(error),
+            }
+            if is_done(&reading) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match read {
+            Ok(()) => {}
+            // What was read before the damage is as good as ever.
+            Err(error) if !reading.items.is_empty() => {
+                reading.errors.push(error);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+        before += rows;
     }
     Ok(reading)
 }
@@ -57,6 +111,7 @@ pub fn read_published(
 /// it begins.
 fn read_array(
     path: &Path,
+    keep: usize,
     parse: impl Fn(Map<String, Value>) -> Result<Sample, String>,
 ) -> Result<Reading, EvalError> {
     let bad = |reason: String| EvalError::BadFile { path: path.into(), reason };
@@ -65,13 +120,16 @@ fn read_array(
         serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
     let mut reading = Reading { items: Vec::new(), errors: Vec::new() };
     let (mut at, mut line) = (0, 1);
-    for record in records {
+    for (index, record) in records.into_iter().enumerate() {
+        if reading.items.len() >= keep {
+            break;
+        }
         let raw = record.get();
         let start = at + text[at..].find(raw).unwrap_or_default();
         line += text[at..start].matches('\n').count();
         let parsed = serde_json::from_str(raw).map_err(|error| error.to_string());
         match parsed.and_then(&parse) {
-            Ok(sample) => reading.items.push(sample),
+            Ok(sample) => reading.items.push(Sample { index, ..sample }),
             Err(reason) => {
                 reading.errors.push(EvalError::BadLine { path: path.into(), line, reason });
             }
@@ -97,16 +155,22 @@ fn sample(
         record.entry("task").or_insert(json!(task));
         return serde_json::from_value(Value::Object(record)).map_err(|error| error.to_string());
     }
-    let Record { input, question, target } =
+    let record: Record =
         serde_json::from_value(Value::Object(record)).map_err(|error| error.to_string())?;
-    let (input_context, input_query) = prompt.split(&input, &question, frame);
+    Ok(framed(&record, task, prompt, frame))
+}
+
+/// The sample of a record of the published sets.
+fn framed(record: &Record, task: &str, prompt: &TaskPrompt, frame: &ChatFrame) -> Sample {
+    let Record { input, question, target } = record;
+    let (input_context, input_query) = prompt.split(input, question, frame);
     let extra = [("task".to_owned(), json!(task)), ("question".to_owned(), json!(question))];
-    Ok(Sample {
+    Sample {
         index: 0,
         input_context,
         input_query,
-        outputs: vec![target],
+        outputs: vec![target.clone()],
         length: 0,
         extra: extra.into_iter().collect(),
-    })
+    }
 }

@@ -1,5 +1,7 @@
 //! What every mixed sample must be.
 
+use std::path::Path;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -86,9 +88,9 @@ fn published_files_are_read() {
     for (name, text, line) in [("qa1.jsonl", lines, 2), ("qa1.json", array, 3)] {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
-        let reading = read_published(&path, "qa1", &ChatFrame::base(), &Words).unwrap();
+        let reading = read_published(&path, "qa1", &ChatFrame::base(), usize::MAX, &Words).unwrap();
         assert_eq!(reading.items.len(), 2, "{name}");
-        assert_eq!((reading.items[1].index, reading.items[1].outputs[0].as_str()), (1, "kitchen"));
+        assert_eq!((reading.items[1].index, reading.items[1].outputs[0].as_str()), (2, "kitchen"));
         assert!(reading.items[1].input_context.contains("<context>\nb\n</context>"));
         assert!(reading.items[1].length > 128);
         let error = reading.errors[0].to_string();
@@ -97,9 +99,30 @@ fn published_files_are_read() {
         assert_eq!(metric.score("It is the kitchen.", &reading.items[0]), 1.0);
         assert_eq!(metric.score("kitchen or office", &reading.items[0]), 0.0);
     }
+    let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/eval/tables");
+    let read = |name: &str, keep| {
+        read_published(&tables.join(name), "qa1", &ChatFrame::base(), keep, &Words)
+    };
+    // Row 1 and 2 of this table are broken; the second table comes in two parts.
+    let odd = read("odd.parquet", 5).unwrap();
+    assert_eq!(odd.items.iter().map(|sample| sample.index).collect::<Vec<_>>(), [0, 3, 4, 5, 6]);
+    assert!(odd.errors[0].to_string().contains("odd.parquet: column \"question\": row 1"));
+    let split = read("split.parquet", 30).unwrap();
+    assert_eq!((split.items.len(), split.errors.len()), (30, 0));
+    for (index, sample) in split.items.iter().enumerate() {
+        let fact = format!("\nMary went to room {index}.");
+        assert!(sample.index == index && sample.input_context.contains(&fact));
+        assert_eq!(sample.outputs, [format!("room {}", index % 3)]);
+        assert_eq!(sample.extra["question"], "Where is Mary? ");
+    }
+    let error = read("missing.parquet", 5).unwrap_err().to_string();
+    assert!(error.contains("missing.parquet: column \"target\": there is no such"), "{error}");
+    let error = read("nowhere.parquet", 5).unwrap_err().to_string();
+    assert!(error.contains("nowhere.parquet"), "{error}");
+
     let path = folder.path().join("bad.json");
     std::fs::write(&path, "{").unwrap();
-    let error = read_published(&path, "qa1", &ChatFrame::base(), &Words).unwrap_err();
+    let error = read_published(&path, "qa1", &ChatFrame::base(), usize::MAX, &Words).unwrap_err();
     assert!(error.to_string().contains("bad.json"), "{error}");
 }
 
@@ -145,7 +168,7 @@ proptest! {
         let good = json!({"input": text, "question": "Where is John? ", "target": "kitchen"});
         for (content, least) in [(odd.clone(), 0), (format!("[{good}, {}, {good}]", json!(odd)), 2)] {
             std::fs::write(&path, content).unwrap();
-            match read_published(&path, "qa1", &ChatFrame::base(), &Words) {
+            match read_published(&path, "qa1", &ChatFrame::base(), usize::MAX, &Words) {
                 Ok(reading) => prop_assert!(reading.items.len() >= least),
                 Err(error) => prop_assert!(least == 0 && error.to_string().contains("qa1.json")),
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::eval::set::read_lines;
+use crate::eval::set::Lines;
 use crate::eval::{ChatFrame, CountTokens, EvalError, Reading, Sample};
 
 use super::{Task, prompt};
@@ -18,7 +18,11 @@ pub(super) struct Record {
     pub(super) options: Vec<String>,
 }
 
-/// Reads the samples of `task` from the data set's file, such as `passkey.jsonl`.
+/// Reads the first `keep` samples of `task` from the data set's file, such as `passkey.jsonl`.
+///
+/// The files have hundreds of megabytes: a line is read, cut and let go before the next one, and no line
+/// after the last sample is read. A sample's index is its line's, so that a line that is mended later
+/// leaves the numbers of the others.
 ///
 /// With `length`, prompts of more tokens than it leaves beside the answer are cut in the middle: their
 /// two ends are kept, as the benchmark does.
@@ -33,16 +37,23 @@ pub fn read(
     task: &str,
     frame: &ChatFrame,
     length: Option<usize>,
+    keep: usize,
     counter: &dyn CountTokens,
 ) -> Result<Reading, EvalError> {
     let task: Task = task.parse()?;
-    let records = read_lines(path, |_, object| record(task, &object).map(|record| vec![record]))?;
-    let mut samples = Vec::with_capacity(records.items.len());
-    for record in records.items {
-        let index = samples.len();
-        samples.push(sample(task, index, record, frame, length, counter)?);
+    let mut lines = Lines::open(path)?;
+    let mut reading = Reading { items: Vec::new(), errors: Vec::new() };
+    while reading.items.len() < keep
+        && let Some(line) = lines.next()?
+    {
+        match line.object.and_then(|object| record(task, object)) {
+            Ok(record) => {
+                reading.items.push(sample(task, line.index, record, frame, length, counter)?);
+            }
+            Err(reason) => reading.errors.push(lines.bad(line.number, reason)),
+        }
     }
-    Ok(Reading { items: samples, errors: records.errors })
+    Ok(reading)
 }
 
 /// The sample of a record, cut to `length`.
@@ -139,17 +150,22 @@ fn take<'a>(
 }
 
 /// A record's fields, its labels as strings.
-fn record(task: Task, object: &Map<String, Value>) -> Result<Record, String> {
-    let text = |names: &[&str]| -> Result<String, String> {
-        let found = names.iter().find_map(|name| object.get(*name).and_then(Value::as_str));
-        found.map(str::to_owned).ok_or_else(|| format!("there is no string named {:?}", names[0]))
-    };
+fn record(task: Task, mut object: Map<String, Value>) -> Result<Record, String> {
     let options = strings(object.get("options").unwrap_or(&Value::Null));
     let answers = strings(object.get("answer").ok_or("there is no field named \"answer\"")?);
     if answers.is_empty() {
         return Err("the answer is empty".to_owned());
     }
     let answers = if task.has_options() { with_letter(answers, &options)? } else { answers };
+    // Moved, not copied: a context is a book.
+    let mut text = |names: &[&str]| -> Result<String, String> {
+        for name in names {
+            if let Some(Value::String(text)) = object.get_mut(*name) {
+                return Ok(std::mem::take(text));
+            }
+        }
+        Err(format!("there is no string named {:?}", names[0]))
+    };
     let input = text(&["input"]).or_else(|reason| {
         // The tasks without a question of their own need none.
         let silent =

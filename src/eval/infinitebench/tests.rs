@@ -132,7 +132,7 @@ fn labels_come_in_every_form() {
     ];
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let (_folder, path) = written(&text);
-    let reading = read(&path, "passkey", &ChatFrame::base(), None, &Words).unwrap();
+    let reading = read(&path, "passkey", &ChatFrame::base(), None, usize::MAX, &Words).unwrap();
     let outputs: Vec<_> = reading.items.iter().map(|sample| sample.outputs.join("|")).collect();
     assert_eq!(outputs, ["one", "one|two", "85.5", "7"]);
     assert!(reading.errors[0].to_string().contains("data.jsonl:4: the answer is empty"));
@@ -146,7 +146,7 @@ fn labels_come_in_every_form() {
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let (_folder, path) = written(&text);
     for task in ["code_debug", "longbook_choice_eng"] {
-        let reading = read(&path, task, &ChatFrame::base(), None, &Words).unwrap();
+        let reading = read(&path, task, &ChatFrame::base(), None, usize::MAX, &Words).unwrap();
         assert_eq!(reading.items.len(), 2);
         assert!(reading.items.iter().all(|sample| sample.outputs == ["walk", "B"]));
         assert!(reading.errors[0].to_string().contains(":3: the answer \"fly\""));
@@ -163,7 +163,8 @@ fn a_long_text_loses_its_middle() {
     let (_folder, path) = written(&record.to_string());
     for length in [300, 999, 3000] {
         let read =
-            read(&path, "longbook_qa_eng", &ChatFrame::llama3(), Some(length), &Words).unwrap();
+            read(&path, "longbook_qa_eng", &ChatFrame::llama3(), Some(length), usize::MAX, &Words)
+                .unwrap();
         let sample = &read.items[0];
         assert!(
             sample.length <= length && sample.length > length - 8,
@@ -181,10 +182,35 @@ fn a_long_text_loses_its_middle() {
         let (early, late) = (format!(" w{last} "), format!(" w{} ", 5000 - last));
         assert!(sample.input_context.contains(&early) && sample.input_context.contains(&late));
     }
-    let short = read(&path, "longbook_qa_eng", &ChatFrame::llama3(), Some(50), &Words).unwrap_err();
+    let short = read(&path, "longbook_qa_eng", &ChatFrame::llama3(), Some(50), usize::MAX, &Words)
+        .unwrap_err();
     assert!(matches!(short, EvalError::TooShort { .. }), "{short}");
-    let whole = read(&path, "longbook_qa_eng", &ChatFrame::base(), Some(9000), &Words).unwrap();
+    let whole =
+        read(&path, "longbook_qa_eng", &ChatFrame::base(), Some(9000), usize::MAX, &Words).unwrap();
     assert!(whole.items[0].length > 5000);
+}
+
+#[test]
+fn only_the_samples_wanted_are_read() {
+    let line =
+        |i: usize| json!({"context": format!("c{i}"), "input": "i", "answer": i}).to_string();
+    let text = [&line(0), "", "{\"context\": 3}", &line(2), "cut", &line(4), "worse"].join("\n");
+    let (_folder, path) = written(&text);
+    for (keep, indices, errors) in
+        [(0, &[][..], 0), (1, &[0], 0), (2, &[0, 2], 1), (3, &[0, 2, 4], 2), (9, &[0, 2, 4], 3)]
+    {
+        let reading = read(&path, "passkey", &ChatFrame::base(), None, keep, &Words).unwrap();
+        let found: Vec<usize> = reading.items.iter().map(|sample| sample.index).collect();
+        assert_eq!((found.as_slice(), reading.errors.len()), (indices, errors));
+        for sample in &reading.items {
+            // A mended line would not change the number of any other.
+            assert_eq!(sample.outputs, [sample.index.to_string()]);
+        }
+        let named = [":3: there is no field", ":5: ", ":7: "];
+        for (error, place) in reading.errors.iter().zip(named) {
+            assert!(error.to_string().contains(&format!("data.jsonl{place}")), "{error}");
+        }
+    }
 }
 
 proptest! {
@@ -195,7 +221,7 @@ proptest! {
         let odd = json!({"context": answer, "input": answer, "answer": answer, "options": [answer, 3]});
         let (_folder, path) = written(&format!("{good}\n{}\n{odd}", lines.join("\n")));
         let task = &tasks()[task];
-        let reading = read(&path, &task.name, &ChatFrame::base(), None, &Words).unwrap();
+        let reading = read(&path, &task.name, &ChatFrame::base(), None, usize::MAX, &Words).unwrap();
         prop_assert!(!reading.items.is_empty());
         for sample in &reading.items {
             let score = task.metric.score(&answer, sample);

@@ -17,6 +17,8 @@ pub(super) struct CommonWords<'a> {
     pub(super) frame: &'a ChatFrame,
     pub(super) seed: u64,
     pub(super) length: usize,
+    /// Whether samples are to be drawn as upstream draws them.
+    pub(super) exact: bool,
     pub(super) reserved: usize,
     pub(super) pool: Vec<&'static str>,
     /// Where words come from beyond the pool.
@@ -87,6 +89,14 @@ impl Family for CommonWords<'_> {
 
     fn reserved(&self) -> usize {
         self.reserved
+    }
+
+    fn probe(&self) -> Option<usize> {
+        self.exact.then_some(4096)
+    }
+
+    fn guess(&self, length: usize, tokens_per_unit: f64) -> usize {
+        (length as f64 / tokens_per_unit) as usize * 2
     }
 
     fn draw(&self, draws: &mut Draws, _: usize, units: usize) -> Result<Draft, EvalError> {

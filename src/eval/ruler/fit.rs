@@ -59,6 +59,23 @@ pub(super) trait Family {
     fn redraws(&self) -> bool {
         true
     }
+    /// A sample as it is tried while the size is searched.
+    fn draw_trial(&self, draws: &mut Draws, units: usize) -> Result<Draft, EvalError> {
+        self.draw(draws, 0, units)
+    }
+    /// Tokens kept free while the size is searched.
+    fn reserved_in_search(&self) -> usize {
+        self.reserved()
+    }
+    /// The size from which upstream estimates how far its search has to go, where samples are to be
+    /// drawn exactly as it draws them.
+    fn probe(&self) -> Option<usize> {
+        None
+    }
+    /// The size at which that search begins to halve, for a probe of so many tokens per unit.
+    fn guess(&self, length: usize, tokens_per_unit: f64) -> usize {
+        (length as f64 / tokens_per_unit * 3.0) as usize
+    }
     /// Whether a size that fills the length exactly is too large.
     fn strict(&self) -> bool {
         false
@@ -85,9 +102,10 @@ pub enum Search {
     /// By interpolation, on copies of the random generator: a handful of trial samples at any length.
     #[default]
     Fast,
-    /// Step by step from the smallest, every trial taking its draws: the samples of the star variants
-    /// are then those of Star Attention's scripts, draw for draw. Takes minutes at long lengths.
-    Linear,
+    /// As the variant's own scripts search, every trial taking its draws: step by step for the star
+    /// variants, by halving for upstream. The samples are then the scripts', draw for draw. Takes
+    /// minutes at long lengths. `clean` has no scripts and goes step by step.
+    Reference,
 }
 
 /// A length to fill and what counts its tokens.
@@ -111,8 +129,8 @@ impl Budget<'_> {
         draws: &mut Draws,
         units: usize,
     ) -> Result<usize, EvalError> {
-        let draft = family.draw(draws, 0, units)?;
-        Ok(self.counter.count(&family.counted_in_search(&draft))? + family.reserved())
+        let draft = family.draw_trial(draws, units)?;
+        Ok(self.counter.count(&family.counted_in_search(&draft))? + family.reserved_in_search())
     }
 
     /// Whether a trial of `tokens` tokens is too long.
@@ -131,10 +149,34 @@ impl Budget<'_> {
         draws: &mut Draws,
         search: Search,
     ) -> Result<usize, EvalError> {
-        match search {
-            Search::Linear => self.fit_linear(family, draws),
-            Search::Fast => self.fit_fast(family, draws),
+        match (search, family.probe()) {
+            (Search::Fast, _) => self.fit_fast(family, draws),
+            (Search::Reference, None) => self.fit_linear(family, draws),
+            (Search::Reference, Some(probe)) => self.fit_halving(family, draws, probe),
         }
+    }
+
+    /// Upstream's search: halving between the smallest size and one that is surely too large, to the
+    /// last unit. Where nothing fits, the smallest size is left to fail as a sample.
+    fn fit_halving(
+        &self,
+        family: &dyn Family,
+        draws: &mut Draws,
+        probe: usize,
+    ) -> Result<usize, EvalError> {
+        let tokens = self.trial(family, draws, probe)? - family.reserved_in_search();
+        let guess = family.guess(self.length, tokens as f64 / probe as f64);
+        let (mut low, mut high) = (family.step(), guess.max(2 * family.step()));
+        let mut fits = family.step();
+        while low <= high {
+            let middle = low.midpoint(high);
+            if self.trial(family, draws, middle)? <= self.length {
+                (fits, low) = (middle, middle + 1);
+            } else {
+                high = middle - 1;
+            }
+        }
+        Ok(fits.min(family.most().unwrap_or(fits)))
     }
 
     /// Every size in turn, each trial taking its draws from `draws`.
@@ -237,7 +279,9 @@ impl Budget<'_> {
             }
             least = least.min(budgeted);
             if units > family.least() {
-                units = units.saturating_sub(family.step()).max(family.least());
+                // Upstream's last step can end below the smallest size it searches.
+                let floor = if family.probe().is_some() { 1 } else { family.least() };
+                units = units.saturating_sub(family.step()).max(floor);
             } else {
                 tries += 1;
             }

@@ -20,17 +20,20 @@ pub(super) struct FrequentWords<'a> {
     pub(super) frame: &'a ChatFrame,
     pub(super) seed: u64,
     pub(super) length: usize,
+    /// Whether samples are to be drawn as upstream draws them.
+    pub(super) exact: bool,
     /// Tokens of the answer.
     pub(super) generated: usize,
 }
 
 impl Family for FrequentWords<'_> {
     fn first(&self) -> usize {
-        (self.length / LETTERS).max(1)
+        (self.filled() / LETTERS).max(1)
     }
 
     fn step(&self) -> usize {
-        (self.length / if self.variant.is_star() { 32 } else { 256 }).max(1)
+        let fine = !(self.variant.is_star() || self.exact);
+        (self.filled() / if fine { 256 } else { 32 }).max(1)
     }
 
     /// The star variants fill the whole length with context, without room for question and answer.
@@ -78,6 +81,11 @@ impl Family for FrequentWords<'_> {
 }
 
 impl FrequentWords<'_> {
+    /// The tokens to fill, from which the sizes tried are derived.
+    fn filled(&self) -> usize {
+        self.length.saturating_sub(if self.exact { self.generated } else { 0 })
+    }
+
     /// One coded word for 50 tokens; the most frequent one is noise.
     fn vocabulary(&self, random: &mut PythonRandom) -> Vec<String> {
         // Below 200 tokens there would be no three words to ask for.

@@ -112,8 +112,9 @@ impl Ruler {
         counter: &dyn CountTokens,
         draws: &mut Draws,
     ) -> Result<Box<dyn Family + 'a>, EvalError> {
-        let Settings { variant, frame, seed, haystack, .. } = &self.settings;
+        let Settings { variant, frame, seed, haystack, search, .. } = &self.settings;
         let (variant, seed) = (*variant, u64::from(*seed));
+        let exact = variant == Variant::RulerUpstream && *search == Search::Reference;
         let reserved =
             TASKS.iter().find(|(name, _)| *name == task).map_or(0, |(_, tokens)| *tokens);
         if let Some(shape) = shape(task) {
@@ -124,6 +125,7 @@ impl Ruler {
                 variant,
                 seed,
                 length,
+                exact,
                 reserved,
                 words,
                 haystack,
@@ -132,18 +134,31 @@ impl Ruler {
             }));
         }
         Ok(match task {
-            "vt" => Box::new(vt::VariableTracking::new(variant, frame, reserved, counter, draws)?),
+            "vt" => {
+                let setting = vt::Setting { variant, frame, length, exact, reserved };
+                Box::new(vt::VariableTracking::new(setting, counter, draws)?)
+            }
             "cwe" => {
                 let (pool, pairs) = (cwe::CommonWords::pool(seed), &self.pairs);
-                Box::new(cwe::CommonWords { variant, frame, seed, length, reserved, pool, pairs })
+                Box::new(cwe::CommonWords {
+                    variant,
+                    frame,
+                    seed,
+                    length,
+                    exact,
+                    reserved,
+                    pool,
+                    pairs,
+                })
             }
             "fwe" => {
-                Box::new(fwe::FrequentWords { variant, frame, seed, length, generated: reserved })
+                let generated = reserved;
+                Box::new(fwe::FrequentWords { variant, frame, seed, length, exact, generated })
             }
             _ => {
                 let corpus = self.corpus(task, samples)?;
                 let squad = task == "qa_1";
-                Box::new(Questions::new(variant, frame, seed, reserved, corpus, squad))
+                Box::new(Questions::new(variant, frame, seed, exact, reserved, corpus, squad))
             }
         })
     }

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::eval::haystack::sentences;
 use crate::eval::random::PythonRandom;
+use crate::eval::sentences::sentences;
 use crate::eval::words::WordPairs;
 use crate::eval::{ChatFrame, EvalError, Haystack};
 
@@ -50,6 +50,8 @@ pub(super) struct Niah<'a> {
     pub(super) variant: Variant,
     pub(super) seed: u64,
     pub(super) length: usize,
+    /// Whether upstream's own sizes are to be tried, rather than a finer grid of them.
+    pub(super) exact: bool,
     pub(super) reserved: usize,
     pub(super) words: &'a WordPairs,
     pub(super) haystack: &'a Haystack,
@@ -155,7 +157,7 @@ fn piece<'a>(text: &'a str, ends: &[std::ops::Range<usize>]) -> &'a str {
 
 impl Family for Niah<'_> {
     fn step(&self) -> usize {
-        match (self.shape.hay, self.variant.is_star()) {
+        match (self.shape.hay, self.variant.is_star() || self.exact) {
             (Hay::Essay, true) => 500,
             (Hay::Essay, false) => 50,
             (_, false) => 5,
@@ -171,6 +173,10 @@ impl Family for Niah<'_> {
 
     fn reserved(&self) -> usize {
         self.reserved
+    }
+
+    fn probe(&self) -> Option<usize> {
+        self.exact.then(|| self.step())
     }
 
     fn draw(&self, draws: &mut Draws, _: usize, units: usize) -> Result<Draft, EvalError> {

@@ -138,6 +138,8 @@ fn unique(documents: impl Iterator<Item = String>) -> (Vec<String>, HashMap<Stri
 pub(super) struct Questions<'a> {
     pub(super) variant: Variant,
     pub(super) seed: u64,
+    /// Whether samples are to be drawn as upstream draws them.
+    pub(super) exact: bool,
     pub(super) reserved: usize,
     pub(super) corpus: &'a Corpus,
     pub(super) context: String,
@@ -151,6 +153,7 @@ impl<'a> Questions<'a> {
         variant: Variant,
         frame: &ChatFrame,
         seed: u64,
+        exact: bool,
         reserved: usize,
         corpus: &'a Corpus,
         squad: bool,
@@ -161,7 +164,7 @@ impl<'a> Questions<'a> {
             Variant::RulerUpstream | Variant::Clean => usize::MAX,
         };
         let (context, query) = (QA.framed_context(frame), QA.framed_query(frame));
-        Self { variant, seed, reserved, corpus, context, query, copies }
+        Self { variant, seed, exact, reserved, corpus, context, query, copies }
     }
 
     /// The documents of a sample as indices into the repeated list.
@@ -207,6 +210,10 @@ impl Family for Questions<'_> {
 
     fn reserved(&self) -> usize {
         self.reserved
+    }
+
+    fn probe(&self) -> Option<usize> {
+        self.exact.then(|| self.step())
     }
 
     fn draw(&self, draws: &mut Draws, index: usize, units: usize) -> Result<Draft, EvalError> {

@@ -205,7 +205,7 @@ fn the_fast_search_finds_what_the_linear_one_finds_in_a_handful_of_trials() {
                 let set = ruler(variant, "base", search).generate(task, 6000, 0, &Words).unwrap();
                 set.metadata["units"].as_u64().unwrap()
             };
-            let (fast, linear) = (units(Search::Fast), units(Search::Linear));
+            let (fast, linear) = (units(Search::Fast), units(Search::Reference));
             let step = match *task {
                 "fwe" => 6000 / 32,
                 task if task.starts_with("niah") && fast >= 500 => 500,

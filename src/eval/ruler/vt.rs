@@ -15,9 +15,23 @@ const EXAMPLE_LENGTH: usize = 500;
 /// Its number upstream, before another one is drawn for every sample.
 const EXAMPLE_VALUE: &str = "12345";
 
+/// What a generator is made for.
+pub(super) struct Setting<'a> {
+    pub(super) variant: Variant,
+    pub(super) frame: &'a ChatFrame,
+    /// Tokens to fill.
+    pub(super) length: usize,
+    /// Whether samples are to be drawn as upstream draws them.
+    pub(super) exact: bool,
+    /// Tokens kept free for the answer.
+    pub(super) reserved: usize,
+}
+
 /// The generator; without an example, of the example itself.
 pub(super) struct VariableTracking {
     variant: Variant,
+    length: usize,
+    exact: bool,
     generated: usize,
     context: String,
     query: String,
@@ -40,17 +54,27 @@ impl VariableTracking {
     ///
     /// What counting tokens reports; [`EvalError::TooShort`] when the example takes over 500 tokens.
     pub(super) fn new(
-        variant: Variant,
-        frame: &ChatFrame,
-        generated: usize,
+        setting: Setting<'_>,
         counter: &dyn CountTokens,
         draws: &mut Draws,
     ) -> Result<Self, EvalError> {
+        let Setting { variant, frame, length, exact, reserved: generated } = setting;
         let texts = variable_tracking(variant);
         let (context, query) = example_templates(variant, texts, frame);
-        let writer = Self { variant, generated, context, query, head: 0, example: None };
+        // Upstream's example needs no room for an answer: it holds one.
+        let kept = if variant == Variant::RulerUpstream { 0 } else { generated };
+        let writer = Self {
+            variant,
+            length: EXAMPLE_LENGTH,
+            exact,
+            generated: kept,
+            context,
+            query,
+            head: 0,
+            example: None,
+        };
         let budget = Budget { task: "the example of vt", length: EXAMPLE_LENGTH, counter };
-        let search = if variant.is_star() { Search::Linear } else { Search::Fast };
+        let search = if variant.is_star() || exact { Search::Reference } else { Search::Fast };
         let units = budget.fit(&writer, draws, search)?;
         let sample = budget.sample(&writer, draws, 0, units)?;
 
@@ -69,6 +93,8 @@ impl VariableTracking {
         let tokens = counter.count(&text)?;
         Ok(Self {
             variant,
+            length,
+            exact,
             generated,
             context: texts.framed_context(frame),
             query: texts.framed_query(frame),
@@ -180,9 +206,9 @@ fn example_templates(variant: Variant, texts: Texts, frame: &ChatFrame) -> (Stri
 impl Family for VariableTracking {
     fn step(&self) -> usize {
         match (&self.example, self.variant.is_star()) {
-            (None, _) => 5,
-            (_, true) => 10,
-            (_, false) => 5,
+            (Some(_), true) => 10,
+            (Some(_), false) if self.exact && self.length >= 4096 => 10,
+            _ => 5,
         }
     }
 
@@ -192,17 +218,30 @@ impl Family for VariableTracking {
         self.generated + later.map_or(0, |example| example.tokens)
     }
 
-    fn draw(&self, draws: &mut Draws, _: usize, units: usize) -> Result<Draft, EvalError> {
+    fn probe(&self) -> Option<usize> {
+        self.exact.then(|| self.step())
+    }
+
+    fn reserved_in_search(&self) -> usize {
+        self.generated + self.example.as_ref().map_or(0, |example| example.tokens)
+    }
+
+    /// Without the example, whose tokens are counted once.
+    fn draw_trial(&self, draws: &mut Draws, units: usize) -> Result<Draft, EvalError> {
         let letters = if self.example.is_some() { 5 } else { 3 };
         let (names, statements, value) = self.chain(draws, letters);
         let (hidden, depths) = self.hide(&statements, draws, units);
         let count = CHAIN.to_string();
-        let draft = Draft {
+        Ok(Draft {
             context: fill(&self.context, &[("context", &hidden)]),
             query: fill(&self.query, &[("query", &value), ("num_v", &count)]),
             outputs: names,
             extra: [("depths".to_owned(), json!(depths))].into_iter().collect(),
-        };
+        })
+    }
+
+    fn draw(&self, draws: &mut Draws, _: usize, units: usize) -> Result<Draft, EvalError> {
+        let draft = self.draw_trial(draws, units)?;
         Ok(if self.variant.is_star() { draft } else { self.with_example(draws, draft) })
     }
 

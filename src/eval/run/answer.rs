@@ -14,8 +14,7 @@ const DECODE_WEIGHT: u64 = 16;
 
 /// Something that can be asked a sample's question.
 pub trait Answer {
-    /// The tokens of a sample: context and query each for itself, as the paper's code does. Chat
-    /// markers in the text are special tokens; none are added.
+    /// The tokens of a sample. Chat markers in the text are special tokens; none are added.
     ///
     /// # Errors
     ///
@@ -48,6 +47,28 @@ impl CountTokens for Tokenizer {
     }
 }
 
+/// How context and query become tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tokenise {
+    /// Each for itself, as the paper's code does for star and ring.
+    #[default]
+    Apart,
+    /// As one text, as the paper's code does for dense: cut before the token that holds the boundary,
+    /// which is the query's.
+    Joint,
+}
+
+impl Tokenise {
+    /// In words, as results record it.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Apart => "context and query separately",
+            Self::Joint => "context and query as one text",
+        }
+    }
+}
+
 /// A model as an evaluation asks it: greedily, with the special tokens of the answer as text, until
 /// a stop word, the model's own end, or the last token.
 pub struct EngineAnswer {
@@ -55,15 +76,22 @@ pub struct EngineAnswer {
     pub engine: Arc<Engine>,
     /// Where answers end; what comes after the first of them is not generated.
     pub stop_words: Vec<String>,
+    /// How samples become tokens, for all methods alike.
+    pub tokenise: Tokenise,
 }
 
 impl Answer for EngineAnswer {
     fn tokens(&self, sample: &Sample) -> Result<Prompt, EngineError> {
         let tokenizer = self.engine.tokenizer();
-        Ok(Prompt {
-            context: tokenizer.encode(&sample.input_context, Special::Parse)?,
-            query: tokenizer.encode(&sample.input_query, Special::Parse)?,
-        })
+        let (context, query) = (&sample.input_context, &sample.input_query);
+        let (context, query) = match self.tokenise {
+            Tokenise::Apart => (
+                tokenizer.encode(context, Special::Parse)?,
+                tokenizer.encode(query, Special::Parse)?,
+            ),
+            Tokenise::Joint => tokenizer.encode_joint(context, query)?,
+        };
+        Ok(Prompt { context, query })
     }
 
     fn answer(

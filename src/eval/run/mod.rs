@@ -13,7 +13,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, EngineAnswer};
+pub use answer::{Answer, EngineAnswer, Tokenise};
 pub use error::RunError;
 pub use info::{MachineInfo, MethodInfo, ModelInfo, RunInfo};
 pub use record::{Record, Timings, file_name, fingerprint, path, read, sha256};
