@@ -244,6 +244,11 @@ fn what_cannot_be_made_is_named() {
         let EvalError::TooShort { least, .. } = error(task, 20) else { panic!("{task}") };
         assert!(least > 20, "{task}");
     }
+    let upstream = self::ruler(Variant::RulerUpstream, "base", Search::Reference);
+    for task in GENERATED.iter().filter(|task| **task != "fwe") {
+        let error = upstream.generate(task, 60, 1, &Words).unwrap_err();
+        assert!(matches!(error, EvalError::TooShort { least: 61.., .. }), "{task}: {error}");
+    }
     assert!(error("niah", 4096).to_string().contains("niah_single_1"));
     assert!(error("qa_2", 4096).to_string().contains("--hotpot"));
     assert!("star".parse::<Variant>().unwrap_err().to_string().contains("star-paper"));
