@@ -129,16 +129,10 @@ fn a_gpu_answers_as_the_cpu_does() {
 /// a GPU; a CPU refuses.
 #[test]
 fn fp8_keys_cost_little() {
-    let options =
-        EngineOptions { kv_precision: Some(KvPrecision::Fp8), ..EngineOptions::default() };
-    let engine = |device| {
-        let files = ModelSource::Nano.resolve(&FetchOptions::default()).expect("model files");
-        Arc::new(Engine::load(files, &EngineOptions { device, ..options.clone() }).expect("model"))
-    };
     let half = book(30_000);
     let text = format!("{half} The access code for the Lisbon vault is 48213. {half}");
     for device in devices("fp8_keys_cost_little") {
-        let fp8 = engine(device);
+        let fp8 = nano(device, KvPrecision::Fp8);
         let dense = spec(Method::Dense, 0, 0, 1);
         if device == DeviceChoice::Cpu {
             let cancel = Cancel::new();
@@ -171,16 +165,26 @@ fn replayed_steps_are_what_plain_steps_are() {
         if device == DeviceChoice::Cpu {
             continue;
         }
-        let engine = engine_on(&ModelSource::Nano, device, Precision::Bf16);
-        let frame = engine.frame(None).expect("frame");
-        let context = frame.context_tokens(engine.tokenizer(), &book(500)).expect("tokens");
-        let query = frame.query_tokens(engine.tokenizer(), "What came next?").expect("tokens");
-        let [replayed, plain] = [1, 2].map(|hosts| {
-            let plan = spec(Method::Star, 4096, 4096, hosts);
-            run(&engine, &context, &query, plan, 1300).1
-        });
-        assert_eq!(replayed, plain);
+        for precision in [KvPrecision::Bf16, KvPrecision::Fp8] {
+            let engine = nano(device, precision);
+            let frame = engine.frame(None).expect("frame");
+            let context = frame.context_tokens(engine.tokenizer(), &book(500)).expect("tokens");
+            let query = frame.query_tokens(engine.tokenizer(), "What came next?").expect("tokens");
+            let [replayed, plain] = [1, 2].map(|hosts| {
+                let plan = spec(Method::Star, 4096, 4096, hosts);
+                run(&engine, &context, &query, plan, 1300).1
+            });
+            assert_eq!(replayed, plain, "keys in {precision}");
+        }
     }
+}
+
+/// nano in bf16, its keys cached in `precision`.
+fn nano(device: DeviceChoice, precision: KvPrecision) -> Arc<Engine> {
+    let files = ModelSource::Nano.resolve(&FetchOptions::default()).expect("model files");
+    let kv_precision = Some(precision);
+    let options = EngineOptions { kv_precision, device, ..EngineOptions::default() };
+    Arc::new(Engine::load(files, &options).expect("model"))
 }
 
 /// The start of the example book.

@@ -1,14 +1,14 @@
 //! The needle grid: facts at every depth of a long text must be found by star and dense, on one host
-//! and on four.
+//! and on four; on a GPU, in the same words as on the CPU.
 
 mod common;
 
 use asterism::cancel::Cancel;
-use asterism::engine::{Generation, Session, TextOptions};
+use asterism::engine::{Engine, Generation, Session, TextOptions};
 use asterism::model::ModelSource;
 use asterism::plan::Method;
 use asterism::tensor::Precision;
-use common::spec;
+use common::{devices, engine_on, spec};
 use std::sync::Arc;
 
 const CITIES: [&str; 5] = ["Lisbon", "Oslo", "Nairobi", "Quito", "Kyoto"];
@@ -38,7 +38,19 @@ fn haystack(chars: usize) -> (String, Vec<(String, String)>) {
 
 #[test]
 fn needles_are_found_at_every_depth_length_and_number_of_hosts() {
-    let engine = common::engine(&ModelSource::Nano, Precision::Bf16);
+    let mut of_cpu = None;
+    for device in devices("needles_are_found_at_every_depth_length_and_number_of_hosts") {
+        let answers = grid(&engine_on(&ModelSource::Nano, device, Precision::Bf16));
+        let expected = of_cpu.get_or_insert_with(|| answers.clone());
+        for (found, expected) in answers.iter().zip(expected) {
+            assert_eq!(found, expected, "on {device}");
+        }
+    }
+}
+
+/// The tokens of every answer, after a look at what they say.
+fn grid(engine: &Arc<Engine>) -> Vec<Vec<u32>> {
+    let mut answers = Vec::new();
     let frame = engine.frame(None).expect("frame");
     let cancel = Cancel::new();
     let settings = Generation { max_tokens: 32, ..Generation::default() };
@@ -49,7 +61,7 @@ fn needles_are_found_at_every_depth_length_and_number_of_hosts() {
         for method in [Method::Star, Method::Dense] {
             for hosts in [1, 4] {
                 let spec = spec(method, block, block, hosts);
-                let engine = Arc::clone(&engine);
+                let engine = Arc::clone(engine);
                 let mut session = Session::encode(engine, context.clone(), spec, &|_| (), &cancel)
                     .expect("phase 1");
                 for (depth, (question, code)) in facts.iter().enumerate() {
@@ -62,8 +74,10 @@ fn needles_are_found_at_every_depth_length_and_number_of_hosts() {
                     let place =
                         format!("{tokens} tokens, {method} x{hosts}, depth {}%", 25 * depth);
                     assert!(answer.text.contains(code), "{place}: {:?}", answer.text);
+                    answers.push(answer.generated.tokens);
                 }
             }
         }
     }
+    answers
 }

@@ -1,5 +1,6 @@
 //! `asterism eval`: the benchmarks long-context methods are judged by, run on any model.
 
+mod ahead;
 mod args;
 mod babilong;
 mod compare;

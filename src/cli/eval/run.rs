@@ -1,5 +1,6 @@
 //! A run from its arguments to its report.
 
+use super::ahead::Ahead;
 use super::args::{GenerateArgs, RunArgs, SetArgs};
 use super::progress::Bar;
 use super::source::{self, Reader, Source, distinct};
@@ -33,8 +34,8 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
     distinct("--methods", &args.by.methods)?;
     let files = config::model_files(&args.model)?;
     let options = config::engine_options(&args.model)?;
-    let reader = Reader::of(&files)?;
-    let source = open(set, &args.benchmark, &reader, args.data.as_deref())?;
+    let reader = Arc::new(Reader::of(&files)?);
+    let source = Arc::new(open(set, &args.benchmark, &reader, args.data.as_deref())?);
 
     let hosts = usize::from(args.hosts);
     let plans: Vec<_> = args.by.methods.iter().map(|method| plan_of(method, hosts)).collect();
@@ -56,6 +57,8 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
     }
 
     let interrupt = Interrupt::install()?;
+    // What is encoded on a GPU leaves the processor to whoever makes the samples.
+    let is_idle = engine.take_peak_memory()?.is_some();
     let stop_words = source.stop_words.clone();
     let answer = EngineAnswer { engine, stop_words, tokenise: args.tokenise.into() };
     let samples = set.samples as usize;
@@ -69,6 +72,12 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
         cancel: interrupt.cancel(),
     };
     let pairs = || set.lengths.iter().flat_map(|l| source.tasks.iter().map(|t| (*l, t)));
+    let jobs: Vec<_> = pairs().map(|(length, task)| (length, task.clone())).collect();
+    let maker = Arc::clone(&source);
+    let mut sets = Ahead::start(jobs.len(), is_idle, move |number| {
+        let (length, task) = &jobs[number];
+        maker.samples(task, *length, samples, &reader.tokenizer)
+    });
     for (length, task) in pairs() {
         bar.expect_work(samples as u64 * runner.sample_work(length, task));
     }
@@ -78,7 +87,7 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
             return stopped(&bar);
         }
         bar.say(format!("{length} {}: making samples", task.name));
-        let made = source.samples(task, length, samples, &reader.tokenizer);
+        let Some(made) = sets.next() else { break };
         let expected = samples as u64 * runner.sample_work(length, task);
         let made = match made {
             Ok(set) => set,

@@ -29,7 +29,7 @@ pub(super) struct Source {
 }
 
 /// Makes so many samples of a task at a length.
-type Make = dyn Fn(&str, usize, usize, &dyn CountTokens) -> Result<Set, EvalError>;
+type Make = dyn Fn(&str, usize, usize, &dyn CountTokens) -> Result<Set, EvalError> + Send + Sync;
 
 /// The samples of one task at one length.
 #[derive(Debug, Default)]
@@ -68,8 +68,10 @@ impl Source {
         mut self,
         dir: &Path,
         lengths: &[usize],
-        candidates: impl Fn(usize, &str) -> Vec<PathBuf> + 'static,
+        candidates: impl Fn(usize, &str) -> Vec<PathBuf> + Send + Sync + 'static,
         read: impl Fn(&Path, usize, &str, usize, &dyn CountTokens) -> Result<Reading, EvalError>
+        + Send
+        + Sync
         + 'static,
     ) -> Result<Self, CliError> {
         let base = dir.to_owned();

@@ -154,9 +154,10 @@ impl AttentionTile {
 
     /// The instance for few queries over keys in 8 bits.
     pub(super) fn small_fp8(head_dim: usize, room: Room) -> Option<Self> {
-        let choices: &[_] = if head_dim <= 128 { &[(4, 3)] } else { &[(2, 3), (2, 2)] };
-        choices.iter().find_map(|&(teams, stages)| {
-            let sizes = Sizes { warps: 1, blocks: 1, teams, keys: 16, stages, resident: 1 };
+        // Widening keeps the arithmetic busy: several blocks take turns with it and with waiting.
+        let choices: &[_] = if head_dim <= 128 { &[(4, 2, 3)] } else { &[(2, 3, 1), (2, 2, 1)] };
+        choices.iter().find_map(|&(teams, stages, resident)| {
+            let sizes = Sizes { warps: 1, blocks: 1, teams, keys: 16, stages, resident };
             let mut tile = Self::of(head_dim, sizes, Room { shared_memory: usize::MAX, ..room })?;
             tile.options.push("-DFP8".into());
             let team = 2 * sizes.keys * ((head_dim + 8) * 2 + stages * (head_dim + 4));

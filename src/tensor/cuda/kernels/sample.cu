@@ -71,7 +71,7 @@ __device__ u64 place_of(const Choice& c, u64 target, bool count) {
             u64 rank = rank_of(logit, i);
             bool inside = shift + DIGIT == 64 || (rank ^ known) >> (shift + DIGIT) == 0;
             if (!inside || rank < c.last) continue;
-            int digit = (int)(rank >> shift) % BINS;
+            int digit = (int)(rank >> shift & (BINS - 1));
             if (digit != held) {
                 if (sum) atomicAdd(bins + held, sum);
                 held = digit, sum = 0;
