@@ -3,6 +3,7 @@
 import json
 import string
 import uuid
+import zlib
 from pathlib import Path
 from random import Random
 
@@ -11,6 +12,15 @@ ADJECTIVES: list[str] = _LISTS["adjs"]
 NOUNS: list[str] = _LISTS["nouns"]
 VERBS: list[str] = _LISTS["verbs"]
 ALL_WORDS: list[str] = sorted({*ADJECTIVES, *NOUNS, *VERBS})
+
+
+
+def is_held_out(word: str) -> bool:
+    """A fifth of all words, by hash: part 2 never trains on them, benchmarks draw them."""
+    return zlib.crc32(word.encode()) % 5 == 0
+
+
+TRAINING_WORDS = [word for word in ALL_WORDS if not is_held_out(word)]
 
 PEOPLE = ["Mary", "John", "Daniel", "Sandra", "Emily", "Fred", "Bill", "Jeff", "Julie", "Anna"]
 

@@ -37,9 +37,9 @@ def common_words_sample(rng: Random, n_chars: int, prose: Prose) -> list[Segment
     rng.shuffle(entries)
 
     conversation = Conversation(rng)
-    conversation.context(COMMON_CONTEXT.format(text=_numbered(entries)))
+    conversation.context(COMMON_CONTEXT.format(text=numbered(entries)))
     answer = sorted(words[:COMMON], key=entries.index)
-    conversation.ask(COMMON_QUESTION, COMMON_PREFIX, " " + _numbered(answer))
+    conversation.ask(COMMON_QUESTION, COMMON_PREFIX, " " + numbered(answer))
     return conversation.segments
 
 
@@ -55,7 +55,7 @@ def _list_size(entries: float, common_count: int, other_count: int) -> tuple[int
     return kinds, other_count
 
 
-def _numbered(words: list[str]) -> str:
+def numbered(words: list[str]) -> str:
     return " ".join(f"{i}. {word}" for i, word in enumerate(words, start=1))
 
 
