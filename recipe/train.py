@@ -13,9 +13,11 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -99,7 +101,7 @@ class Trainer:
         torch.save(state, unfinished)
         unfinished.replace(self.file)  # an interrupted run leaves the last whole file
 
-    def to_device(self, array) -> Tensor:
+    def to_device(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
         if self.device == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
@@ -220,9 +222,9 @@ def main() -> None:
     trainer = Trainer(args, curriculum, saved)
     size = sum(parameter.numel() for parameter in trainer.model.parameters())
     print(f"{size / 1e6:.1f}M parameters on {trainer.device}, step {progress.steps}", flush=True)
-    # Flash attention: the only kernel that does 131,072 tokens in memory of their order.
-    backend = [SDPBackend.FLASH_ATTENTION] if trainer.device == "cuda" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-    with sdpa_kernel(backend):
+    # Kernels that need memory of the order of the tokens, not of their square: an error beats a slow run.
+    kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+    with sdpa_kernel(kernels) if trainer.device == "cuda" else nullcontext():
         trainer.run(batches)
 
 

@@ -38,7 +38,7 @@ TASKS = {
     "ruler vt": Task(ruler.variable_tracking, 3.68, 110),
     "ruler cwe": Task(ruler.common_words, ruler.CHARS_PER_TOKEN, 100),
     "ruler fwe": Task(ruler.frequent_words, 2.1, 100),
-    **{qa: Task(partial(babilong.story_sample, task=qa), 3.7) for qa in babilong.STORIES},
+    **{qa: Task(partial(babilong.story_sample, task=qa), 3.7, 260) for qa in babilong.STORIES},
     "everyday": Task(everyday_sample, 3.4),
 }
 FAMILIES = list(TASKS)

@@ -23,7 +23,7 @@ STORIES = {
 }
 
 SHORTEST_SENTENCE = 35  # characters; BABILong leaves out those below ten tokens
-MOST_QUESTIONS = 9
+FEWEST_QUESTIONS, MOST_QUESTIONS = 4, 12
 LABEL_WEIGHT = 3.0  # the one word that matters
 
 
@@ -36,13 +36,13 @@ def context(task: str, text: str) -> str:
 
 
 def story_sample(rng: Random, n_chars: int, prose: Prose, task: str) -> list[Segment]:
-    """A story and the question of its task, then up to eight further ones about the same story."""
+    """A story and the question of its task, then further ones about the same story."""
     frame = draw_frame(rng)
     story = STORIES[task](rng)
     room = n_chars - len(context(task, "")) - 80
     conversation = Conversation(rng, BABI_CHAT if frame is CHAT else BASE)
     conversation.context(context(task, _mixed(rng, story, room, prose)))
-    for question in _distinct(story.questions)[: rng.randint(1, MOST_QUESTIONS)]:
+    for question in _distinct(story.questions)[: rng.randint(FEWEST_QUESTIONS, MOST_QUESTIONS)]:
         _ask(conversation, question)
     return conversation.segments
 

@@ -111,7 +111,7 @@ def common_words(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
     frame = draw_frame(rng)
     example, example_answer = _word_list(rng, *((40, 10, 3) if long else (20, 3, 1)))
     often, seldom = (30, 3) if long else (6, 1)
-    entries = _entries(tokens - (1400 if long else 420)) - COMMON * often
+    entries = _entries(tokens - (1430 if long else 420)) - COMMON * often
     kinds = COMMON + max(10, int(entries / seldom))
     text, answer = _word_list(rng, min(kinds, len(TRAINING_WORDS)), often, seldom)
 
@@ -125,10 +125,10 @@ def common_words(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
 
 
 def _entries(tokens: float) -> float:
-    """How many numbered words fill `tokens` tokens: each takes some 4.4, and one for each digit."""
+    """How many numbered words fill `tokens` tokens: each takes some 4.6, and one for each digit."""
     entries = 100.0
     for _ in range(8):
-        entries = max(60.0, tokens / (4.5 + math.log10(entries)))
+        entries = max(60.0, tokens / (4.58 + math.log10(entries)))
     return entries
 
 
