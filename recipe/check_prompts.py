@@ -19,8 +19,7 @@ from random import Random
 
 from tokenizers import Tokenizer
 
-from data import TASKS, ruler
-from data.babilong import PROMPTS
+from data import TASKS
 from data.conversation import BASE, CHAT, Frame, Segment
 from data.niah import RETRIEVAL, needle_sample
 from data.prose import Prose, load_books
@@ -28,10 +27,6 @@ from data.vocabulary import NOISE
 
 FRAMES = {"llama3": CHAT, "base": BASE}
 MARK = "\x00"
-
-KEY = r"(?:[a-zA-Z'\-\. ]+-[a-zA-Z'\-\. ]+|[0-9a-f]{8}-[0-9a-f-]{27})"
-VALUE = r"(?:\d{7}|[0-9a-f]{8}-[0-9a-f-]{27})"
-NEEDLE = rf"One of the special magic (?:numbers|uuids) for {KEY} is: {VALUE}\."
 
 
 def without_chance(task: str, text: str) -> str:
@@ -107,7 +102,8 @@ def main() -> None:
                 }
                 for what, (our, their) in pairs.items():
                     if our != their:
-                        raise SystemExit(f"{file}:{number + 1}: {what} differs:\nours:   {our!r}\ntheirs: {their!r}")
+                        both = f"ours:   {our!r}\ntheirs: {their!r}"
+                        raise SystemExit(f"{file}:{number + 1}: {what} differs:\n{both}")
                 compared += 1
     if not compared:
         parser.error(f"no samples under {args.reference}")

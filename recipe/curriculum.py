@@ -39,6 +39,10 @@ class Curriculum:
     def stage_at(self, share: float) -> Stage:
         return next((stage for stage in self.stages if share < stage.until), self.stages[-1])
 
+    def shapes(self) -> list[tuple[int, int]]:
+        """(tokens of a step, tokens of a sample) of all steps there will be."""
+        return sorted({(stage.tokens, length) for stage in self.stages for length in stage.lengths})
+
     def shares(self, length: int) -> dict[str, int]:
         return self.long if length >= self.long_from else self.short
 

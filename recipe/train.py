@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from batches import FIRST_ANSWER, Sample, Samples, load
+from batches import ANSWER, FIRST_ANSWER, Sample, Samples, load
 from curriculum import CURRICULA, TINY, Curriculum
 from data import FAMILIES
 from data.prose import Prose, load_books
@@ -70,6 +70,7 @@ class Trainer:
 
     def __init__(self, args: argparse.Namespace, curriculum: Curriculum, saved: dict | None) -> None:
         self.args, self.curriculum = args, curriculum
+        self.started = time.monotonic()  # compiling counts
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.file = args.out / "checkpoint.pt"
         self.progress = Progress(**saved["progress"]) if saved else Progress()
@@ -107,9 +108,8 @@ class Trainer:
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor
 
-    def step(self, sample: Sample) -> Tensor:
-        """One update; returns the sums of `by_kind`."""
-        lr = self.curriculum.learning_rate(self.progress.steps, self.share())
+    def backward(self, sample: Sample) -> Tensor:
+        """Adds the gradients of a batch; returns the sums of `by_kind`."""
         batch = {name: self.to_device(array) for name, array in sample.items()}
         ids = batch["ids"].long()  # [batch, tokens + 1]
         kinds, weights = batch["kinds"].flatten(), batch["weights"].flatten()
@@ -120,17 +120,45 @@ class Trainer:
                 hidden.flatten(0, 1), table, ids[:, 1:].flatten(), weights, kinds
             )
         loss.backward()
+        return by_kind(losses, right, kinds)
+
+    def step(self, sample: Sample) -> Tensor:
+        """One update; returns the sums of `by_kind`."""
+        lr = self.curriculum.learning_rate(self.progress.steps, self.share())
+        sums = self.backward(sample)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
             optimizer.zero_grad()
-        return by_kind(losses, right, kinds)
+        return sums
+
+    def rehearse(self) -> None:
+        """A batch of noise of every length, so that whatever fails does so now, and the code is compiled."""
+        for tokens, length in self.curriculum.shapes():
+            samples = max(1, tokens // length)
+            noise = {
+                "ids": np.ones((samples, length + 1), np.int32),
+                "positions": np.tile(np.arange(length, dtype=np.int32), (samples, 1)),
+                "weights": np.ones((samples, length), np.float32),
+                "kinds": np.full((samples, length), ANSWER, np.uint8),
+            }
+            for _ in range(2):  # the first one compiles
+                started = time.monotonic()
+                self.backward(noise).sum().item()  # waits for the GPU
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
+            memory = torch.cuda.max_memory_allocated() / 1e9 if self.device == "cuda" else 0.0
+            print(
+                f"{samples} x {length} tokens: {time.monotonic() - started:.3f} s without update,"
+                f" {memory:.0f} GB at most, {time.monotonic() - self.started:.0f} s since the start",
+                flush=True,
+            )
 
     def run(self, batches: Iterator[Sample]) -> None:
         progress = self.progress
-        started = last_report = last_save = time.monotonic()
+        last_report = last_save = time.monotonic()
         before, waited, tokens, seen = progress.seconds, 0.0, 0, {}
         sums: Tensor | None = None
         while self.share() < 1:
@@ -148,7 +176,7 @@ class Trainer:
                 now = time.monotonic()
                 self.report(values, seen, tokens / (now - last_report), waited / (now - last_report))
                 sums, waited, tokens, seen, last_report = None, 0.0, 0, {}, now
-            progress.seconds = before + time.monotonic() - started
+            progress.seconds = before + time.monotonic() - self.started
             if time.monotonic() - last_save > SAVE_SECONDS:
                 self.save()
                 last_save = time.monotonic()
@@ -225,6 +253,8 @@ def main() -> None:
     # Kernels that need memory of the order of the tokens, not of their square: an error beats a slow run.
     kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
     with sdpa_kernel(kernels) if trainer.device == "cuda" else nullcontext():
+        if trainer.device == "cuda":
+            trainer.rehearse()
         trainer.run(batches)
 
 

@@ -5,11 +5,11 @@ Wider than facts.py in its names, numbers and wordings, and with the engine's ow
 
 from random import Random
 
-from data.conversation import BEGIN, CHAT, Conversation, Frame, Segment, END_TEXT
+from data.conversation import BEGIN, CHAT, END_TEXT, Conversation, Frame, Segment
 from data.facts import CITIES, STYLES, SURNAMES, THINGS, Fact, Names
 from data.names import person, town
 from data.prose import Prose, scatter
-from data.vocabulary import ADJECTIVES, NOUNS, PEOPLE, is_held_out
+from data.vocabulary import NOUNS, PEOPLE, word_pair
 
 # A base model is asked so (src/text/prompt.rs).
 ASKED = Frame(BEGIN, "", "", END_TEXT)
@@ -70,7 +70,7 @@ def _draw(rng: Random) -> Fact:
     usual = rng.random() < USUAL_NAMES_SHARE
     a, b = (_usual_person(rng), _usual_person(rng)) if usual else (person(rng), person(rng))
     c, d = (rng.choice(CITIES), rng.choice(CITIES)) if usual else (town(rng), town(rng))
-    word = _training_word(rng, ADJECTIVES) + "-" + _training_word(rng, NOUNS)
+    word = word_pair(rng)
     digits = rng.randint(3, 7)
     number = str(rng.randrange(10 ** (digits - 1), 10**digits))
     thing = rng.choice(THINGS)
@@ -78,7 +78,7 @@ def _draw(rng: Random) -> Fact:
         return rng.choice(STYLES)(Names(city=c, thing=thing, person=a, word=word, number=number))
     fields = {
         "a": a, "b": b, "c": c, "d": d, "w": word, "n": number, "thing": thing,
-        "noun": _training_word(rng, NOUNS), "colour": rng.choice(COLOURS), "few": str(rng.randint(2, 99)),
+        "noun": rng.choice(NOUNS), "colour": rng.choice(COLOURS), "few": str(rng.randint(2, 99)),
         "name": person(rng).split()[0], "year": str(rng.randint(1700, 2024)),
         "time": f"{rng.randint(1, 23)}:{rng.randint(0, 59):02}",
         "plate": "".join(rng.choices("ABCDEFGHJKLMNPRSTUVWXYZ", k=2)) + str(rng.randint(100, 9999)),
@@ -88,10 +88,3 @@ def _draw(rng: Random) -> Fact:
 
 def _usual_person(rng: Random) -> str:
     return rng.choice(PEOPLE) + " " + rng.choice(SURNAMES)
-
-
-def _training_word(rng: Random, words: list[str]) -> str:
-    while True:
-        word = rng.choice(words)
-        if not is_held_out(word):
-            return word

@@ -14,7 +14,7 @@ from data.prose import Prose
 from data.variable_tracking import CONTEXT as VT_CONTEXT
 from data.variable_tracking import PREFIX as VT_PREFIX
 from data.variable_tracking import QUESTION as VT_QUESTION
-from data.vocabulary import NOISE, TRAINING_WORDS, coded_word, letters
+from data.vocabulary import NOISE, WORDS, coded_word, letters
 from data.words import (
     COMMON,
     COMMON_CONTEXT,
@@ -113,7 +113,7 @@ def common_words(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
     often, seldom = (30, 3) if long else (6, 1)
     entries = _entries(tokens - (1430 if long else 420)) - COMMON * often
     kinds = COMMON + max(10, int(entries / seldom))
-    text, answer = _word_list(rng, min(kinds, len(TRAINING_WORDS)), often, seldom)
+    text, answer = _word_list(rng, min(kinds, len(WORDS)), often, seldom)
 
     opening = COMMON_CONTEXT.format(text=example) + COMMON_QUESTION + frame.tail + COMMON_PREFIX
     conversation = Conversation(rng, frame)
@@ -134,7 +134,7 @@ def _entries(tokens: float) -> float:
 
 def _word_list(rng: Random, kinds: int, often: int, seldom: int) -> tuple[str, list[str]]:
     """A numbered list, and its common words in the order in which they first appear."""
-    words = rng.sample(TRAINING_WORDS, kinds)
+    words = rng.sample(WORDS, kinds)
     entries = words[:COMMON] * often + words[COMMON:] * seldom
     rng.shuffle(entries)
     return numbered(entries), sorted(words[:COMMON], key=entries.index)
