@@ -83,13 +83,14 @@ CURRICULA = {
         full_length_share=0.6,
         plain_positions_share=0.4,
     ),
-    # Steps of long samples take longer: the last stage is half 128K by steps and most of it by time.
+    # A step of one long sample takes many times as long as one of short samples: by time, the last
+    # stage is mostly 131,072 tokens. The first stage is shorter than it looks, as it begins by compiling.
     "exact": Curriculum(
         stages=[
-            Stage(0.16, {1024: 100}),
-            Stage(0.40, {1024: 20, 4096: 80}),
-            Stage(0.64, {1024: 10, 4096: 20, 16_384: 70}),
-            Stage(0.83, {1024: 10, 4096: 15, 16_384: 15, 32_768: 25, 65_536: 35}),
+            Stage(0.22, {1024: 100}),
+            Stage(0.44, {1024: 20, 4096: 80}),
+            Stage(0.66, {1024: 10, 4096: 20, 16_384: 70}),
+            Stage(0.84, {1024: 10, 4096: 15, 16_384: 15, 32_768: 25, 65_536: 35}),
             Stage(1.0, {1024: 10, 4096: 20, 16_384: 20, 65_536: 20, 131_072: 30}),
         ],
         short=EXACT_SHORT,
@@ -97,7 +98,7 @@ CURRICULA = {
         long_from=8192,
         peak_lr=1e-3,
         warmup_steps=50,
-        decay_from=0.15,
+        decay_from=0.2,
         full_length_share=0.85,
         plain_positions_share=0.5,
     ),
