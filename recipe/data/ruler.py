@@ -37,6 +37,7 @@ LINE_CHARS = len(NOISE) + 2
 
 LONG = 3400  # tokens from which cwe repeats its words more often; samples of 4,096 have as many
 ZETA_2 = 1.6449340668482264  # the sum of all k^-2
+FREQUENT_WEIGHT = 2.0  # three words only, and hard ones
 WORD_CHARS = 5.3  # of a coded word and its space; half of them are dots
 
 
@@ -150,5 +151,6 @@ def frequent_words(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
     rng.shuffle(text)
     conversation = Conversation(rng, draw_frame(rng))
     conversation.context(FREQUENT_CONTEXT.format(text=" ".join(text)))
-    conversation.ask(FREQUENT_QUESTION, FREQUENT_PREFIX, " " + " ".join(words[1:4]))
+    answer = Segment(" " + " ".join(words[1:4]), FREQUENT_WEIGHT)
+    conversation.ask(FREQUENT_QUESTION, FREQUENT_PREFIX, answer)
     return conversation.segments
