@@ -1,104 +1,144 @@
-"""From task samples to tensors: fit to a length, spread the positions, weigh the tokens."""
+"""From task samples to arrays: fit to a length, spread the positions, weigh the tokens."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 
-import torch
+import numpy as np
 from tokenizers import Tokenizer
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data import TASKS, draw_task
+from curriculum import Curriculum
+from data import FAMILIES, TASKS, draw_task
 from data.conversation import Segment
 from data.prose import Prose
 
-# Weights: padding counts nothing, answers and context are averaged apart (see loss.py).
-PADDING, ANSWER, CONTEXT = 0, 1, 2
+# What a token is for: padding, text that is read, answers. The first answer of a sample counts for
+# its task in reports: token `FIRST_ANSWER + i` is one of task number `i`.
+PADDING, CONTEXT, ANSWER, FIRST_ANSWER = 0, 1, 2, 3
+KINDS = FIRST_ANSWER + len(FAMILIES)
 
-FULL_LENGTH_SHARE = 0.6  # the other samples are a third as long, or more
-FRAME_TOKENS = 220  # of a sample's prompt, question and answer
-PLAIN_POSITIONS_SHARE = 0.4
-LARGEST_INDEX = 2**40
+Sample = dict[str, np.ndarray]
+Request = tuple[int, int, int]  # number of the batch, place in it, tokens
 
 
-def encode(tokenizer: Tokenizer, segments: list[Segment]) -> tuple[list[int], list[bool]]:
-    """Token ids, and which of them belong to answers. Segments are tokenised one by one."""
+def encode(tokenizer: Tokenizer, segments: list[Segment]) -> tuple[list[int], list[float]]:
+    """Token ids, and their weights as answers. Segments are tokenised one by one."""
     ids: list[int] = []
-    is_answer: list[bool] = []
+    weights: list[float] = []
     for segment in segments:
         new = tokenizer.encode(segment.text).ids
         ids += new
-        is_answer += [segment.is_answer] * len(new)
-    return ids, is_answer
+        weights += [segment.weight] * len(new)
+    return ids, weights
 
 
 def fitting_sample(
-    tokenizer: Tokenizer, rng: Random, prose: Prose, length: int, task: str | None = None
-) -> tuple[list[int], list[bool]]:
-    """A sample of at most `length` + 1 tokens; of a random task, unless it is named."""
-    name = task or draw_task(rng)
-    wanted = length if rng.random() < FULL_LENGTH_SHARE else rng.randint(length // 3, length)
-    frame = 0 if name == "text" else FRAME_TOKENS
-    n_chars = max(100, (wanted - frame) * TASKS[name].chars_per_token)
+    tokenizer: Tokenizer, rng: Random, prose: Prose, length: int, full_share: float, name: str
+) -> tuple[str, list[int], list[float]]:
+    """A sample of task `name` of at most `length` + 1 tokens; some are a third as long, or more."""
+    task = TASKS[name]
+    wanted = length if rng.random() < full_share else rng.randint(length // 3, length)
+    n_chars = max(100, (wanted - task.extra_tokens) * task.chars_per_token)
     for _ in range(8):
-        ids, is_answer = encode(tokenizer, TASKS[name].generate(rng, int(n_chars), prose))
+        ids, weights = encode(tokenizer, task.generate(rng, int(n_chars), prose))
         if name == "text":
-            return ids[: length + 1], is_answer[: length + 1]
+            return name, ids[: length + 1], weights[: length + 1]
         if len(ids) <= length + 1:
-            return ids, is_answer
+            return name, ids, weights
         n_chars *= 0.93 * length / len(ids)
-    return fitting_sample(tokenizer, rng, prose, length, "text")  # some tasks cannot be made this short
+    # Some tasks cannot be made this short.
+    return fitting_sample(tokenizer, rng, prose, length, full_share, "text")
 
 
-def skipping_positions(rng: Random, tokens: int, max_positions: int) -> list[int]:
+def skipping_positions(rng: Random, tokens: int, max_positions: int, plain_share: float) -> np.ndarray:
     """Rising positions with up to four gaps, in total log-uniformly long.
 
     The model thus meets distances up to `max_positions` in samples that are far shorter
     (the idea of PoSE, arXiv 2309.10400). Some samples keep their plain positions.
     """
-    if rng.random() < PLAIN_POSITIONS_SHARE or tokens >= max_positions - 8:
-        return list(range(tokens))
+    positions = np.arange(tokens, dtype=np.int32)
+    if rng.random() < plain_share or tokens >= max_positions - 8:
+        return positions
     gaps = rng.randint(1, 4)
     cuts = sorted(rng.sample(range(1, tokens), min(gaps, tokens - 1)))
     total = int(math.exp(rng.uniform(math.log(64), math.log(max_positions - tokens))))
     offsets = sorted(rng.randint(0, total) for _ in cuts)
-    positions: list[int] = []
-    for start, end, offset in zip([0, *cuts], [*cuts, tokens], [0, *offsets], strict=True):
-        positions += range(start + offset, end + offset)
+    for start, end, offset in zip(cuts, [*cuts[1:], tokens], offsets, strict=True):
+        positions[start:end] += offset
     return positions
 
 
+def kinds_of(weights: list[float], family: int) -> np.ndarray:
+    """What each token is for. Of a first answer with a weightier part, only that part counts for the task."""
+    weight = np.asarray(weights, dtype=np.float32)
+    kinds = np.where(weight > 0, ANSWER, CONTEXT).astype(np.uint8)
+    answers = np.flatnonzero(weight)
+    if len(answers):
+        first = answers[0]
+        after = np.flatnonzero(weight[first:] == 0)
+        last = first + after[0] if len(after) else len(weight)
+        counted = np.arange(first, last)
+        kinds[counted[weight[counted] == weight[counted].max()]] = FIRST_ANSWER + family
+    return kinds
+
+
 class Samples(Dataset):
-    """Endless samples of one length. The index alone decides a sample, so that runs can resume."""
+    """Endless samples. Seed and request alone decide a sample, so that runs can resume."""
 
     def __init__(
-        self, tokenizer: Tokenizer, prose: Prose, length: int, max_positions: int, seed: int
+        self, tokenizer: Tokenizer, prose: Prose, curriculum: Curriculum, max_positions: int, seed: int
     ) -> None:
-        self.tokenizer, self.prose = tokenizer, prose
-        self.length, self.max_positions, self.seed = length, max_positions, seed
+        self.tokenizer, self.prose, self.curriculum = tokenizer, prose, curriculum
+        self.max_positions, self.seed = max_positions, seed
 
-    def __len__(self) -> int:
-        return LARGEST_INDEX
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Four tensors of `length`: ids, their positions, the next ids, and the weights of these."""
-        rng = Random(f"{self.seed}/{self.length}/{index}")
-        ids, is_answer = fitting_sample(self.tokenizer, rng, self.prose, self.length)
+    def __getitem__(self, request: Request) -> Sample:
+        """`ids` [tokens + 1]; `positions`, `weights` and `kinds` [tokens], the last two of the next id."""
+        number, place, length = request
+        rng = Random(f"{self.seed}/{length}/{number}/{place}")
+        plan = self.curriculum
+        name = draw_task(rng, plan.shares(length))
+        name, ids, weights = fitting_sample(
+            self.tokenizer, rng, self.prose, length, plan.full_length_share, name
+        )
+        positions = skipping_positions(rng, len(ids) - 1, self.max_positions, plan.plain_positions_share)
+        kinds = kinds_of(weights, FAMILIES.index(name))
         return {
-            "ids": self._padded(ids[:-1]),
-            "positions": self._padded(skipping_positions(rng, len(ids) - 1, self.max_positions)),
-            "targets": self._padded(ids[1:]),
-            "weights": self._padded([ANSWER if answer else CONTEXT for answer in is_answer[1:]]),
+            "ids": _padded(ids, length + 1, np.int32),
+            "positions": _padded(positions, length, np.int32),
+            "weights": _padded(weights[1:], length, np.float32),
+            "kinds": _padded(kinds[1:], length, np.uint8),
         }
 
-    def _padded(self, values: list[int]) -> Tensor:
-        # Padding follows the text, so causal attention never sees it.
-        return torch.tensor(values + [PADDING] * (self.length - len(values)))
+
+def _padded(values: list | np.ndarray, length: int, dtype: type) -> np.ndarray:
+    # Padding follows the text, so causal attention never sees it.
+    padded = np.full(length, PADDING, dtype)
+    padded[: len(values)] = values
+    return padded
 
 
-def load(samples: Samples, batch_size: int, first: int, workers: int) -> Iterator[dict[str, Tensor]]:
-    """Batches [batch_size, length] in order, from batch number `first` on."""
-    order = range(first * batch_size, LARGEST_INDEX)
-    pin = torch.cuda.is_available()
-    return iter(DataLoader(samples, batch_size, sampler=order, num_workers=workers, pin_memory=pin))
+def _stacked(samples: list[Sample]) -> Sample:
+    """Arrays, not tensors: they travel through a pipe, and need no shared memory."""
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def requests(
+    curriculum: Curriculum, seed: int, first: int, share_at: Callable[[int], float]
+) -> Iterator[list[Request]]:
+    """What each batch holds, from batch number `first` on; `share_at` says how much of the budget is used."""
+    number = first
+    while True:
+        stage = curriculum.stage_at(share_at(number))
+        length = stage.draw_length(Random(f"{seed}/{number}"))
+        yield [(number, place, length) for place in range(max(1, stage.tokens // length))]
+        number += 1
+
+
+def load(samples: Samples, first: int, share_at: Callable[[int], float], workers: int) -> Iterator[Sample]:
+    """Batches in order, from batch number `first` on.
+
+    Worker processes are forked here, once: call it before anything touches a GPU or starts threads.
+    """
+    wanted = requests(samples.curriculum, samples.seed, first, share_at)
+    return iter(DataLoader(samples, batch_sampler=wanted, num_workers=workers, collate_fn=_stacked))

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from batches import encode as tokenize
 from data import TASKS
 from data.conversation import Segment
-from data.niah import Shape, needle_sample
+from data.niah import RETRIEVAL, needle_sample
 from data.prose import Prose, load_books
 from data.variable_tracking import chain_sample
 from model import Model, load_exported
@@ -28,17 +28,6 @@ from star import Star, encode, predict
 QUERY_TOKENS = 64
 FRAME_TOKENS = 300  # left free for questions and answers
 
-# RULER's eight retrieval tasks
-RETRIEVAL = {
-    "single_1": Shape("repeat", "words", "numbers", keys=1, values=1, queries=1),
-    "single_2": Shape("essay", "words", "numbers", keys=1, values=1, queries=1),
-    "single_3": Shape("essay", "words", "uuids", keys=1, values=1, queries=1),
-    "multikey_1": Shape("essay", "words", "numbers", keys=4, values=1, queries=1),
-    "multikey_2": Shape("needle", "words", "numbers", keys=1, values=1, queries=1),
-    "multikey_3": Shape("needle", "uuids", "uuids", keys=1, values=1, queries=1),
-    "multivalue": Shape("essay", "words", "numbers", keys=1, values=4, queries=1),
-    "multiquery": Shape("essay", "words", "numbers", keys=4, values=1, queries=4),
-}
 CHARS_PER_TOKEN = {"essay": 3.4, "needle": 1.75, "repeat": 3.6}
 
 Generate = Callable[[Random, int, Prose], list[Segment]]
@@ -64,23 +53,23 @@ def methods(length: int) -> dict[str, Star | None]:
 
 def sample(
     tokenizer: Tokenizer, prose: Prose, test: tuple[Generate, float], length: int, number: int
-) -> tuple[list[int], list[bool]]:
+) -> tuple[list[int], list[float]]:
     """One sample of about `length` tokens. The same number gives the same sample."""
     generate, chars_per_token = test
     rng = Random(99_991 * number + length)
     n_chars = (length - FRAME_TOKENS) * chars_per_token
     for _ in range(6):
-        ids, is_answer = tokenize(tokenizer, generate(rng, int(n_chars), prose))
+        ids, weights = tokenize(tokenizer, generate(rng, int(n_chars), prose))
         if len(ids) <= length + 200:
             break
         n_chars *= 0.95 * length / len(ids)
-    return ids, is_answer
+    return ids, weights
 
 
-def first_answer(ids: list[int], is_answer: list[bool]) -> tuple[list[int], list[int]]:
+def first_answer(ids: list[int], weights: list[float]) -> tuple[list[int], list[int]]:
     """The prompt up to the first answer, and this answer with its end token."""
-    start = is_answer.index(True)
-    end = next((i for i in range(start, len(ids)) if not is_answer[i]), len(ids))
+    start = next(i for i, weight in enumerate(weights) if weight)
+    end = next((i for i in range(start, len(ids)) if not weights[i]), len(ids))
     return ids[:start], ids[start:end]
 
 

@@ -1,4 +1,4 @@
-"""Write a trained model in Hugging Face layout: two bfloat16 shards, configuration, tokenizer.
+"""Write a trained model in Hugging Face layout: bfloat16 shards, configuration, tokenizer.
 
     python export.py run/checkpoint.pt --tokenizer tokenizer.json --out nano
 
@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from model import NORM_EPS
+
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% if messages[0]['role'] != 'system' %}"
@@ -27,18 +29,20 @@ CHAT_TEMPLATE = (
 )
 
 
-def shard_of(name: str, layers: int) -> int:
-    """The embedding and the first half of the layers, then the rest."""
-    if name.startswith("layers."):
-        return 0 if int(name.split(".")[1]) < layers // 2 else 1
-    return 0 if name.startswith("embed_tokens") else 1
+SHARD_BYTES = 16_000_000  # at most, so that each is quickly loaded, copied and checked
 
 
-def write_weights(weights: dict[str, Tensor], layers: int, out: Path) -> None:
-    """Two shards and the index that says which tensor is where."""
-    shards: list[dict[str, Tensor]] = [{}, {}]
-    for name, tensor in weights.items():
-        shards[shard_of(name, layers)]["model." + name] = tensor.bfloat16().cpu().contiguous()
+def write_weights(weights: dict[str, Tensor], out: Path) -> None:
+    """The shards, in the model's order, and the index that says which tensor is where."""
+    shards: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for part in _parts(weights):
+        size = sum(2 * tensor.numel() for tensor in part.values())
+        if filled + size > SHARD_BYTES:
+            shards.append({})
+            filled = 0
+        shards[-1] |= {"model." + name: t.bfloat16().cpu().contiguous() for name, t in part.items()}
+        filled += size
     where: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
@@ -46,6 +50,15 @@ def write_weights(weights: dict[str, Tensor], layers: int, out: Path) -> None:
         where |= dict.fromkeys(shard, file)
     total = sum(2 * tensor.numel() for tensor in weights.values())
     write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
+
+
+def _parts(weights: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Embedding, layers and final norm: each stays in one shard."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in weights.items():
+        key = ".".join(name.split(".")[:2]) if name.startswith("layers.") else name
+        parts.setdefault(key, {})[name] = tensor
+    return list(parts.values())
 
 
 def write_configs(config: dict, tokenizer: Tokenizer, out: Path) -> None:
@@ -63,7 +76,7 @@ def write_configs(config: dict, tokenizer: Tokenizer, out: Path) -> None:
         "vocab_size": config["vocab"],
         "max_position_embeddings": config["max_positions"],
         "rope_theta": config["rope_theta"],
-        "rms_norm_eps": config["norm_eps"],
+        "rms_norm_eps": NORM_EPS,
         "hidden_act": "silu",
         "tie_word_embeddings": True,
         "attention_bias": False,
@@ -105,7 +118,7 @@ def main() -> None:
     args = parser.parse_args()
     checkpoint = torch.load(args.checkpoint, map_location="cpu")
     args.out.mkdir(parents=True, exist_ok=True)
-    write_weights(checkpoint["model"], checkpoint["config"]["layers"], args.out)
+    write_weights(checkpoint["model"], args.out)
     write_configs(checkpoint["config"], Tokenizer.from_file(str(args.tokenizer)), args.out)
     shutil.copyfile(args.tokenizer, args.out / "tokenizer.json")
     for path in sorted(args.out.iterdir()):

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
+from data import babilong, ruler
 from data.babi import story_sample
 from data.conversation import Segment
+from data.everyday import everyday_sample
 from data.facts import fact_sample
 from data.niah import needle_sample
 from data.prose import Prose, passage_sample
@@ -18,21 +21,40 @@ class Task:
     """A family of samples. `generate` takes the random source, the wished-for length and a book."""
 
     generate: Callable[[Random, int, Prose], list[Segment]]
-    weight: int  # share of the training samples, in percent
     chars_per_token: float  # a first guess, corrected when a sample turns out too long
+    extra_tokens: int = 220  # left free for questions and answers
 
 
 TASKS = {
-    "niah": Task(needle_sample, 42, 2.9),
-    "vt": Task(chain_sample, 16, 3.5),
-    "cwe": Task(common_words_sample, 8, 1.35),
-    "fwe": Task(frequent_words_sample, 6, 2.45),
-    "babi": Task(story_sample, 8, 3.4),
-    "facts": Task(fact_sample, 14, 3.3),
-    "text": Task(passage_sample, 6, 3.5),
+    "niah": Task(needle_sample, 2.9),
+    "vt": Task(chain_sample, 3.5),
+    "cwe": Task(common_words_sample, 1.35),
+    "fwe": Task(frequent_words_sample, 2.45),
+    "babi": Task(story_sample, 3.4),
+    "facts": Task(fact_sample, 3.3),
+    "text": Task(passage_sample, 3.5, 0),
+    # With the exact prompts of the project's benchmarks
+    "ruler niah": Task(ruler.retrieval, 3.4),
+    "ruler vt": Task(ruler.variable_tracking, 3.68, 110),
+    "ruler cwe": Task(ruler.common_words, ruler.CHARS_PER_TOKEN, 100),
+    "ruler fwe": Task(ruler.frequent_words, 2.1, 100),
+    **{qa: Task(partial(babilong.story_sample, task=qa), 3.7, 260) for qa in babilong.STORIES},
+    "everyday": Task(everyday_sample, 3.4),
 }
+FAMILIES = list(TASKS)
+
+# Shares of the training samples, in percent
+START = {"niah": 42, "vt": 16, "cwe": 8, "fwe": 6, "babi": 8, "facts": 14, "text": 6}
+EXACT_SHORT = {
+    "ruler niah": 10, "ruler vt": 12, "ruler cwe": 10, "ruler fwe": 8, "everyday": 8,
+    "qa1": 6, "qa2": 13, "qa3": 19, "qa4": 3, "qa5": 5, "niah": 2, "facts": 2, "text": 2,
+}  # fmt: skip
+EXACT_LONG = {
+    "ruler niah": 20, "ruler vt": 10, "ruler cwe": 15, "ruler fwe": 11, "everyday": 9,
+    "qa1": 5, "qa2": 8, "qa3": 11, "qa4": 2, "qa5": 2, "niah": 2, "facts": 2, "text": 3,
+}  # fmt: skip
 
 
-def draw_task(rng: Random) -> str:
+def draw_task(rng: Random, shares: dict[str, int] = START) -> str:
     """The name of a task, drawn by weight."""
-    return rng.choices(list(TASKS), [task.weight for task in TASKS.values()])[0]
+    return rng.choices(list(shares), list(shares.values()))[0]

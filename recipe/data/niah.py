@@ -1,9 +1,9 @@
 """Needle in a haystack: RULER's retrieval tasks, with RULER's wording."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
-from data.conversation import Conversation, Segment
+from data.conversation import Conversation, Frame, Segment
 from data.prose import Prose, scatter
 from data.vocabulary import NOISE, number, uuid4, word_pair
 
@@ -24,7 +24,7 @@ PREFIX_ONE = PREFIX.replace("text are", "text is")
 
 @dataclass(frozen=True)
 class Shape:
-    """One variant of the task. RULER's eight are in evaluate.py."""
+    """One variant of the task."""
 
     haystack: str  # "essay" (book text), "repeat" (the noise line) or "needle" (other needles)
     key_kind: str
@@ -44,7 +44,24 @@ class Shape:
         return Shape(haystack, key_kind, value_kind, max(keys, queries), values, queries)
 
 
-def needle_sample(rng: Random, n_chars: int, prose: Prose, shape: Shape | None = None) -> list[Segment]:
+# RULER's eight
+RETRIEVAL = {
+    "single_1": Shape("repeat", "words", "numbers", keys=1, values=1, queries=1),
+    "single_2": Shape("essay", "words", "numbers", keys=1, values=1, queries=1),
+    "single_3": Shape("essay", "words", "uuids", keys=1, values=1, queries=1),
+    "multikey_1": Shape("essay", "words", "numbers", keys=4, values=1, queries=1),
+    "multikey_2": Shape("needle", "words", "numbers", keys=1, values=1, queries=1),
+    "multikey_3": Shape("needle", "uuids", "uuids", keys=1, values=1, queries=1),
+    "multivalue": Shape("essay", "words", "numbers", keys=1, values=4, queries=1),
+    "multiquery": Shape("essay", "words", "numbers", keys=4, values=1, queries=4),
+}
+# Where RULER puts needles into an essay, in percent of its sentences
+DEPTHS = [round(100 * i / 39) for i in range(40)]
+
+
+def needle_sample(
+    rng: Random, n_chars: int, prose: Prose, shape: Shape | None = None, frame: Frame | None = None
+) -> list[Segment]:
     """Needles in a haystack, a question as in RULER, then up to eight further ones."""
     shape = shape or Shape.draw(rng)
     new_key, new_value = KINDS[shape.key_kind], KINDS[shape.value_kind]
@@ -57,7 +74,7 @@ def needle_sample(rng: Random, n_chars: int, prose: Prose, shape: Shape | None =
 
     distractors: list[tuple[str, str]] = []
     if shape.haystack == "essay":
-        text = _in_prose(rng, n_chars, prose, needles)
+        text = (_at_depths if frame else _in_prose)(rng, n_chars, prose, needles)
     elif shape.haystack == "repeat":
         lines = [NOISE] * max(len(needles) + 1, n_chars // (len(NOISE) + 1))
         text = _in_lines(rng, lines, needles)
@@ -68,7 +85,9 @@ def needle_sample(rng: Random, n_chars: int, prose: Prose, shape: Shape | None =
         values.sort(key=text.index)  # answers are given in the order of the text
 
     single = shape.queries * shape.values == 1
-    conversation = Conversation(rng)
+    if frame and single:  # RULER puts its whole prompt into the singular: "You is a helpful assistant."
+        frame = replace(frame, head=frame.head.replace("are", "is"))
+    conversation = Conversation(rng, frame)
     kind = shape.value_kind[:-1] if single else shape.value_kind
     conversation.context((CONTEXT_ONE if single else CONTEXT).format(kind=kind, text=text))
     _ask(conversation, shape, [hidden[i] for i in rng.sample(range(shape.keys), shape.queries)])
@@ -87,6 +106,18 @@ def _in_prose(rng: Random, n_chars: int, prose: Prose, needles: list[str]) -> st
     sentences = prose.sentences(rng, max(200, n_chars - 60 * len(needles)))
     scatter(rng, sentences, needles)
     return " ".join(sentences)
+
+
+def _at_depths(rng: Random, n_chars: int, prose: Prose, needles: list[str]) -> str:
+    """Text and needles in turn, all joined by spaces, even where there is no text in between."""
+    sentences = prose.sentences(rng, max(200, n_chars - 60 * len(needles)))
+    parts: list[str] = []
+    start = 0
+    for depth, needle in zip(sorted(rng.sample(DEPTHS, len(needles))), needles, strict=True):
+        end = int(len(sentences) * (depth / 100))
+        parts += [" ".join(sentences[start:end]), needle]
+        start = end
+    return " ".join([*parts, " ".join(sentences[start:])])
 
 
 def _in_lines(rng: Random, lines: list[str], needles: list[str]) -> str:

@@ -51,4 +51,4 @@ def scatter(rng: Random, sentences: list[str], inserts: list[str]) -> None:
 
 def passage_sample(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
     """The `text` task: plain language modelling."""
-    return [Segment(BEGIN + " ".join(prose.sentences(rng, n_chars + 200)), False)]
+    return [Segment(BEGIN + " ".join(prose.sentences(rng, n_chars + 200)), 0)]

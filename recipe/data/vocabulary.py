@@ -3,14 +3,24 @@
 import json
 import string
 import uuid
+import zlib
 from pathlib import Path
 from random import Random
 
 _LISTS = json.loads((Path(__file__).resolve().parent.parent / "words.json").read_text())
-ADJECTIVES: list[str] = _LISTS["adjs"]
-NOUNS: list[str] = _LISTS["nouns"]
-VERBS: list[str] = _LISTS["verbs"]
-ALL_WORDS: list[str] = sorted({*ADJECTIVES, *NOUNS, *VERBS})
+
+
+def is_held_out(word: str) -> bool:
+    """A fifth of all words, by hash, is never trained on; benchmarks draw them."""
+    return zlib.crc32(word.encode()) % 5 == 0
+
+
+def _training(kind: str) -> list[str]:
+    return [word for word in _LISTS[kind] if not is_held_out(word)]
+
+
+ADJECTIVES, NOUNS, VERBS = _training("adjs"), _training("nouns"), _training("verbs")
+WORDS = sorted({*ADJECTIVES, *NOUNS, *VERBS})
 
 PEOPLE = ["Mary", "John", "Daniel", "Sandra", "Emily", "Fred", "Bill", "Jeff", "Julie", "Anna"]
 

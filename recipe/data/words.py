@@ -4,7 +4,7 @@ from random import Random
 
 from data.conversation import Conversation, Segment
 from data.prose import Prose
-from data.vocabulary import ALL_WORDS, coded_word
+from data.vocabulary import WORDS, coded_word
 
 COMMON_CONTEXT = (
     "Below is a numbered list of words. In these words, some appear more often than others."
@@ -32,14 +32,14 @@ def common_words_sample(rng: Random, n_chars: int, prose: Prose) -> list[Segment
     """Ten words appear more often than all others. The answer lists them as they first appear."""
     common_count, other_count = rng.choice([(6, 1), (10, 3), (15, 2), (30, 3)])
     kinds, other_count = _list_size(n_chars / COMMON_ENTRY_CHARS, common_count, other_count)
-    words = rng.sample(ALL_WORDS, kinds)
+    words = rng.sample(WORDS, kinds)
     entries = words[:COMMON] * common_count + words[COMMON:] * other_count
     rng.shuffle(entries)
 
     conversation = Conversation(rng)
-    conversation.context(COMMON_CONTEXT.format(text=_numbered(entries)))
+    conversation.context(COMMON_CONTEXT.format(text=numbered(entries)))
     answer = sorted(words[:COMMON], key=entries.index)
-    conversation.ask(COMMON_QUESTION, COMMON_PREFIX, " " + _numbered(answer))
+    conversation.ask(COMMON_QUESTION, COMMON_PREFIX, " " + numbered(answer))
     return conversation.segments
 
 
@@ -49,13 +49,13 @@ def _list_size(entries: float, common_count: int, other_count: int) -> tuple[int
     if left <= 4 * other_count:
         return COMMON + 4, other_count
     kinds = max(COMMON + 4, COMMON + int(left) // other_count)
-    if kinds >= len(ALL_WORDS):  # more room than words: repeat the uncommon ones more
-        kinds = len(ALL_WORDS) - 1
+    if kinds >= len(WORDS):  # more room than words: repeat the uncommon ones more
+        kinds = len(WORDS) - 1
         other_count = max(1, int(left / (kinds - COMMON)))
     return kinds, other_count
 
 
-def _numbered(words: list[str]) -> str:
+def numbered(words: list[str]) -> str:
     return " ".join(f"{i}. {word}" for i, word in enumerate(words, start=1))
 
 
