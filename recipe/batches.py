@@ -18,6 +18,8 @@ from data.prose import Prose
 PADDING, CONTEXT, ANSWER, FIRST_ANSWER = 0, 1, 2, 3
 KINDS = FIRST_ANSWER + len(FAMILIES)
 
+LONGEST_WAIT = 60.0  # seconds for a batch
+
 Sample = dict[str, np.ndarray]
 Request = tuple[int, int, int]  # number of the batch, place in it, tokens
 
@@ -141,4 +143,10 @@ def load(samples: Samples, first: int, share_at: Callable[[int], float], workers
     Worker processes are forked here, once: call it before anything touches a GPU or starts threads.
     """
     wanted = requests(samples.curriculum, samples.seed, first, share_at)
-    return iter(DataLoader(samples, batch_sampler=wanted, num_workers=workers, collate_fn=_stacked))
+    # A generator that never ends is an error, not a long wait.
+    timeout = LONGEST_WAIT if workers else 0
+    return iter(
+        DataLoader(
+            samples, batch_sampler=wanted, num_workers=workers, collate_fn=_stacked, timeout=timeout
+        )
+    )

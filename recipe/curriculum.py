@@ -87,10 +87,10 @@ CURRICULA = {
     # stage is mostly 131,072 tokens. The first stage is shorter than it looks, as it begins by compiling.
     "exact": Curriculum(
         stages=[
-            Stage(0.22, {1024: 100}),
-            Stage(0.44, {1024: 20, 4096: 80}),
-            Stage(0.66, {1024: 10, 4096: 20, 16_384: 70}),
-            Stage(0.84, {1024: 10, 4096: 15, 16_384: 15, 32_768: 25, 65_536: 35}),
+            Stage(0.25, {1024: 100}),
+            Stage(0.49, {1024: 20, 4096: 80}),
+            Stage(0.69, {1024: 10, 4096: 20, 16_384: 70}),
+            Stage(0.85, {1024: 10, 4096: 15, 16_384: 15, 32_768: 25, 65_536: 35}),
             Stage(1.0, {1024: 10, 4096: 20, 16_384: 20, 65_536: 20, 131_072: 30}),
         ],
         short=EXACT_SHORT,
@@ -98,7 +98,7 @@ CURRICULA = {
         long_from=8192,
         peak_lr=1e-3,
         warmup_steps=50,
-        decay_from=0.2,
+        decay_from=0.3,
         full_length_share=0.85,
         plain_positions_share=0.5,
     ),

@@ -4,7 +4,7 @@
     python train.py --start ../models/nano --curriculum exact --out run2     # part 2: goes on from it
 
 A run has a budget, by default 900 seconds. It may also be given in steps; two runs with equal seeds
-then see the same batches. The state is saved every minute; with --resume, training goes on from
+then see the same batches. The state is saved every half minute; with --resume, training goes on from
 there, and the seconds already used count. `--tiny` trains a much smaller model on short samples, on
 a CPU, to see that everything works.
 """
@@ -32,7 +32,7 @@ from model import TINY as TINY_MODEL
 from model import Config, Model, deepened, load_exported
 from muon import Muon
 
-SAVE_SECONDS = 60.0
+SAVE_SECONDS = 30.0
 REPORT_EVERY = 50
 TINY_STEPS = 300
 

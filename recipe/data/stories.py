@@ -14,6 +14,7 @@ MOVES = ["went to", "went back to", "journeyed to", "travelled to", "moved to"]
 GETS = ["got", "took", "grabbed", "picked up"]
 DROPS = ["dropped", "put down", "left", "discarded"]
 GIVES = ["gave", "handed", "passed"]
+MOST_FACTS = 300  # of a story: hardly any has as many
 COMPASS = ["north", "south", "east", "west"]  # the opposite of i is i ^ 1
 
 
@@ -138,7 +139,7 @@ def where_is_thing(rng: Random, before: bool) -> Story:
     facts: list[str] = []
     since, left = 0, rng.randint(1, 5)  # facts since a question; questions until that of the sample
     chance = 1 / 7 if before else 0.5
-    while True:
+    while len(facts) < MOST_FACTS:
         facts.append(world.act(*world.choose(["get", "drop", "move"])))
         since += 1
         if since >= 3 and rng.random() < chance:
@@ -147,6 +148,8 @@ def where_is_thing(rng: Random, before: bool) -> Story:
                 since, left = 0, left - 1
             if options and left == 0:
                 break
+    else:  # each place of a thing has been one before: no question will come any more
+        return where_is_thing(rng, before)
     more = world.about_people() + world.about_things() + world.about_before(every=True)
     rng.shuffle(more)
     return Story(facts, [rng.choice(options), *more])
