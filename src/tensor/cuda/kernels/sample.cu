@@ -31,6 +31,27 @@ struct Choice {
     }
 };
 
+// Calls `use` for all tokens that are kept with their logit and rank. Logits are fetched several at a
+// time: waiting for one after the other would take most of the time.
+template <typename Use>
+__device__ __forceinline__ void for_kept(const Choice& c, Use use) {
+    constexpr int AT_ONCE = 8;
+    for (int first = threadIdx.x; first < c.vocab; first += AT_ONCE * blockDim.x) {
+        float logits[AT_ONCE];
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++) {
+            int i = first + j * blockDim.x;
+            logits[j] = i < c.vocab ? c.logit(i) : 0.0f;
+        }
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++) {
+            int i = first + j * blockDim.x;
+            u64 rank = rank_of(logits[j], i);
+            if (i < c.vocab && rank >= c.last) use(logits[j], rank);
+        }
+    }
+}
+
 // Adds up over the block, for all threads.
 __device__ u64 block_total(u64 x) {
     __shared__ u64 sums[32];
@@ -47,48 +68,60 @@ __device__ u64 block_total(u64 x) {
 // The weight of all tokens that are kept.
 __device__ u64 total_weight(const Choice& c) {
     u64 sum = 0;
-    for (int i = threadIdx.x; i < c.vocab; i += blockDim.x) {
-        float logit = c.logit(i);
-        if (rank_of(logit, i) >= c.last) sum += c.weight(logit);
-    }
+    for_kept(c, [&](float logit, u64) { sum += c.weight(logit); });
     return block_total(sum);
 }
 
 // The rank of the first token at which the sum of weights (or the number of tokens) is greater than
 // `target`, which is less than that of all.
 __device__ u64 place_of(const Choice& c, u64 target, bool count) {
-    __shared__ u64 bins[BINS];
-    __shared__ u64 found, left;
+    __shared__ u64 sums[BINS];
+    __shared__ u32 numbers[BINS];
+    __shared__ u64 found, left, whole;
+    __shared__ bool alone;
     u64 known = 0; // digits found so far, in their place
     for (int shift = 64 - DIGIT; shift >= 0; shift -= DIGIT) {
-        for (int b = threadIdx.x; b < BINS; b += blockDim.x) bins[b] = 0;
+        for (int b = threadIdx.x; b < BINS; b += blockDim.x) sums[b] = numbers[b] = 0;
         __syncthreads();
         // Neighbours often have the same digit: they are added together first.
         int held = 0;
         u64 sum = 0;
-        for (int i = threadIdx.x; i < c.vocab; i += blockDim.x) {
-            float logit = c.logit(i);
-            u64 rank = rank_of(logit, i);
-            bool inside = shift + DIGIT == 64 || (rank ^ known) >> (shift + DIGIT) == 0;
-            if (!inside || rank < c.last) continue;
+        u32 number = 0;
+        auto flush = [&]() {
+            if (number == 0) return;
+            atomicAdd(sums + held, sum);
+            atomicAdd(numbers + held, number);
+        };
+        for_kept(c, [&](float logit, u64 rank) {
+            if (shift + DIGIT < 64 && (rank ^ known) >> (shift + DIGIT)) return;
             int digit = (int)(rank >> shift & (BINS - 1));
             if (digit != held) {
-                if (sum) atomicAdd(bins + held, sum);
-                held = digit, sum = 0;
+                flush();
+                held = digit, sum = 0, number = 0;
             }
             sum += count ? 1 : c.weight(logit);
-        }
-        if (sum) atomicAdd(bins + held, sum);
+            number++;
+        });
+        flush();
         __syncthreads();
         if (threadIdx.x == 0) {
             int digit = BINS - 1;
-            while (digit > 0 && target >= bins[digit]) target -= bins[digit--];
+            while (digit > 0 && target >= sums[digit]) target -= sums[digit--];
             found = known | (u64)digit << shift;
             left = target;
+            alone = numbers[digit] == 1;
         }
         __syncthreads();
         known = found;
         target = left;
+        if (alone) {
+            // No other has these digits: the others are its own.
+            for_kept(c, [&](float, u64 rank) {
+                if ((rank ^ known) >> shift == 0) whole = rank;
+            });
+            __syncthreads();
+            return whole;
+        }
     }
     return known;
 }
