@@ -1,6 +1,9 @@
 //! Tests that need a GPU: each skips itself, by name, where there is none. Inputs are fresh at every
 //! run; outputs are poisoned with NaN before they are computed.
 
+mod both;
+mod choice;
+mod few;
 mod gemm;
 mod gemv;
 mod kernels;

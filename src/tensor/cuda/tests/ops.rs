@@ -1,117 +1,19 @@
 //! Every operation of the backend against the CPU's in f32, on the same random bf16 inputs.
 
-use super::{device, halves, numbers, random, relative_error};
-use crate::tensor::cuda::{Cuda, Grown, Kv};
+use super::both::{Both, RowsOnBoth, SumsOnBoth, TOLERANCE, all, all_mut, all_of, on_both};
+use super::{halves, numbers, random, relative_error};
+use crate::tensor::cuda::Kv;
 use crate::tensor::{
-    Aligned, Backend, Cpu, ElementsView, HeadShape, KvPrecision, Memory, Part, PartMut, Precision,
-    Rotation, RowReader, Sampling, Segment, SplitQkv,
+    Backend, ElementsView, HeadShape, KvPrecision, Memory, Part, Precision, Rotation, RowReader,
+    Segment, SplitQkv,
 };
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::sync::Arc;
 
-/// What bf16 activations may cost: each is rounded by up to 2^-9.
-const TOLERANCE: f64 = 8e-3;
-
-/// Something in the GPU's precision, and the same in f32 on the CPU.
-type RowsOnBoth = (Grown<bf16>, Aligned<f32>);
-type SumsOnBoth = (Grown<f32>, Aligned<f32>);
-
 /// Tokens and start of queries; starts and lengths of runs of keys.
 type Case = (usize, usize, &'static [(usize, usize)]);
-
-struct Both {
-    gpu: Cuda,
-    cpu: Cpu,
-}
-
-impl Both {
-    fn open() -> Option<Self> {
-        device()?;
-        let cpu = Cpu::new(std::thread::available_parallelism().map_or(1, usize::from), None);
-        Some(Self { gpu: Cuda::open(0).unwrap(), cpu: cpu.unwrap() })
-    }
-
-    fn rows(&self, values: &[bf16]) -> RowsOnBoth {
-        let (mut on_gpu, mut on_cpu) = (Grown::default(), Aligned::default());
-        on_gpu.first(self.gpu.device(), values.len()).unwrap().write(values).unwrap();
-        values.convert_to_f32_slice(on_cpu.at_least(values.len()));
-        (on_gpu, on_cpu)
-    }
-
-    fn sums(&self, values: &[f32]) -> SumsOnBoth {
-        let (mut on_gpu, mut on_cpu) = (Grown::default(), Aligned::default());
-        on_gpu.first(self.gpu.device(), values.len()).unwrap().write(values).unwrap();
-        on_cpu.at_least(values.len()).copy_from_slice(values);
-        (on_gpu, on_cpu)
-    }
-
-    /// Poisoned outputs.
-    fn no_rows(&self, len: usize) -> RowsOnBoth {
-        self.rows(&vec![bf16::NAN; len])
-    }
-
-    fn no_sums(&self, len: usize) -> SumsOnBoth {
-        self.sums(&vec![f32::NAN; len])
-    }
-
-    fn check_rows(&self, (found, expected): &RowsOnBoth, what: &str) {
-        let found = all_of(found);
-        let pairs = found.iter().zip(&expected[..]).map(|(a, b)| (a.to_f64(), f64::from(*b)));
-        let error = relative_error(pairs);
-        assert!(error < TOLERANCE, "{what}: {error:e}");
-    }
-
-    fn check_sums(&self, (found, expected): &SumsOnBoth, most: f64, what: &str) {
-        let found = all_of(found);
-        let seen = found.iter().zip(&expected[..]).filter(|(a, b)| a != b);
-        let error = relative_error(seen.map(|(a, b)| (f64::from(*a), f64::from(*b))));
-        assert!(error < most || found[..] == expected[..], "{what}: {error:e}");
-    }
-}
-
-fn all_of<T: crate::tensor::cuda::Element>(rows: &Grown<T>) -> Vec<T> {
-    let all = Part::new(rows, 0..Memory::len(rows));
-    crate::tensor::cuda::memory::view(all).unwrap().to_vec().unwrap()
-}
-
-fn all<T: Memory>(of: &T) -> Part<'_, T> {
-    Part::new(of, 0..of.len())
-}
-
-fn all_mut<T: Memory>(of: &mut T) -> PartMut<'_, T> {
-    let len = of.len();
-    PartMut::new(of, 0..len)
-}
-
-fn widened(values: &[bf16]) -> Vec<f32> {
-    values.iter().map(|value| value.to_f32()).collect()
-}
-
-/// Runs the same lines on both backends.
-macro_rules! on_both {
-    ($both:expr, |$backend:ident, $side:tt| $body:expr) => {{
-        {
-            let $backend = &$both.gpu;
-            macro_rules! $side {
-                ($pair:expr) => {
-                    $pair.0
-                };
-            }
-            $body
-        }
-        {
-            let $backend = &$both.cpu;
-            macro_rules! $side {
-                ($pair:expr) => {
-                    $pair.1
-                };
-            }
-            $body
-        }
-    }};
-}
 
 #[test]
 fn norms_and_linear_layers_are_those_of_the_cpu() {
@@ -338,104 +240,5 @@ fn parts_merge_as_on_the_cpu() {
         });
         both.check_rows(&out, "merged");
         both.check_sums(&lse, 1e-5, "merged");
-    }
-}
-
-#[test]
-fn the_largest_is_the_lower_of_equal_ones_and_finite() {
-    let Some(both) = Both::open() else { return };
-    let mut random = random();
-    for len in [1, 31, 4096, 128_256] {
-        let mut values = widened(&halves(&mut random, len, 10.0));
-        values[len / 3] = 50.0;
-        values[len / 2] = 50.0;
-        for broken in [None, Some(f32::NAN), Some(f32::INFINITY)] {
-            if let Some(broken) = broken {
-                values[len - 1] = broken;
-            }
-            let sums = both.sums(&values);
-            let expected = both.cpu.largest(all(&sums.1)).unwrap();
-            assert_eq!(expected.is_some(), broken.is_none());
-            assert_eq!(both.gpu.largest(all(&sums.0)).unwrap(), expected, "{len}");
-        }
-    }
-}
-
-#[test]
-fn sampled_tokens_are_those_of_the_cpu() {
-    let Some(both) = Both::open() else { return };
-    let mut random = random();
-    let (mut drawn, mut differ) = (0, 0);
-    for vocab in [1, 33, 4096, 128_256] {
-        for round in 0..24 {
-            // Many logits are equal: the token decides.
-            let scale = if round % 2 == 0 { 6.0 } else { 0.01 };
-            let logits = both.sums(&widened(&halves(&mut random, vocab, scale)));
-            let unit = |random: &mut Xoshiro256PlusPlus| (numbers(random, 1, 0.5)[0] + 0.5).abs();
-            let sampling = Sampling {
-                temperature: [0.0, 0.3, 1.0, 2.0][round % 4],
-                top_k: [0, 1, 40, vocab, 2 * vocab][round % 5],
-                top_p: [1.0, unit(&mut random).max(1e-3), 0.9][round % 3],
-                min_p: [0.0, unit(&mut random) * 0.1][round / 2 % 2],
-                repetition_penalty: [1.0, 1.3, 0.8][round / 3 % 3],
-                seed: 0,
-            };
-            let flags: Vec<bool> = (0..vocab).map(|_| unit(&mut random) > 0.8).collect();
-            let mut seen = (both.gpu.seen(&flags).unwrap(), both.cpu.seen(&flags).unwrap());
-            for _ in 0..8 {
-                let uniform = (f64::from(unit(&mut random)) * (1u64 << 53) as f64) as u64;
-                let of_cpu = |uniform: u64| {
-                    sampling.choose(&logits.1, Some(&seen.1), uniform.min((1 << 53) - 1))
-                };
-                let expected = of_cpu(uniform);
-                // Sums of weights are rounded: near where one token ends, its neighbour may be taken.
-                let near = [of_cpu(uniform.saturating_sub(1 << 33)), of_cpu(uniform + (1 << 33))];
-                let found = both
-                    .gpu
-                    .choose(
-                        all(&logits.0),
-                        &sampling,
-                        Some(&mut seen.0),
-                        uniform.min((1 << 53) - 1),
-                    )
-                    .unwrap()
-                    .unwrap();
-                assert!(found == expected || near.contains(&found), "{sampling:?}: {found}");
-                (drawn, differ) = (drawn + 1, differ + usize::from(found != expected));
-                seen.1[found as usize] = true;
-                assert_eq!(seen.0.to_vec().unwrap()[found as usize], 1);
-            }
-        }
-    }
-    assert!(differ * 20 <= drawn, "{differ} of {drawn} differ");
-    let broken = both.sums(&[0.0, f32::NAN, 1.0]);
-    let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
-    assert_eq!(both.gpu.choose(all(&broken.0), &sampling, None, 0).unwrap(), None);
-    assert_eq!(both.cpu.choose(all(&broken.1), &sampling, None, 0).unwrap(), None);
-}
-
-#[test]
-#[ignore = "a measurement"]
-fn time_of_a_choice() {
-    let Some(both) = Both::open() else { return };
-    let logits = both.sums(&numbers(&mut random(), 128_256, 10.0));
-    let base = Sampling { temperature: 0.7, ..Sampling::default() };
-    let cases = [
-        ("largest", Sampling::default()),
-        ("temperature", base.clone()),
-        ("top-p", Sampling { top_p: 0.9, ..base.clone() }),
-        ("top-k and top-p", Sampling { top_k: 50, top_p: 0.9, ..base }),
-    ];
-    for (name, sampling) in cases {
-        let time = super::median(both.gpu.device(), 20, || {
-            let logits = all(&logits.0);
-            let token = if sampling.is_largest() {
-                both.gpu.largest(logits)
-            } else {
-                both.gpu.choose(logits, &sampling, None, 1 << 51)
-            };
-            token.unwrap().unwrap();
-        });
-        println!("{name}, among 128256: {time:?}");
     }
 }
