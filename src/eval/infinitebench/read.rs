@@ -30,8 +30,8 @@ pub(super) struct Record {
 /// # Errors
 ///
 /// [`EvalError::Unknown`] for a task that does not exist, [`EvalError::Io`] when the file cannot be
-/// opened, [`EvalError::TooShort`] when a question alone is longer than `length`, and what counting
-/// tokens reports; lines that cannot be read are in the result.
+/// opened, and what counting tokens reports; lines that cannot be read, or whose question alone is
+/// longer than `length`, are in the result.
 pub fn read(
     path: &Path,
     task: &str,
@@ -46,10 +46,15 @@ pub fn read(
     while reading.items.len() < keep
         && let Some(line) = lines.next()?
     {
-        match line.object.and_then(|object| record(task, object)) {
-            Ok(record) => {
-                reading.items.push(sample(task, line.index, record, frame, length, counter)?);
-            }
+        let made = match line.object.and_then(|object| record(task, object)) {
+            Ok(record) => match sample(task, line.index, record, frame, length, counter) {
+                Err(error @ EvalError::TooShort { .. }) => Err(error.to_string()),
+                made => Ok(made?),
+            },
+            Err(reason) => Err(reason),
+        };
+        match made {
+            Ok(sample) => reading.items.push(sample),
             Err(reason) => reading.errors.push(lines.bad(line.number, reason)),
         }
     }
