@@ -12,10 +12,22 @@ __device__ unsigned long long better(unsigned long long a, unsigned long long b)
     return a > b ? a : b;
 }
 
+// The best over a block of up to 1024 threads (a multiple of 32), for all of them. Once per kernel.
+__device__ __forceinline__ unsigned long long block_best(unsigned long long best) {
+    __shared__ unsigned long long bests[32];
+#pragma unroll
+    for (int lanes = 16; lanes; lanes /= 2) {
+        best = better(best, __shfl_xor_sync(~0u, best, lanes));
+    }
+    if (threadIdx.x % 32 == 0) bests[threadIdx.x / 32] = best;
+    __syncthreads();
+    for (int w = 0; w < blockDim.x / 32; w++) best = better(best, bests[w]);
+    return best;
+}
+
 // token = the index of the largest of logits [vocab], the lowest of equal ones; finite = 1 if all
 // logits are finite, else 0. One block of up to 1024 threads, a multiple of 32.
 extern "C" __global__ void argmax(const float* logits, int vocab, u32* token, u32* finite) {
-    __shared__ unsigned long long bests[32];
     unsigned long long best = 0;
     bool all_finite = true;
 #pragma unroll 8
@@ -24,14 +36,9 @@ extern "C" __global__ void argmax(const float* logits, int vocab, u32* token, u3
         all_finite &= isfinite(value);
         best = better(best, rank_of(value, i));
     }
-#pragma unroll
-    for (int lanes = 16; lanes; lanes /= 2) {
-        best = better(best, __shfl_xor_sync(~0u, best, lanes));
-    }
-    if (threadIdx.x % 32 == 0) bests[threadIdx.x / 32] = best;
+    best = block_best(best);
     all_finite = __syncthreads_and(all_finite);
     if (threadIdx.x == 0) {
-        for (int w = 1; w < blockDim.x / 32; w++) best = better(best, bests[w]);
         *token = best ? ~(u32)best : 0;
         *finite = all_finite;
     }

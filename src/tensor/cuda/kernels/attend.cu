@@ -143,6 +143,19 @@ __device__ __forceinline__ void widen_tile(const unsigned char* stage, bf16* til
         *(uint4*)(tile + row * STRIDE + chunk * 8) = make_uint4(low.x, low.y, high.x, high.y);
     }
 }
+// Multiplies scores, or weights, by the scales of their keys.
+__device__ __forceinline__ void scale_columns(float (&scores)[BLOCKS][KEYS / 8][4],
+                                              const float* scales, int lane) {
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++) {
+        float2 by = *(const float2*)(scales + n * 8 + lane % 4 * 2);
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b++) {
+            scores[b][n][0] *= by.x, scores[b][n][1] *= by.y;
+            scores[b][n][2] *= by.x, scores[b][n][3] *= by.y;
+        }
+    }
+}
 #else
 // Starts copying the tile at the cursor to the stage at `to`.
 __device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_head,
@@ -289,15 +302,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         }
 
 #ifdef FP8
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++) {
-            float2 by = *(const float2*)(key_scales + n * 8 + lane % 4 * 2);
-#pragma unroll
-            for (int b = 0; b < BLOCKS; b++) {
-                scores[b][n][0] *= by.x, scores[b][n][1] *= by.y;
-                scores[b][n][2] *= by.x, scores[b][n][3] *= by.y;
-            }
-        }
+        scale_columns(scores, key_scales, lane);
 #endif
         const Segment segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
@@ -366,15 +371,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         }
 
 #ifdef FP8
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++) {
-            float2 by = *(const float2*)(value_scales + n * 8 + lane % 4 * 2);
-#pragma unroll
-            for (int b = 0; b < BLOCKS; b++) {
-                scores[b][n][0] *= by.x, scores[b][n][1] *= by.y;
-                scores[b][n][2] *= by.x, scores[b][n][3] *= by.y;
-            }
-        }
+        scale_columns(scores, value_scales, lane);
 #endif
 #pragma unroll
         for (int k = 0; k < KEYS / 16; k++) {

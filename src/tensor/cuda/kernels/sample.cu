@@ -132,7 +132,6 @@ __device__ u64 place_of(const Choice& c, u64 target, bool count) {
 extern "C" __global__ void __launch_bounds__(1024, 1)
     sample(const float* logits, int vocab, unsigned char* seen, float penalty, float temperature,
            int top_k, float top_p, float min_p, u64 uniform, u32* token, u32* finite) {
-    __shared__ u64 bests[32];
     Choice c = {logits, seen, vocab, penalty, temperature, 0.0f, 0.0f, 0};
     u64 best = 0;
     bool all_finite = true;
@@ -140,13 +139,8 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
         all_finite &= isfinite(logits[i]);
         best = better(best, rank_of(c.logit(i), i));
     }
-#pragma unroll
-    for (int lanes = 16; lanes; lanes /= 2) {
-        best = better(best, __shfl_xor_sync(~0u, best, lanes));
-    }
-    if (threadIdx.x % 32 == 0) bests[threadIdx.x / 32] = best;
+    best = block_best(best);
     all_finite = __syncthreads_and(all_finite);
-    for (int w = 0; w < blockDim.x / 32; w++) best = better(best, bests[w]);
     if (all_finite && temperature > 0.0f) {
         c.top = c.logit(~(u32)best);
         if (top_k > 0 && top_k < vocab) c.last = place_of(c, top_k - 1, true);
