@@ -11,9 +11,10 @@ use asterism::tensor::Precision;
 use common::{devices, engine_on, spec};
 use std::sync::Arc;
 
-const CITIES: [&str; 5] = ["Lisbon", "Oslo", "Nairobi", "Quito", "Kyoto"];
+const KEYS: [&str; 5] =
+    ["brave-otter", "quiet-lantern", "golden-maple", "rapid-harbor", "silent-comet"];
 
-/// Prose of about `chars` characters with a code for each city hidden at 0, 25, 50, 75 and 100%.
+/// Prose of about `chars` characters with a number for each key hidden at 0, 25, 50, 75 and 100%.
 fn haystack(chars: usize) -> (String, Vec<(String, String)>) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/walden.txt");
     let book = std::fs::read_to_string(path).expect("the example book");
@@ -22,10 +23,12 @@ fn haystack(chars: usize) -> (String, Vec<(String, String)>) {
     let mut text = String::new();
     let mut facts = Vec::new();
     let quarter = chars / 4;
-    for (i, city) in CITIES.iter().enumerate() {
-        let code = format!("{}", 40_961 + 7_919 * i);
-        text.push_str(&format!("The access code for the {city} vault is {code}. "));
-        facts.push((format!("What is the access code for the {city} vault?"), code));
+    for (i, key) in KEYS.iter().enumerate() {
+        let number = format!("{}", 4_096_137 + 791_953 * i);
+        text.push_str(&format!("One of the special magic numbers for {key} is: {number}. "));
+        let question =
+            format!("What is the special magic number for {key} mentioned in the provided text?");
+        facts.push((question, number));
         let end = (i + 1) * quarter;
         let mut rest = sentences[i * 230..].iter();
         while i < 4 && text.len() < end {
@@ -64,7 +67,7 @@ fn grid(engine: &Arc<Engine>) -> Vec<Vec<u32>> {
                 let engine = Arc::clone(engine);
                 let mut session = Session::encode(engine, context.clone(), spec, &|_| (), &cancel)
                     .expect("phase 1");
-                for (depth, (question, code)) in facts.iter().enumerate() {
+                for (depth, (question, number)) in facts.iter().enumerate() {
                     let tokenizer = session.engine().tokenizer();
                     let query = frame.query_tokens(tokenizer, question).expect("query");
                     let options = TextOptions::default();
@@ -73,7 +76,7 @@ fn grid(engine: &Arc<Engine>) -> Vec<Vec<u32>> {
                         .expect("answer");
                     let place =
                         format!("{tokens} tokens, {method} x{hosts}, depth {}%", 25 * depth);
-                    assert!(answer.text.contains(code), "{place}: {:?}", answer.text);
+                    assert!(answer.text.contains(number), "{place}: {:?}", answer.text);
                     answers.push(answer.generated.tokens);
                 }
             }
