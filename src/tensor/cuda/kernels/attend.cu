@@ -37,15 +37,18 @@ constexpr int THREADS = TEAM * TEAMS;
 constexpr int STRIDE = HEAD_DIM + 8;
 constexpr int TILE = KEYS * STRIDE;
 constexpr int CHUNKS = HEAD_DIM / 8; // of 8 elements, in a row
+// What is cached is copied 16 bytes at a time: PIECE elements, PIECES to a row of ROW bytes.
+constexpr int PIECE = 16 / sizeof(Cached), PIECES = HEAD_DIM / PIECE;
 #ifdef FP8
-// A stage, in bytes: codes of keys, codes of values, scales of keys, scales of values.
-constexpr int CODES = KEYS * HEAD_DIM;
-constexpr int STAGE = 2 * CODES + 2 * KEYS * 4;
+// A stage: codes of keys, codes of values, scales of keys, scales of values.
+constexpr int ROW = HEAD_DIM;
+constexpr int STAGE = 2 * KEYS * ROW + 2 * KEYS * 4; // bytes
 // Before the stages is the tile that was widened.
 constexpr int STAGES_FROM = 4 * TILE;
 #else
-// A stage, in bytes: keys, then values.
-constexpr int STAGE = 4 * TILE;
+// A stage: keys, then values.
+constexpr int ROW = STRIDE * 2;
+constexpr int STAGE = 2 * KEYS * ROW; // bytes
 constexpr int STAGES_FROM = 0;
 #endif
 constexpr int ROOM = STAGES_FROM + STAGES * STAGE;
@@ -91,7 +94,6 @@ __device__ __forceinline__ void team_barrier(int team) {
     }
 }
 
-#ifdef FP8
 // Starts copying the tile at the cursor to the stage at `to`.
 __device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_head,
                                       int kv_heads, int thread, u32 to) {
@@ -99,24 +101,27 @@ __device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_h
     int first = at.tile * KEYS, left = segment.tokens - first;
     i64 head = (i64)first * kv_heads + kv_head;
     const Cached *keys = segment.keys + head * HEAD_DIM, *values = segment.values + head * HEAD_DIM;
-    constexpr int CODE_CHUNKS = HEAD_DIM / 16;
 #pragma unroll
-    for (int i = 0; i < (KEYS * CODE_CHUNKS + TEAM - 1) / TEAM; i++) {
-        int index = i * TEAM + thread, key = index / CODE_CHUNKS, chunk = index % CODE_CHUNKS;
-        if (KEYS * CODE_CHUNKS % TEAM && key >= KEYS) break;
+    for (int i = 0; i < (KEYS * PIECES + TEAM - 1) / TEAM; i++) {
+        int index = i * TEAM + thread, key = index / PIECES, piece = index % PIECES;
+        if (KEYS * PIECES % TEAM && key >= KEYS) break;
         bool inside = key < left;
-        i64 from = inside ? (i64)key * kv_heads * HEAD_DIM + chunk * 16 : 0;
-        copy_async(to + index * 16, keys + from, inside);
-        copy_async(to + CODES + index * 16, values + from, inside);
+        i64 from = inside ? (i64)key * kv_heads * HEAD_DIM + piece * PIECE : 0;
+        u32 offset = key * ROW + piece * 16;
+        copy_async(to + offset, keys + from, inside);
+        copy_async(to + KEYS * ROW + offset, values + from, inside);
     }
+#ifdef FP8
     for (int i = thread; i < 2 * KEYS; i += TEAM) {
         const float* scales = i < KEYS ? segment.key_scales : segment.value_scales;
         bool inside = i % KEYS < left;
         i64 from = inside ? head + (i64)(i % KEYS) * kv_heads : 0;
-        copy_async4(to + 2 * CODES + i * 4, scales + from, inside);
+        copy_async4(to + 2 * KEYS * ROW + i * 4, scales + from, inside);
     }
+#endif
 }
 
+#ifdef FP8
 // Four codes as bf16: sign, exponent and mantissa are moved into place, which makes the exponent 120
 // too small, also for the smallest values.
 __device__ __forceinline__ uint2 widen_codes(u32 codes) {
@@ -154,25 +159,6 @@ __device__ __forceinline__ void scale_columns(float (&scores)[BLOCKS][KEYS / 8][
             scores[b][n][0] *= by.x, scores[b][n][1] *= by.y;
             scores[b][n][2] *= by.x, scores[b][n][3] *= by.y;
         }
-    }
-}
-#else
-// Starts copying the tile at the cursor to the stage at `to`.
-__device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_head,
-                                      int kv_heads, int thread, u32 to) {
-    const Segment segment = segments[at.segment];
-    int first = at.tile * KEYS, left = segment.tokens - first;
-    i64 base = ((i64)first * kv_heads + kv_head) * HEAD_DIM;
-    const bf16 *keys = segment.keys + base, *values = segment.values + base;
-#pragma unroll
-    for (int i = 0; i < (KEYS * CHUNKS + TEAM - 1) / TEAM; i++) {
-        int index = i * TEAM + thread, key = index / CHUNKS, chunk = index % CHUNKS;
-        if (KEYS * CHUNKS % TEAM && key >= KEYS) break;
-        bool inside = key < left;
-        i64 from = inside ? (i64)key * kv_heads * HEAD_DIM + chunk * 8 : 0;
-        u32 offset = (key * STRIDE + chunk * 8) * 2;
-        copy_async(to + offset, keys + from, inside);
-        copy_async(to + TILE * 2 + offset, values + from, inside);
     }
 }
 #endif
@@ -268,7 +254,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         const unsigned char* stage = room + STAGES_FROM + slot * STAGE;
         widen_tile(stage, (bf16*)room, threadIdx.x % TEAM);
         team_barrier(team);
-        const float* key_scales = (const float*)(stage + 2 * CODES);
+        const float* key_scales = (const float*)(stage + 2 * KEYS * ROW);
         const float* value_scales = key_scales + KEYS;
         const u32 here_tile = shared_address(room);
 #else

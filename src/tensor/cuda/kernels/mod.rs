@@ -132,7 +132,12 @@ struct Sizes {
     keys: usize,
     stages: usize,
     resident: usize,
+    fp8: bool,
 }
+
+/// What instances for few queries have in common: a warp per team, [`FEW_ROWS`] rows.
+const FEW: Sizes =
+    Sizes { warps: 1, blocks: 1, teams: 1, keys: 16, stages: 1, resident: 1, fp8: false };
 
 impl AttentionTile {
     /// The instance for many queries, for heads of `head_dim` elements: a multiple of 16 up to 256.
@@ -148,39 +153,37 @@ impl AttentionTile {
             ..=127 => (2, 48),
             _ => (1, 32),
         };
-        let sizes = |keys| Sizes { warps: 4, blocks, teams: 1, keys, stages: 2, resident: 2 };
+        let sizes =
+            |keys| Sizes { warps: 4, blocks, teams: 1, keys, stages: 2, resident: 2, fp8: false };
         (1..=most_keys / 16).rev().find_map(|n| Self::of(head_dim, sizes(n * 16), room))
-    }
-
-    /// The instance for few queries over keys in 8 bits.
-    pub(super) fn small_fp8(head_dim: usize, room: Room) -> Option<Self> {
-        // Widening keeps the arithmetic busy: several blocks take turns with it and with waiting.
-        let choices: &[_] = if head_dim <= 128 { &[(4, 2, 3)] } else { &[(2, 3, 1), (2, 2, 1)] };
-        choices.iter().find_map(|&(teams, stages, resident)| {
-            let sizes = Sizes { warps: 1, blocks: 1, teams, keys: 16, stages, resident };
-            let mut tile = Self::of(head_dim, sizes, Room { shared_memory: usize::MAX, ..room })?;
-            tile.options.push("-DFP8".into());
-            let team = 2 * sizes.keys * ((head_dim + 8) * 2 + stages * (head_dim + 4));
-            tile.shared = (tile.rows * (head_dim + 8) * 2 + teams * team) as u32;
-            Some(tile).filter(|tile| tile.fits(room))
-        })
     }
 
     /// The instance for few queries.
     pub(super) fn small(head_dim: usize, room: Room) -> Option<Self> {
         // Bytes on their way are what counts: of (teams, stages), the most that there is room for.
         let choices: &[_] = if head_dim <= 128 { &[(4, 2)] } else { &[(4, 3), (2, 3), (2, 2)] };
-        choices.iter().find_map(|&(teams, stages)| {
-            let sizes = Sizes { warps: 1, blocks: 1, teams, keys: 16, stages, resident: 1 };
-            Self::of(head_dim, sizes, room)
-        })
+        Self::few(head_dim, room, choices, Sizes { resident: 1, fp8: false, ..FEW })
+    }
+
+    /// The instance for few queries over keys in 8 bits.
+    pub(super) fn small_fp8(head_dim: usize, room: Room) -> Option<Self> {
+        // Widening keeps the arithmetic busy: several blocks take turns with it and with waiting.
+        let (choices, resident): (&[_], _) =
+            if head_dim <= 128 { (&[(4, 2)], 3) } else { (&[(2, 3), (2, 2)], 1) };
+        Self::few(head_dim, room, choices, Sizes { resident, fp8: true, ..FEW })
+    }
+
+    /// The first of `choices` (teams and stages) that there is room for.
+    fn few(head_dim: usize, room: Room, choices: &[(usize, usize)], sizes: Sizes) -> Option<Self> {
+        let of = |&(teams, stages)| Self::of(head_dim, Sizes { teams, stages, ..sizes }, room);
+        choices.iter().find_map(of)
     }
 
     fn of(head_dim: usize, sizes: Sizes, room: Room) -> Option<Self> {
         if !(16..=256).contains(&head_dim) || !head_dim.is_multiple_of(16) {
             return None;
         }
-        let Sizes { warps, blocks, teams, keys, stages, resident } = sizes;
+        let Sizes { warps, blocks, teams, keys, stages, resident, fp8 } = sizes;
         let macros = [
             ("HEAD_DIM", head_dim),
             ("WARPS", warps),
@@ -190,13 +193,21 @@ impl AttentionTile {
             ("STAGES", stages),
             ("RESIDENT", resident),
         ];
+        let mut options: Vec<String> =
+            macros.iter().map(|(name, value)| format!("-D{name}={value}")).collect();
+        options.extend(fp8.then(|| "-DFP8".into()));
         let rows = warps * blocks * 16;
+        // Bytes: of a row in bf16, of keys and values in a tile, and a team's room.
+        let row = (head_dim + 8) * 2;
+        let tile = 2 * keys * row;
+        let room_of_team =
+            if fp8 { tile + stages * 2 * keys * (head_dim + 4) } else { stages * tile };
         let tile = Self {
             source: ATTENTION,
-            options: macros.iter().map(|(name, value)| format!("-D{name}={value}")).collect(),
+            options,
             rows,
             threads: (warps * teams * 32) as u32,
-            shared: ((rows + teams * stages * 2 * keys) * (head_dim + 8) * 2) as u32,
+            shared: (rows * row + teams * room_of_team) as u32,
             resident,
         };
         Some(tile).filter(|tile| tile.fits(room))
