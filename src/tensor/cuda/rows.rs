@@ -251,12 +251,23 @@ impl RowKernels {
 
     /// The largest of `values`, the lower on a tie; `None` if one is not finite. Waits.
     pub(super) fn largest(&self, values: View<'_, f32>) -> Result<Option<u32>, CudaError> {
+        self.choose(&self.argmax, &[&values, &(values.len() as i32)])
+    }
+
+    /// The token that `kernel`, argmax or sample, writes behind its `inputs`; `None` if it says that a
+    /// logit is not finite. Waits.
+    fn choose(
+        &self,
+        kernel: &Function,
+        inputs: &[&dyn Argument],
+    ) -> Result<Option<u32>, CudaError> {
         let result = Buffer::<u32>::uninit(&self.device, 2)?;
-        let (largest, finite) = (result.slice(0..1)?, result.slice(1..2)?);
-        let count = values.len() as i32;
-        let arguments: [&dyn Argument; 4] = [&values, &count, &largest, &finite];
-        // SAFETY: the kernel's parameters, in its order; one block, as it asks for.
-        unsafe { self.argmax.launch([1, 1, 1], [CHOICE_THREADS, 1, 1], 0, &arguments)? };
+        let (token, finite) = (result.slice(0..1)?, result.slice(1..2)?);
+        let outputs: [&dyn Argument; 2] = [&token, &finite];
+        let arguments = [inputs, &outputs].concat();
+        // SAFETY: each caller passes what the kernel declares before its outputs; one block, as both
+        // kernels ask for.
+        unsafe { kernel.launch([1, 1, 1], [CHOICE_THREADS, 1, 1], 0, &arguments)? };
         let result = result.to_vec()?;
         Ok((result[1] == 1).then_some(result[0]))
     }
@@ -274,8 +285,6 @@ impl RowKernels {
         {
             same_length("the tokens seen", logits.len(), seen.len())?;
         }
-        let result = Buffer::<u32>::uninit(&self.device, 2)?;
-        let (token, finite) = (result.slice(0..1)?, result.slice(1..2)?);
         let (vocab, top_k, none) =
             (logits.len() as i32, sampling.top_k.min(logits.len()) as i32, 0u64);
         let seen: &dyn Argument = match &seen {
@@ -283,7 +292,7 @@ impl RowKernels {
             None => &none,
         };
         let Sampling { temperature, top_p, min_p, repetition_penalty, .. } = sampling;
-        let arguments: [&dyn Argument; 11] = [
+        let inputs: [&dyn Argument; 9] = [
             &logits,
             &vocab,
             seen,
@@ -293,13 +302,8 @@ impl RowKernels {
             top_p,
             min_p,
             &uniform,
-            &token,
-            &finite,
         ];
-        // SAFETY: the kernel's parameters, in its order; one block, as it asks for.
-        unsafe { self.sample.launch([1, 1, 1], [CHOICE_THREADS, 1, 1], 0, &arguments)? };
-        let result = result.to_vec()?;
-        Ok((result[1] == 1).then_some(result[0]))
+        self.choose(&self.sample, &inputs)
     }
 
     /// Merges the partial attention `(part, part_lse)` into `(out, lse)`.
