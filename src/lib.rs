@@ -17,3 +17,4 @@ pub mod palette;
 pub mod plan;
 pub mod tensor;
 pub mod text;
+mod user_cache;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::fetch::is_true;
 use super::{FetchOptions, ModelError};
+use crate::user_cache;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
@@ -44,8 +45,7 @@ impl HubSettings {
             Some(value).filter(|value| !value.is_empty())
         };
         let hf_home = path("HF_HOME")
-            .or_else(|| Some(path("XDG_CACHE_HOME")?.join("huggingface")))
-            .or_else(|| Some(home?.join(".cache/huggingface")));
+            .or_else(|| Some(user_cache::folder(variable, home)?.join("huggingface")));
         let cache = (options.cache_dir.clone())
             .or_else(|| path("HF_HUB_CACHE"))
             .or_else(|| path("HUGGINGFACE_HUB_CACHE"))

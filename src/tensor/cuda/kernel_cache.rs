@@ -4,6 +4,7 @@
 //! A file per source, architecture and compiler, named by the hash of all that decides its content.
 //! It holds the SHA-256 of the code, then the code: a file that was cut short is compiled again.
 
+use crate::user_cache;
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::fs;
@@ -26,11 +27,9 @@ impl KernelCache {
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Self {
-        let caches = variable("XDG_CACHE_HOME")
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-            .or_else(|| Some(home?.join(".cache")));
-        Self { folder: caches.map(|caches| caches.join("asterism/kernels")) }
+        let folder =
+            user_cache::folder(variable, home).map(|caches| caches.join("asterism/kernels"));
+        Self { folder }
     }
 
     /// The code that `compile` gives for `key`: all that decides it.
