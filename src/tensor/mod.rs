@@ -16,18 +16,18 @@ mod bytes;
 pub mod cpu;
 pub mod cuda;
 mod elements;
+mod head_shape;
 mod kv_precision;
 mod part;
 mod sampling;
 
 pub use aligned::Aligned;
-pub use backend::{
-    Backend, HeadShape, Memory, Peak, Rotation, RowReader, Segment, SplitQkv, TensorError,
-};
+pub use backend::{Backend, Memory, Peak, Rotation, RowReader, Segment, SplitQkv, TensorError};
 pub use bytes::Bytes;
 pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, PackedMatrix};
 pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};
+pub use head_shape::HeadShape;
 pub use kv_precision::{KvPrecision, UnknownKvPrecision};
 pub use part::{Part, PartMut};
 pub use sampling::{Sampling, SamplingError};
