@@ -46,9 +46,9 @@ pub(super) fn all(
         let needed = args.positions(tokens);
         if needed > model.max_positions {
             return Err(CliError::Usage(format!(
-                "--lengths {tokens} with --decode-tokens {} takes {needed} positions, but the \
-                 model has {}: shorten one of them",
-                args.decode_tokens, model.max_positions
+                "--lengths {tokens} with --query-tokens {} and --decode-tokens {} takes {needed} \
+                 positions, but the model has {}: shorten one of them",
+                args.query_tokens, args.decode_tokens, model.max_positions
             )));
         }
         for &hosts in &args.hosts {
