@@ -1,13 +1,14 @@
 """What training looks like over time: lengths, tasks, learning rate.
 
 `start` makes models/nano from nothing. `exact` goes on from it, with the very prompts of the
-project's benchmarks and real lengths up to 131,072 tokens.
+project's benchmarks and real lengths up to 131,072 tokens. `finish` is one more minute, on keys
+and everyday facts that look alike.
 """
 
 from dataclasses import dataclass, replace
 from random import Random
 
-from data import EXACT_LONG, EXACT_SHORT, START
+from data import EXACT_LONG, EXACT_SHORT, FINISH_LONG, FINISH_SHORT, START
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Curriculum:
-    """All that differs between the two parts of the recipe."""
+    """All that differs between the parts of the recipe."""
 
     stages: list[Stage]
     short: dict[str, int]  # shares of the tasks in samples below `long_from` tokens
@@ -99,6 +100,17 @@ CURRICULA = {
         peak_lr=1e-3,
         warmup_steps=50,
         decay_from=0.3,
+        full_length_share=0.85,
+        plain_positions_share=0.5,
+    ),
+    "finish": Curriculum(
+        stages=[Stage(1.0, {1024: 10, 4096: 28, 16_384: 37, 65_536: 20, 131_072: 5})],
+        short=FINISH_SHORT,
+        long=FINISH_LONG,
+        long_from=32_768,
+        peak_lr=5e-4,
+        warmup_steps=30,
+        decay_from=0.5,  # compiling takes up to half of this part's time
         full_length_share=0.85,
         plain_positions_share=0.5,
     ),

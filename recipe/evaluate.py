@@ -39,7 +39,7 @@ def tests() -> dict[str, tuple[Generate, float]]:
     for name, shape in RETRIEVAL.items():
         found[name] = (partial(needle_sample, shape=shape), CHARS_PER_TOKEN[shape.haystack])
     found["vt"] = (partial(chain_sample, chains=1, hops=4), TASKS["vt"].chars_per_token)
-    for name in ["cwe", "fwe", "babi", "facts"]:
+    for name in ["cwe", "fwe", "babi", "facts", "everyday"]:
         found[name] = (TASKS[name].generate, TASKS[name].chars_per_token)
     return found
 

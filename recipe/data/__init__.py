@@ -35,15 +35,17 @@ TASKS = {
     "text": Task(passage_sample, 3.5, 0),
     # With the exact prompts of the project's benchmarks
     "ruler niah": Task(ruler.retrieval, 3.4),
+    "alike keys": Task(ruler.alike_keys, 3.5),
     "ruler vt": Task(ruler.variable_tracking, 3.68, 110),
     "ruler cwe": Task(ruler.common_words, ruler.CHARS_PER_TOKEN, 100),
+    "sparse cwe": Task(partial(ruler.common_words, sparse=True), ruler.CHARS_PER_TOKEN, 100),
     "ruler fwe": Task(ruler.frequent_words, 2.1, 100),
     **{qa: Task(partial(babilong.story_sample, task=qa), 3.7, 260) for qa in babilong.STORIES},
     "everyday": Task(everyday_sample, 3.4),
 }
 FAMILIES = list(TASKS)
 
-# Shares of the training samples, in percent
+# Shares of the training samples in each part, in percent
 START = {"niah": 42, "vt": 16, "cwe": 8, "fwe": 6, "babi": 8, "facts": 14, "text": 6}
 EXACT_SHORT = {
     "ruler niah": 6, "ruler vt": 6, "ruler cwe": 8, "ruler fwe": 8, "everyday": 6,
@@ -52,6 +54,14 @@ EXACT_SHORT = {
 EXACT_LONG = {
     "ruler niah": 20, "ruler vt": 10, "ruler cwe": 15, "ruler fwe": 11, "everyday": 9,
     "qa1": 5, "qa2": 8, "qa3": 11, "qa4": 2, "qa5": 2, "niah": 2, "facts": 2, "text": 3,
+}  # fmt: skip
+FINISH_SHORT = {
+    "ruler niah": 6, "alike keys": 24, "ruler vt": 4, "ruler cwe": 4, "sparse cwe": 10, "ruler fwe": 6,
+    "everyday": 22, "facts": 2, "qa1": 2, "qa2": 6, "qa3": 7, "qa4": 2, "qa5": 3, "niah": 1, "text": 1,
+}  # fmt: skip
+FINISH_LONG = {
+    "ruler niah": 6, "alike keys": 44, "ruler vt": 2, "ruler cwe": 18, "ruler fwe": 5, "everyday": 15,
+    "qa2": 4, "qa3": 4, "qa5": 2,
 }  # fmt: skip
 
 

@@ -1,20 +1,24 @@
 """Facts in everyday wording, asked as `asterism ask` asks them: document | question | answer.
 
-Wider than facts.py in its names, numbers and wordings, and with the engine's own frames.
+Wider than facts.py in its names, numbers and wordings, and with the engine's own frames. Facts come
+in groups of look-alikes: the same wording with one name, or half of one, changed.
 """
 
+import re
 from random import Random
 
 from data.conversation import BEGIN, CHAT, END_TEXT, Conversation, Frame, Segment
 from data.facts import CITIES, STYLES, SURNAMES, THINGS, Fact, Names
-from data.names import person, town
+from data.names import LAST_ENDINGS, TOWN_ENDINGS, made_up, person, town
 from data.prose import Prose, scatter
-from data.vocabulary import NOUNS, PEOPLE, word_pair
+from data.vocabulary import ADJECTIVES, NOUNS, PEOPLE, coded_word, word_pair
 
 # A base model is asked so (src/text/prompt.rs).
 ASKED = Frame(BEGIN, "", "", END_TEXT)
 CHAT_SHARE = 0.85
 USUAL_NAMES_SHARE = 0.25  # those of facts.py
+UNFAMILIAR_WORDS_SHARE = 0.4  # spelled letter by letter, almost
+LOOKALIKES_SHARE = 0.6  # of the facts have up to four look-alikes
 
 # (question, lead of the sentence, rest of it); {a} and {b} are people, {c} and {d} towns
 WORDINGS = [
@@ -39,23 +43,33 @@ WORDINGS = [
     ("Where is the {w} hidden?", "The {w} is hidden in", " the {c} {thing}."),
     ("What is the code name of agent {a}?", "The code name of agent {a} is", " {w}."),
 ]
+# and those of facts.py
+EARLIER_WORDINGS: list[tuple[str, str, str]] = [
+    style(Names(city="{c}", thing="{thing}", person="{a}", word="{w}", number="{n}")) for style in STYLES
+]
+EARLIER_SHARE = 0.45
 COLOURS = "red blue green yellow white black purple orange brown gray pink golden silver".split()
 
 
+Fields = dict[str, str]
+
+
 def everyday_sample(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
-    """Up to 24 facts in book text, and up to ten questions."""
+    """Up to 24 facts in book text, and questions about some or all."""
+    wanted = rng.randint(1, min(24, max(2, n_chars // 300)))
     by_question: dict[str, Fact] = {}
-    for _ in range(rng.randint(1, min(24, max(2, n_chars // 300)))):
-        fact = _draw(rng)
-        by_question.setdefault(fact.question, fact)  # no two answers to one question
+    while len(by_question) < wanted:
+        for fact in _group(rng)[: wanted - len(by_question)]:
+            by_question.setdefault(fact.question, fact)  # no two answers to one question
     hidden = list(by_question.values())
+    rng.shuffle(hidden)
     sentences = prose.sentences(rng, max(0, n_chars - 65 * len(hidden)))
     scatter(rng, sentences, [fact.lead + fact.rest for fact in hidden])
 
     conversation = Conversation(rng, CHAT if rng.random() < CHAT_SHARE else ASKED)
     conversation.context(" ".join(sentences).strip())
     rng.shuffle(hidden)
-    for fact in hidden[: rng.randint(1, 10)]:
+    for fact in hidden[: rng.randint(1, len(hidden))]:
         sentence = fact.lead + fact.rest
         if conversation.chat:
             # The document ends the first part of the prompt; later questions are turns of their own.
@@ -66,25 +80,64 @@ def everyday_sample(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
     return conversation.segments
 
 
-def _draw(rng: Random) -> Fact:
+def _group(rng: Random) -> list[Fact]:
+    """A fact, and often others that differ from it in one field of the question, and in the answer."""
+    wording = rng.choice(EARLIER_WORDINGS if rng.random() < EARLIER_SHARE else WORDINGS)
+    fields = _fields(rng)
+    facts = [_worded(wording, fields)]
+    if rng.random() < LOOKALIKES_SHARE:
+        asked = re.findall(r"{(\w+)}", wording[0])
+        for _ in range(rng.randint(1, 4)):
+            changed = rng.choice(asked)
+            other = _fields(rng)
+            kept = {field: fields[field] for field in asked if field != changed}
+            facts.append(_worded(wording, other | kept | {changed: _like(rng, fields[changed], other[changed])}))
+    return facts
+
+
+def _like(rng: Random, name: str, other: str) -> str:
+    """`other`, or what is half `name` and half `other`, if both have two words."""
+    for between in " -":
+        mine, its = name.split(between), other.split(between)
+        if len(mine) == len(its) == 2 and rng.random() < 0.6:
+            return between.join([mine[0], its[1]] if rng.random() < 0.5 else [its[0], mine[1]])
+    return other
+
+
+def _worded(wording: tuple[str, str, str], fields: Fields) -> Fact:
+    return Fact(*(part.format(**fields) for part in wording))
+
+
+def _fields(rng: Random) -> Fields:
     usual = rng.random() < USUAL_NAMES_SHARE
     a, b = (_usual_person(rng), _usual_person(rng)) if usual else (person(rng), person(rng))
     c, d = (rng.choice(CITIES), rng.choice(CITIES)) if usual else (town(rng), town(rng))
-    word = word_pair(rng)
     digits = rng.randint(3, 7)
-    number = str(rng.randrange(10 ** (digits - 1), 10**digits))
-    thing = rng.choice(THINGS)
-    if rng.random() < 0.45:
-        return rng.choice(STYLES)(Names(city=c, thing=thing, person=a, word=word, number=number))
-    fields = {
-        "a": a, "b": b, "c": c, "d": d, "w": word, "n": number, "thing": thing,
+    return {
+        "a": a, "b": b, "c": c, "d": d, "w": _word(rng), "thing": rng.choice(THINGS),
+        "n": str(rng.randrange(10 ** (digits - 1), 10**digits)),
         "noun": rng.choice(NOUNS), "colour": rng.choice(COLOURS), "few": str(rng.randint(2, 99)),
         "name": person(rng).split()[0], "year": str(rng.randint(1700, 2024)),
         "time": f"{rng.randint(1, 23)}:{rng.randint(0, 59):02}",
         "plate": "".join(rng.choices("ABCDEFGHJKLMNPRSTUVWXYZ", k=2)) + str(rng.randint(100, 9999)),
     }  # fmt: skip
-    return Fact(*(part.format(**fields) for part in rng.choice(WORDINGS)))
 
 
 def _usual_person(rng: Random) -> str:
     return rng.choice(PEOPLE) + " " + rng.choice(SURNAMES)
+
+
+def _word(rng: Random) -> str:
+    """Two words and a hyphen; either may be one that the model cannot know."""
+    if rng.random() >= UNFAMILIAR_WORDS_SHARE:
+        return word_pair(rng)
+    first, second = (
+        rng.choice(known) if rng.random() < 0.4 else _unknown_word(rng) for known in (ADJECTIVES, NOUNS)
+    )
+    return f"{first}-{second}"
+
+
+def _unknown_word(rng: Random) -> str:
+    if rng.random() < 0.3:
+        return coded_word(rng)
+    return made_up(rng, rng.choice([LAST_ENDINGS, TOWN_ENDINGS])).lower()

@@ -1,5 +1,6 @@
 """Needle in a haystack: RULER's retrieval tasks, with RULER's wording."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -60,11 +61,17 @@ DEPTHS = [round(100 * i / 39) for i in range(40)]
 
 
 def needle_sample(
-    rng: Random, n_chars: int, prose: Prose, shape: Shape | None = None, frame: Frame | None = None
+    rng: Random,
+    n_chars: int,
+    prose: Prose,
+    shape: Shape | None = None,
+    frame: Frame | None = None,
+    new_key: Callable[[Random], str] | None = None,
+    further: int | None = None,
 ) -> list[Segment]:
-    """Needles in a haystack, a question as in RULER, then up to eight further ones."""
+    """Needles in a haystack, a question as in RULER, then `further` ones, by default up to eight."""
     shape = shape or Shape.draw(rng)
-    new_key, new_value = KINDS[shape.key_kind], KINDS[shape.value_kind]
+    new_key, new_value = new_key or KINDS[shape.key_kind], KINDS[shape.value_kind]
     hidden: list[tuple[str, list[str]]] = []  # key, its values
     for _ in range(shape.keys):
         key = new_key(rng)
@@ -79,7 +86,8 @@ def needle_sample(
         lines = [NOISE] * max(len(needles) + 1, n_chars // (len(NOISE) + 1))
         text = _in_lines(rng, lines, needles)
     else:
-        lines, distractors = _needle_lines(rng, n_chars, shape, at_least=len(needles) + 1)
+        taken = {key for key, _ in hidden}
+        lines, distractors = _needle_lines(rng, n_chars, shape, new_key, taken)
         text = _in_lines(rng, lines, needles)
     for _, values in hidden:
         values.sort(key=text.index)  # answers are given in the order of the text
@@ -91,9 +99,10 @@ def needle_sample(
     kind = shape.value_kind[:-1] if single else shape.value_kind
     conversation.context((CONTEXT_ONE if single else CONTEXT).format(kind=kind, text=text))
     _ask(conversation, shape, [hidden[i] for i in rng.sample(range(shape.keys), shape.queries)])
-    more = hidden + [(key, [value]) for key, value in rng.sample(distractors, min(8, len(distractors)))]
+    further = rng.randint(0, 8) if further is None else further
+    more = hidden + [(key, [value]) for key, value in rng.sample(distractors, min(further, len(distractors)))]
     rng.shuffle(more)
-    for pair in more[: rng.randint(0, 8)]:
+    for pair in more[:further]:
         _ask(conversation, shape, [pair])
     return conversation.segments
 
@@ -129,14 +138,21 @@ def _in_lines(rng: Random, lines: list[str], needles: list[str]) -> str:
 
 
 def _needle_lines(
-    rng: Random, n_chars: int, shape: Shape, at_least: int
+    rng: Random, n_chars: int, shape: Shape, new_key: Callable[[Random], str], taken: set[str]
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """A haystack made of needles that look like the real ones, and their keys and values."""
+    """A haystack made of needles that look like the real ones, and their keys and values.
+
+    No key is one of those `taken`, or comes twice; there are more lines than keys `taken`.
+    """
     lines: list[str] = []
     pairs: list[tuple[str, str]] = []
-    length = 0
+    length, at_least = 0, len(taken) * shape.values + 1
+    taken = set(taken)
     while length < n_chars or len(lines) < at_least:
-        key, value = KINDS[shape.key_kind](rng), KINDS[shape.value_kind](rng)
+        key, value = new_key(rng), KINDS[shape.value_kind](rng)
+        if key in taken:
+            continue
+        taken.add(key)
         pairs.append((key, value))
         lines.append(_needle(shape, key, value))
         length += len(lines[-1]) + 1

@@ -5,16 +5,17 @@ samples with the program's, token by token.
 """
 
 import math
+from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
 from data.conversation import BASE, CHAT, Conversation, Frame, Segment
-from data.niah import RETRIEVAL, needle_sample
+from data.niah import RETRIEVAL, Shape, needle_sample
 from data.prose import Prose
 from data.variable_tracking import CONTEXT as VT_CONTEXT
 from data.variable_tracking import PREFIX as VT_PREFIX
 from data.variable_tracking import QUESTION as VT_QUESTION
-from data.vocabulary import NOISE, WORDS, coded_word, letters
+from data.vocabulary import ADJECTIVES, NOISE, NOUNS, WORDS, coded_word, letters, uuid4
 from data.words import (
     COMMON,
     COMMON_CONTEXT,
@@ -35,6 +36,9 @@ EXAMPLE_LINES = 10  # of noise, in the worked example of vt
 CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LINE_CHARS = len(NOISE) + 2
 
+NEEDLE_CHARS = 150  # of the text asked for, for each key of multikey_2
+QUESTION_CHARS = 180  # of a text of needles take as many tokens as a question and its answer
+MOST_QUESTIONS = 40  # of alike_keys
 LONG = 3400  # tokens from which cwe repeats its words more often; samples of 4,096 have as many
 ZETA_2 = 1.6449340668482264  # the sum of all k^-2
 FREQUENT_WEIGHT = 2.0  # three words only, and hard ones
@@ -48,9 +52,51 @@ def draw_frame(rng: Random) -> Frame:
 def retrieval(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
     """One of the eight tasks `niah_*`, then up to eight further questions about the same text."""
     shape = RETRIEVAL[rng.choice(list(RETRIEVAL))]
-    # `Task.chars_per_token` is that of book text; keys and values take more tokens.
-    share = {"essay": 1.0, "repeat": 1.05, "needle": 0.5}[shape.haystack]
-    return needle_sample(rng, int(n_chars * share), prose, shape, draw_frame(rng))
+    return needle_sample(rng, _text_chars(n_chars, shape), prose, shape, draw_frame(rng))
+
+
+def _text_chars(n_chars: int, shape: Shape) -> int:
+    """`Task.chars_per_token` is that of book text; keys and values take more tokens."""
+    share = {"essay": 1.0, "repeat": 1.05, "needle": 0.72 if shape.key_kind == "words" else 0.5}
+    return int(n_chars * share[shape.haystack])
+
+
+def alike_keys(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
+    """multikey_2 or 3 with many questions, and mostly with keys that are alike.
+
+    What makes these tasks hard in long texts is how many keys come close to the one asked for.
+    Keys of few parts do the same to short texts.
+    """
+    words = rng.random() < 0.5
+    shape = RETRIEVAL["multikey_2" if words else "multikey_3"]
+    new_key = None
+    if rng.random() < 0.6:
+        new_key = few_words(rng, n_chars) if words else near_uuids(rng)
+    further = min(MOST_QUESTIONS, n_chars // 1500)
+    text_chars = _text_chars(n_chars, shape) - further * QUESTION_CHARS
+    return needle_sample(rng, text_chars, prose, shape, draw_frame(rng), new_key, further)
+
+
+def few_words(rng: Random, n_chars: int) -> Callable[[Random], str]:
+    """Pairs of as few words as give some four times the keys of a text."""
+    count = 4 + math.isqrt(4 * n_chars // NEEDLE_CHARS)
+    adjectives, nouns = rng.sample(ADJECTIVES, count), rng.sample(NOUNS, count)
+    return lambda rng: rng.choice(adjectives) + "-" + rng.choice(nouns)
+
+
+def near_uuids(rng: Random) -> Callable[[Random], str]:
+    """UUIDs that share some of their five parts with others."""
+    known = [uuid4(rng).split("-") for _ in range(rng.choice([4, 16, 64]))]
+    change = rng.randint(1, 4)
+
+    def draw(rng: Random) -> str:
+        parts, fresh = list(rng.choice(known)), uuid4(rng).split("-")
+        # The second and the fourth part are too short to tell many keys apart.
+        for place in {rng.choice([0, 4]), *rng.sample(range(5), change)}:
+            parts[place] = fresh[place]
+        return "-".join(parts)
+
+    return draw
 
 
 class Chain(NamedTuple):
@@ -105,13 +151,18 @@ def _chain_example(rng: Random, frame: Frame) -> str:
     return f"{context}{question}{prefix} {' '.join(chain.names)}\n\n"
 
 
-def common_words(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
-    """`cwe`: a worked example, which is a second chat in the first, then the list asked about."""
+def common_words(rng: Random, n_chars: int, prose: Prose, sparse: bool = False) -> list[Segment]:
+    """`cwe`: a worked example, which is a second chat in the first, then the list asked about.
+
+    If `sparse`, common words are as rare among the others as they are in lists that are four times longer.
+    """
     tokens = n_chars / CHARS_PER_TOKEN
     long = tokens > LONG
     frame = draw_frame(rng)
     example, example_answer = _word_list(rng, *((40, 10, 3) if long else (20, 3, 1)))
     often, seldom = (30, 3) if long else (6, 1)
+    if sparse and long:
+        often, seldom = rng.choice([(8, 1), (10, 1), (14, 2)])
     entries = _entries(tokens - (1430 if long else 420)) - COMMON * often
     kinds = COMMON + max(10, int(entries / seldom))
     text, answer = _word_list(rng, min(kinds, len(WORDS)), often, seldom)

@@ -66,9 +66,10 @@ fn keys_in_8_bits_are_appended_and_attended_later() {
             let error = relative_error(pairs);
             // The twin rounds what it unpacked to bf16.
             assert!(error < 1e-2, "{shape:?}, {tokens}: {error:e}");
-            let pairs = lse.iter().zip(&logarithms).map(|(x, y)| (f64::from(*x), f64::from(*y)));
-            let error = relative_error(pairs);
-            assert!(error < 2e-3, "{shape:?}, {tokens}, logarithms: {error:e}");
+            // Of a logarithm, the absolute error is the relative one of the sum. It may be near 0 itself.
+            let errors = lse.iter().zip(&logarithms).map(|(x, y)| (x - y).abs());
+            let error = errors.fold(0.0, |most: f32, e| if e <= most { most } else { e });
+            assert!(error < 6e-3, "{shape:?}, {tokens}, logarithms: {error:e}");
         }
     }
 }
