@@ -87,6 +87,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--books", type=Path, default=Path("books.json"))
     parser.add_argument("--lengths", default="4096", help="in tokens, separated by commas")
     parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--dense", action="store_true", help="measure dense attention only")
     parser.add_argument("--tasks", default=",".join(tests()), help="separated by commas")
     return parser.parse_args()
 
@@ -100,7 +101,7 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     prose = Prose(load_books(args.books)[1])
     for length in map(int, args.lengths.split(",")):
-        compared = methods(length)
+        compared = {"dense": None} if args.dense else methods(length)
         print(f"{length} tokens".ljust(14) + "".join(name.rjust(12) for name in compared), flush=True)
         for task in args.tasks.split(","):
             samples = [sample(tokenizer, prose, tests()[task], length, i) for i in range(args.samples)]

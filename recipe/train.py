@@ -1,7 +1,8 @@
-"""Train the model, in two parts.
+"""Train the model, in three parts.
 
-    python train.py --out run                                                # part 1: from nothing
-    python train.py --start ../models/nano --curriculum exact --out run2     # part 2: goes on from it
+    python train.py --out run                                                 # part 1: from nothing
+    python train.py --start part1 --curriculum exact --seconds 530 --out run2    # goes on from it
+    python train.py --start part2 --curriculum finish --seconds 70 --out run3
 
 A run has a budget, by default 900 seconds. It may also be given in steps; two runs with equal seeds
 then see the same batches. The state is saved every half minute; with --resume, training goes on from
