@@ -10,8 +10,15 @@
 /// Elements of a head at most; longer heads take the portable kernels.
 pub(super) const MOST_DIM: usize = 256;
 
+/// Rows of keys or values that are fetched ahead: a row of one head is two cache lines or so, rows are
+/// far apart, and the processor does not foresee that by itself.
+pub(super) const AHEAD: usize = 16;
+
+/// bf16 of one cache line.
+pub(super) const LINE: usize = 32;
+
 macro_rules! few {
-    ($features:literal, $lanes:literal, $chunks:literal, $int:ident, $zero:ident, $load:ident,
+    ($features:literal, $lanes:literal, $weigh:expr, $int:ident, $zero:ident, $load:ident,
      $store:ident, $set1:ident, $fma:ident, $load_int:ident, $cast:ident, $shift:ident,
      $and:ident, $splat:ident, $halve:expr) => {
         /// bf16 of one register.
@@ -67,63 +74,102 @@ macro_rules! few {
                 let at = (d / PAIRS * R + r) * PAIRS + d % 2 * $lanes + d % PAIRS / 2;
                 order[at] = *value;
             }
-            for t in 0..width {
-                let mut sums = [$zero(); R];
+            // Two keys at a time, so that every piece of the queries is read once for both.
+            for t in (0..width).step_by(2) {
+                let last = (t + 1).min(width - 1);
+                let pair = [t, last].map(|t| keys.wrapping_add(t * stride));
+                let mut sums = [[$zero(); FEW]; 2];
                 for chunk in 0..dim / PAIRS {
-                    // SAFETY: elements of key t; order has a run of PAIRS for every row and chunk.
+                    for key in pair {
+                        prefetch(key.wrapping_add(AHEAD * stride), chunk);
+                    }
+                    // SAFETY: elements of keys t and `last`; order has a run of PAIRS for every row
+                    // and chunk.
                     unsafe {
-                        let [even, odd] = widen_pairs(keys.add(t * stride + chunk * PAIRS));
-                        for (r, sum) in sums.iter_mut().enumerate() {
+                        let wide = pair.map(|key| widen_pairs(key.add(chunk * PAIRS)));
+                        for r in 0..R {
                             let q = order.as_ptr().add((chunk * R + r) * PAIRS);
-                            *sum = $fma($load(q), even, *sum);
-                            *sum = $fma($load(q.add($lanes)), odd, *sum);
+                            let (even, odd) = ($load(q), $load(q.add($lanes)));
+                            for (sums, wide) in sums.iter_mut().zip(wide) {
+                                sums[r] = $fma(even, wide[0], sums[r]);
+                                sums[r] = $fma(odd, wide[1], sums[r]);
+                            }
                         }
                     }
                 }
-                let mut halves = [_mm256_setzero_ps(); FEW];
-                for (half, sum) in halves.iter_mut().zip(sums) {
-                    *half = $halve(sum);
+                let [a, b] = sums.map(|[a, b, c, d]| {
+                    let [a, b, c, d] = [$halve(a), $halve(b), $halve(c), $halve(d)];
+                    _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d))
+                });
+                let low = _mm256_permute2f128_ps::<0x20>(a, b);
+                let high = _mm256_permute2f128_ps::<0x31>(a, b);
+                // Of key t, then of key `last`.
+                let mut rows = [[0.0f32; FEW]; 2];
+                // SAFETY: eight floats.
+                unsafe { _mm256_storeu_ps(rows.as_mut_ptr().cast(), _mm256_add_ps(low, high)) };
+                for r in 0..R {
+                    scores[r * width + t] = rows[0][r];
+                    scores[r * width + last] = rows[1][r];
                 }
-                let [a, b, c, d] = halves;
-                let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-                let total =
-                    _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
-                let mut rows = [0.0f32; FEW];
-                // SAFETY: four floats.
-                unsafe { _mm_storeu_ps(rows.as_mut_ptr(), total) };
-                for (r, row) in rows.iter().take(R).enumerate() {
-                    scores[r * width + t] = *row;
-                }
+            }
+        }
+
+        /// Asks for the cache line of piece `chunk` of a row, if it is the first in its line. A hint, for
+        /// any address.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn prefetch(row: *const bf16, chunk: usize) {
+            if (chunk * PAIRS).is_multiple_of(LINE) {
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(chunk * PAIRS).cast());
             }
         }
 
         fn weigh_bf16(n: usize, weights: &[f32], values: &[bf16], stride: usize, out: &mut [f32]) {
             let (dim, width) = (out.len() / n, weights.len() / n);
-            if !dim.is_multiple_of($chunks * PAIRS) || width == 0 {
+            if !dim.is_multiple_of(PAIRS) || width == 0 {
                 return portable::weigh_bf16::<false>(n, weights, values, stride, out);
             }
             assert!(values.len() >= (width - 1) * stride + dim, "values too short");
-            for column in (0..dim).step_by($chunks * PAIRS) {
-                // SAFETY: every value has `dim` elements (checked), out has n rows of as many; the
-                // features are present because `Kernels::of` handed this table out.
-                unsafe {
-                    let values = values[column..].as_ptr();
-                    match n {
-                        1 => weigh_columns::<1>(weights, values, stride, out, column),
-                        2 => weigh_columns::<2>(weights, values, stride, out, column),
-                        3 => weigh_columns::<3>(weights, values, stride, out, column),
-                        4 => weigh_columns::<4>(weights, values, stride, out, column),
-                        _ => panic!("{n} rows at a time: at most {FEW}"),
-                    }
-                }
+            let [one, two, three, four] = $weigh;
+            let weigh = match n {
+                1 => one,
+                2 => two,
+                3 => three,
+                4 => four,
+                _ => panic!("{n} rows at a time: at most {FEW}"),
+            };
+            // SAFETY: every value has `dim` elements (checked), out has n rows of as many; the
+            // features are present because `Kernels::of` handed this table out.
+            unsafe { weigh(weights, values.as_ptr(), stride, out) };
+        }
+
+        /// # Safety
+        /// `values` has a row of `out.len() / R` elements, a multiple of [`PAIRS`], for every weight of
+        /// a row, `stride` apart.
+        #[target_feature(enable = $features)]
+        unsafe fn weigh_rows<const R: usize, const C: usize>(
+            weights: &[f32],
+            values: *const bf16,
+            stride: usize,
+            out: &mut [f32],
+        ) {
+            let dim = out.len() / R;
+            let whole = dim - dim % (C * PAIRS);
+            for column in (0..whole).step_by(C * PAIRS) {
+                // SAFETY: columns of every row of the values.
+                unsafe { weigh_columns::<R, C>(weights, values, stride, out, column) };
+            }
+            for column in (whole..dim).step_by(PAIRS) {
+                // SAFETY: as above.
+                unsafe { weigh_columns::<R, 1>(weights, values, stride, out, column) };
             }
         }
 
         /// # Safety
-        /// `values` has a row of `$chunks * PAIRS` elements for every weight of a row, `stride`
-        /// apart; `out` has R rows with as many from `column` on.
+        /// `values` has a row for every weight of a row, `stride` apart, with `C * PAIRS` elements from
+        /// `column` on; `out` has R rows with as many.
         #[target_feature(enable = $features)]
-        unsafe fn weigh_columns<const R: usize>(
+        unsafe fn weigh_columns<const R: usize, const C: usize>(
             weights: &[f32],
             values: *const bf16,
             stride: usize,
@@ -131,13 +177,17 @@ macro_rules! few {
             column: usize,
         ) {
             let (dim, width) = (out.len() / R, weights.len() / R);
-            let mut sums = [[[$zero(); 2]; $chunks]; R];
+            let mut sums = [[[$zero(); 2]; C]; R];
             for t in 0..width {
+                let row = values.wrapping_add(t * stride + column);
+                for chunk in 0..C {
+                    prefetch(row.wrapping_add(AHEAD * stride), chunk);
+                }
                 // SAFETY: row t of the values; weight t of every row.
                 unsafe {
-                    let mut parts = [[$zero(); 2]; $chunks];
+                    let mut parts = [[$zero(); 2]; C];
                     for (chunk, part) in parts.iter_mut().enumerate() {
-                        *part = widen_pairs(values.add(t * stride + chunk * PAIRS));
+                        *part = widen_pairs(row.add(chunk * PAIRS));
                     }
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let weight = $set1(*weights.get_unchecked(r * width + t));
