@@ -228,7 +228,7 @@ fn settings(results: &Results) -> Vec<Part> {
             "model",
             vec![
                 pair("name", model.name.clone()),
-                pair("hash (configuration, weight sizes)", model.hash.clone()),
+                pair("hash (configuration, pieces of the weights)", model.hash.clone()),
                 pair("tokenizer hash", model.tokenizer_hash.clone()),
                 pair("precision", model.precision.clone()),
                 pair("positions", model.max_positions.to_string()),

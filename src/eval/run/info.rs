@@ -38,6 +38,10 @@ pub struct RunInfo {
     pub machines: Vec<MachineInfo>,
 }
 
+/// Pieces of a file of weights that are hashed, and bytes of each.
+const PIECES: usize = 64;
+const PIECE: usize = 4096;
+
 /// One method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MethodInfo {
@@ -52,7 +56,8 @@ pub struct MethodInfo {
 pub struct ModelInfo {
     /// Name of the model.
     pub name: String,
-    /// SHA-256 of `config.json` and of the names and sizes of the weight files, 16 digits.
+    /// SHA-256 of `config.json`, of the names and sizes of the weight files and of pieces of them, 16
+    /// digits.
     pub hash: String,
     /// SHA-256 of `tokenizer.json`, 16 digits.
     pub tokenizer_hash: String,
@@ -63,13 +68,15 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
-    /// What identifies `files` without reading gigabytes of weights.
+    /// What identifies `files` without reading gigabytes of weights: training changes all of them, so a
+    /// few pieces tell two states of a model apart.
     #[must_use]
     pub fn of(files: &ModelFiles, precision: &str, max_positions: usize) -> Self {
         let sizes: Vec<String> =
             files.weights.iter().map(|(name, bytes)| format!("{name} {}", bytes.len())).collect();
         let mut parts = vec![files.config.as_slice()];
         parts.extend(sizes.iter().map(String::as_bytes));
+        parts.extend(files.weights.iter().flat_map(|(_, bytes)| pieces(bytes)));
         let short = |mut digits: String| {
             digits.truncate(16);
             digits
@@ -82,6 +89,12 @@ impl ModelInfo {
             max_positions,
         }
     }
+}
+
+/// [`PIECES`] pieces of `bytes`, from its beginning on, at even distances; all of it if it is short.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let step = (bytes.len() / PIECES).max(PIECE);
+    bytes.chunks(step).map(|chunk| &chunk[..chunk.len().min(PIECE)])
 }
 
 /// What computed.

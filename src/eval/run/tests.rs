@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::eval::{Benchmark, Metric};
+use crate::model::ModelFiles;
 use crate::plan::{AnchorKv, AnchorPolicy, Method as PlanMethod};
+use crate::tensor::Bytes;
 use crate::text::Prompt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -253,4 +255,26 @@ fn a_run_may_grow_but_not_change() {
     other.model.tokenizer_hash = "3".into();
     let error = other.begin(dir.path()).unwrap_err().to_string();
     assert!(error.contains("tokenizer hash"), "{error}");
+}
+
+#[test]
+fn a_model_is_known_by_its_weights() {
+    let of = |weights: Vec<u8>| {
+        let files = ModelFiles {
+            name: "m".into(),
+            config: b"{}".to_vec(),
+            generation_config: None,
+            tokenizer: b"{}".to_vec(),
+            tokenizer_config: None,
+            chat_template: None,
+            weights: vec![("model.safetensors".into(), Bytes::Owned(weights))],
+            weight_index: None,
+        };
+        ModelInfo::of(&files, "bf16", 100).hash
+    };
+    for len in [1, 10, 4096 * 64 + 1, 1 << 20] {
+        assert_eq!(of(vec![0; len]), of(vec![0; len]), "{len}");
+        assert_ne!(of(vec![0; len]), of(vec![1; len]), "{len}");
+        assert_ne!(of(vec![0; len]), of(vec![0; len + 1]), "{len}");
+    }
 }
