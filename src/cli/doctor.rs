@@ -7,7 +7,7 @@ use asterism::cancel::Cancel;
 use asterism::engine::{Engine, Generation, Session, TextOptions};
 use asterism::plan::{AnchorKv, AnchorPolicy, Method, PlanSpec};
 use asterism::tensor::Isa;
-use asterism::tensor::cuda::{Device, Libraries};
+use asterism::tensor::cuda::{Device, KernelCache, Libraries};
 use serde_json::{Map, Value};
 use std::io::Write;
 use std::sync::Arc;
@@ -101,6 +101,13 @@ fn gpus() -> Vec<Fact> {
             Err(missing) => (name, missing.to_string()),
         });
     }
+    let cache = KernelCache::of_user();
+    let kept = cache.folder().map(|folder| {
+        let (count, bytes) = cache.kept();
+        format!("{}: {count} compiled, {}", folder.display(), report::bytes(bytes))
+    });
+    let nowhere = || "compiled at every start: no XDG_CACHE_HOME and no home folder".to_owned();
+    facts.push(("GPU kernels", kept.unwrap_or_else(nowhere)));
     facts
 }
 

@@ -8,21 +8,25 @@ use crate::user_cache;
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// Of a file of code.
+const EXTENSION: &str = "cubin";
 
 /// Bytes of a SHA-256.
 const HASH: usize = 32;
 
 /// A folder of compiled kernels. Whatever goes wrong with it costs time, and nothing else.
 #[derive(Debug, Clone)]
-pub(super) struct KernelCache {
+pub struct KernelCache {
     /// None if there is no place for it.
     folder: Option<PathBuf>,
 }
 
 impl KernelCache {
     /// The user's: `asterism/kernels` in `XDG_CACHE_HOME`, or in `.cache` of the home folder.
-    pub(super) fn of_user() -> Self {
+    #[must_use]
+    pub fn of_user() -> Self {
         Self::from_variables(|name| std::env::var_os(name), std::env::home_dir())
     }
 
@@ -30,6 +34,21 @@ impl KernelCache {
         let folder =
             user_cache::folder(variable, home).map(|caches| caches.join("asterism/kernels"));
         Self { folder }
+    }
+
+    /// Where the kernels are, or would be.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// How many kernels are kept, and their bytes together.
+    #[must_use]
+    pub fn kept(&self) -> (usize, u64) {
+        let files = self.folder.iter().flat_map(fs::read_dir).flatten().flatten();
+        let kernels = files.filter(|file| file.path().extension().is_some_and(|e| e == EXTENSION));
+        let sizes = kernels.filter_map(|file| Some(file.metadata().ok()?.len()));
+        sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
     }
 
     /// The code that `compile` gives for `key`: all that decides it.
@@ -57,7 +76,7 @@ impl KernelCache {
             hash.update(part);
         }
         let name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(self.folder.as_ref()?.join(name + ".cubin"))
+        Some(self.folder.as_ref()?.join(name).with_extension(EXTENSION))
     }
 
     /// Writes a file that is there whole, or not at all.
@@ -100,6 +119,8 @@ mod tests {
         assert_eq!(get(&cache, &["a", "bc"], b"other"), (b"first".to_vec(), false));
         assert_eq!(get(&cache, &["ab", "c"], b"second"), (b"second".to_vec(), true));
         assert_eq!(fs::read_dir(folder.path().join("new/folder")).unwrap().count(), 2);
+        fs::write(folder.path().join("new/folder/notes.txt"), "mine").unwrap();
+        assert_eq!(cache.kept(), (2, 2 * HASH as u64 + 11));
     }
 
     #[test]
@@ -120,6 +141,7 @@ mod tests {
         let nowhere = KernelCache { folder: Some("/dev/null/kernels".into()) };
         for cache in [KernelCache { folder: None }, nowhere] {
             assert!(get(&cache, &["a"], b"code").1 && get(&cache, &["a"], b"code").1);
+            assert_eq!(cache.kept(), (0, 0));
         }
     }
 

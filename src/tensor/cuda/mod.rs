@@ -49,6 +49,7 @@ pub use device::{Device, Properties};
 pub use error::CudaError;
 pub use event::Event;
 pub use graph::Recording;
+pub use kernel_cache::KernelCache;
 pub use kv::Kv;
 pub use libraries::{Found, Libraries, Missing, Version};
 pub use linear::Gemm;
