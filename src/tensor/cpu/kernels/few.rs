@@ -7,6 +7,8 @@
 
 #![allow(unsafe_code)]
 
+use super::FEW;
+
 /// Elements of a head at most; longer heads take the portable kernels.
 pub(super) const MOST_DIM: usize = 256;
 
@@ -16,6 +18,12 @@ pub(super) const AHEAD: usize = 16;
 
 /// bf16 of one cache line.
 pub(super) const LINE: usize = 32;
+
+/// The one of `functions`, for one row, two and so on, that takes `n` rows.
+pub(super) fn of_rows<F: Copy>(n: usize, functions: [F; FEW]) -> F {
+    assert!((1..=FEW).contains(&n), "{n} rows at a time: at most {FEW}");
+    functions[n - 1]
+}
 
 macro_rules! few {
     ($features:literal, $lanes:literal, $weigh:expr, $int:ident, $zero:ident, $load:ident,
@@ -43,18 +51,13 @@ macro_rules! few {
                 return portable::score_bf16::<false>(n, q, keys, stride, scores);
             }
             assert!(keys.len() >= (width - 1) * stride + dim, "keys too short");
+            let score = of_rows(
+                n,
+                [score_whole::<1>, score_whole::<2>, score_whole::<3>, score_whole::<4>],
+            );
             // SAFETY: every key has `dim` elements (checked); the features are present because
             // `Kernels::of` handed this table out.
-            unsafe {
-                let keys = keys.as_ptr();
-                match n {
-                    1 => score_whole::<1>(q, keys, stride, scores),
-                    2 => score_whole::<2>(q, keys, stride, scores),
-                    3 => score_whole::<3>(q, keys, stride, scores),
-                    4 => score_whole::<4>(q, keys, stride, scores),
-                    _ => panic!("{n} rows at a time: at most {FEW}"),
-                }
-            }
+            unsafe { score(q, keys.as_ptr(), stride, scores) };
         }
 
         /// # Safety
@@ -81,7 +84,7 @@ macro_rules! few {
                 let mut sums = [[$zero(); FEW]; 2];
                 for chunk in 0..dim / PAIRS {
                     for key in pair {
-                        prefetch(key.wrapping_add(AHEAD * stride), chunk);
+                        prefetch(key.wrapping_add(AHEAD * stride), chunk * PAIRS);
                     }
                     // SAFETY: elements of keys t and `last`; order has a run of PAIRS for every row
                     // and chunk.
@@ -114,13 +117,13 @@ macro_rules! few {
             }
         }
 
-        /// Asks for the cache line of piece `chunk` of a row, if it is the first in its line. A hint, for
-        /// any address.
+        /// Asks for the cache line of element `at` of a row, if it is the first in its line: the others
+        /// are on their way. A hint, for any address.
         #[inline]
         #[target_feature(enable = $features)]
-        fn prefetch(row: *const bf16, chunk: usize) {
-            if (chunk * PAIRS).is_multiple_of(LINE) {
-                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(chunk * PAIRS).cast());
+        fn prefetch(row: *const bf16, at: usize) {
+            if at.is_multiple_of(LINE) {
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(at).cast());
             }
         }
 
@@ -130,14 +133,7 @@ macro_rules! few {
                 return portable::weigh_bf16::<false>(n, weights, values, stride, out);
             }
             assert!(values.len() >= (width - 1) * stride + dim, "values too short");
-            let [one, two, three, four] = $weigh;
-            let weigh = match n {
-                1 => one,
-                2 => two,
-                3 => three,
-                4 => four,
-                _ => panic!("{n} rows at a time: at most {FEW}"),
-            };
+            let weigh = of_rows(n, $weigh);
             // SAFETY: every value has `dim` elements (checked), out has n rows of as many; the
             // features are present because `Kernels::of` handed this table out.
             unsafe { weigh(weights, values.as_ptr(), stride, out) };
@@ -179,15 +175,15 @@ macro_rules! few {
             let (dim, width) = (out.len() / R, weights.len() / R);
             let mut sums = [[[$zero(); 2]; C]; R];
             for t in 0..width {
-                let row = values.wrapping_add(t * stride + column);
+                let row = values.wrapping_add(t * stride);
                 for chunk in 0..C {
-                    prefetch(row.wrapping_add(AHEAD * stride), chunk);
+                    prefetch(row.wrapping_add(AHEAD * stride), column + chunk * PAIRS);
                 }
                 // SAFETY: row t of the values; weight t of every row.
                 unsafe {
                     let mut parts = [[$zero(); 2]; C];
                     for (chunk, part) in parts.iter_mut().enumerate() {
-                        *part = widen_pairs(row.add(chunk * PAIRS));
+                        *part = widen_pairs(row.add(column + chunk * PAIRS));
                     }
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let weight = $set1(*weights.get_unchecked(r * width + t));

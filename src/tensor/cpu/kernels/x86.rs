@@ -251,7 +251,7 @@ macro_rules! portable_bodies {
 
 /// 16 registers of 8 floats: 6 x 2 accumulators, 2 for b, 1 for a.
 pub(super) mod avx2 {
-    use super::super::few::{AHEAD, LINE, MOST_DIM, few};
+    use super::super::few::{AHEAD, LINE, MOST_DIM, few, of_rows};
     use super::super::{FEW, Isa, Kernels, portable};
     use half::bf16;
     use std::arch::x86_64::{
@@ -299,7 +299,7 @@ pub(super) mod avx2 {
 
 /// 32 registers of 16 floats: 12 x 2 accumulators, 2 for b, a by broadcast from memory.
 pub(super) mod avx512 {
-    use super::super::few::{AHEAD, LINE, MOST_DIM, few};
+    use super::super::few::{AHEAD, LINE, MOST_DIM, few, of_rows};
     use super::super::{FEW, Isa, Kernels, portable};
     use half::bf16;
     use std::arch::x86_64::{
