@@ -17,7 +17,7 @@ from data.vocabulary import ADJECTIVES, NOUNS, PEOPLE, coded_word, word_pair
 ASKED = Frame(BEGIN, "", "", END_TEXT)
 CHAT_SHARE = 0.85
 USUAL_NAMES_SHARE = 0.25  # those of facts.py
-UNFAMILIAR_WORDS_SHARE = 0.4  # spelled letter by letter, almost
+UNFAMILIAR_WORDS_SHARE = 0.4  # of the pairs of words have one that is made up, or two
 LOOKALIKES_SHARE = 0.6  # of the facts have up to four look-alikes
 
 # (question, lead of the sentence, rest of it); {a} and {b} are people, {c} and {d} towns
@@ -48,10 +48,8 @@ EARLIER_WORDINGS: list[tuple[str, str, str]] = [
     style(Names(city="{c}", thing="{thing}", person="{a}", word="{w}", number="{n}")) for style in STYLES
 ]
 EARLIER_SHARE = 0.45
+Fields = dict[str, str]  # what stands for {a} and so on
 COLOURS = "red blue green yellow white black purple orange brown gray pink golden silver".split()
-
-
-Fields = dict[str, str]
 
 
 def everyday_sample(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:

@@ -87,7 +87,7 @@ def needle_sample(
         text = _in_lines(rng, lines, needles)
     else:
         taken = {key for key, _ in hidden}
-        lines, distractors = _needle_lines(rng, n_chars, shape, new_key, taken)
+        lines, distractors = _needle_lines(rng, n_chars, shape, new_key, taken, len(needles) + 1)
         text = _in_lines(rng, lines, needles)
     for _, values in hidden:
         values.sort(key=text.index)  # answers are given in the order of the text
@@ -138,16 +138,20 @@ def _in_lines(rng: Random, lines: list[str], needles: list[str]) -> str:
 
 
 def _needle_lines(
-    rng: Random, n_chars: int, shape: Shape, new_key: Callable[[Random], str], taken: set[str]
+    rng: Random,
+    n_chars: int,
+    shape: Shape,
+    new_key: Callable[[Random], str],
+    taken: set[str],
+    at_least: int,
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """A haystack made of needles that look like the real ones, and their keys and values.
 
-    No key is one of those `taken`, or comes twice; there are more lines than keys `taken`.
+    No key is one of those `taken`, which grow by the new ones.
     """
     lines: list[str] = []
     pairs: list[tuple[str, str]] = []
-    length, at_least = 0, len(taken) * shape.values + 1
-    taken = set(taken)
+    length = 0
     while length < n_chars or len(lines) < at_least:
         key, value = new_key(rng), KINDS[shape.value_kind](rng)
         if key in taken:
