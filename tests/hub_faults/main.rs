@@ -5,7 +5,7 @@
 mod server;
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -175,9 +175,11 @@ fn a_gated_repository_is_called_missing() {
 
 #[test]
 fn an_unreachable_hub_is_called_a_missing_repository() {
+    // The near end of a connection: its port is taken, so that no other test's Hub gets it, and
+    // nobody listens there.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let taken = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let endpoint = format!("http://{}", taken.local_addr().unwrap());
     let cache = tempfile::tempdir().unwrap();
     let nobody = Server { address: endpoint.clone(), log: Arc::default() };
     let unreachable = "org/tiny: cannot reach";
