@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::tensor::{Aligned, Elements, Precision};
 use half::{bf16, f16};
 
 /// Element types of weights.
@@ -45,6 +46,19 @@ impl TensorView<'_> {
     /// The elements as `f32`, exactly: every value of the three types is an `f32`.
     #[must_use]
     pub fn to_f32(&self) -> Vec<f32> {
+        self.floats()
+    }
+
+    /// The elements in `precision`: see [`TensorView::to_f32`] and [`TensorView::to_bf16`].
+    #[must_use]
+    pub fn to_elements(&self, precision: Precision) -> Elements {
+        match precision {
+            Precision::F32 => Elements::F32(self.floats()),
+            Precision::Bf16 => Elements::Bf16(self.to_bf16()),
+        }
+    }
+
+    fn floats<C: FromIterator<f32>>(&self) -> C {
         match self.dtype {
             DType::Bf16 => self.convert(|bytes| bf16::from_le_bytes(bytes).to_f32()),
             DType::F16 => self.convert(|bytes| f16::from_le_bytes(bytes).to_f32()),
@@ -66,7 +80,7 @@ impl TensorView<'_> {
     /// The elements as `bf16`: copied, or rounded to the nearest, ties to even. Of `F16`, 3 bits
     /// of mantissa are lost, of `F32` 16; values beyond the largest `bf16` become infinite.
     #[must_use]
-    pub fn to_bf16(&self) -> Vec<bf16> {
+    pub fn to_bf16(&self) -> Aligned<bf16> {
         match self.dtype {
             DType::Bf16 => self.convert(bf16::from_le_bytes),
             DType::F16 => self.convert(|bytes| bf16::from_f32(f16::from_le_bytes(bytes).to_f32())),
@@ -74,7 +88,10 @@ impl TensorView<'_> {
         }
     }
 
-    fn convert<const N: usize, T>(&self, element: impl Fn([u8; N]) -> T) -> Vec<T> {
+    fn convert<const N: usize, T, C>(&self, element: impl Fn([u8; N]) -> T) -> C
+    where
+        C: FromIterator<T>,
+    {
         let (elements, _) = self.data.as_chunks::<N>();
         elements.iter().map(|bytes| element(*bytes)).collect()
     }
@@ -155,7 +172,7 @@ mod tests {
         fn map_bits(&self) -> Vec<u16>;
     }
 
-    impl Bits for Vec<bf16> {
+    impl Bits for Aligned<bf16> {
         fn map_bits(&self) -> Vec<u16> {
             self.iter().map(|value| value.to_bits()).collect()
         }

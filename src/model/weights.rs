@@ -68,11 +68,7 @@ impl<B: Backend> Loader<'_, B> {
 
     fn parts(&self, parts: &[(&str, usize)], inputs: usize) -> Result<Vec<Elements>, LoadError> {
         let read = |(name, outputs): &(&str, usize)| {
-            let view = self.checkpoint.tensor(name, &[*outputs, inputs])?;
-            Ok(match self.precision {
-                Precision::Bf16 => Elements::Bf16(view.to_bf16()),
-                Precision::F32 => Elements::F32(view.to_f32()),
-            })
+            Ok(self.checkpoint.tensor(name, &[*outputs, inputs])?.to_elements(self.precision))
         };
         parts.iter().map(read).collect()
     }

@@ -5,7 +5,6 @@
 use super::shared::SharedMut;
 use super::{Cpu, Scratch};
 use crate::tensor::{Elements, HeadShape};
-use half::bf16;
 
 /// Rows per task: a few microseconds of work, and one strip of [`Activations`](super::Activations).
 const ROWS: usize = 16;
@@ -66,7 +65,7 @@ impl Cpu {
             Elements::F32(all) => all.extend_from_slice(source),
             Elements::Bf16(all) => {
                 let start = all.len();
-                all.resize(start + source.len(), bf16::ZERO);
+                all.resize(start + source.len());
                 let out = SharedMut::new(&mut all[start..]);
                 self.for_each(source.len().div_ceil(PART), |task| {
                     let part = source.chunks(PART).nth(task).unwrap_or_default();

@@ -5,9 +5,9 @@
 
 use super::queries::{Queries, Running};
 use super::{KeyRange, KvSegment, Request};
-use crate::tensor::ElementsView;
+use crate::tensor::{ElementsView, HeadShape};
 use crate::tensor::cpu::Cpu;
-use crate::tensor::cpu::kernels::FEW;
+use crate::tensor::cpu::kernels::FewRows;
 use crate::tensor::cpu::shared::SharedMut;
 
 /// Keys of one tile: those of all heads stay in the second-level cache, and what is done once per row
@@ -19,7 +19,7 @@ const KEYS: usize = 256;
 pub(super) struct FewScratch {
     /// `[kv_heads, rows, head_dim]`: scaled
     q: Vec<f32>,
-    /// `[FEW, KEYS]`
+    /// `[kv_heads, rows, KEYS]`
     scores: Vec<f32>,
 }
 
@@ -40,7 +40,7 @@ impl Cpu {
         self.for_each_with(parts, |scratch, part| {
             let (running, few) = (&mut scratch.attention.running, &mut scratch.attention.few);
             running.reset(shape.kv_heads * rows, shape.head_dim);
-            few.scores.resize(FEW * KEYS, 0.0);
+            few.scores.resize(shape.kv_heads * rows * KEYS, 0.0);
             few.q.clear();
             for queries in (0..shape.kv_heads).map(queries) {
                 for r in 0..queries.rows() {
@@ -49,9 +49,7 @@ impl Cpu {
             }
             let keys = KeyRange::part(segments, part, parts);
             for tile in keys.tiles(shape, KEYS, start + tokens - 1) {
-                for queries in (0..shape.kv_heads).map(queries) {
-                    self.fold_few(&queries, tile, running, few);
-                }
+                self.fold_few(&queries(0), tile, running, few);
             }
             for queries in (0..shape.kv_heads).map(queries) {
                 for r in 0..queries.rows() {
@@ -66,7 +64,7 @@ impl Cpu {
         });
     }
 
-    /// One tile of keys and one KV head, up to [`FEW`] rows at a time.
+    /// One tile of keys, all heads. `queries` are those of any KV head: positions are the same.
     fn fold_few(
         &self,
         queries: &Queries<'_>,
@@ -74,38 +72,26 @@ impl Cpu {
         running: &mut Running,
         scratch: &mut FewScratch,
     ) {
-        let shape = queries.shape;
-        let (dim, width, count) = (shape.head_dim, shape.kv_width(), tile.tokens);
-        let at = queries.kv_head * dim..;
-        for first in (0..queries.rows()).step_by(FEW) {
-            let rows = FEW.min(queries.rows() - first);
-            let row = queries.kv_head * queries.rows() + first;
-            let scores = &mut scratch.scores[..rows * count];
-            let q = &scratch.q[row * dim..][..rows * dim];
-            match tile.keys {
-                ElementsView::F32(k) => {
-                    (self.kernels.score_f32)(rows, q, &k[at.clone()], width, scores);
-                }
-                ElementsView::Bf16(k) => {
-                    (self.kernels.score_bf16)(rows, q, &k[at.clone()], width, scores);
-                }
+        let (rows, count) = (queries.rows(), tile.tokens);
+        let HeadShape { kv_heads, head_dim: dim, .. } = queries.shape;
+        let shape = FewRows { kv_heads, rows, dim };
+        let FewScratch { q, scores } = scratch;
+        let scores = &mut scores[..kv_heads * rows * count];
+        match tile.keys {
+            ElementsView::F32(k) => (self.kernels.score_f32)(shape, q, k, scores),
+            ElementsView::Bf16(k) => (self.kernels.score_bf16)(shape, q, k, scores),
+        }
+        for (row, scores) in scores.chunks_exact_mut(count).enumerate() {
+            let visible = tile.visible(queries.position(row % rows));
+            scores[visible..].fill(0.0);
+            if visible > 0 {
+                running.fold(self.kernels, row, &mut scores[..visible]);
             }
-            for (i, scores) in scores.chunks_exact_mut(count).enumerate() {
-                let visible = tile.visible(queries.position(first + i));
-                scores[visible..].fill(0.0);
-                if visible > 0 {
-                    running.fold(self.kernels, row + i, &mut scores[..visible]);
-                }
-            }
-            let out = &mut running.out[row * dim..][..rows * dim];
-            match tile.values {
-                ElementsView::F32(v) => {
-                    (self.kernels.weigh_f32)(rows, scores, &v[at.clone()], width, out);
-                }
-                ElementsView::Bf16(v) => {
-                    (self.kernels.weigh_bf16)(rows, scores, &v[at.clone()], width, out);
-                }
-            }
+        }
+        let out = &mut running.out[..kv_heads * rows * dim];
+        match tile.values {
+            ElementsView::F32(v) => (self.kernels.weigh_f32)(shape, scores, v, out),
+            ElementsView::Bf16(v) => (self.kernels.weigh_bf16)(shape, scores, v, out),
         }
     }
 }

@@ -123,7 +123,8 @@ fn one_query_over_many_keys_is_split_between_threads() {
     let mut seed = 7;
     let (q, n) = (random(&mut seed, 32), 5000);
     let (k, v) = (random(&mut seed, n * 16), random(&mut seed, n * 16));
-    let (ke, ve) = (Elements::F32(k.clone()), Elements::F32(v.clone()));
+    let stored = |values: &[f32]| Elements::from_f32(Precision::F32, values);
+    let (ke, ve) = (stored(&k), stored(&v));
     let segment =
         KvSegment { keys: ke.view(0..n * 16), values: ve.view(0..n * 16), tokens: n, start: 0 };
     let positions: Vec<usize> = (0..n).collect();

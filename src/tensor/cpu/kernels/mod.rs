@@ -16,7 +16,8 @@ pub(super) mod tiles;
 mod x86;
 
 use half::bf16;
-pub(crate) use portable::FEW;
+#[cfg(target_arch = "x86_64")]
+use portable::FEW;
 use tiles::TileKernels;
 
 /// An instruction set we have kernels for.
@@ -132,19 +133,35 @@ pub(crate) struct Kernels {
     pub(crate) rotate: fn(&mut [f32], &[f32], &[f32]),
     /// `out += factor * x`.
     pub(crate) add_scaled: fn(&mut [f32], f32, &[f32]),
-    /// Scores of up to [`FEW`] query rows against f32 keys.
+    /// Scores of few query rows against f32 keys.
     pub(crate) score_f32: Few<f32>,
-    /// Scores of up to [`FEW`] query rows against bf16 keys.
+    /// Scores of few query rows against bf16 keys.
     pub(crate) score_bf16: Few<bf16>,
-    /// Weighted sums of f32 values for up to [`FEW`] rows.
+    /// Weighted sums of f32 values for few rows.
     pub(crate) weigh_f32: Few<f32>,
-    /// Weighted sums of bf16 values for up to [`FEW`] rows.
+    /// Weighted sums of bf16 values for few rows.
     pub(crate) weigh_bf16: Few<bf16>,
 }
 
-/// `(number of rows, rows in, keys or values, their stride, rows out)`: see `portable::score` and
-/// `weigh`.
-pub(crate) type Few<T> = fn(usize, &[f32], &[T], usize, &mut [f32]);
+/// A few rows of queries per KV head over keys or values of some tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct FewRows {
+    pub(crate) kv_heads: usize,
+    /// Rows per KV head: queries times the heads of a group.
+    pub(crate) rows: usize,
+    /// Elements of a head.
+    pub(crate) dim: usize,
+}
+
+impl FewRows {
+    /// Elements of the keys, or of the values, of one token.
+    pub(crate) fn kv_width(self) -> usize {
+        self.kv_heads * self.dim
+    }
+}
+
+/// `(shape, rows in, keys or values, rows out)`: see `portable::score` and `weigh`.
+pub(crate) type Few<T> = fn(FewRows, &[f32], &[T], &mut [f32]);
 
 impl Kernels {
     /// The kernels of `isa`, or `None` if this machine cannot run them.

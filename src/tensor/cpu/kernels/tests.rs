@@ -152,39 +152,40 @@ proptest! {
 
     #[test]
     fn few_rows_match_their_formulas(
-        dim in prop_oneof![1usize..70, Just(64), Just(128)], width in 1usize..40, n in 1usize..=FEW, gap in 0usize..9, seed in 1u32..9999
+        dim in prop_oneof![1usize..70, Just(64), Just(128)], width in 1usize..90,
+        kv_heads in 1usize..4, rows in 1usize..7, seed in 1u32..9999
     ) {
-        let stride = dim + gap;
+        let shape = FewRows { kv_heads, rows, dim };
+        let (all, stride) = (kv_heads * rows, shape.kv_width());
         // Small multiples of 1/64, which bf16 holds exactly.
         let fill = |len: usize, salt: u32| -> Vec<f32> {
             (0..len as u32).map(|i| ((i * seed + salt) % 129) as f32 / 64.0 - 1.0).collect()
         };
         let (q, keys, weights) =
-            (fill(n * dim, 1), fill(width * stride, 2), fill(n * width, 3));
+            (fill(all * dim, 1), fill(width * stride, 2), fill(all * width, 3));
         let narrow: Vec<bf16> = keys.iter().map(|v| bf16::from_f32(*v)).collect();
-        let cell = |a: &[f32], b: &dyn Fn(usize) -> f32| -> f32 {
-            a.iter().enumerate().map(|(i, a)| a * b(i)).sum()
-        };
-        let scores: Vec<f32> = (0..n * width)
-            .map(|i| cell(&q[i / width * dim..][..dim], &|d| keys[i % width * stride + d]))
+        let key = |row: usize, t: usize, d: usize| keys[t * stride + row / rows * dim + d];
+        let scores: Vec<f32> = (0..all * width)
+            .map(|i| (i / width, i % width))
+            .map(|(row, t)| (0..dim).map(|d| q[row * dim + d] * key(row, t, d)).sum())
             .collect();
-        let sums: Vec<f32> = (0..n * dim)
-            .map(|i| {
-                cell(&weights[i / dim * width..][..width], &|t| keys[t * stride + i % dim]) + 1.0
-            })
+        let sums: Vec<f32> = (0..all * dim)
+            .map(|i| (i / dim, i % dim))
+            .map(|(row, d)| (0..width).map(|t| weights[row * width + t] * key(row, t, d)).sum::<f32>())
+            .map(|sum| sum + 1.0)
             .collect();
         for table in tables() {
-            let mut out = vec![f32::NAN; n * width];
-            (table.score_f32)(n, &q, &keys, stride, &mut out);
+            let mut out = vec![f32::NAN; all * width];
+            (table.score_f32)(shape, &q, &keys, &mut out);
             assert_close(&out, &scores, 1e-5, "score_f32");
             out.fill(f32::NAN);
-            (table.score_bf16)(n, &q, &narrow, stride, &mut out);
+            (table.score_bf16)(shape, &q, &narrow, &mut out);
             assert_close(&out, &scores, 1e-5, "score_bf16");
-            let mut out = vec![1.0; n * dim];
-            (table.weigh_f32)(n, &weights, &keys, stride, &mut out);
+            let mut out = vec![1.0; all * dim];
+            (table.weigh_f32)(shape, &weights, &keys, &mut out);
             assert_close(&out, &sums, 1e-5, "weigh_f32");
             out.fill(1.0);
-            (table.weigh_bf16)(n, &weights, &narrow, stride, &mut out);
+            (table.weigh_bf16)(shape, &weights, &narrow, &mut out);
             assert_close(&out, &sums, 1e-5, "weigh_bf16");
         }
     }

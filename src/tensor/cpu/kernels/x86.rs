@@ -242,22 +242,22 @@ macro_rules! portable_bodies {
             rotate = portable::rotate::<true>, (x: &mut [f32], cos: &[f32], sin: &[f32]);
             add_scaled = portable::add_scaled::<true>, (out: &mut [f32], factor: f32, x: &[f32]);
             score_f32 = portable::score_f32::<true>,
-                (n: usize, q: &[f32], k: &[f32], stride: usize, s: &mut [f32]);
+                (shape: FewRows, q: &[f32], k: &[f32], s: &mut [f32]);
             weigh_f32 = portable::weigh_f32::<true>,
-                (n: usize, w: &[f32], v: &[f32], stride: usize, out: &mut [f32]);
+                (shape: FewRows, w: &[f32], v: &[f32], out: &mut [f32]);
         }
     };
 }
 
 /// 16 registers of 8 floats: 6 x 2 accumulators, 2 for b, 1 for a.
 pub(super) mod avx2 {
-    use super::super::few::{AHEAD, LINE, MOST_DIM, few, of_rows};
-    use super::super::{FEW, Isa, Kernels, portable};
+    use super::super::few::{LINE, MOST_DIM, Part, few, of_rows, part_tokens};
+    use super::super::{FEW, FewRows, Isa, Kernels, portable};
     use half::bf16;
     use std::arch::x86_64::{
-        __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps,
-        _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-        _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+        __m256i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps, _mm256_and_si256,
+        _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
+        _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
         _mm256_slli_epi32, _mm256_storeu_ps,
     };
     use std::hint::black_box;
@@ -281,7 +281,8 @@ pub(super) mod avx2 {
     few!(
         "avx2,fma",
         8,
-        [weigh_rows::<1, 4>, weigh_rows::<2, 2>, weigh_rows::<3, 2>, weigh_rows::<4, 1>],
+        [score_part::<1, 4>, score_part::<2, 4>, score_part::<3, 4>, score_part::<4, 2>],
+        [weigh_part::<1, 4>, weigh_part::<2, 2>, weigh_part::<3, 1>, weigh_part::<4, 1>],
         __m256i,
         _mm256_setzero_ps,
         _mm256_loadu_ps,
@@ -299,12 +300,12 @@ pub(super) mod avx2 {
 
 /// 32 registers of 16 floats: 12 x 2 accumulators, 2 for b, a by broadcast from memory.
 pub(super) mod avx512 {
-    use super::super::few::{AHEAD, LINE, MOST_DIM, few, of_rows};
-    use super::super::{FEW, Isa, Kernels, portable};
+    use super::super::few::{LINE, MOST_DIM, Part, few, of_rows, part_tokens};
+    use super::super::{FEW, FewRows, Isa, Kernels, portable};
     use half::bf16;
     use std::arch::x86_64::{
-        __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_hadd_ps, _mm256_permute2f128_ps,
-        _mm256_storeu_ps, _mm512_add_ps, _mm512_and_si512, _mm512_castps512_ps256,
+        __m512i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps,
+        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_hadd_ps, _mm512_add_ps, _mm512_and_si512, _mm512_castps512_ps256,
         _mm512_castsi512_ps, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
         _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
         _mm512_slli_epi32, _mm512_storeu_ps,
@@ -330,7 +331,8 @@ pub(super) mod avx512 {
     few!(
         "avx512f,avx512bw,avx512dq,avx512vl,fma",
         16,
-        [weigh_rows::<1, 4>, weigh_rows::<2, 4>, weigh_rows::<3, 2>, weigh_rows::<4, 2>],
+        [score_part::<1, 4>, score_part::<2, 4>, score_part::<3, 4>, score_part::<4, 4>],
+        [weigh_part::<1, 4>, weigh_part::<2, 4>, weigh_part::<3, 2>, weigh_part::<4, 2>],
         __m512i,
         _mm512_setzero_ps,
         _mm512_loadu_ps,
