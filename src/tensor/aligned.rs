@@ -16,8 +16,9 @@ unsafe impl Zeroable for Line {}
 // SAFETY: as above; every bit pattern is valid.
 unsafe impl Pod for Line {}
 
-/// Buffers of this many bytes are kept in large pages.
-const LARGE: usize = 2 << 20;
+/// Buffers of this many bytes are kept in large pages: those of a model's layers lie side by side and
+/// fill them together.
+const LARGE: usize = 256 << 10;
 
 /// A growable vector of numbers whose first lies at a multiple of 64 bytes. `Vec` promises only the
 /// alignment of its element: every 64-byte load of a tile row or a register would touch two cache

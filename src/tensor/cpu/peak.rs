@@ -1,7 +1,7 @@
 //! What this machine can do at most, measured: the yardstick for the rates that a benchmark reports.
 
 use super::Cpu;
-use crate::tensor::{Peak, Precision};
+use crate::tensor::{Aligned, Peak, Precision};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -47,9 +47,9 @@ impl Cpu {
     fn read_rate(&self, size: usize, piece: usize) -> f64 {
         // One allocation, so large that it goes back to the system at once. The compute threads
         // write it first: on machines with several memory nodes its pages are spread over them.
-        let mut words = vec![0u64; size / 8];
-        let floats: &mut [f32] = bytemuck::cast_slice_mut(&mut words);
-        self.fill_rows(floats, piece / 64, |r, row| row.fill(r as f32 + 1.0));
+        let mut floats = Aligned::<f32>::zeros(size / 4);
+        self.fill_rows(&mut floats, piece / 64, |r, row| row.fill(r as f32 + 1.0));
+        let words: &[u64] = bytemuck::cast_slice(&floats);
         let best = fastest(|| {
             self.for_each(size / piece, |i| {
                 let words = &words[i * piece / 8..(i + 1) * piece / 8];

@@ -11,6 +11,8 @@
 #[cfg(target_arch = "x86_64")]
 mod few;
 pub(super) mod portable;
+#[cfg(target_arch = "x86_64")]
+mod row;
 pub(super) mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -1,8 +1,9 @@
 //! The kernels for AVX2 + FMA and for AVX-512.
 //!
-//! Only the matrix tile is written with intrinsics: it decides the speed, and the compiler does not
-//! reliably keep its accumulators in registers. The rest are the portable bodies compiled again
-//! with the instructions allowed.
+//! The matrix tile is written with intrinsics, since it decides the speed of prefill and the compiler
+//! does not reliably keep its accumulators in registers, and so is what decodes: [`few`](super::few)
+//! and [`row`](super::row). The rest are the portable bodies compiled again with the instructions
+//! allowed.
 
 #![allow(unsafe_code)]
 
@@ -232,7 +233,6 @@ macro_rules! portable_bodies {
             widen = portable::widen, (source: &[bf16], out: &mut [f32]);
             narrow = portable::narrow, (source: &[f32], out: &mut [bf16]);
             row_f32 = portable::row_f32::<PANEL, true>, (x: &[f32], b: &[f32], out: &mut [f32]);
-            row_bf16 = portable::row_bf16::<PANEL, true>, (x: &[f32], b: &[bf16], out: &mut [f32]);
             max = portable::max, (x: &[f32]) -> f32;
             exp_sum = portable::exp_sum::<true>, (x: &mut [f32], shift: f32) -> f32;
             scale = portable::scale, (x: &mut [f32], factor: f32);
@@ -252,6 +252,7 @@ macro_rules! portable_bodies {
 /// 16 registers of 8 floats: 6 x 2 accumulators, 2 for b, 1 for a.
 pub(super) mod avx2 {
     use super::super::few::{LINE, MOST_DIM, Part, few, of_rows, part_tokens};
+    use super::super::row::row;
     use super::super::{FEW, FewRows, Isa, Kernels, portable};
     use half::bf16;
     use std::arch::x86_64::{
@@ -296,11 +297,21 @@ pub(super) mod avx2 {
         _mm256_set1_epi32,
         std::convert::identity
     );
+    row!(
+        "avx2,fma",
+        8,
+        _mm256_setzero_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps
+    );
 }
 
 /// 32 registers of 16 floats: 12 x 2 accumulators, 2 for b, a by broadcast from memory.
 pub(super) mod avx512 {
     use super::super::few::{LINE, MOST_DIM, Part, few, of_rows, part_tokens};
+    use super::super::row::row;
     use super::super::{FEW, FewRows, Isa, Kernels, portable};
     use half::bf16;
     use std::arch::x86_64::{
@@ -345,5 +356,14 @@ pub(super) mod avx512 {
         _mm512_and_si512,
         _mm512_set1_epi32,
         |sum| _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum))
+    );
+    row!(
+        "avx512f,avx512bw,avx512dq,avx512vl,fma",
+        16,
+        _mm512_setzero_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps
     );
 }
