@@ -44,7 +44,7 @@ impl Cpu {
             few.q.clear();
             for queries in (0..shape.kv_heads).map(queries) {
                 for r in 0..queries.rows() {
-                    few.q.extend(queries.row(r).iter().map(|v| v * shape.scale()));
+                    few.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
                 }
             }
             let keys = KeyRange::part(segments, part, parts);

@@ -38,7 +38,7 @@ impl Cpu {
         running.reset(rows, dim_panels * panel);
         scratch.q.clear();
         for r in 0..rows {
-            scratch.q.extend(queries.row(r).iter().map(|v| v * shape.scale()));
+            scratch.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
         }
         scratch.row.resize(dim, 0.0);
         scratch.scores.at_least(rows * KEYS);

@@ -32,6 +32,11 @@ impl Queries<'_> {
         (self.first + r / group) * self.shape.heads + self.kv_head * group + r % group
     }
 
+    /// What queries are multiplied by, so that scores are logarithms to the base of 2.
+    pub(super) fn scale(&self) -> f32 {
+        self.shape.scale() * std::f32::consts::LOG2_E
+    }
+
     pub(super) fn rows(&self) -> usize {
         self.tokens * self.shape.group()
     }
@@ -41,7 +46,7 @@ impl Queries<'_> {
     }
 }
 
-/// Running softmax of rows of queries: unnormalised output, row maximum and row sum.
+/// Running softmax of rows of queries, in powers of two: unnormalised output, row maximum and row sum.
 #[derive(Default)]
 pub(super) struct Running {
     /// `[rows, width]`, `width` at least `head_dim`
@@ -64,14 +69,14 @@ impl Running {
     /// Folds the scores of row `r` in: turns them into weights relative to the new row maximum and
     /// rescales what was summed before. Scores must not be empty.
     pub(super) fn fold(&mut self, kernels: &Kernels, r: usize, scores: &mut [f32]) {
-        let max = self.max[r].max((kernels.max)(scores));
+        let (max, sum) = (kernels.softmax_row)(scores, self.max[r]);
         if max > self.max[r] && self.sum[r] > 0.0 {
-            let factor = (self.max[r] - max).exp();
+            let factor = (self.max[r] - max).exp2();
             self.sum[r] *= factor;
             (kernels.scale)(&mut self.out[r * self.width..][..self.width], factor);
         }
         self.max[r] = max;
-        self.sum[r] += (kernels.exp_sum)(scores, max);
+        self.sum[r] += sum;
     }
 
     /// Writes row `r` divided by its sum; returns its log-sum-exp (minus infinity if it saw no key).
@@ -85,6 +90,6 @@ impl Running {
         for (o, v) in out.iter_mut().zip(row) {
             *o = v / sum;
         }
-        self.max[r] + sum.ln()
+        self.max[r] * std::f32::consts::LN_2 + sum.ln()
     }
 }

@@ -64,11 +64,9 @@ impl Cpu {
             }
         }
         (kernels.end)();
-        // The softmax kernel counts in powers of two.
-        running.max.iter_mut().for_each(|max| *max *= std::f32::consts::LN_2);
     }
 
-    /// Queries as strips, scaled so that scores are powers of two.
+    /// Queries as strips, scaled.
     fn round_queries(
         &self,
         kernels: &TileKernels,
@@ -76,11 +74,10 @@ impl Cpu {
         scratch: &mut TileScratch,
     ) {
         let depth = queries.shape.head_dim.div_ceil(STEP);
-        let scale = queries.shape.scale() * std::f32::consts::LOG2_E;
         for r in 0..queries.rows() {
             let row = scratch.row.at_least(queries.shape.head_dim);
             row.copy_from_slice(queries.row(r));
-            (self.kernels.scale)(row, scale);
+            (self.kernels.scale)(row, queries.scale());
             let at = r / STRIP * depth * TILE + r % STRIP * STEP;
             (kernels.narrow)(row, &mut scratch.queries[at..]);
         }

@@ -174,11 +174,15 @@ macro_rules! few {
             let dim = q.len() / R;
             let keys = part.first.wrapping_add(t * part.stride);
             let mut sums = [[$zero(); 4]; R];
-            for chunk in (0..dim).step_by(PAIRS) {
-                for k in 0..K {
-                    prefetch(part.next.wrapping_add((t + k) * dim), chunk);
-                }
-                for half in 0..2 {
+            // First all even elements, then all odd ones: side by side, the compiler would keep what it
+            // read for both, and sums would have to leave their registers.
+            for half in 0..2 {
+                for chunk in (0..dim).step_by(PAIRS) {
+                    for k in 0..K {
+                        if half == 0 {
+                            prefetch(part.next.wrapping_add((t + k) * dim), chunk);
+                        }
+                    }
                     // SAFETY: every row of q has a run of PAIRS from `chunk` on, as has every key.
                     unsafe {
                         let at = q.as_ptr().add(chunk + half * $lanes);

@@ -121,10 +121,9 @@ pub(crate) struct Kernels {
     pub(crate) row_f32: fn(&[f32], &[f32], &mut [f32]),
     /// One row times one bf16 panel.
     pub(crate) row_bf16: fn(&[f32], &[bf16], &mut [f32]),
-    /// Largest element.
-    pub(crate) max: fn(&[f32]) -> f32,
-    /// `x = exp(x - shift)`, returns the sum.
-    pub(crate) exp_sum: fn(&mut [f32], f32) -> f32,
+    /// `(scores, largest so far)` to weights; returns the largest and their sum: see
+    /// `portable::softmax_row`.
+    pub(crate) softmax_row: fn(&mut [f32], f32) -> (f32, f32),
     /// `x *= factor`.
     pub(crate) scale: fn(&mut [f32], f32),
     /// `gate = silu(gate) * up`.

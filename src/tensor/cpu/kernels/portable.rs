@@ -28,8 +28,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     narrow,
     row_f32: row_f32::<PANEL, false>,
     row_bf16: row_bf16::<PANEL, false>,
-    max,
-    exp_sum: exp_sum::<false>,
+    softmax_row: softmax_row::<false>,
     scale,
     silu_mul: silu_mul::<false>,
     rms_norm: rms_norm::<false>,
@@ -149,74 +148,89 @@ pub(super) fn row_bf16<const NR: usize, const FMA: bool>(x: &[f32], b: &[bf16], 
     row_panel::<_, NR, FMA>(x, b, out, wide);
 }
 
-/// The sum of partial results, by halves: four additions deep instead of sixteen.
+/// Partial results made one, by halves: four steps deep instead of sixteen.
 #[inline(always)]
-fn total(mut sums: [f32; LANES]) -> f32 {
+fn reduce(mut parts: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     for half in [8, 4, 2, 1] {
         for i in 0..half {
-            sums[i] += sums[i + half];
+            parts[i] = join(parts[i], parts[i + half]);
         }
     }
-    sums[0]
+    parts[0]
 }
 
-/// Largest element; minus infinity for none.
 #[inline(always)]
-pub(super) fn max(x: &[f32]) -> f32 {
-    let mut best = [f32::NEG_INFINITY; LANES];
-    let mut chunks = x.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        for (b, v) in best.iter_mut().zip(chunk) {
-            *b = if *v > *b { *v } else { *b };
-        }
-    }
-    chunks.remainder().iter().chain(&best).fold(f32::NEG_INFINITY, |m, v| m.max(*v))
+fn total(sums: [f32; LANES]) -> f32 {
+    reduce(sums, |a, b| a + b)
 }
 
-/// e^x to 2 units in the last place for x <= 0 (what softmax and silu need), without branches:
-/// x = n ln 2 + r, e^x = 2^n e^r, and e^r by its Taylor polynomial on |r| <= ln 2 / 2.
-/// Below -87 the result is held at e^-87 (1e-38) so that 2^n stays a normal number.
+/// Adding 1.5 * 2^23 rounds to an integer, which then sits in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// 2^(n + r) to 2 units in the last place for |r| <= 1/2, where `shifted` is `ROUND + n`: 2^r by a
+/// polynomial fitted for the least relative error, 1 at 0.
 #[inline(always)]
-fn exp<const FMA: bool>(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 rounds to an integer, which then sits in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts, the first with few enough bits that n * LN2_HIGH is exact.
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = if x > -87.0 { x } else { -87.0 };
-    let x = if x < 88.0 { x } else { 88.0 };
-    let shifted = mul_add::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = mul_add::<FMA>(n, -LN2_LOW, mul_add::<FMA>(n, -LN2_HIGH, x));
-    let mut p = 1.0 / 5040.0;
-    p = mul_add::<FMA>(p, r, 1.0 / 720.0);
-    p = mul_add::<FMA>(p, r, 1.0 / 120.0);
-    p = mul_add::<FMA>(p, r, 1.0 / 24.0);
-    p = mul_add::<FMA>(p, r, 1.0 / 6.0);
-    p = mul_add::<FMA>(p, r, 0.5);
-    p = mul_add::<FMA>(p, r, 1.0);
+fn power<const FMA: bool>(r: f32, shifted: f32) -> f32 {
+    let mut p = 0.001_326_472_7;
+    p = mul_add::<FMA>(p, r, 0.009_671_513);
+    p = mul_add::<FMA>(p, r, 0.055_507_336);
+    p = mul_add::<FMA>(p, r, 0.240_222_42);
+    p = mul_add::<FMA>(p, r, 0.693_147);
     p = mul_add::<FMA>(p, r, 1.0);
     // The bits of `shifted` count up by one per unit of n; multiplying by 2^n adds n to the exponent.
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
-/// `x = exp(x - shift)` in place; returns the sum.
+/// 2^x for x <= 0, without branches. Below -126 the result is held at 2^-126 (1e-38), so that it stays a
+/// normal number; a NaN stays one.
 #[inline(always)]
-pub(super) fn exp_sum<const FMA: bool>(x: &mut [f32], shift: f32) -> f32 {
+fn exp2<const FMA: bool>(x: f32) -> f32 {
+    let x = if x < -126.0 { -126.0 } else { x };
+    let shifted = x + ROUND;
+    power::<FMA>(x - (shifted - ROUND), shifted)
+}
+
+/// e^x to 3 units in the last place for -87 <= x <= 0, and held at its least there: e^x = 2^n e^r with
+/// x = n ln 2 + r.
+#[inline(always)]
+fn exp<const FMA: bool>(x: f32) -> f32 {
+    // ln 2 in two parts, the first with few enough bits that n * LN2_HIGH is exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let shifted = mul_add::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = mul_add::<FMA>(n, -LN2_LOW, mul_add::<FMA>(n, -LN2_HIGH, x));
+    power::<FMA>(r * std::f32::consts::LOG2_E, shifted)
+}
+
+/// One round of an online softmax over one row, in powers of two: `max` is the largest score before.
+/// Turns `scores` into weights `2^(score - max)` with the largest of all scores so far; returns that
+/// and the sum of the weights.
+#[inline(always)]
+pub(super) fn softmax_row<const FMA: bool>(scores: &mut [f32], max: f32) -> (f32, f32) {
+    let mut best = [max; LANES];
+    let mut chunks = scores.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for (b, v) in best.iter_mut().zip(chunk) {
+            *b = if *v > *b { *v } else { *b };
+        }
+    }
+    let max = chunks.remainder().iter().fold(reduce(best, f32::max), |m, v| m.max(*v));
     let mut sums = [0.0f32; LANES];
-    let mut chunks = x.chunks_exact_mut(LANES);
+    let mut chunks = scores.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
         for (s, v) in sums.iter_mut().zip(chunk) {
-            *v = exp::<FMA>(*v - shift);
+            *v = exp2::<FMA>(*v - max);
             *s += *v;
         }
     }
     let mut rest = 0.0;
     for v in chunks.into_remainder() {
-        *v = exp::<FMA>(*v - shift);
+        *v = exp2::<FMA>(*v - max);
         rest += *v;
     }
-    total(sums) + rest
+    (max, total(sums) + rest)
 }
 
 #[inline(always)]

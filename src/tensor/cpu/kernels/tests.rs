@@ -89,17 +89,26 @@ proptest! {
     }
 
     #[test]
-    fn exponentials_match_the_library(x in proptest::collection::vec(-90.0f32..0.0, 1..70)) {
-        let shift = x.iter().copied().fold(f32::MIN, f32::max);
-        let expected: Vec<f32> = x.iter().map(|v| (v - shift).exp()).collect();
+    fn a_round_of_softmax_matches_the_library(
+        x in proptest::collection::vec(-120.0f32..0.0, 1..70), before in -130.0f32..10.0
+    ) {
+        let max = x.iter().copied().fold(before, f32::max);
+        let expected: Vec<f32> = x.iter().map(|v| (v - max).exp2()).collect();
         for table in tables() {
-            prop_assert_eq!((table.max)(&x), shift);
             let mut out = x.clone();
-            let sum = (table.exp_sum)(&mut out, shift);
+            let (largest, sum) = (table.softmax_row)(&mut out, before);
+            prop_assert_eq!(largest, max);
             for (o, e) in out.iter().zip(&expected) {
                 prop_assert!((o - e).abs() <= 4e-7 * e + 2e-38, "{} instead of {}", o, e);
             }
             assert_close(&[sum], &[expected.iter().sum()], 1e-5, "sum");
+            // Nothing before.
+            let mut out = x.clone();
+            let (largest, _) = (table.softmax_row)(&mut out, f32::NEG_INFINITY);
+            prop_assert_eq!(largest, x.iter().copied().fold(f32::MIN, f32::max));
+            // A NaN is not lost.
+            out[0] = f32::NAN;
+            prop_assert!((table.softmax_row)(&mut out, 0.0).1.is_nan());
         }
     }
 

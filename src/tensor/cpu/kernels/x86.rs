@@ -210,8 +210,7 @@ macro_rules! table {
             narrow,
             row_f32,
             row_bf16,
-            max,
-            exp_sum,
+            softmax_row,
             scale,
             silu_mul,
             rms_norm,
@@ -233,8 +232,8 @@ macro_rules! portable_bodies {
             widen = portable::widen, (source: &[bf16], out: &mut [f32]);
             narrow = portable::narrow, (source: &[f32], out: &mut [bf16]);
             row_f32 = portable::row_f32::<PANEL, true>, (x: &[f32], b: &[f32], out: &mut [f32]);
-            max = portable::max, (x: &[f32]) -> f32;
-            exp_sum = portable::exp_sum::<true>, (x: &mut [f32], shift: f32) -> f32;
+            softmax_row = portable::softmax_row::<true>,
+                (scores: &mut [f32], max: f32) -> (f32, f32);
             scale = portable::scale, (x: &mut [f32], factor: f32);
             silu_mul = portable::silu_mul::<true>, (gate: &mut [f32], up: &[f32]);
             rms_norm = portable::rms_norm::<true>,
