@@ -20,8 +20,6 @@ pub(super) struct PanelScratch {
     keys: Aligned<f32>,
     /// `[head_dim / panel, KEYS, panel]`
     values: Aligned<f32>,
-    /// `[head_dim]`: one key or value as f32
-    row: Vec<f32>,
 }
 
 impl Cpu {
@@ -40,7 +38,6 @@ impl Cpu {
         for r in 0..rows {
             scratch.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
         }
-        scratch.row.resize(dim, 0.0);
         scratch.scores.at_least(rows * KEYS);
         scratch.keys.at_least(KEYS * dim);
         scratch.values.at_least(dim_panels * panel * KEYS);
@@ -72,44 +69,27 @@ impl Cpu {
     }
 
     /// One KV head of a tile, as panels: keys transposed `[count / panel, head_dim, panel]`, values
-    /// `[head_dim / panel, count, panel]`; what is missing of a panel is zero.
+    /// `[head_dim / panel, KEYS, panel]`; what is missing of a panel is zero.
     fn unpack(&self, part: KvSegment<'_>, queries: &Queries<'_>, scratch: &mut PanelScratch) {
-        let (dim, panel) = (queries.shape.head_dim, self.kernels.panel);
-        let PanelScratch { keys, values, row, .. } = scratch;
-        for t in 0..part.tokens.next_multiple_of(panel) {
-            let base = (t / panel) * dim * panel + t % panel;
-            if t < part.tokens {
-                self.widen_head(part.keys, queries, t, row);
-            } else {
-                row.fill(0.0);
+        let (dim, stride) = (queries.shape.head_dim, queries.shape.kv_width());
+        let (count, head) = (part.tokens, queries.kv_head * dim..);
+        let PanelScratch { keys: k, values: v, .. } = scratch;
+        match part.keys {
+            ElementsView::Bf16(keys) => {
+                (self.kernels.unpack_keys)(&keys[head.clone()], stride, count, dim, k);
             }
-            for (d, v) in row.iter().enumerate() {
-                keys[base + d * panel] = *v;
+            ElementsView::F32(keys) => {
+                (self.kernels.copy_keys)(&keys[head.clone()], stride, count, dim, k);
             }
         }
-        for t in 0..part.tokens {
-            self.widen_head(part.values, queries, t, row);
-            for (p, piece) in row.chunks(panel).enumerate() {
-                let out = &mut values[p * KEYS * panel + t * panel..][..panel];
-                out[..piece.len()].copy_from_slice(piece);
-                out[piece.len()..].fill(0.0);
+        let between = KEYS * self.kernels.panel;
+        match part.values {
+            ElementsView::Bf16(values) => {
+                (self.kernels.unpack_values)(&values[head], stride, count, dim, v, between);
             }
-        }
-    }
-
-    /// Copies the vector of one token and the queries' KV head as f32.
-    fn widen_head(
-        &self,
-        source: ElementsView<'_>,
-        queries: &Queries<'_>,
-        token: usize,
-        out: &mut [f32],
-    ) {
-        let shape = queries.shape;
-        let at = token * shape.kv_width() + queries.kv_head * shape.head_dim;
-        match source {
-            ElementsView::F32(v) => out.copy_from_slice(&v[at..][..shape.head_dim]),
-            ElementsView::Bf16(v) => (self.kernels.widen)(&v[at..][..shape.head_dim], out),
+            ElementsView::F32(values) => {
+                (self.kernels.copy_values)(&values[head], stride, count, dim, v, between);
+            }
         }
     }
 }

@@ -15,6 +15,8 @@ pub(super) mod portable;
 mod row;
 pub(super) mod tiles;
 #[cfg(target_arch = "x86_64")]
+mod unpack;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
 use half::bf16;
@@ -142,7 +144,22 @@ pub(crate) struct Kernels {
     pub(crate) weigh_f32: Few<f32>,
     /// Weighted sums of bf16 values for few rows.
     pub(crate) weigh_bf16: Few<bf16>,
+    /// Keys of one head as panels of columns.
+    pub(crate) unpack_keys: UnpackKeys<bf16>,
+    /// Values of one head as panels.
+    pub(crate) unpack_values: UnpackValues<bf16>,
+    /// The same of keys in f32.
+    pub(crate) copy_keys: UnpackKeys<f32>,
+    /// The same of values in f32.
+    pub(crate) copy_values: UnpackValues<f32>,
 }
+
+/// `(keys, stride, count, dim, panels out)`: see `portable::unpack_keys`.
+pub(crate) type UnpackKeys<T> = fn(&[T], usize, usize, usize, &mut [f32]);
+
+/// `(values, stride, count, dim, panels out, elements between panels)`: see
+/// `portable::unpack_values`.
+pub(crate) type UnpackValues<T> = fn(&[T], usize, usize, usize, &mut [f32], usize);
 
 /// A few rows of queries per KV head over keys or values of some tokens.
 #[derive(Clone, Copy)]

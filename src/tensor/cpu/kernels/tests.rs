@@ -198,4 +198,40 @@ proptest! {
             assert_close(&out, &sums, 1e-5, "weigh_bf16");
         }
     }
+
+    #[test]
+    fn keys_and_values_are_unpacked_as_they_are_defined(
+        dim in prop_oneof![1usize..70, Just(64), Just(128)], count in 1usize..70,
+        gap in 0usize..9, seed in 1u32..9999
+    ) {
+        let stride = dim + gap;
+        let wide: Vec<f32> = (0..((count - 1) * stride + dim) as u32)
+            .map(|i| ((i * seed) % 251) as f32 - 125.0)
+            .collect();
+        let narrow: Vec<bf16> = wide.iter().map(|v| bf16::from_f32(*v)).collect();
+        for table in tables() {
+            let (panel, rows) = (table.panel, count + 3);
+            let source = |t: usize, d: usize| if t < count && d < dim { wide[t * stride + d] } else { 0.0 };
+            let keys: Vec<f32> = (0..count.next_multiple_of(panel) * dim)
+                .map(|i| source(i / (dim * panel) * panel + i % panel, i / panel % dim))
+                .collect();
+            // Rows past the last value are not written.
+            let values: Vec<f32> = (0..dim.div_ceil(panel) * rows * panel)
+                .map(|i| (i / panel % rows, i / (rows * panel) * panel + i % panel))
+                .map(|(t, d)| if t < count { source(t, d) } else { 7.0 })
+                .collect();
+            let mut out = vec![f32::NAN; keys.len()];
+            (table.unpack_keys)(&narrow, stride, count, dim, &mut out);
+            prop_assert_eq!(&out, &keys);
+            out.fill(f32::NAN);
+            (table.copy_keys)(&wide, stride, count, dim, &mut out);
+            prop_assert_eq!(&out, &keys);
+            let mut out = vec![7.0; values.len()];
+            (table.unpack_values)(&narrow, stride, count, dim, &mut out, rows * panel);
+            prop_assert_eq!(&out, &values);
+            out.fill(7.0);
+            (table.copy_values)(&wide, stride, count, dim, &mut out, rows * panel);
+            prop_assert_eq!(&out, &values);
+        }
+    }
 }

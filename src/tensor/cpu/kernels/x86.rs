@@ -220,7 +220,22 @@ macro_rules! table {
             score_bf16,
             weigh_f32,
             weigh_bf16,
+            unpack_keys,
+            unpack_values,
+            copy_keys: portable::copy_keys::<PANEL>,
+            copy_values: portable::copy_values::<PANEL>,
         };
+
+        fn unpack_keys(
+            keys: &[bf16],
+            stride: usize,
+            count: usize,
+            dim: usize,
+            out: &mut [f32],
+        ) {
+            // SAFETY: every processor that `Kernels::of` hands this table out for has AVX2.
+            unsafe { unpack::unpack_keys::<PANEL>(keys, stride, count, dim, out) }
+        }
     };
 }
 
@@ -242,6 +257,8 @@ macro_rules! portable_bodies {
             add_scaled = portable::add_scaled::<true>, (out: &mut [f32], factor: f32, x: &[f32]);
             score_f32 = portable::score_f32::<true>,
                 (shape: FewRows, q: &[f32], k: &[f32], s: &mut [f32]);
+            unpack_values = portable::unpack_values::<PANEL>,
+                (v: &[bf16], stride: usize, count: usize, dim: usize, out: &mut [f32], between: usize);
             weigh_f32 = portable::weigh_f32::<true>,
                 (shape: FewRows, w: &[f32], v: &[f32], out: &mut [f32]);
         }
@@ -252,7 +269,7 @@ macro_rules! portable_bodies {
 pub(super) mod avx2 {
     use super::super::few::{LINE, MOST_DIM, Part, few, of_rows, part_tokens};
     use super::super::row::row;
-    use super::super::{FEW, FewRows, Isa, Kernels, portable};
+    use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
     use std::arch::x86_64::{
         __m256i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps, _mm256_and_si256,
@@ -311,7 +328,7 @@ pub(super) mod avx2 {
 pub(super) mod avx512 {
     use super::super::few::{LINE, MOST_DIM, Part, few, of_rows, part_tokens};
     use super::super::row::row;
-    use super::super::{FEW, FewRows, Isa, Kernels, portable};
+    use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
     use std::arch::x86_64::{
         __m512i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps,
