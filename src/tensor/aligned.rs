@@ -99,8 +99,8 @@ fn ask_for_large_pages(lines: &Vec<Line>) {
         // SAFETY: asks for a constant of the system.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as usize;
         let start = lines.as_ptr() as usize / page * page;
-        let end = (lines.as_ptr() as usize + lines.capacity() * size_of::<Line>())
-            .next_multiple_of(page);
+        let end =
+            (lines.as_ptr() as usize + lines.capacity() * size_of::<Line>()).next_multiple_of(page);
         // SAFETY: pages that hold some of this allocation, so they are mapped. What they contain and
         // who may read it stays as it is. Whole pages around it let neighbours share a large one.
         unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_HUGEPAGE) };

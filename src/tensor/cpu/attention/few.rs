@@ -5,10 +5,10 @@
 
 use super::queries::{Queries, Running};
 use super::{KeyRange, KvSegment, Request};
-use crate::tensor::{ElementsView, HeadShape};
 use crate::tensor::cpu::Cpu;
 use crate::tensor::cpu::kernels::FewRows;
 use crate::tensor::cpu::shared::SharedMut;
+use crate::tensor::{ElementsView, HeadShape};
 
 /// Keys of one tile: those of all heads stay in the second-level cache, and what is done once per row
 /// and tile costs little.

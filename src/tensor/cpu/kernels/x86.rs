@@ -226,13 +226,7 @@ macro_rules! table {
             copy_values: portable::copy_values::<PANEL>,
         };
 
-        fn unpack_keys(
-            keys: &[bf16],
-            stride: usize,
-            count: usize,
-            dim: usize,
-            out: &mut [f32],
-        ) {
+        fn unpack_keys(keys: &[bf16], stride: usize, count: usize, dim: usize, out: &mut [f32]) {
             // SAFETY: every processor that `Kernels::of` hands this table out for has AVX2.
             unsafe { unpack::unpack_keys::<PANEL>(keys, stride, count, dim, out) }
         }
@@ -272,10 +266,10 @@ pub(super) mod avx2 {
     use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
     use std::arch::x86_64::{
-        __m256i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps, _mm256_and_si256,
-        _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
-        _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-        _mm256_slli_epi32, _mm256_storeu_ps,
+        __m256i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps,
+        _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_extractf128_ps,
+        _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_epi32,
+        _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
     };
     use std::hint::black_box;
 
@@ -332,10 +326,10 @@ pub(super) mod avx512 {
     use half::bf16;
     use std::arch::x86_64::{
         __m512i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps,
-        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_hadd_ps, _mm512_add_ps, _mm512_and_si512, _mm512_castps512_ps256,
-        _mm512_castsi512_ps, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-        _mm512_slli_epi32, _mm512_storeu_ps,
+        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_hadd_ps, _mm512_add_ps,
+        _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_extractf32x8_ps,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
     };
     use std::hint::black_box;
 
