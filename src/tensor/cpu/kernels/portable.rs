@@ -180,7 +180,7 @@ fn power<const FMA: bool>(r: f32, shifted: f32) -> f32 {
     p = mul_add::<FMA>(p, r, 0.009_671_513);
     p = mul_add::<FMA>(p, r, 0.055_507_336);
     p = mul_add::<FMA>(p, r, 0.240_222_42);
-    p = mul_add::<FMA>(p, r, 0.693_147);
+    p = mul_add::<FMA>(p, r, 0.693_146_94);
     p = mul_add::<FMA>(p, r, 1.0);
     // The bits of `shifted` count up by one per unit of n; multiplying by 2^n adds n to the exponent.
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
