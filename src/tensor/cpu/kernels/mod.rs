@@ -181,6 +181,14 @@ impl FewRows {
 /// `(shape, rows in, keys or values, rows out)`: see `portable::score` and `weigh`.
 pub(crate) type Few<T> = fn(FewRows, &[f32], &[T], &mut [f32]);
 
+/// Asks for `data` to be brought into the second-level cache, without waiting for it.
+pub(crate) fn fetch(data: &[bf16]) {
+    #[cfg(target_arch = "x86_64")]
+    x86::fetch(data);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
 impl Kernels {
     /// The kernels of `isa`, or `None` if this machine cannot run them.
     pub(crate) fn of(isa: Isa) -> Option<&'static Self> {

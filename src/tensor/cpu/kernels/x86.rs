@@ -7,7 +7,10 @@
 
 #![allow(unsafe_code)]
 
+use super::few::LINE;
 use super::{Isa, Kernels, tiles};
+use half::bf16;
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 /// AVX-512 with products of bf16.
 pub(super) const AVX512_BF16: Kernels =
@@ -17,6 +20,14 @@ pub(super) const AVX512_BF16: Kernels =
 #[cfg(target_os = "linux")]
 pub(super) const AMX: Kernels =
     Kernels { isa: Isa::Amx, tiles: Some(tiles::amx::KERNELS), ..avx512::KERNELS };
+
+/// See [`super::fetch`].
+pub(super) fn fetch(data: &[bf16]) {
+    for line in data.chunks(LINE) {
+        // SAFETY: every x86-64 has SSE, and a prefetch changes nothing but caches.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
 
 /// Defines safe entry points around `#[target_feature]` instances of the portable bodies.
 macro_rules! instantiate {
