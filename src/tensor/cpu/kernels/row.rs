@@ -5,7 +5,7 @@
 
 /// bf16 ahead of those in use that are fetched. Weights are read in the order of memory, which the
 /// processor foresees only to the end of a page of 4 KiB.
-pub(super) const AHEAD: usize = 1024;
+pub(super) const AHEAD: usize = 4096;
 
 macro_rules! row {
     ($features:literal, $lanes:literal, $zero:ident, $store:ident, $set1:ident, $fma:ident,

@@ -7,9 +7,10 @@ use super::{
     BLOCK, MultiplyTiles, PANEL_STEP, Panels, STEP, STRIP, SoftmaxRows, Strips, TILE, TileKernels,
     portable,
 };
+use super::super::row::AHEAD;
 use half::bf16;
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEG_INF, _mm512_add_ps,
+    _mm_prefetch, _MM_HINT_T0, __m512, __m512bh, __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEG_INF, _mm512_add_ps,
     _mm512_and_si512, _mm512_castsi512_ps, _mm512_cmpeq_ps_mask, _mm512_cvtne2ps_pbh,
     _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps,
     _mm512_mask_loadu_ps, _mm512_max_ps, _mm512_reduce_add_ps, _mm512_reduce_max_ps,
@@ -157,25 +158,33 @@ fn row(x: &[f32], panel: &[bf16], out: &mut [f32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn row_whole(x: *const f32, panel: *const bf16, steps: usize, out: *mut f32) {
     let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-    // Per half of the panel, sums over even and over odd elements of x.
-    let mut sums = [[_mm512_setzero_ps(); 2]; 2];
-    for pair in 0..steps * STEP / 2 {
-        // SAFETY: the pair is within `steps` steps of x and of the panel.
-        unsafe {
-            let at = pair / STRIP * PANEL_STEP + pair % STRIP * STEP;
-            let x = [_mm512_set1_ps(*x.add(2 * pair)), _mm512_set1_ps(*x.add(2 * pair + 1))];
-            for (half, sums) in sums.iter_mut().enumerate() {
-                let w = _mm512_loadu_si512(panel.add(at + half * TILE).cast());
-                let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w));
-                let odd = _mm512_castsi512_ps(_mm512_and_si512(w, upper));
-                sums[0] = _mm512_fmadd_ps(x[0], even, sums[0]);
-                sums[1] = _mm512_fmadd_ps(x[1], odd, sums[1]);
+    // Per half of the panel, sums over even and over odd elements of x, of two pairs in turns: eight
+    // chains of additions run at once.
+    let mut sums = [[[_mm512_setzero_ps(); 2]; 2]; 2];
+    for step in 0..steps {
+        for pair in (0..STRIP).step_by(2) {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the pair is within `steps` steps of x and of the panel.
+                let x = unsafe { x.add(step * STEP + 2 * (pair + i)) };
+                // SAFETY: as above.
+                let x = unsafe { [_mm512_set1_ps(*x), _mm512_set1_ps(*x.add(1))] };
+                for (half, sums) in sums.iter_mut().enumerate() {
+                    let at = step * PANEL_STEP + half * TILE + (pair + i) * STEP;
+                    _mm_prefetch::<_MM_HINT_T0>(panel.wrapping_add(at + AHEAD).cast());
+                    // SAFETY: as above.
+                    let w = unsafe { _mm512_loadu_si512(panel.add(at).cast()) };
+                    let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w));
+                    let odd = _mm512_castsi512_ps(_mm512_and_si512(w, upper));
+                    sums[0] = _mm512_fmadd_ps(x[0], even, sums[0]);
+                    sums[1] = _mm512_fmadd_ps(x[1], odd, sums[1]);
+                }
             }
         }
     }
-    for (half, sums) in sums.iter().enumerate() {
+    for half in 0..2 {
+        let [one, other] = sums.map(|sums| _mm512_add_ps(sums[half][0], sums[half][1]));
         // SAFETY: out has two halves of 16.
-        unsafe { _mm512_storeu_ps(out.add(half * STRIP), _mm512_add_ps(sums[0], sums[1])) };
+        unsafe { _mm512_storeu_ps(out.add(half * STRIP), _mm512_add_ps(one, other)) };
     }
 }
 
