@@ -3,21 +3,21 @@
 
 #![allow(unsafe_code)]
 
+use super::super::row::AHEAD;
 use super::{
     BLOCK, MultiplyTiles, PANEL_STEP, Panels, STEP, STRIP, SoftmaxRows, Strips, TILE, TileKernels,
     portable,
 };
-use super::super::row::AHEAD;
 use half::bf16;
 use std::arch::x86_64::{
-    _mm_prefetch, _MM_HINT_T0, __m512, __m512bh, __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEG_INF, _mm512_add_ps,
-    _mm512_and_si512, _mm512_castsi512_ps, _mm512_cmpeq_ps_mask, _mm512_cvtne2ps_pbh,
-    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps,
-    _mm512_mask_loadu_ps, _mm512_max_ps, _mm512_reduce_add_ps, _mm512_reduce_max_ps,
-    _mm512_reduce_ps, _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512bh, __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEG_INF, _MM_HINT_T0, _mm_prefetch,
+    _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cmpeq_ps_mask,
+    _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_blend_ps, _mm512_mask_loadu_ps, _mm512_max_ps, _mm512_reduce_add_ps,
+    _mm512_reduce_max_ps, _mm512_reduce_ps, _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_slli_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::hint::black_box;
 use std::mem::transmute;
