@@ -61,8 +61,8 @@ impl<'a> Task<'a> {
         })
     }
 
-    fn run(self, kernels: &TileKernels, output: &Output<'_>, sums: &mut Aligned<f32>) {
-        let Self { x, w, ref rows, ref units, .. } = self;
+    fn run(&self, kernels: &TileKernels, output: &Output<'_>, sums: &mut Aligned<f32>) {
+        let Self { x, w, rows, units, .. } = self;
         let (blocks, passes) = (rows.len().div_ceil(BLOCK), self.passes());
         // [slots, 32, per_unit * 32]: all blocks wait for the next pass, if there is one
         let width = w.per_unit() * BLOCK;

@@ -5,9 +5,18 @@
 //! use whole registers without changing the order of sums behind our back. `FMA` says whether
 //! `a * b + c` may be one instruction: without hardware support it would be a library call.
 
-use super::{FewRows, Isa, Kernels};
+mod few;
+mod unpack;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use few::FEW;
+pub(super) use few::{score_bf16, score_f32, weigh_bf16, weigh_f32};
+#[cfg(target_arch = "x86_64")]
+pub(super) use unpack::unpack_some_keys;
+pub(super) use unpack::{copy_keys, copy_values, unpack_keys, unpack_values};
+
+use super::{Isa, Kernels};
 use half::bf16;
-use std::ops::Range;
 
 /// Partial results kept side by side in reductions.
 const LANES: usize = 16;
@@ -296,222 +305,5 @@ fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 pub(super) fn add_scaled<const FMA: bool>(out: &mut [f32], factor: f32, x: &[f32]) {
     for (o, v) in out.iter_mut().zip(x) {
         *o = mul_add::<FMA>(factor, *v, *o);
-    }
-}
-
-/// Query rows that the two kernels below take at a time at most: their sums stay in registers.
-pub(crate) const FEW: usize = 4;
-
-/// `scores[h, r, t] = q[h, r] · keys[t, h]`: `q [kv_heads, rows, dim]` against
-/// `keys [width, kv_heads, dim]`, which says how many tokens there are; `scores` is
-/// `[kv_heads, rows, width]`. Every key is read once, in the order they lie in memory.
-#[inline(always)]
-fn score<T: Copy, const FMA: bool>(
-    shape: FewRows,
-    q: &[f32],
-    keys: &[T],
-    scores: &mut [f32],
-    value: impl Fn(T) -> f32,
-) {
-    let FewRows { rows, dim, .. } = shape;
-    let width = keys.len() / shape.kv_width();
-    let whole = dim - dim % LANES;
-    for (i, key) in keys.chunks_exact(dim).enumerate() {
-        let (t, head) = (i / shape.kv_heads, i % shape.kv_heads);
-        for first in (head * rows..(head + 1) * rows).step_by(FEW) {
-            let count = FEW.min((head + 1) * rows - first);
-            let mut sums = [[0.0f32; LANES]; FEW];
-            for c in (0..whole).step_by(LANES) {
-                let mut part = [0.0f32; LANES];
-                for (w, k) in part.iter_mut().zip(&key[c..c + LANES]) {
-                    *w = value(*k);
-                }
-                for (r, sums) in sums.iter_mut().take(count).enumerate() {
-                    let q = &q[(first + r) * dim + c..][..LANES];
-                    for ((s, q), k) in sums.iter_mut().zip(q).zip(&part) {
-                        *s = mul_add::<FMA>(*q, *k, *s);
-                    }
-                }
-            }
-            for (r, sums) in sums.iter().take(count).enumerate() {
-                let row = first + r;
-                let rest = (whole..dim).map(|d| q[row * dim + d] * value(key[d])).sum::<f32>();
-                scores[row * width + t] = total(*sums) + rest;
-            }
-        }
-    }
-}
-
-/// `out[h, r] += Σ_t weights[h, r, t] values[t, h]`: the other half, with `weights` of the shape of
-/// the scores, `values` of that of the keys and `out` of that of the queries.
-#[inline(always)]
-fn weigh<T: Copy, const FMA: bool>(
-    shape: FewRows,
-    weights: &[f32],
-    values: &[T],
-    out: &mut [f32],
-    value: impl Fn(T) -> f32,
-) {
-    let FewRows { kv_heads, rows, dim } = shape;
-    let stride = shape.kv_width();
-    let width = values.len() / stride;
-    let whole = dim - dim % LANES;
-    for first in (0..kv_heads * rows).flat_map(|r| (r % rows % FEW == 0).then_some(r)) {
-        let (head, count) = (first / rows, FEW.min(rows - first % rows));
-        for c in (0..whole).step_by(LANES) {
-            let mut sums = [[0.0f32; LANES]; FEW];
-            for t in 0..width {
-                let mut part = [0.0f32; LANES];
-                for (w, v) in part.iter_mut().zip(&values[t * stride + head * dim + c..][..LANES]) {
-                    *w = value(*v);
-                }
-                for (r, sums) in sums.iter_mut().take(count).enumerate() {
-                    for (s, v) in sums.iter_mut().zip(&part) {
-                        *s = mul_add::<FMA>(weights[(first + r) * width + t], *v, *s);
-                    }
-                }
-            }
-            for (r, sums) in sums.iter().take(count).enumerate() {
-                for (o, s) in out[(first + r) * dim + c..][..LANES].iter_mut().zip(sums) {
-                    *o += s;
-                }
-            }
-        }
-        for row in first..first + count {
-            for d in whole..dim {
-                let value = |t: usize| value(values[t * stride + head * dim + d]);
-                let terms = (0..width).map(|t| weights[row * width + t] * value(t));
-                out[row * dim + d] += terms.sum::<f32>();
-            }
-        }
-    }
-}
-
-#[inline(always)]
-pub(super) fn score_f32<const FMA: bool>(shape: FewRows, q: &[f32], k: &[f32], s: &mut [f32]) {
-    score::<_, FMA>(shape, q, k, s, |v| v);
-}
-
-#[inline(always)]
-pub(super) fn score_bf16<const FMA: bool>(shape: FewRows, q: &[f32], k: &[bf16], s: &mut [f32]) {
-    score::<_, FMA>(shape, q, k, s, wide);
-}
-
-#[inline(always)]
-pub(super) fn weigh_f32<const FMA: bool>(shape: FewRows, w: &[f32], v: &[f32], out: &mut [f32]) {
-    weigh::<_, FMA>(shape, w, v, out, |v| v);
-}
-
-#[inline(always)]
-pub(super) fn weigh_bf16<const FMA: bool>(shape: FewRows, w: &[f32], v: &[bf16], out: &mut [f32]) {
-    weigh::<_, FMA>(shape, w, v, out, wide);
-}
-
-/// Keys of one head as panels of columns: `out[t / panel, d, t % panel] = keys[t, d]` for `count` keys
-/// of `dim` elements, `stride` apart; what is missing of the last panel is zero.
-#[inline(always)]
-pub(super) fn unpack_keys<const PANEL: usize>(
-    keys: &[bf16],
-    stride: usize,
-    count: usize,
-    dim: usize,
-    out: &mut [f32],
-) {
-    unpack_some_keys::<PANEL>(keys, stride, 0..count, dim, out);
-}
-
-/// Those of `range` alone, of which `keys` is the first, and the zeros behind them.
-#[inline(always)]
-pub(super) fn unpack_some_keys<const PANEL: usize>(
-    keys: &[bf16],
-    stride: usize,
-    range: Range<usize>,
-    dim: usize,
-    out: &mut [f32],
-) {
-    columns::<_, PANEL>(keys, stride, range, dim, out, wide);
-}
-
-/// Values of one head as panels: `out[d / panel, t, d % panel] = values[t, d]` for `count` values, with
-/// `between` elements from one panel to the next; what is missing of the last panel is zero.
-#[inline(always)]
-pub(super) fn unpack_values<const PANEL: usize>(
-    values: &[bf16],
-    stride: usize,
-    count: usize,
-    dim: usize,
-    out: &mut [f32],
-    between: usize,
-) {
-    rows::<_, PANEL>(values, stride, count, dim, out, between, wide);
-}
-
-/// [`unpack_keys`] of keys in f32.
-pub(super) fn copy_keys<const PANEL: usize>(
-    keys: &[f32],
-    stride: usize,
-    count: usize,
-    dim: usize,
-    out: &mut [f32],
-) {
-    columns::<_, PANEL>(keys, stride, 0..count, dim, out, |v| v);
-}
-
-/// [`unpack_values`] of values in f32.
-pub(super) fn copy_values<const PANEL: usize>(
-    values: &[f32],
-    stride: usize,
-    count: usize,
-    dim: usize,
-    out: &mut [f32],
-    between: usize,
-) {
-    rows::<_, PANEL>(values, stride, count, dim, out, between, |v| v);
-}
-
-#[inline(always)]
-fn columns<T: Copy, const PANEL: usize>(
-    keys: &[T],
-    stride: usize,
-    range: Range<usize>,
-    dim: usize,
-    out: &mut [f32],
-    value: impl Fn(T) -> f32,
-) {
-    for t in range.start..range.end.next_multiple_of(PANEL) {
-        let out = &mut out[t / PANEL * dim * PANEL + t % PANEL..];
-        let key = range.contains(&t).then(|| &keys[(t - range.start) * stride..][..dim]);
-        for (d, out) in out.iter_mut().step_by(PANEL).take(dim).enumerate() {
-            *out = key.map_or(0.0, |key| value(key[d]));
-        }
-    }
-}
-
-#[inline(always)]
-fn rows<T: Copy, const PANEL: usize>(
-    values: &[T],
-    stride: usize,
-    count: usize,
-    dim: usize,
-    out: &mut [f32],
-    between: usize,
-    value: impl Fn(T) -> f32,
-) {
-    // One panel after the other: rows of several lie at the same place of their pages.
-    for (p, d) in (0..dim).step_by(PANEL).enumerate() {
-        let panel = out[p * between..].as_chunks_mut::<PANEL>().0;
-        for (t, out) in panel.iter_mut().take(count).enumerate() {
-            let source = &values[t * stride + d..][..PANEL.min(dim - d)];
-            if let Some((source, _)) = source.split_first_chunk::<PANEL>() {
-                for (o, v) in out.iter_mut().zip(source) {
-                    *o = value(*v);
-                }
-            } else {
-                out.fill(0.0);
-                for (o, v) in out.iter_mut().zip(source) {
-                    *o = value(*v);
-                }
-            }
-        }
     }
 }
