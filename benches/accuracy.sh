@@ -3,8 +3,9 @@
 #
 #   benches/accuracy.sh [OUT [LENGTH:SAMPLES ...]]
 #
-# Asks target/release/asterism: build it first. A run that was stopped goes on where it was. 4K takes
-# 20 minutes on two cores with AVX-512; the longer texts are for a GPU.
+# Asks target/release/asterism: build it first. ASTERISM_MODEL names another model. A run that was
+# stopped goes on where it was. 4K takes 20 minutes on two cores with AVX-512; the longer texts are
+# for a GPU.
 set -euo pipefail
 asterism="$(dirname "$0")/../target/release/asterism"
 out="${1:-accuracy}"

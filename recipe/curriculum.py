@@ -1,14 +1,13 @@
 """What training looks like over time: lengths, tasks, learning rate.
 
-`start` makes models/nano from nothing. `exact` goes on from it, with the very prompts of the
-project's benchmarks and real lengths up to 131,072 tokens. `finish` is one more minute, on keys
-and everyday facts that look alike.
+`start` begins with nothing. `exact` goes on from there, with the very prompts of the project's
+benchmarks, facts that look alike, and real lengths up to 131,072 tokens.
 """
 
 from dataclasses import dataclass, replace
 from random import Random
 
-from data import EXACT_LONG, EXACT_SHORT, FINISH_LONG, FINISH_SHORT, START
+from data import EXACT_LONG, EXACT_SHORT, START
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,10 @@ CURRICULA = {
     # stage is mostly 131,072 tokens. The first stage is shorter than it looks, as it begins by compiling.
     "exact": Curriculum(
         stages=[
-            Stage(0.25, {1024: 100}),
-            Stage(0.49, {1024: 20, 4096: 80}),
-            Stage(0.69, {1024: 10, 4096: 20, 16_384: 70}),
-            Stage(0.85, {1024: 10, 4096: 15, 16_384: 15, 32_768: 25, 65_536: 35}),
+            Stage(0.22, {1024: 100}),
+            Stage(0.45, {1024: 20, 4096: 80}),
+            Stage(0.63, {1024: 10, 4096: 20, 16_384: 70}),
+            Stage(0.81, {1024: 10, 4096: 15, 16_384: 15, 32_768: 25, 65_536: 35}),
             Stage(1.0, {1024: 10, 4096: 20, 16_384: 20, 65_536: 20, 131_072: 30}),
         ],
         short=EXACT_SHORT,
@@ -100,17 +99,6 @@ CURRICULA = {
         peak_lr=1e-3,
         warmup_steps=50,
         decay_from=0.3,
-        full_length_share=0.85,
-        plain_positions_share=0.5,
-    ),
-    "finish": Curriculum(
-        stages=[Stage(1.0, {1024: 10, 4096: 28, 16_384: 37, 65_536: 20, 131_072: 5})],
-        short=FINISH_SHORT,
-        long=FINISH_LONG,
-        long_from=32_768,
-        peak_lr=5e-4,
-        warmup_steps=30,
-        decay_from=0.5,  # compiling takes up to half of this part's time
         full_length_share=0.85,
         plain_positions_share=0.5,
     ),

@@ -1,8 +1,7 @@
-"""Train the model, in three parts.
+"""Train the model, in two parts.
 
-    python train.py --out run                                                 # part 1: from nothing
-    python train.py --start part1 --curriculum exact --seconds 530 --out run2    # goes on from it
-    python train.py --start part2 --curriculum finish --seconds 70 --out run3
+    python train.py --out run                                                    # part 1: from nothing
+    python train.py --start part1 --curriculum exact --seconds 600 --out run2    # goes on from it
 
 A run has a budget, by default 900 seconds. It may also be given in steps; two runs with equal seeds
 then see the same batches. The state is saved every half minute; with --resume, training goes on from

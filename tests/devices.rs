@@ -157,24 +157,57 @@ fn fp8_keys_cost_little() {
     }
 }
 
-/// Steps on one host are recorded and replayed, and recorded again when the cache has grown; steps on
-/// two are not, even if the second holds nothing. Runs only where there is a GPU.
+/// Steps on one host of a GPU are recorded and replayed, and recorded again when the cache has grown; steps on
+/// two are not, even if the second holds nothing.
 #[test]
 fn replayed_steps_are_what_plain_steps_are() {
+    let exact = engine_on(&ModelSource::Nano, DeviceChoice::Cpu, Precision::F32);
     for device in devices("replayed_steps_are_what_plain_steps_are") {
-        if device == DeviceChoice::Cpu {
-            continue;
-        }
-        for precision in [KvPrecision::Bf16, KvPrecision::Fp8] {
+        let on_gpu = device != DeviceChoice::Cpu;
+        let precisions = [KvPrecision::Bf16, KvPrecision::Fp8];
+        for &precision in if on_gpu { &precisions[..] } else { &precisions[..1] } {
             let engine = nano(device, precision);
             let frame = engine.frame(None).expect("frame");
             let context = frame.context_tokens(engine.tokenizer(), &book(500)).expect("tokens");
             let query = frame.query_tokens(engine.tokenizer(), "What came next?").expect("tokens");
-            let [replayed, plain] = [1, 2].map(|hosts| {
-                let plan = spec(Method::Star, 4096, 4096, hosts);
-                run(&engine, &context, &query, plan, 1300).1
-            });
-            assert_eq!(replayed, plain, "keys in {precision}");
+            let one_host = spec(Method::Star, 4096, 4096, 1);
+            let (_, replayed) = run(&engine, &context, &query, one_host, 1300);
+            let equal = ties_with_plain_steps(&engine, &exact, &context, &query, &replayed);
+            println!("keys in {precision} on {device}: {equal} choices between equals");
+        }
+    }
+}
+
+/// Follows `tokens` with plain steps. They may choose otherwise only between two tokens that are as good as
+/// equal, which happens when sums are added up in another order. Returns how often they did.
+fn ties_with_plain_steps(
+    engine: &Arc<Engine>,
+    exact: &Arc<Engine>,
+    context: &[u32],
+    query: &[u32],
+    tokens: &[u32],
+) -> usize {
+    const EQUAL: f32 = 0.1; // logits; on a GPU, bf16 moves them by some 0.03
+    let two_hosts = spec(Method::Star, 4096, 4096, 2);
+    let mut asked = query.to_vec();
+    let mut left = tokens;
+    let mut ties = 0;
+    loop {
+        let (_, plain) = run(engine, context, &asked, two_hosts, left.len());
+        let Some(at) = plain.iter().zip(left).position(|(plain, token)| plain != token) else {
+            return ties;
+        };
+        asked.extend(&left[..at]);
+        let (logits, _) = run(exact, context, &asked, two_hosts, 1);
+        let lead = logits[left[at] as usize] - logits[plain[at] as usize];
+        let step = tokens.len() - left.len() + at;
+        assert!(lead.abs() < EQUAL, "step {step}: {} or {}, lead {lead}", left[at], plain[at]);
+        ties += 1;
+        assert!(ties <= 8, "they differ {ties} times in {step} steps");
+        asked.push(left[at]);
+        left = &left[at + 1..];
+        if left.is_empty() {
+            return ties;
         }
     }
 }

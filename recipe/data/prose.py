@@ -6,8 +6,11 @@ from pathlib import Path
 from random import Random
 
 from data.conversation import BEGIN, Segment
+from data.vocabulary import is_held_out
 
 SENTENCE_BREAK = re.compile(r"(?<=[.!?]) (?=[A-Z\"'])")
+WORD = re.compile(r"\b[a-z]{3,12}\b")
+NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{3,11}\b")
 
 
 class Prose:
@@ -17,6 +20,7 @@ class Prose:
         if not books:
             raise ValueError("no books: give prepare_books.py a folder with at least one .txt file")
         self.books = [SENTENCE_BREAK.split(text) for text in books.values()]
+        self.words, self.names = _distinct(WORD, books), _distinct(NAME, books)
 
     def sentences(self, rng: Random, n_chars: int) -> list[str]:
         """Consecutive sentences from a random place, at least `n_chars` long together."""
@@ -34,6 +38,12 @@ class Prose:
         if len(self.books) == 1:
             return self.books[0]
         return rng.choices(self.books, [len(book) for book in self.books])[0]
+
+
+def _distinct(kind: re.Pattern, books: dict[str, str]) -> list[str]:
+    """Without those that only benchmarks draw."""
+    found = {word for text in books.values() for word in kind.findall(text)}
+    return sorted(word for word in found if not is_held_out(word))
 
 
 def load_books(path: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -19,6 +19,11 @@ def _training(kind: str) -> list[str]:
     return [word for word in _LISTS[kind] if not is_held_out(word)]
 
 
+def held_out_words(kind: str) -> list[str]:
+    """The words of a list (`adjs`, `nouns`, `verbs`) that training never draws."""
+    return [word for word in _LISTS[kind] if is_held_out(word)]
+
+
 ADJECTIVES, NOUNS, VERBS = _training("adjs"), _training("nouns"), _training("verbs")
 WORDS = sorted({*ADJECTIVES, *NOUNS, *VERBS})
 
