@@ -49,7 +49,7 @@ fn a_run_is_scored_reported_resumed_and_compared() {
     let info: Value = serde_json::from_str(&fs::read_to_string(out.join("run.json")).expect("run"))
         .expect("JSON");
     assert_eq!(info["settings"]["variant"], "star-paper");
-    assert_eq!(info["settings"]["template"], "auto");
+    assert_eq!(info["settings"]["template"], "llama3");
     assert_eq!(info["model"]["tokenizer_hash"].as_str().expect("hash").len(), 16);
     let page = fs::read_to_string(out.join("report.html")).expect("page");
     for piece in ["<svg", "niah_single_1", "computing on", "noise"] {
@@ -120,6 +120,62 @@ fn samples_are_written_and_read_and_a_bad_line_costs_only_itself() {
 
     let message = fail(run.args(["--seed", "1"]), 2);
     assert!(message.contains("--seed") && message.contains("--data"), "{message}");
+}
+
+#[test]
+fn foreign_files_are_read_as_far_as_they_go() {
+    let dir = TempDir::new().expect("dir");
+    let (samples, out) = (dir.path().join("samples"), dir.path().join("run"));
+    let mut generate = eval("generate ruler --lengths 512 --tasks niah_single_1 --samples 2");
+    succeed(generate.arg("--out").arg(&samples));
+    // Every number the same, as where something else is kept in `index`; and a file of nothing.
+    let file = samples.join("512/niah_single_1/validation.jsonl");
+    let text = fs::read_to_string(&file).expect("samples").replace("\"index\":1", "\"index\":0");
+    fs::write(&file, format!("\u{feff}{text}")).expect("write");
+    let empty = samples.join("512/vt/validation.jsonl");
+    fs::create_dir_all(empty.parent().expect("folder")).expect("folder");
+    fs::write(&empty, "").expect("write");
+
+    let mut run = eval("ruler --lengths 512 --samples 2 --methods star:block=128,anchor=64");
+    run.arg("--data").arg(&samples).arg("--out").arg(&out);
+    let message = fail(&mut run, 1);
+    assert!(message.contains("vt/validation.jsonl: the file holds no sample"), "{message}");
+    let answers = lines(&out.join("512/niah_single_1/star,block=128,anchor=64.jsonl"));
+    assert_eq!(answers.iter().map(|line| &line["index"]).collect::<Vec<_>>(), [0, 1]);
+    let report = fs::read_to_string(out.join("report.md")).expect("report");
+    for piece in ["index 0 occurs twice", "cwe is left out", "## Not answered", "up to 2 samples"] {
+        assert!(report.contains(piece), "{piece}: {report}");
+    }
+    assert!(!report.contains(", variant star-paper"), "files do not say which variant made them");
+}
+
+#[test]
+fn a_folder_is_written_by_one_run_at_a_time() {
+    let dir = TempDir::new().expect("dir");
+    let lock = fs::File::create(dir.path().join("run.lock")).expect("file");
+    lock.lock().expect("lock");
+    let message = fail(&mut small_run(dir.path()), 1);
+    assert!(message.contains("another run is writing here"), "{message}");
+    drop(lock);
+    succeed(&mut small_run(dir.path()));
+}
+
+#[test]
+fn times_of_other_machines_are_not_compared() {
+    let dir = TempDir::new().expect("dir");
+    let run = |threads: &str, method: &str| {
+        let line = format!(
+            "ruler --device cpu --threads {threads} --lengths 512 --tasks niah_single_1 --samples 2 --methods {method}"
+        );
+        succeed(eval(&line).arg("--out").arg(dir.path())).0
+    };
+    run("1", "dense");
+    let text = run("2", "ring");
+    let ring = text.lines().find(|line| line.starts_with("ring")).expect("a row");
+    assert!(!ring.trim_end().ends_with('x'), "{text}");
+    let text = run("1", "star:block=128");
+    let star = text.lines().find(|line| line.starts_with("star")).expect("a row");
+    assert!(star.trim_end().ends_with('x'), "{text}");
 }
 
 #[test]
@@ -223,6 +279,8 @@ fn wrong_arguments_are_named_before_any_work() {
         ("ruler --lengths 4k,4096", "given twice"),
         ("ruler --methods dense,dense", "given twice"),
         ("ruler --methods sparse", "sparse"),
+        ("ruler --methods anchor=1k,star", "anchor=1k"),
+        ("generate infinitebench --lengths 18446744073709551615 --tasks passkey", "16m"),
         ("ruler --lengths 512 --methods star:block=1/64", "star:block=1/64 at length 512"),
         ("ruler --variant mine", "ruler-upstream"),
         ("ruler --template alpaca", "alpaca"),

@@ -81,6 +81,26 @@ pub(crate) struct MethodSpec {
     anchor_policy: AnchorPolicy,
 }
 
+/// Methods in the order given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MethodList(pub(crate) Vec<MethodSpec>);
+
+impl MethodList {
+    /// Reads methods with commas between them. A setting may also follow its method after a comma, as
+    /// in `star:block=4k,anchor=1k`: no method has `=` in its name.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut words: Vec<String> = Vec::new();
+        for part in text.split(',') {
+            let is_setting = part.split(':').next().is_some_and(|name| name.contains('='));
+            match words.last_mut().filter(|_| is_setting) {
+                Some(word) => *word = format!("{word}:{}", part.trim()),
+                None => words.push(part.to_owned()),
+            }
+        }
+        words.iter().map(|word| MethodSpec::parse(word)).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 impl MethodSpec {
     /// Reads the syntax above. The error says what is wrong with which part.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
@@ -259,6 +279,28 @@ mod tests {
         assert_eq!((star.anchor, star.anchor_kv), (1024, AnchorKv::Recompute));
         let paper = plan("star:anchor-content=first:anchor-at=first", 100_000);
         assert_eq!(paper, plan("star", 100_000));
+    }
+
+    #[test]
+    fn a_comma_may_stand_before_a_setting() {
+        let names = |text: &str| -> Result<Vec<String>, String> {
+            Ok(MethodList::parse(text)?.0.iter().map(ToString::to_string).collect())
+        };
+        let expected = ["dense", "star:block=1/4", "star:block=4k:anchor=1k", "ring"];
+        let given = "dense,star:block=1/4,star:block=4k,anchor=1k,ring";
+        assert_eq!(names(given).unwrap(), expected);
+        assert_eq!(
+            names("dense, star:block=1/4, star:block=4k:anchor=1k ,ring").unwrap(),
+            expected
+        );
+        for (text, word) in [
+            ("anchor=1k,dense", "anchor=1k"),
+            ("dense,anchor=1k", "dense"),
+            ("ring,,", "no method"),
+        ] {
+            let message = names(text).unwrap_err();
+            assert!(message.contains(word), "{text}: {message}");
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Comparison {
     pub rows: Vec<TaskChange>,
     /// The difference of the means over the tasks of each length: (length, difference).
     pub means: Vec<(usize, Difference)>,
+    /// Answers of either side without the same sample on the other, at any length and task of either.
+    pub unmatched: usize,
 }
 
 /// What changed in one task at one length.
@@ -57,14 +59,17 @@ pub fn compare(before: Side<'_>, after: Side<'_>) -> Result<Comparison, EvalErro
             return Err(EvalError::unknown("method in this run", side.method, known()));
         }
     }
-    let (mut rows, mut means) = (Vec::new(), Vec::new());
-    for &length in &before.info.lengths {
+    let (mut rows, mut means, mut unmatched) = (Vec::new(), Vec::new(), 0);
+    let (lengths, tasks) = (of_either(before, after, lengths), of_either(before, after, tasks));
+    for length in lengths {
         let mut pairs = Vec::new();
-        for task in &before.info.tasks {
+        for task in &tasks {
             let records =
-                |side: Side<'_>| run::read(&run::path(side.dir, length, &task.name, side.method));
+                |side: Side<'_>| run::read(&run::path(side.dir, length, task, side.method));
             let (old, new) = (records(before)?, records(after)?);
             let matched = both(&old, &new);
+            let alone = old.len() + new.len() - 2 * matched.len();
+            unmatched += alone;
             let scores: Vec<(f64, f64)> =
                 matched.iter().map(|(old, new)| (old.score, new.score)).collect();
             let of = |side: fn(&(f64, f64)) -> f64| {
@@ -78,18 +83,41 @@ pub fn compare(before: Side<'_>, after: Side<'_>) -> Result<Comparison, EvalErro
             let changed = matched.iter().filter(|(old, new)| old.score != new.score);
             rows.push(TaskChange {
                 length,
-                task: task.name.clone(),
+                task: (*task).to_owned(),
                 before,
                 after,
                 difference,
                 changed: changed.map(|(old, new)| ((*old).clone(), (*new).clone())).collect(),
-                unmatched: old.len() + new.len() - 2 * matched.len(),
+                unmatched: alone,
             });
             pairs.push(scores);
         }
         means.extend(stats::average_difference(&pairs).map(|difference| (length, difference)));
     }
-    Ok(Comparison { rows, means })
+    Ok(Comparison { rows, means, unmatched })
+}
+
+fn lengths(info: &RunInfo) -> Vec<usize> {
+    info.lengths.clone()
+}
+
+fn tasks(info: &RunInfo) -> Vec<&str> {
+    info.tasks.iter().map(|task| task.name.as_str()).collect()
+}
+
+/// What the first run has, then what only the second has.
+fn of_either<'a, T: PartialEq>(
+    before: Side<'a>,
+    after: Side<'a>,
+    list: impl Fn(&'a RunInfo) -> Vec<T>,
+) -> Vec<T> {
+    let mut all = list(before.info);
+    for item in list(after.info) {
+        if !all.contains(&item) {
+            all.push(item);
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -118,6 +146,11 @@ mod tests {
         let before = side(old.path(), &infos[0], "dense");
         let comparison = compare(before, side(new.path(), &infos[1], "dense")).unwrap();
         assert_eq!(comparison.rows.len(), 5, "one length in common");
+        // Five tasks of twelve samples at the other length, and the three below.
+        assert_eq!(comparison.unmatched, 5 * 12 + 3);
+        let turned =
+            compare(side(new.path(), &infos[1], "dense"), side(old.path(), &infos[0], "dense"));
+        assert_eq!(turned.unwrap().unmatched, comparison.unmatched);
         for row in &comparison.rows {
             let changed: Vec<usize> = row.changed.iter().map(|(old, _)| old.index).collect();
             if row.task == "vt" {

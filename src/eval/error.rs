@@ -32,12 +32,12 @@ pub enum EvalError {
         flag: &'static str,
     },
     /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said. Part of the message, so that one line says both.
+        error: std::io::Error,
     },
     /// A line that does not hold what its format says.
     #[error("{}:{line}: {reason}", path.display())]
@@ -130,6 +130,6 @@ impl EvalError {
     /// An error of the file system at `path`.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { path, source }
+        move |error| Self::Io { path, error }
     }
 }

@@ -69,7 +69,13 @@ pub fn read_jsonl(path: &Path, keep: usize) -> Result<Reading, EvalError> {
         for (name, value) in [("index", line), ("length", 0)] {
             record.entry(name).or_insert(Value::from(value));
         }
-        serde_json::from_value(Value::Object(record)).map_err(|error| error.to_string())
+        let sample: Sample =
+            serde_json::from_value(Value::Object(record)).map_err(|error| error.to_string())?;
+        // Any answer, or none, would be right.
+        if sample.outputs.iter().all(|output| output.trim().is_empty()) {
+            return Err("there is no answer to compare with: outputs is empty".to_owned());
+        }
+        Ok(sample)
     })
 }
 
@@ -135,10 +141,12 @@ impl Lines {
                 return Ok(None);
             }
             self.number += 1;
-            if self.bytes.trim_ascii().is_empty() {
+            // Some editors begin a file with a byte order mark.
+            let bytes = self.bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&self.bytes);
+            if bytes.trim_ascii().is_empty() {
                 continue;
             }
-            let object = serde_json::from_slice(&self.bytes).map_err(|error| error.to_string());
+            let object = serde_json::from_slice(bytes).map_err(|error| error.to_string());
             self.count += 1;
             return Ok(Some(Line { number: self.number, index: self.count - 1, object }));
         }
@@ -194,6 +202,26 @@ mod tests {
         assert!(lines[1].contains("validation.jsonl:4: "), "{lines:?}");
         let missing = read_jsonl(&path.with_file_name("no.jsonl"), 1).unwrap_err();
         assert!(missing.to_string().contains("no.jsonl"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let line = r#"{"input_context": "c", "input_query": "q", "outputs": ["one"]}"#;
+        let (_folder, path) = written(format!("\u{feff}{line}\n").as_bytes());
+        let reading = read_jsonl(&path, usize::MAX).unwrap();
+        assert_eq!((reading.items.len(), reading.errors.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_sample_without_answers_cannot_be_scored() {
+        for outputs in ["[]", r#"[""]"#, r#"[" ", "\n"]"#] {
+            let line =
+                format!(r#"{{"input_context": "c", "input_query": "q", "outputs": {outputs}}}"#);
+            let (_folder, path) = written(line.as_bytes());
+            let reading = read_jsonl(&path, usize::MAX).unwrap();
+            assert_eq!(reading.items.len(), 0, "{outputs}");
+            assert!(reading.errors[0].to_string().contains("outputs is empty"), "{outputs}");
+        }
     }
 
     proptest! {

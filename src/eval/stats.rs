@@ -6,6 +6,8 @@
 //!   difference of paired proportions (his method 10 without continuity correction).
 //! - The same, fractional: paired bootstrap, with the sign-flip test, of which McNemar's is the
 //!   special case of 0/1 scores. It keeps a handful of samples from looking like proof.
+//! - Two methods whose difference is the same on every sample: Wilson's interval of what never happened,
+//!   to both sides.
 //! - A mean over tasks: the tasks' intervals combined by their squared half widths, side by side
 //!   (Zou & Donner's MOVER), which needs no symmetry and no spread at 0 or 1.
 
@@ -103,12 +105,13 @@ pub fn difference(pairs: &[(f64, f64)]) -> Option<Difference> {
     let mean = mean(&changes)?;
     let better = changes.iter().filter(|change| **change > 0.0).count();
     let worse = changes.iter().filter(|change| **change < 0.0).count();
-    let ((low, high), p) = if pairs.iter().all(|(base, other)| is_binary(base) && is_binary(other))
-    {
-        (newcombe(pairs), mcnemar(better, worse))
-    } else {
-        (bootstrap(&changes), sign_flip(&changes))
+    let binary = pairs.iter().all(|(base, other)| is_binary(base) && is_binary(other));
+    let (low, high) = match binary {
+        _ if changes.iter().all(|change| *change == changes[0]) => no_spread(mean, changes.len()),
+        true => newcombe(pairs),
+        false => bootstrap(&changes),
     };
+    let p = if binary { mcnemar(better, worse) } else { sign_flip(&changes) };
     Some(Difference { estimate: Estimate { mean, low, high, n: pairs.len() }, better, worse, p })
 }
 
@@ -145,6 +148,13 @@ fn wilson(p: f64, n: usize) -> (f64, f64) {
     let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     // Rounding must not push an end past the proportion itself.
     ((centre - half).clamp(0.0, p), (centre + half).clamp(p, 1.0))
+}
+
+/// The interval of a change that was the same in all of `n` samples: as wide as Wilson's for an event that
+/// never happened. Neither resampling nor correlation sees what a few equal samples leave open.
+fn no_spread(change: f64, n: usize) -> (f64, f64) {
+    let (_, width) = wilson(0.0, n);
+    ((change - width).max(-1.0), (change + width).min(1.0))
 }
 
 /// Newcombe's interval of the difference of two paired proportions: Wilson's intervals of both,
@@ -298,6 +308,20 @@ mod tests {
         let same = difference(&pairs(50, 0, 0, 0)).unwrap();
         assert!(same.is_noise() && same.estimate.low < -0.01 && same.estimate.high > 0.01);
         assert_eq!(difference(&[]), None);
+    }
+
+    #[test]
+    fn what_never_changed_is_as_unsure_as_wilson_says() {
+        let same = |pair, n| difference(&vec![pair; n]).unwrap().estimate;
+        // Whatever the scores are: all right, all half right, or right and wrong in turn.
+        let turns = difference(&pairs(5, 0, 0, 5)).unwrap().estimate;
+        for got in [same((1.0, 1.0), 10), same((0.5, 0.5), 10), turns] {
+            near(got.low, -0.2775);
+            near(got.high, 0.2775);
+        }
+        let lost = same((1.0, 0.0), 10);
+        near(lost.low, -1.0);
+        near(lost.high, -0.7225);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The arguments of `asterism eval`.
 
 use crate::cli::args::{ModelArgs, tokens};
-use crate::cli::method_spec::{MethodSpec, Size};
+use crate::cli::method_spec::{MethodList, MethodSpec, Size};
 use asterism::eval::ruler::{Search, Variant};
 use asterism::eval::run::Tokenise;
 use clap::{Args, Subcommand, ValueEnum};
@@ -80,9 +80,9 @@ pub(super) struct MethodsArgs {
     /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),
     /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute,
     /// :anchor-content=first|constant|random|shuffled|previous, :anchor-at=first|previous|random.
-    #[arg(long, value_name = "METHOD,…", value_delimiter = ',', value_parser = MethodSpec::parse,
+    #[arg(long, value_name = "METHOD,…", value_parser = MethodList::parse,
           default_value = "dense,star:block=1/4", env = "ASTERISM_EVAL_METHODS")]
-    pub(super) methods: Vec<MethodSpec>,
+    pub(super) methods: MethodList,
 }
 
 /// The methods of the anchor study.
@@ -99,7 +99,7 @@ impl<B: Args> From<RunArgs<B, StudyArgs>> for RunArgs<B> {
     fn from(args: RunArgs<B, StudyArgs>) -> Self {
         let RunArgs { set, benchmark, by: StudyArgs { block }, hosts, tokenise, out, data, model } =
             args;
-        let by = MethodsArgs { methods: MethodSpec::anchor_study(block) };
+        let by = MethodsArgs { methods: MethodList(MethodSpec::anchor_study(block)) };
         Self { set, benchmark, by, hosts, tokenise, out, data, model }
     }
 }
@@ -123,7 +123,7 @@ pub(super) struct GenerateArgs<B: Args> {
 #[command(next_help_heading = "Samples")]
 pub(super) struct SetArgs {
     /// Lengths of context, question and answer together, in tokens.
-    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = tokens,
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = length,
           default_value = "4k", env = "ASTERISM_EVAL_LENGTHS")]
     pub(super) lengths: Vec<usize>,
     /// Tasks or groups of tasks; all means those that fit and whose files are at hand.
@@ -151,6 +151,16 @@ impl SetArgs {
     /// The seed given, or that of the published samples.
     pub(super) fn seed(&self) -> u32 {
         self.seed.unwrap_or(42)
+    }
+}
+
+/// Tokens of a sample that can be made: far beyond any model, far below any memory.
+const LONGEST: usize = 16 << 20;
+
+fn length(text: &str) -> Result<usize, String> {
+    match tokens(text)? {
+        n if n > LONGEST => Err("samples have at most 16m tokens".to_owned()),
+        n => Ok(n),
     }
 }
 

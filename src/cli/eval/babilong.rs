@@ -1,7 +1,7 @@
 //! BABILong's samples as the command line describes them.
 
 use super::args::{BabilongArgs, SetArgs};
-use super::source::{Reader, Set, Source, file, unused_with_data};
+use super::source::{Reader, Set, Source, file, fingerprint, unused_with_data};
 use crate::cli::error::CliError;
 use crate::cli::method_spec::short;
 use asterism::eval::babilong::{
@@ -33,7 +33,7 @@ pub(super) fn source(
         let read = move |path: &Path, _, task: &str, keep, counter: &dyn CountTokens| {
             read_published(path, task, &frame, keep, counter)
         };
-        return source.with_files(dir, &set.lengths, places, read);
+        return source.with_files(dir, set, places, read);
     }
 
     let mut books = Vec::new();
@@ -72,7 +72,11 @@ pub(super) fn source(
     };
     let stories = args.babi.as_ref().map_or_else(|| "told anew".to_owned(), |dir| show(dir));
     source.settings.insert("stories".to_owned(), json!(stories));
-    let names: Vec<&str> = books.iter().map(Haystack::name).collect();
+    let mut names =
+        args.book.iter().map(|path| fingerprint(path)).collect::<Result<Vec<_>, _>>()?;
+    if names.is_empty() {
+        names.extend(books.iter().map(|book| book.name().to_owned()));
+    }
     source.settings.insert("books".to_owned(), json!(names.join(", ")));
     Ok(source)
 }

@@ -99,7 +99,7 @@ fn to_text(args: &CompareArgs, old: &str, new: &str, comparison: &Comparison) ->
         }
     }
     text.push_str(&report::table(&header, &rows));
-    let unmatched: usize = comparison.rows.iter().map(|row| row.unmatched).sum();
+    let unmatched = comparison.unmatched;
     if unmatched > 0 {
         text.push_str(&format!("\n{unmatched} answers have no partner for the same sample.\n"));
     }

@@ -28,7 +28,7 @@ pub(super) fn source(
                 false => read(path, task, &frame, Some(length), keep, counter),
             }
         };
-        return source.with_files(dir, &set.lengths, places, open);
+        return source.with_files(dir, set, places, open);
     }
 
     let made_here = |task: &str| GROUPS.iter().any(|(_, members)| members.contains(&task));

@@ -1,11 +1,11 @@
 //! A run as it goes: which answer is given, how much is done, how long the rest will take.
 
 use asterism::eval::run::{Failure, Observer, Record, Step};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A bar on stderr, hidden where that is no terminal; failures are lines above it. The time left is
+/// A bar on stderr; where that is no terminal, a line for each task. Failures are lines above it. The time left is
 /// that of the work left at the rate seen so far, answers of earlier runs not counted.
 pub(super) struct Bar {
     bar: ProgressBar,
@@ -25,8 +25,17 @@ impl Bar {
         Self { bar, reported: AtomicU64::new(0) }
     }
 
-    /// Says what is done besides answering.
+    /// Says that a task begins.
     pub(super) fn say(&self, what: String) {
+        if self.bar.is_hidden() {
+            let all = self.bar.length().unwrap_or_default().max(1);
+            let percent = 100 * self.bar.position() / all;
+            let left = match self.bar.position() {
+                0 => String::new(),
+                _ => format!(" (left {})", HumanDuration(self.bar.eta())),
+            };
+            eprintln!("{percent:>3}%{left} {what}");
+        }
         self.bar.set_message(what);
     }
 

@@ -1,7 +1,7 @@
 //! RULER's samples as the command line describes them.
 
 use super::args::{RulerArgs, SearchName, SetArgs};
-use super::source::{Reader, Set, Source, file, unused_with_data};
+use super::source::{Reader, Set, Source, file, fingerprint, unused_with_data};
 use crate::cli::error::CliError;
 use asterism::eval::ruler::{GROUPS, Ruler, Settings, tasks};
 use asterism::eval::{Benchmark, CountTokens, Haystack, read_jsonl, select};
@@ -48,7 +48,10 @@ pub(super) fn source(
         Some(path) => Haystack::from_file(path)?,
         None => Haystack::embedded(),
     };
-    let haystack_name = haystack.name().to_owned();
+    let haystack_name = match &args.haystack {
+        Some(path) => fingerprint(path)?,
+        None => haystack.name().to_owned(),
+    };
     let search = args.search.unwrap_or(SearchName::Fast);
     let ruler = Ruler::new(Settings {
         variant,
@@ -67,14 +70,16 @@ pub(super) fn source(
     };
     let mut source = Source::new(Benchmark::Ruler, chosen, &frame, set, Box::new(make));
     source.notes = notes;
-    source.settings.insert("variant".to_owned(), json!(variant.name()));
+    // Files do not say which variant made them; it still decides how long answers are.
+    let variant_is = if from_files { "answered and scored as" } else { "variant" };
+    source.settings.insert(variant_is.to_owned(), json!(variant.name()));
     if !from_files {
         let search = format!("{search:?}").to_lowercase();
         source.settings.insert("length search".to_owned(), json!(search));
         source.settings.insert("haystack".to_owned(), json!(haystack_name));
         for (name, file) in [("squad", &args.squad), ("hotpot", &args.hotpot)] {
             if let Some(file) = file {
-                source.settings.insert(name.to_owned(), json!(file.display().to_string()));
+                source.settings.insert(name.to_owned(), json!(fingerprint(file)?));
             }
         }
     }
@@ -82,7 +87,7 @@ pub(super) fn source(
         None => Ok(source),
         Some(dir) => source.with_files(
             dir,
-            &set.lengths,
+            set,
             |length, task| vec![file(length, task)],
             |path, _, _, keep, _| read_jsonl(path, keep),
         ),

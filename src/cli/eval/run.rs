@@ -31,17 +31,18 @@ type Open<B> = fn(&SetArgs, &B, &Reader, Option<&Path>) -> Result<Source, CliErr
 pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliError> {
     let RunArgs { set, out, .. } = &args;
     distinct("--lengths", &set.lengths)?;
-    distinct("--methods", &args.by.methods)?;
+    distinct("--methods", &args.by.methods.0)?;
     let files = config::model_files(&args.model)?;
     let options = config::engine_options(&args.model)?;
     let reader = Arc::new(Reader::of(&files)?);
     let source = Arc::new(open(set, &args.benchmark, &reader, args.data.as_deref())?);
 
     let hosts = usize::from(args.hosts);
-    let plans: Vec<_> = args.by.methods.iter().map(|method| plan_of(method, hosts)).collect();
+    let plans: Vec<_> = args.by.methods.0.iter().map(|method| plan_of(method, hosts)).collect();
     let methods: Vec<Method<'_>> = args
         .by
         .methods
+        .0
         .iter()
         .zip(&plans)
         .map(|(method, plan)| Method { name: method.to_string(), plan })
@@ -51,7 +52,8 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
     let precision = options.precision.to_string();
     let model = ModelInfo::of(&files, &precision, reader.config.max_positions);
     let engine = Arc::new(Engine::load(files, &options)?);
-    let mut info = describe(&args, &source, model, &engine).begin(out)?;
+    let _lock = run::Lock::take(out)?;
+    let (mut info, machine) = describe(&args, &source, model, &engine).begin(out)?;
     for note in &source.notes {
         eprintln!("note: {note}");
     }
@@ -67,6 +69,7 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
         dir: out,
         answer: &answer,
         methods: &methods,
+        machine,
         stop_words: &source.stop_words,
         observer: &bar,
         cancel: interrupt.cancel(),
@@ -108,7 +111,7 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
         let missing = samples.saturating_sub(made.samples.len()) as u64;
         bar.drop_work(missing * runner.sample_work(length, task));
         for failure in &made.failures {
-            bar.line(&failure.reason);
+            bar.line(&failure.to_string());
         }
         failures.extend(made.failures);
         if let Some(note) = &made.note {
@@ -121,11 +124,16 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
         }
     }
     drop(bar);
+    let count = failures.len();
+    info.end(out, failures.iter().map(Failure::to_string).collect())?;
     finish(out)?;
-    match failures.len() {
+    match count {
         0 => Ok(()),
+        1 => {
+            Err(anyhow!("1 could not be read, asked or answered: see above and the report").into())
+        }
         n => {
-            Err(anyhow!("{n} could not be asked or answered (listed above); run again to retry")
+            Err(anyhow!("{n} could not be read, asked or answered: see above and the report")
                 .into())
         }
     }
@@ -169,9 +177,10 @@ fn describe<B: Args>(
         settings,
         lengths: args.set.lengths.clone(),
         tasks: source.tasks.clone(),
-        methods: args.by.methods.iter().map(method).collect(),
+        methods: args.by.methods.0.iter().map(method).collect(),
         samples: args.set.samples as usize,
         notes: source.notes.clone(),
+        failures: Vec::new(),
         machines: vec![MachineInfo {
             processor: machine::cpu_name().unwrap_or_else(|| "unknown".to_owned()),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
@@ -191,13 +200,19 @@ pub(super) fn finish(dir: &Path) -> Result<(), CliError> {
     let header = ["method", "length", "score", "95 % interval", &difference, "speed-up"];
     let mut rows = Vec::new();
     for at in &results.lengths {
+        let all = at.tasks.len();
         for (method, cell) in results.info.methods.iter().zip(&at.mean) {
             let Some(cell) = cell else { continue };
             let score = cell.score;
+            // Means over other tasks than the others' are none to compare.
+            let some = match cell.tasks {
+                n if n < all => format!(" ({n} of {all} tasks)"),
+                _ => String::new(),
+            };
             rows.push(vec![
                 method.name.clone(),
                 short(at.length),
-                points(score.mean),
+                points(score.mean) + &some,
                 format!("{} to {}", points(score.low), points(score.high)),
                 cell.difference.map_or_else(String::new, |difference| {
                     let mean = signed_points(difference.estimate.mean);

@@ -2,7 +2,7 @@
 
 use super::args::SetArgs;
 use crate::cli::error::CliError;
-use asterism::eval::run::Failure;
+use asterism::eval::run::{Failure, sha256};
 use asterism::eval::{
     Benchmark, ChatFrame, CountTokens, EvalError, Reading, Sample, TaskInfo, exists,
 };
@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// The name of the reference's sample files.
 const FILE: &str = "validation.jsonl";
+/// The template that is the model's own.
+const OWN: &str = "auto";
 
 /// A benchmark as the command line describes it.
 pub(super) struct Source {
@@ -50,12 +52,18 @@ impl Source {
         args: &SetArgs,
         make: Box<Make>,
     ) -> Self {
-        let settings = [("template", json!(frame.name)), ("seed", json!(args.seed()))];
+        let mut settings = Map::new();
+        settings.insert("template".to_owned(), json!(frame.name));
+        if frame.name == OWN {
+            let markers = format!("{}…{}", frame.head, frame.tail);
+            settings.insert("chat markers".to_owned(), json!(markers));
+        }
+        settings.insert("seed".to_owned(), json!(args.seed()));
         Self {
             benchmark,
             tasks,
             stop_words: frame.stop_words.clone(),
-            settings: settings.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
+            settings,
             notes: Vec::new(),
             make,
         }
@@ -63,11 +71,11 @@ impl Source {
 
     /// The same tasks with samples from files in `dir`: the first of `candidates` (by length and task)
     /// that exists, or whose parts do, of which `read` reads no more samples than wanted. Says now if
-    /// one is missing.
+    /// one is missing; where all tasks were asked for, those that no length has are left out.
     pub(super) fn with_files(
         mut self,
         dir: &Path,
-        lengths: &[usize],
+        set: &SetArgs,
         candidates: impl Fn(usize, &str) -> Vec<PathBuf> + Send + Sync + 'static,
         read: impl Fn(&Path, usize, &str, usize, &dyn CountTokens) -> Result<Reading, EvalError>
         + Send
@@ -80,7 +88,15 @@ impl Source {
                 candidates(length, task).iter().map(|path| base.join(path)).collect();
             paths.iter().find(|path| exists(path)).cloned().ok_or(paths)
         };
-        for &length in lengths {
+        let has_file = |task: &TaskInfo| set.lengths.iter().any(|n| find(*n, &task.name).is_ok());
+        if set.is_all() && self.tasks.iter().any(has_file) {
+            let (found, absent) = self.tasks.into_iter().partition(has_file);
+            self.tasks = found;
+            let note =
+                |task: TaskInfo| format!("{} is left out: there is no file of it", task.name);
+            self.notes.extend(Vec::into_iter(absent).map(note));
+        }
+        for &length in &set.lengths {
             for task in &self.tasks {
                 if let Err(paths) = find(length, &task.name) {
                     let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
@@ -98,15 +114,23 @@ impl Source {
                 reason: "the file is gone".to_owned(),
             };
             let path = find(length, task).map_err(missing)?;
-            let reading = read(&path, length, task, count, counter)?;
-            // A number twice would count its sample twice.
-            let mut seen = HashSet::new();
-            if let Some(twice) = reading.items.iter().find(|sample| !seen.insert(sample.index)) {
-                let reason = format!("index {} occurs twice", twice.index);
+            let Reading { items: mut samples, errors } = read(&path, length, task, count, counter)?;
+            if samples.is_empty() && errors.is_empty() {
+                let reason = "the file holds no sample".to_owned();
                 return Err(EvalError::BadFile { path, reason });
             }
-            let failures = reading.errors.into_iter().map(Failure::from).collect();
-            Ok(Set { samples: reading.items, failures, note: None })
+            // A number twice would count its sample twice. RULER's own files may have other things
+            // than numbers of samples there.
+            let mut seen = HashSet::new();
+            let twice = samples.iter().find(|sample| !seen.insert(sample.index));
+            let note = twice.map(|sample| {
+                let (index, path) = (sample.index, path.display());
+                format!("{path}: index {index} occurs twice, so samples are numbered as they stand there")
+            });
+            if note.is_some() {
+                samples.iter_mut().enumerate().for_each(|(i, sample)| sample.index = i);
+            }
+            Ok(Set { samples, failures: errors.into_iter().map(Failure::from).collect(), note })
         });
         Ok(self)
     }
@@ -148,15 +172,22 @@ impl Reader {
     }
 
     /// The chat markers of `--template`: the model's own for `auto`, else those that `named` gives.
+    /// The model's own get the name of equal ones, if there are any.
     pub(super) fn frame(
         &self,
         template: &str,
-        named: impl FnOnce(&str) -> Result<ChatFrame, EvalError>,
+        named: impl Fn(&str) -> Result<ChatFrame, EvalError>,
     ) -> Result<ChatFrame, CliError> {
-        match template {
-            "auto" => self.own_frame(),
-            name => Ok(named(name)?),
+        if template != OWN {
+            return Ok(named(template)?);
         }
+        let own = self.own_frame()?;
+        let is_own = |frame: &ChatFrame| {
+            let ends = own.stop_words.iter().all(|word| frame.stop_words.contains(word));
+            ends && (&frame.head, &frame.tail) == (&own.head, &own.tail)
+        };
+        let equal = ["llama3", "qwen"].iter().filter_map(|name| named(name).ok()).find(is_own);
+        Ok(equal.unwrap_or(own))
     }
 
     /// The model's own chat markers, ending at the tokens that end its answers; without a template
@@ -167,8 +198,16 @@ impl Reader {
         let frame = PromptFrame::from_template(self.template.as_ref(), None, bos.as_deref())?;
         let ends: Vec<String> = self.config.eos.iter().filter_map(|id| text(*id)).collect();
         let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
-        Ok(ChatFrame::new("auto", frame.head(), frame.tail(), &ends))
+        Ok(ChatFrame::new(OWN, frame.head(), frame.tail(), &ends))
     }
+}
+
+/// What settings say of a file that samples are made of: its name, and what it holds.
+pub(super) fn fingerprint(path: &Path) -> Result<String, CliError> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("{name} (SHA-256 {:.16})", sha256(&[&bytes])))
 }
 
 /// Refuses options that decide how samples are made where none are: (name, whether it is given).

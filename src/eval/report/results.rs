@@ -49,8 +49,16 @@ pub struct Cell {
     pub empty: usize,
     /// Median time to the first token of the answer, in seconds.
     pub first_token_s: f64,
-    /// Median over samples of how many times sooner than the baseline the first token came.
+    /// Median over samples of how many times sooner than the baseline the first token came, where both
+    /// were timed on one machine.
     pub speedup: Option<f64>,
+}
+
+impl AtLength {
+    /// The means over all tasks; a mean over some of them is none to draw beside the others.
+    pub(super) fn whole_means(&self) -> impl Iterator<Item = Option<Cell>> + '_ {
+        self.mean.iter().map(|mean| mean.filter(|cell| cell.tasks == self.tasks.len()))
+    }
 }
 
 /// One needle: where it lay and whether it was found.
@@ -144,8 +152,10 @@ impl Cell {
             times.extend(task[own].iter().map(|record| record.timings.first_token_s()));
             empty += task[own].iter().filter(|record| record.pred.is_empty()).count();
             let both = both(&task[baseline], &task[own]);
+            // Times of two machines, or of other numbers of threads, say nothing about methods.
+            let on_one_machine = both.iter().filter(|(base, other)| base.machine == other.machine);
             speedups.extend(
-                both.iter().map(|(base, other)| {
+                on_one_machine.map(|(base, other)| {
                     base.timings.first_token_s() / other.timings.first_token_s()
                 }),
             );

@@ -42,6 +42,7 @@ pub(in crate::eval) fn write_run(dir: &Path, lengths: &[usize], samples: usize) 
         methods: METHODS.iter().map(method).collect(),
         samples,
         notes: vec!["qa_2 is left out: no file".into()],
+        failures: Vec::new(),
         machines: vec![MachineInfo {
             processor: "a processor".into(),
             system: "linux x86_64".into(),
@@ -87,6 +88,7 @@ fn record(index: usize, right: bool, length: usize, method: usize, task: &str) -
             _ => f64::from(right),
         },
         sample: format!("{index:016x}"),
+        machine: 0,
         timings: Timings {
             phase1_s: seconds / (1.0 + method as f64 * (length as f64 / 4096.0).ln_1p() * 0.3),
             ..Timings::default()

@@ -18,6 +18,7 @@ pub(super) fn parts(results: &Results) -> Result<Vec<Part>, EvalError> {
     parts.extend(results.info.notes.iter().map(|note| Part::Text(format!("Note: {note}."))));
     if results.lengths.is_empty() {
         parts.push(Part::Text("No sample has been answered yet.".to_owned()));
+        parts.extend(failures(results));
         parts.extend(settings(results));
         return Ok(parts);
     }
@@ -67,6 +68,7 @@ pub(super) fn parts(results: &Results) -> Result<Vec<Part>, EvalError> {
         let heading = format!("{} tokens", short(at.length).to_uppercase());
         parts.extend([Part::Heading(3, heading), Part::Table(tasks(results, at))]);
     }
+    parts.extend(failures(results));
     parts.extend(settings(results));
     Ok(parts)
 }
@@ -97,11 +99,45 @@ fn introduction(results: &Results) -> String {
         "{} at {} tokens, {} of each; methods {}{}{}.",
         some(info.tasks.len(), "task"),
         list(info.lengths.iter().map(|length| short(*length).to_uppercase()).collect()),
-        some(info.samples, "sample"),
+        samples(results, &some(info.samples, "sample")),
         list(info.methods.iter().map(|method| method.name.clone()).collect()),
         setting("variant"),
         setting("template"),
     )
+}
+
+/// `50 samples`, or `up to 50 samples` where some are not answered.
+fn samples(results: &Results, all: &str) -> String {
+    let wanted = results.info.samples;
+    let is_whole = |at: &AtLength| {
+        let mut cells = at.tasks.iter().flat_map(|row| &row.cells);
+        cells.all(|cell| cell.is_some_and(|cell| cell.score.n == wanted))
+            && at.tasks.len() == results.info.tasks.len()
+    };
+    let is_complete = results.lengths.len() == results.info.lengths.len();
+    match is_complete && results.lengths.iter().all(is_whole) {
+        true => all.to_owned(),
+        false => format!("up to {all}"),
+    }
+}
+
+/// What the last run could not do, if anything.
+fn failures(results: &Results) -> Vec<Part> {
+    const SHOWN: usize = 40;
+    let all = &results.info.failures;
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let rows = all.iter().take(SHOWN).map(|failure| vec![Entry::from(failure.clone())]);
+    let header = vec!["what the last run could not read, ask or answer".to_owned()];
+    let mut parts = vec![
+        Part::Heading(2, "Not answered".to_owned()),
+        Part::Table(Table { header, rows: rows.collect(), text: 1 }),
+    ];
+    if all.len() > SHOWN {
+        parts.push(Part::Text(format!("And {} more.", all.len() - SHOWN)));
+    }
+    parts
 }
 
 /// How to read the numbers.
@@ -112,8 +148,8 @@ fn reading(results: &Results) -> String {
          for fractional ones, joined over the tasks for the mean. Differences are paired, on the \
          samples that {baseline} answered too; one is called noise when its interval holds 0 or the \
          exact McNemar test (sign-flip test for fractional scores) does not reject at 5 %. Speed-up \
-         is the median over samples of how many times sooner than {baseline} the first token came. \
-         Shares such as block=1/4 are of the nominal length."
+         is the median over samples of how many times sooner than {baseline} the first token came, \
+         where one machine timed both. Shares such as block=1/4 are of the nominal length."
     )
 }
 
@@ -151,15 +187,23 @@ fn summary(results: &Results) -> Table {
 fn tasks(results: &Results, at: &AtLength) -> Table {
     let mut header = vec!["task".to_owned()];
     header.extend(results.info.methods.iter().map(|method| method.name.clone()));
-    let row = |name: &str, cells: &[Option<Cell>], tone: Tone| {
+    let row = |name: &str, cells: &[Option<Cell>], wanted: usize, tone: Tone| {
         let mut row = vec![Entry { tone, ..name.into() }];
-        row.extend(cells.iter().map(|cell| cell.as_ref().map_or_else(|| "–".into(), task_entry)));
+        let entry = |cell: &Cell| {
+            let mut entry = task_entry(cell);
+            if cell.score.n < wanted {
+                entry.text = format!("{}, n = {}", entry.text, cell.score.n);
+            }
+            entry
+        };
+        row.extend(cells.iter().map(|cell| cell.as_ref().map_or_else(|| "–".into(), entry)));
         row
     };
+    let samples = results.info.samples;
     let mut rows: Vec<Vec<Entry>> =
-        at.tasks.iter().map(|task| row(&task.task, &task.cells, Tone::Plain)).collect();
+        at.tasks.iter().map(|task| row(&task.task, &task.cells, samples, Tone::Plain)).collect();
     if at.tasks.len() > 1 {
-        rows.push(row("mean", &at.mean, Tone::Strong));
+        rows.push(row("mean", &at.mean, samples * at.tasks.len(), Tone::Strong));
     }
     Table { header, rows, text: 1 }
 }

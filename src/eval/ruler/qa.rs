@@ -74,7 +74,7 @@ impl Corpus {
     ///
     /// [`EvalError::Io`], or [`EvalError::BadFile`] with the place in the JSON.
     pub(super) fn squad(path: &Path) -> Result<Self, EvalError> {
-        let squad: Squad = read_json(path)?;
+        let squad: Squad = read_json(path, "SQuAD's dev-v2.0.json")?;
         let articles = || squad.data.iter();
         let paragraphs = articles().flat_map(|article| &article.paragraphs);
         let (documents, index) = unique(paragraphs.map(|paragraph| paragraph.context.clone()));
@@ -102,7 +102,8 @@ impl Corpus {
     ///
     /// [`EvalError::Io`], or [`EvalError::BadFile`] with the place in the JSON.
     pub(super) fn hotpot(path: &Path) -> Result<Self, EvalError> {
-        let asked: Vec<HotpotQuestion> = read_json(path)?;
+        let asked: Vec<HotpotQuestion> =
+            read_json(path, "HotpotQA's hotpot_dev_distractor_v1.json")?;
         let document =
             |(title, sentences): &(String, Vec<String>)| format!("{title}\n{}", sentences.concat());
         let (documents, index) = unique(asked.iter().flat_map(|q| q.context.iter().map(document)));
@@ -121,10 +122,12 @@ impl Corpus {
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, EvalError> {
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str) -> Result<T, EvalError> {
     let bytes = std::fs::read(path).map_err(EvalError::io(path))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| EvalError::BadFile { path: path.into(), reason: error.to_string() })
+    serde_json::from_slice(&bytes).map_err(|error| EvalError::BadFile {
+        path: path.into(),
+        reason: format!("this is not {what}: {error}"),
+    })
 }
 
 /// The documents once each, sorted, and where each stands.

@@ -45,6 +45,15 @@ pub enum RunError {
         /// Its value now.
         now: String,
     },
+    /// Another process writes into the folder.
+    #[error(
+        "{}: another run is writing here: wait for it, or choose another folder",
+        dir.display()
+    )]
+    Busy {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// A finished result belongs to another sample than the one that now has its number.
     #[error(
         "{}: sample {index} is not the one that was answered before: the samples have changed, choose another folder",

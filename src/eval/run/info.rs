@@ -34,9 +34,15 @@ pub struct RunInfo {
     /// What a reader has to know: tasks left out, material that ends early.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What the last run could not read, ask or answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<String>,
     /// The machines that contributed, in order of appearance.
     pub machines: Vec<MachineInfo>,
 }
+
+/// Files that only some tasks need. A run may go on with one more of them.
+const ADDABLE: [&str; 2] = ["squad", "hotpot"];
 
 /// Pieces of a file of weights that are hashed, and bytes of each.
 const PIECES: usize = 64;
@@ -128,14 +134,15 @@ impl RunInfo {
     }
 
     /// Starts or continues the run in `dir`: what is there already stays listed, and the file is
-    /// written anew.
+    /// written anew. Returns it with the place of `self`'s machine among the run's.
     ///
     /// # Errors
     ///
     /// [`RunError::OtherRun`] naming the first setting in which an earlier run differs, and the
     /// errors of the file system.
-    pub fn begin(mut self, dir: &Path) -> Result<Self, RunError> {
+    pub fn begin(mut self, dir: &Path) -> Result<(Self, usize), RunError> {
         std::fs::create_dir_all(dir).map_err(EvalError::io(dir))?;
+        let own = self.machines.first().cloned();
         if dir.join(FILE).exists() {
             let before = Self::read(dir)?;
             self.check_same(&before, dir)?;
@@ -146,9 +153,15 @@ impl RunInfo {
             self.machines = union(&before.machines, &self.machines, |a, b| a == b);
             self.notes = union(&before.notes, &self.notes, |a, b| a == b);
             self.samples = self.samples.max(before.samples);
+            for name in ADDABLE {
+                if let Some(file) = before.settings.get(name) {
+                    self.settings.entry(name).or_insert_with(|| file.clone());
+                }
+            }
         }
         self.write(dir)?;
-        Ok(self)
+        let machine = self.machines.iter().position(|machine| Some(machine) == own.as_ref());
+        Ok((self, machine.unwrap_or_default()))
     }
 
     /// The method that the others are compared with: the first exact one, or the first.
@@ -170,6 +183,16 @@ impl RunInfo {
         Ok(())
     }
 
+    /// Notes what the run that ends now could not do.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the file system.
+    pub fn end(&mut self, dir: &Path, failures: Vec<String>) -> Result<(), EvalError> {
+        self.failures = failures;
+        self.write(dir)
+    }
+
     /// Written beside and renamed: a stop leaves the old file or the new one.
     fn write(&self, dir: &Path) -> Result<(), EvalError> {
         let (path, beside) = (dir.join(FILE), dir.join("run.json.new"));
@@ -188,7 +211,9 @@ impl RunInfo {
             let show = |all: &Map<String, Value>| {
                 all.get(name).map_or_else(|| "not set".to_owned(), Value::to_string)
             };
-            if old.get(name) != new.get(name) {
+            let is_added = ADDABLE.contains(&name.as_str())
+                && old.contains_key(name) != new.contains_key(name);
+            if !is_added && old.get(name) != new.get(name) {
                 return Err(RunError::OtherRun {
                     path: dir.join(FILE),
                     what: name.clone(),

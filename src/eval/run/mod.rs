@@ -9,6 +9,7 @@
 mod answer;
 mod error;
 pub mod info;
+mod lock;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 pub use answer::{Answer, EngineAnswer, Tokenise};
 pub use error::RunError;
 pub use info::{MachineInfo, MethodInfo, ModelInfo, RunInfo};
+pub use lock::Lock;
 pub use record::{Record, Timings, file_name, fingerprint, path, read, sha256};
 
 use crate::cancel::Cancel;
@@ -68,6 +70,12 @@ pub struct Failure {
     pub reason: String,
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.reason)
+    }
+}
+
 /// Whoever watches a run, for example a progress bar.
 pub trait Observer: Sync {
     /// An answer is about to be given.
@@ -100,6 +108,8 @@ pub struct Runner<'a> {
     pub answer: &'a dyn Answer,
     /// By which methods.
     pub methods: &'a [Method<'a>],
+    /// On which machine: its place among the run's machines.
+    pub machine: usize,
     /// Where answers end.
     pub stop_words: &'a [String],
     /// Who watches.
@@ -225,6 +235,7 @@ impl Runner<'_> {
             pred,
             outputs: sample.outputs.clone(),
             sample: fingerprint(sample),
+            machine: self.machine,
             timings,
             extra: sample.extra.clone(),
         }

@@ -24,6 +24,9 @@ pub struct Record {
     pub score: f64,
     /// Which sample was answered: see [`fingerprint`].
     pub sample: String,
+    /// Where: a place among the run's machines. Times of two machines are not compared.
+    #[serde(default)]
+    pub machine: usize,
     /// What it took.
     pub timings: Timings,
     /// What else is known of the sample, such as the depths of its needles.

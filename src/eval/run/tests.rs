@@ -121,6 +121,7 @@ fn run(
         dir,
         answer: echo,
         methods: &methods,
+        machine: 0,
         stop_words: &["<|stop|>".to_owned()],
         observer: &log,
         cancel: &echo.cancel,
@@ -228,6 +229,7 @@ fn info(settings: &[(&str, &str)]) -> RunInfo {
         methods: vec![MethodInfo { name: "dense".into(), baseline: true }],
         samples: 5,
         notes: Vec::new(),
+        failures: Vec::new(),
         machines: Vec::new(),
     }
 }
@@ -235,17 +237,27 @@ fn info(settings: &[(&str, &str)]) -> RunInfo {
 #[test]
 fn a_run_may_grow_but_not_change() {
     let dir = tempfile::tempdir().unwrap();
-    let first = info(&[("variant", "clean")]).begin(dir.path()).unwrap();
+    let (mut first, _) = info(&[("variant", "clean")]).begin(dir.path()).unwrap();
     assert_eq!(RunInfo::read(dir.path()).unwrap(), first);
 
     let mut more = first.clone();
     more.lengths = vec![32];
     more.methods = vec![MethodInfo { name: "ring".into(), baseline: true }];
     more.samples = 3;
-    let grown = more.begin(dir.path()).unwrap();
+    let (grown, _) = more.begin(dir.path()).unwrap();
     assert_eq!((grown.lengths, grown.samples), (vec![32, 64], 5));
     let names: Vec<_> = grown.methods.iter().map(|method| method.name.as_str()).collect();
     assert_eq!(names, ["dense", "ring"]);
+
+    // A file that more tasks need may be added, and stays; it may not be exchanged.
+    let with = |file| info(&[("variant", "clean"), ("squad", file)]).begin(dir.path());
+    with("a.json").unwrap();
+    let (kept, _) = info(&[("variant", "clean")]).begin(dir.path()).unwrap();
+    assert_eq!(kept.settings["squad"], "a.json");
+    assert!(with("b.json").unwrap_err().to_string().contains("squad"));
+
+    first.end(dir.path(), vec!["4096/vt: nothing".to_owned()]).unwrap();
+    assert_eq!(RunInfo::read(dir.path()).unwrap().failures, ["4096/vt: nothing"]);
 
     let error = info(&[("variant", "star-paper")]).begin(dir.path()).unwrap_err().to_string();
     for word in ["variant", "clean", "star-paper", "run.json"] {

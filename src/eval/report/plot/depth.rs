@@ -57,7 +57,12 @@ fn map(
     let cell = ((width - LEFT - RIGHT) / lengths.len().max(1) as i32).min(110);
     let (x0, y0) = (left + LEFT, top + HEAD);
     let right = x0 + cell * lengths.len() as i32;
-    write(area, name, ((x0 + right) / 2, top + HEAD / 2), 16, HPos::Center)?;
+    // Long names are written smaller, and never start in the panel before.
+    let letters = name.chars().count() as i32;
+    let size = (2 * (width - RIGHT) / letters.max(1)).clamp(9, 16);
+    let half = letters * size / 4;
+    let centre = ((x0 + right) / 2).clamp(left + half, (left + width - half).max(left + half));
+    write(area, name, (centre, top + HEAD / 2), size, HPos::Center)?;
     for (column, &length) in lengths.iter().enumerate() {
         let x = x0 + column as i32 * cell;
         for band in 0..BANDS {

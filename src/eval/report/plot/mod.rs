@@ -38,7 +38,8 @@ fn marker<'a, C: Clone + 'static>(
     size: i32,
 ) -> DynElement<'a, SVGBackend<'a>, C> {
     let colour = colour(series);
-    match series % 4 {
+    // Colours repeat after eight: then with other forms.
+    match (series + series / 8) % 4 {
         0 => Circle::new(at, size, colour.filled()).into_dyn(),
         1 => TriangleMarker::new(at, size + 2, colour.filled()).into_dyn(),
         2 => Cross::new(at, size, colour.stroke_width(3)).into_dyn(),
