@@ -3,7 +3,7 @@
     python ask_facts.py ../target/release/asterism trained --lengths 4000,16000,60000,110000 --texts 4
 
 Each text has 24 facts: twelve with names of the lists that training draws from, and twelve with people,
-towns, buildings and words that it never drew. An answer is right if it contains the value.
+towns, buildings and words that it cannot draw. An answer is right if it contains the value.
 """
 
 import argparse
@@ -15,29 +15,14 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from data.facts import CITIES, SURNAMES, THINGS
+from data.facts import CITIES, STYLES, SURNAMES, THINGS, Fact, Names
+from data.names import FIRST, LAST, TOWNS
 from data.prose import Prose, load_books, scatter
-from data.vocabulary import ADJECTIVES, NOUNS, PEOPLE, held_out_words
+from data.vocabulary import ADJECTIVES, NOUNS, PEOPLE, WORDS, held_out_words
 
 CHARS_PER_TOKEN = 3.45
 FACTS_OF_A_KIND = 12
 METHODS = {"dense": ["--method", "dense"], "star 4K": ["--method", "star", "--block", "4k"]}
-
-# (question, sentence, what kind of value {v} is)
-WORDINGS = [
-    ("What is the access code for the {c} {t}?", "The access code for the {c} {t} is {v}.", "number"),
-    ("What is {p}'s phone number?", "{p}'s phone number is {v}.", "number"),
-    ("What is the secret word of {p}?", "The secret word of {p} is {v}.", "words"),
-    ("Where does {p} live?", "{p} lives in {v}.", "town"),
-    ("What is the budget of the {w} project?", "The budget of the {w} project is {v} dollars.", "number"),
-    ("Where does {p} keep the {w}?", "{p} keeps the {w} in the {v}.", "building"),
-    ("Who is the leader of the {w} project?", "The leader of the {w} project is {v}.", "person"),
-    (
-        "Where does the meeting about the {w} project take place?",
-        "The meeting about the {w} project takes place in {v}.",
-        "town",
-    ),
-]
 
 
 class World(NamedTuple):
@@ -52,43 +37,52 @@ class World(NamedTuple):
 
 KNOWN = World([f"{a} {b}" for a in PEOPLE for b in SURNAMES], CITIES, THINGS, ADJECTIVES, NOUNS)
 NEW = World(
-    """Ottoline Brackwater,Ishmere Tolland,Wendeline Fosk,Thaddeus Quillery,Marisela Voss,Bartholomew Crane,
-    Ingrid Castellan,Ludmila Zharkova,Obadiah Strunk,Perpetua Lindqvist,Casimir Wolanski,Nkechi Adebayo,
-    Siobhan Gallagher,Rafaela Montenegro,Wilhelmina Prout,Dashiell Yarrow""".replace("\n    ", "").split(","),
-    """Marrakesh Winnipeg Ljubljana Zanzibar Thessaloniki Inverness Aldershot Bratislava Guadalajara Kathmandu
-    Novosibirsk Penzance Tbilisi Yokohama Ouagadougou Saskatoon""".split(),
-    "granary observatory foundry orchard cathedral shipyard quarry bakery".split(),
+    [
+        "Ottoline Brackwater", "Ishmere Follandby", "Wendeline Fosk", "Thaddeus Quillery", "Marisela Voss",
+        "Hortensia Krantz", "Ermengarde Thwaite", "Ludmila Zharkova", "Obadiah Strunk", "Perpetua Lindqvist",
+        "Casimir Wolanski", "Nkechi Ogunleye", "Siobhan Gallagher", "Rafaela Montenegro",
+        "Wilhelmina Proust", "Dashiell Yarrow",
+    ],
+    "Marrakesh Winnipeg Ljubljana Zanzibar Thessaloniki Inverness Wolverhampton Bratislava Guadalajara Kathmandu"
+    " Novosibirsk Penzance Tbilisi Yokohama Ouagadougou Saskatoon".split(),
+    "granary foundry shipyard planetarium tannery brewery refinery smithy".split(),
     held_out_words("adjs"),
     held_out_words("nouns"),
-)
+)  # fmt: skip
 
 
-class Fact(NamedTuple):
-    question: str
-    sentence: str
-    value: str
+def refuse_known(prose: Prose) -> None:
+    """Raise if training can draw a name of NEW."""
+    known = {*FIRST, *LAST, *TOWNS, *PEOPLE, *SURNAMES, *CITIES, *THINGS, *WORDS, *prose.names, *prose.words}
+    names = [half for person in NEW.people for half in person.split()]
+    if drawn := known.intersection([*names, *NEW.towns, *NEW.things]):
+        raise ValueError(f"not new: {', '.join(sorted(drawn))}")
 
 
 def draw_facts(rng: Random, world: World, count: int) -> list[Fact]:
     """Facts with different questions."""
     by_question: dict[str, Fact] = {}
     while len(by_question) < count:
-        question, sentence, kind = rng.choice(WORDINGS)
-        names, values = _fields(rng, world), _fields(rng, world)
-        value = {
-            "number": str(rng.randrange(10**3, 10**7)), "words": values["w"], "town": values["c"],
-            "person": values["p"], "building": f"{values['c']} {values['t']}",
-        }[kind]  # fmt: skip
-        fact = Fact(question.format(**names), sentence.format(v=value, **names), value)
+        asked, answer = _names(rng, world), _names(rng, world)
+        style = rng.choice(STYLES)
+        # The question and the value draw their names apart: nobody lives where the keys are.
+        fact = Fact(style(asked).question, style(asked).lead, style(answer).rest)
         by_question.setdefault(fact.question, fact)
     return list(by_question.values())
 
 
-def _fields(rng: Random, world: World) -> dict[str, str]:
-    return {
-        "p": rng.choice(world.people), "c": rng.choice(world.towns), "t": rng.choice(world.things),
-        "w": rng.choice(world.adjectives) + "-" + rng.choice(world.nouns),
-    }  # fmt: skip
+def _names(rng: Random, world: World) -> Names:
+    return Names(
+        city=rng.choice(world.towns),
+        thing=rng.choice(world.things),
+        person=rng.choice(world.people),
+        word=rng.choice(world.adjectives) + "-" + rng.choice(world.nouns),
+        number=str(rng.randrange(10**3, 10**7)),
+    )
+
+
+def value(fact: Fact) -> str:
+    return fact.rest.strip(" .")
 
 
 def ask(program: str, model: str, method: list[str], text: str, questions: list[str]) -> list[str]:
@@ -114,7 +108,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    prose = Prose(load_books(args.books)[1])
+    train, held_out = load_books(args.books)
+    refuse_known(Prose(train))
+    prose = Prose(held_out)
     for length in map(int, args.lengths.split(",")):
         right: Counter[tuple[str, str]] = Counter()
         for number in range(args.texts):
@@ -123,14 +119,14 @@ def main() -> None:
             facts = [(kind, fact) for kind, facts in kinds.items() for fact in facts]
             rng.shuffle(facts)
             sentences = prose.sentences(rng, int(length * CHARS_PER_TOKEN))
-            scatter(rng, sentences, [fact.sentence for _, fact in facts])
+            scatter(rng, sentences, [fact.lead + fact.rest for _, fact in facts])
             for method, options in METHODS.items():
                 questions = [fact.question for _, fact in facts]
                 answers = ask(args.program, args.model, options, " ".join(sentences), questions)
                 for (kind, fact), answer in zip(facts, answers, strict=True):
-                    right[method, kind] += fact.value in answer
-                    if fact.value not in answer:
-                        print(f"{length} tokens, {method}: {fact.sentence!r} became {answer!r}")
+                    right[method, kind] += value(fact) in answer
+                    if value(fact) not in answer:
+                        print(f"{length} tokens, {method}: {fact.lead + fact.rest!r} became {answer!r}")
         asked = args.texts * FACTS_OF_A_KIND
         for (method, kind), count in right.items():
             print(f"{length} tokens, {method}, {kind} names: {count} of {asked}", flush=True)

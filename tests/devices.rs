@@ -194,6 +194,7 @@ fn ties_with_plain_steps(
     let mut ties = 0;
     loop {
         let (_, plain) = run(engine, context, &asked, two_hosts, left.len());
+        assert_eq!(plain.len(), left.len());
         let Some(at) = plain.iter().zip(left).position(|(plain, token)| plain != token) else {
             return ties;
         };

@@ -88,7 +88,7 @@ fn a_run_is_scored_reported_resumed_and_compared() {
     let message = fail(eval("compare --methods ring").arg(&out).arg(&out), 2);
     assert!(message.contains("ring") && message.contains("star:block=1/4"), "{message}");
 
-    let message = fail(eval("compare --methods a,b,c").arg(&out).arg(&out), 2);
+    let message = fail(eval("compare --methods dense,ring,star").arg(&out).arg(&out), 2);
     assert!(message.contains("two are compared"), "{message}");
 
     fs::remove_file(out.join("report.html")).expect("remove");
@@ -128,7 +128,7 @@ fn foreign_files_are_read_as_far_as_they_go() {
     let (samples, out) = (dir.path().join("samples"), dir.path().join("run"));
     let mut generate = eval("generate ruler --lengths 512 --tasks niah_single_1 --samples 2");
     succeed(generate.arg("--out").arg(&samples));
-    // Every number the same, as where something else is kept in `index`; and a file of nothing.
+    // Every number the same, as where something else is kept in `index`: lines count. And a file of nothing.
     let file = samples.join("512/niah_single_1/validation.jsonl");
     let text = fs::read_to_string(&file).expect("samples").replace("\"index\":1", "\"index\":0");
     fs::write(&file, format!("\u{feff}{text}")).expect("write");
@@ -143,10 +143,22 @@ fn foreign_files_are_read_as_far_as_they_go() {
     let answers = lines(&out.join("512/niah_single_1/star,block=128,anchor=64.jsonl"));
     assert_eq!(answers.iter().map(|line| &line["index"]).collect::<Vec<_>>(), [0, 1]);
     let report = fs::read_to_string(out.join("report.md")).expect("report");
-    for piece in ["index 0 occurs twice", "cwe is left out", "## Not answered", "up to 2 samples"] {
+    for piece in
+        ["cwe is left out", "## Not answered", "the file holds no sample", "up to 2 samples"]
+    {
         assert!(report.contains(piece), "{piece}: {report}");
     }
     assert!(!report.contains(", variant star-paper"), "files do not say which variant made them");
+
+    // What failed is forgotten when it goes well, and only then.
+    let again = |tasks: &str| {
+        let mut run = eval("ruler --lengths 512 --samples 2 --methods star:block=128,anchor=64");
+        succeed(run.args(["--tasks", tasks]).arg("--data").arg(&samples).arg("--out").arg(&out));
+        fs::read_to_string(out.join("report.md")).expect("report").contains("holds no sample")
+    };
+    assert!(again("niah_single_1"));
+    fs::write(&empty, text).expect("write");
+    assert!(!again("vt"));
 }
 
 #[test]

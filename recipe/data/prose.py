@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
@@ -20,7 +21,25 @@ class Prose:
         if not books:
             raise ValueError("no books: give prepare_books.py a folder with at least one .txt file")
         self.books = [SENTENCE_BREAK.split(text) for text in books.values()]
-        self.words, self.names = _distinct(WORD, books), _distinct(NAME, books)
+        self._texts = list(books.values())
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words of the books, in small letters."""
+        return self._distinct(WORD)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Words of the books that are large within a sentence: names, mostly."""
+        return self._distinct(NAME)
+
+    def _distinct(self, kind: re.Pattern) -> list[str]:
+        """Without those that only benchmarks draw."""
+        found = {word for text in self._texts for word in kind.findall(text)}
+        words = sorted(word for word in found if not is_held_out(word))
+        if not words:
+            raise ValueError(f"nothing in the books matches {kind.pattern}: they are too short")
+        return words
 
     def sentences(self, rng: Random, n_chars: int) -> list[str]:
         """Consecutive sentences from a random place, at least `n_chars` long together."""
@@ -38,12 +57,6 @@ class Prose:
         if len(self.books) == 1:
             return self.books[0]
         return rng.choices(self.books, [len(book) for book in self.books])[0]
-
-
-def _distinct(kind: re.Pattern, books: dict[str, str]) -> list[str]:
-    """Without those that only benchmarks draw."""
-    found = {word for text in books.values() for word in kind.findall(text)}
-    return sorted(word for word in found if not is_held_out(word))
 
 
 def load_books(path: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -1,6 +1,7 @@
 """How everyday facts are told, and the questions that ask for them.
 
-Fields in braces: {a} and {b} are people, {c} and {d} towns, {w} a pair of words, {n} a number.
+Fields in braces (everyday.py draws them): {a} and {b} are people, {c} and {d} towns, {thing} a building,
+{w} a pair of words, {n} a number, {few} a small one, {noun}, {name}, {colour}, {time}, {year} and {plate} what they say.
 """
 
 from typing import NamedTuple

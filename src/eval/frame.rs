@@ -16,6 +16,9 @@ pub struct ChatFrame {
 }
 
 impl ChatFrame {
+    /// The names of [`named`](Self::named).
+    pub const NAMES: [&str; 3] = ["base", "llama3", "qwen"];
+
     /// A frame of any model: `head` up to the user's text and `tail` after it.
     pub fn new(name: &str, head: &str, tail: &str, stop_words: &[&str]) -> Self {
         Self {
@@ -72,7 +75,7 @@ impl ChatFrame {
             "base" => Ok(Self::base()),
             "llama3" => Ok(Self::llama3()),
             "qwen" => Ok(Self::qwen()),
-            _ => Err(EvalError::unknown("template", name, ["base", "llama3", "qwen", "auto"])),
+            _ => Err(EvalError::unknown("template", name, Self::NAMES.into_iter().chain(["auto"]))),
         }
     }
 }

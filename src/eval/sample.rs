@@ -23,6 +23,18 @@ pub struct Sample {
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
+impl Sample {
+    /// The sample, if its answers are some: an empty one is part of every text, and would be right
+    /// whatever a model says.
+    pub(crate) fn with_answers(self) -> Result<Self, String> {
+        match self.outputs.iter().any(|output| output.trim().is_empty()) || self.outputs.is_empty()
+        {
+            true => Err("an answer to compare with is empty, or there is none".to_owned()),
+            false => Ok(self),
+        }
+    }
+}
+
 /// Something that says how many tokens a text is: a model's tokenizer, without special tokens added.
 ///
 /// Chat markers written in the text count as the special tokens they are.

@@ -52,8 +52,9 @@ pub fn write_jsonl(path: &Path, samples: &[Sample]) -> Result<(), EvalError> {
 /// Reads the first `keep` samples of the reference's `validation.jsonl`, ours or its own, and no line
 /// after them.
 ///
-/// A single string `output` counts as one of `outputs`, and a missing `index` or `length` is the line's
-/// number from 0 and 0. Empty lines are skipped.
+/// A single string `output` counts as one of `outputs`, and a missing `length` is 0. Empty lines are
+/// skipped. A sample's index is its line's, so that a line that is mended later leaves the numbers of the
+/// others; the field of that name is ignored, since RULER's own files have other things there.
 ///
 /// # Errors
 ///
@@ -66,16 +67,10 @@ pub fn read_jsonl(path: &Path, keep: usize) -> Result<Reading, EvalError> {
             record.remove("output");
             record.insert("outputs".to_owned(), Value::Array(vec![Value::String(output)]));
         }
-        for (name, value) in [("index", line), ("length", 0)] {
-            record.entry(name).or_insert(Value::from(value));
-        }
-        let sample: Sample =
-            serde_json::from_value(Value::Object(record)).map_err(|error| error.to_string())?;
-        // Any answer, or none, would be right.
-        if sample.outputs.iter().all(|output| output.trim().is_empty()) {
-            return Err("there is no answer to compare with: outputs is empty".to_owned());
-        }
-        Ok(sample)
+        record.insert("index".to_owned(), Value::from(line));
+        record.entry("length").or_insert(Value::from(0));
+        let sample = serde_json::from_value(Value::Object(record));
+        sample.map_err(|error| error.to_string()).and_then(Sample::with_answers)
     })
 }
 
@@ -142,7 +137,8 @@ impl Lines {
             }
             self.number += 1;
             // Some editors begin a file with a byte order mark.
-            let bytes = self.bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&self.bytes);
+            let mark = self.bytes.starts_with(b"\xEF\xBB\xBF") && self.number == 1;
+            let bytes = if mark { &self.bytes[3..] } else { &self.bytes[..] };
             if bytes.trim_ascii().is_empty() {
                 continue;
             }
@@ -186,7 +182,9 @@ mod tests {
         };
         write_jsonl(&path, &[sample.clone(), sample.clone()]).unwrap();
         let reading = read_jsonl(&path, usize::MAX).unwrap();
-        assert_eq!((reading.items, reading.errors.len()), (vec![sample.clone(), sample], 0));
+        // Numbered by their lines, whatever stands in them.
+        let expected = [0, 1].map(|index| Sample { index, ..sample.clone() });
+        assert_eq!((reading.items, reading.errors.len()), (expected.to_vec(), 0));
     }
 
     #[test]
@@ -214,13 +212,13 @@ mod tests {
 
     #[test]
     fn a_sample_without_answers_cannot_be_scored() {
-        for outputs in ["[]", r#"[""]"#, r#"[" ", "\n"]"#] {
+        for outputs in ["[]", r#"[""]"#, r#"["right", "\n"]"#] {
             let line =
                 format!(r#"{{"input_context": "c", "input_query": "q", "outputs": {outputs}}}"#);
             let (_folder, path) = written(line.as_bytes());
             let reading = read_jsonl(&path, usize::MAX).unwrap();
             assert_eq!(reading.items.len(), 0, "{outputs}");
-            assert!(reading.errors[0].to_string().contains("outputs is empty"), "{outputs}");
+            assert!(reading.errors[0].to_string().contains("compare with is empty"), "{outputs}");
         }
     }
 

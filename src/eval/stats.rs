@@ -6,8 +6,8 @@
 //!   difference of paired proportions (his method 10 without continuity correction).
 //! - The same, fractional: paired bootstrap, with the sign-flip test, of which McNemar's is the
 //!   special case of 0/1 scores. It keeps a handful of samples from looking like proof.
-//! - Two methods whose difference is the same on every sample: Wilson's interval of what never happened,
-//!   to both sides.
+//! - Two methods whose difference is the same on every sample, none or any: Wilson's interval of what
+//!   never happened, to both sides.
 //! - A mean over tasks: the tasks' intervals combined by their squared half widths, side by side
 //!   (Zou & Donner's MOVER), which needs no symmetry and no spread at 0 or 1.
 

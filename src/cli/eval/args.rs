@@ -79,7 +79,8 @@ pub(super) struct RunArgs<B: Args, M: Args = MethodsArgs> {
 pub(super) struct MethodsArgs {
     /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),
     /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute,
-    /// :anchor-content=first|constant|random|shuffled|previous, :anchor-at=first|previous|random.
+    /// :anchor-content=first|constant|random|shuffled|previous, :anchor-at=first|previous|random. A comma
+    /// may stand for the colon.
     #[arg(long, value_name = "METHOD,…", value_parser = MethodList::parse,
           default_value = "dense,star:block=1/4", env = "ASTERISM_EVAL_METHODS")]
     pub(super) methods: MethodList,
@@ -265,13 +266,9 @@ pub(super) struct CompareArgs {
     /// Folder of the run that is compared.
     pub(super) after: PathBuf,
     /// The method of each run, where it is not the same in both.
-    #[arg(
-        long,
-        value_name = "BEFORE,AFTER",
-        value_delimiter = ',',
-        env = "ASTERISM_EVAL_COMPARE_METHODS"
-    )]
-    pub(super) methods: Vec<String>,
+    #[arg(long, value_name = "BEFORE,AFTER", value_parser = MethodList::parse,
+          env = "ASTERISM_EVAL_COMPARE_METHODS")]
+    pub(super) methods: Option<MethodList>,
     /// Changed samples to show of each task.
     #[arg(long, value_name = "N", default_value_t = 3, env = "ASTERISM_EVAL_SHOW")]
     pub(super) show: usize,

@@ -1,7 +1,7 @@
 //! BABILong's samples as the command line describes them.
 
 use super::args::{BabilongArgs, SetArgs};
-use super::source::{Reader, Set, Source, file, fingerprint, unused_with_data};
+use super::source::{Reader, Set, Source, described, file, unused_with_data};
 use crate::cli::error::CliError;
 use crate::cli::method_spec::short;
 use asterism::eval::babilong::{
@@ -73,7 +73,7 @@ pub(super) fn source(
     let stories = args.babi.as_ref().map_or_else(|| "told anew".to_owned(), |dir| show(dir));
     source.settings.insert("stories".to_owned(), json!(stories));
     let mut names =
-        args.book.iter().map(|path| fingerprint(path)).collect::<Result<Vec<_>, _>>()?;
+        args.book.iter().map(|path| described("--book", path)).collect::<Result<Vec<_>, _>>()?;
     if names.is_empty() {
         names.extend(books.iter().map(|book| book.name().to_owned()));
     }

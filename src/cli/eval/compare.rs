@@ -46,7 +46,8 @@ fn methods(
     let names = |info: &RunInfo| -> Vec<String> {
         info.methods.iter().map(|method| method.name.clone()).collect()
     };
-    match args.methods.as_slice() {
+    let given = args.methods.iter().flat_map(|list| &list.0).map(ToString::to_string);
+    match given.collect::<Vec<_>>().as_slice() {
         [one] => return Ok(vec![(one.clone(), one.clone())]),
         [old, new] => return Ok(vec![(old.clone(), new.clone())]),
         [] => {}
@@ -195,5 +196,6 @@ fn to_json(old: &str, new: &str, comparison: &Comparison) -> Value {
         "before": old, "after": new,
         "tasks": comparison.rows.iter().map(row).collect::<Vec<_>>(),
         "means": comparison.means.iter().map(mean).collect::<Vec<_>>(),
+        "unmatched": comparison.unmatched,
     })
 }

@@ -5,6 +5,7 @@ use super::source::{Reader, Set, Source, file, unused_with_data};
 use crate::cli::error::CliError;
 use asterism::eval::infinitebench::{GROUPS, generate, read, tasks};
 use asterism::eval::{Benchmark, ChatFrame, CountTokens, read_jsonl, select};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The tasks asked for, and where their samples come from. Without files `all` leaves out the tasks
@@ -32,13 +33,13 @@ pub(super) fn source(
     }
 
     let made_here = |task: &str| GROUPS.iter().any(|(_, members)| members.contains(&task));
-    let mut notes = Vec::new();
+    let mut left_out = BTreeMap::new();
     for info in chosen.iter().filter(|info| !made_here(&info.name)) {
         let needs = format!("it needs the data set's {}.jsonl in --data DIR", info.name);
         if !set.is_all() {
             return Err(CliError::Usage(format!("{} cannot be made: {needs}", info.name)));
         }
-        notes.push(format!("{} is left out: {needs}", info.name));
+        left_out.insert(info.name.clone(), needs);
     }
     chosen.retain(|info| made_here(&info.name));
     let (own_frame, seed) = (frame.clone(), set.seed());
@@ -47,7 +48,7 @@ pub(super) fn source(
         Ok(Set { samples: made.samples, ..Set::default() })
     };
     let mut source = Source::new(Benchmark::InfiniteBench, chosen, &frame, set, Box::new(make));
-    source.notes = notes;
+    source.left_out = left_out;
     Ok(source)
 }
 

@@ -82,7 +82,7 @@ impl Observer for Bar {
 
     fn fail(&self, step: &Step<'_>, failure: &Failure) {
         self.finish(step);
-        self.line(&format!("{}: {}", failure.what, failure.reason));
+        self.line(&failure.to_string());
     }
 }
 

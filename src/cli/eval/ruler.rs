@@ -1,11 +1,12 @@
 //! RULER's samples as the command line describes them.
 
 use super::args::{RulerArgs, SearchName, SetArgs};
-use super::source::{Reader, Set, Source, file, fingerprint, unused_with_data};
+use super::source::{Reader, Set, Source, described, file, unused_with_data};
 use crate::cli::error::CliError;
 use asterism::eval::ruler::{GROUPS, Ruler, Settings, tasks};
 use asterism::eval::{Benchmark, CountTokens, Haystack, read_jsonl, select};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The tasks asked for, and their generator. `all` leaves out those whose files are not given and
@@ -19,7 +20,7 @@ pub(super) fn source(
     let (variant, from_files) = (args.variant.0, data.is_some());
     let frame = reader.frame(&set.template, |name| variant.frame(name))?;
     let mut chosen = select(&tasks(variant), &GROUPS, &set.tasks)?;
-    let mut notes = Vec::new();
+    let mut left_out = BTreeMap::new();
     if from_files {
         unused_with_data(&[
             ("--seed", set.seed.is_some()),
@@ -41,7 +42,7 @@ pub(super) fn source(
                 return Err(CliError::Usage(format!("{task} needs a file: give it with {needs}")));
             }
             chosen.retain(|info| info.name != task);
-            notes.push(format!("{task} is left out: it needs {needs}"));
+            left_out.insert(task.to_owned(), format!("it needs {needs}"));
         }
     }
     let haystack = match &args.haystack {
@@ -49,7 +50,7 @@ pub(super) fn source(
         None => Haystack::embedded(),
     };
     let haystack_name = match &args.haystack {
-        Some(path) => fingerprint(path)?,
+        Some(path) => described("--haystack", path)?,
         None => haystack.name().to_owned(),
     };
     let search = args.search.unwrap_or(SearchName::Fast);
@@ -69,7 +70,7 @@ pub(super) fn source(
         Ok(Set { samples: made.samples, failures: Vec::new(), note })
     };
     let mut source = Source::new(Benchmark::Ruler, chosen, &frame, set, Box::new(make));
-    source.notes = notes;
+    source.left_out = left_out;
     // Files do not say which variant made them; it still decides how long answers are.
     let variant_is = if from_files { "answered and scored as" } else { "variant" };
     source.settings.insert(variant_is.to_owned(), json!(variant.name()));
@@ -79,7 +80,8 @@ pub(super) fn source(
         source.settings.insert("haystack".to_owned(), json!(haystack_name));
         for (name, file) in [("squad", &args.squad), ("hotpot", &args.hotpot)] {
             if let Some(file) = file {
-                source.settings.insert(name.to_owned(), json!(fingerprint(file)?));
+                let described = described(&format!("--{name}"), file)?;
+                source.settings.insert(name.to_owned(), json!(described));
             }
         }
     }

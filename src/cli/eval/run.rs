@@ -19,6 +19,7 @@ use asterism::eval::{EvalError, write_jsonl};
 use asterism::plan::PlanSpec;
 use clap::Args;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,12 +52,10 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
 
     let precision = options.precision.to_string();
     let model = ModelInfo::of(&files, &precision, reader.config.max_positions);
-    let engine = Arc::new(Engine::load(files, &options)?);
     let _lock = run::Lock::take(out)?;
+    let engine = Arc::new(Engine::load(files, &options)?);
     let (mut info, machine) = describe(&args, &source, model, &engine).begin(out)?;
-    for note in &source.notes {
-        eprintln!("note: {note}");
-    }
+    source.say_what_is_left_out();
 
     let interrupt = Interrupt::install()?;
     // What is encoded on a GPU leaves the processor to whoever makes the samples.
@@ -84,7 +83,7 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
     for (length, task) in pairs() {
         bar.expect_work(samples as u64 * runner.sample_work(length, task));
     }
-    let mut failures = Vec::new();
+    let mut failed = 0;
     for (length, task) in pairs() {
         if interrupt.cancel().is_raised() {
             return stopped(&bar);
@@ -99,39 +98,36 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
             Err(error) => {
                 bar.drop_work(expected);
                 let what = format!("{length}/{}", task.name);
-                bar.line(&format!("{what}: {error}"));
+                let failure = Failure { what, reason: error.to_string() };
+                bar.line(&failure.to_string());
                 if matches!(error, EvalError::TooShort { .. }) && set.is_all() {
-                    info.note(out, &error.to_string())?;
+                    info.note(out, &failure.reason)?;
                 } else {
-                    failures.push(Failure { what, reason: error.to_string() });
+                    failed += 1;
+                    info.failed(out, (length, &task.name), &[failure])?;
                 }
                 continue;
             }
         };
         let missing = samples.saturating_sub(made.samples.len()) as u64;
         bar.drop_work(missing * runner.sample_work(length, task));
-        for failure in &made.failures {
-            bar.line(&failure.to_string());
-        }
-        failures.extend(made.failures);
+        let mut failures = made.failures;
+        failures.iter().for_each(|failure| bar.line(&failure.to_string()));
         if let Some(note) = &made.note {
             info.note(out, note)?;
         }
         match runner.run(&Group { length, task, samples: &made.samples }) {
-            Ok(failed) => failures.extend(failed),
+            Ok(unanswered) => failures.extend(unanswered),
             Err(RunError::Cancelled) => return stopped(&bar),
             Err(error) => return Err(error.into()),
         }
+        failed += failures.len();
+        info.failed(out, (length, &task.name), &failures)?;
     }
     drop(bar);
-    let count = failures.len();
-    info.end(out, failures.iter().map(Failure::to_string).collect())?;
     finish(out)?;
-    match count {
+    match failed {
         0 => Ok(()),
-        1 => {
-            Err(anyhow!("1 could not be read, asked or answered: see above and the report").into())
-        }
         n => {
             Err(anyhow!("{n} could not be read, asked or answered: see above and the report")
                 .into())
@@ -179,8 +175,9 @@ fn describe<B: Args>(
         tasks: source.tasks.clone(),
         methods: args.by.methods.0.iter().map(method).collect(),
         samples: args.set.samples as usize,
-        notes: source.notes.clone(),
-        failures: Vec::new(),
+        left_out: source.left_out.clone(),
+        notes: Vec::new(),
+        failures: BTreeMap::new(),
         machines: vec![MachineInfo {
             processor: machine::cpu_name().unwrap_or_else(|| "unknown".to_owned()),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
@@ -200,15 +197,11 @@ pub(super) fn finish(dir: &Path) -> Result<(), CliError> {
     let header = ["method", "length", "score", "95 % interval", &difference, "speed-up"];
     let mut rows = Vec::new();
     for at in &results.lengths {
-        let all = at.tasks.len();
         for (method, cell) in results.info.methods.iter().zip(&at.mean) {
             let Some(cell) = cell else { continue };
             let score = cell.score;
-            // Means over other tasks than the others' are none to compare.
-            let some = match cell.tasks {
-                n if n < all => format!(" ({n} of {all} tasks)"),
-                _ => String::new(),
-            };
+            let some =
+                at.share_of_tasks(cell).map_or_else(String::new, |share| format!(" ({share})"));
             rows.push(vec![
                 method.name.clone(),
                 short(at.length),
@@ -235,9 +228,7 @@ pub(super) fn generate<B: Args>(args: GenerateArgs<B>, open: Open<B>) -> Result<
     let files = config::model_files(&args.model)?;
     let reader = Reader::of(&files)?;
     let source = open(set, &args.benchmark, &reader, None)?;
-    for note in &source.notes {
-        eprintln!("note: {note}");
-    }
+    source.say_what_is_left_out();
     let mut failed = 0;
     for &length in &set.lengths {
         for task in &source.tasks {
@@ -248,6 +239,8 @@ pub(super) fn generate<B: Args>(args: GenerateArgs<B>, open: Open<B>) -> Result<
                     if let Some(note) = &made.note {
                         eprintln!("note: {note}");
                     }
+                    made.failures.iter().for_each(|failure| eprintln!("{failure}"));
+                    failed += usize::from(!made.failures.is_empty());
                     println!("{}", path.display());
                 }
                 Err(error @ (EvalError::TooShort { .. } | EvalError::NotEnough { .. })) => {
@@ -260,6 +253,6 @@ pub(super) fn generate<B: Args>(args: GenerateArgs<B>, open: Open<B>) -> Result<
     }
     match failed {
         0 => Ok(()),
-        n => Err(anyhow!("{n} sets could not be made (listed above)").into()),
+        n => Err(anyhow!("{n} sets could not be made, or not whole (listed above)").into()),
     }
 }

@@ -2,14 +2,14 @@
 
 use super::args::SetArgs;
 use crate::cli::error::CliError;
-use asterism::eval::run::{Failure, sha256};
+use asterism::eval::run::{Failure, digest};
 use asterism::eval::{
     Benchmark, ChatFrame, CountTokens, EvalError, Reading, Sample, TaskInfo, exists,
 };
 use asterism::model::{ModelConfig, ModelFiles};
 use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The name of the reference's sample files.
@@ -25,8 +25,8 @@ pub(super) struct Source {
     pub(super) stop_words: Vec<String>,
     /// What decides the samples, by name.
     pub(super) settings: Map<String, Value>,
-    /// What a reader has to know, such as tasks left out.
-    pub(super) notes: Vec<String>,
+    /// Tasks of `all` that are not asked, and why.
+    pub(super) left_out: BTreeMap<String, String>,
     make: Box<Make>,
 }
 
@@ -64,7 +64,7 @@ impl Source {
             tasks,
             stop_words: frame.stop_words.clone(),
             settings,
-            notes: Vec::new(),
+            left_out: BTreeMap::new(),
             make,
         }
     }
@@ -90,11 +90,10 @@ impl Source {
         };
         let has_file = |task: &TaskInfo| set.lengths.iter().any(|n| find(*n, &task.name).is_ok());
         if set.is_all() && self.tasks.iter().any(has_file) {
-            let (found, absent) = self.tasks.into_iter().partition(has_file);
+            let (found, absent): (_, Vec<_>) = self.tasks.into_iter().partition(has_file);
             self.tasks = found;
-            let note =
-                |task: TaskInfo| format!("{} is left out: there is no file of it", task.name);
-            self.notes.extend(Vec::into_iter(absent).map(note));
+            let why = |task: TaskInfo| (task.name, "there is no file of it".to_owned());
+            self.left_out.extend(absent.into_iter().map(why));
         }
         for &length in &set.lengths {
             for task in &self.tasks {
@@ -114,25 +113,22 @@ impl Source {
                 reason: "the file is gone".to_owned(),
             };
             let path = find(length, task).map_err(missing)?;
-            let Reading { items: mut samples, errors } = read(&path, length, task, count, counter)?;
-            if samples.is_empty() && errors.is_empty() {
+            let Reading { items, errors } = read(&path, length, task, count, counter)?;
+            if items.is_empty() && errors.is_empty() {
                 let reason = "the file holds no sample".to_owned();
                 return Err(EvalError::BadFile { path, reason });
             }
-            // A number twice would count its sample twice. RULER's own files may have other things
-            // than numbers of samples there.
-            let mut seen = HashSet::new();
-            let twice = samples.iter().find(|sample| !seen.insert(sample.index));
-            let note = twice.map(|sample| {
-                let (index, path) = (sample.index, path.display());
-                format!("{path}: index {index} occurs twice, so samples are numbered as they stand there")
-            });
-            if note.is_some() {
-                samples.iter_mut().enumerate().for_each(|(i, sample)| sample.index = i);
-            }
-            Ok(Set { samples, failures: errors.into_iter().map(Failure::from).collect(), note })
+            let failures = errors.into_iter().map(Failure::from).collect();
+            Ok(Set { samples: items, failures, note: None })
         });
         Ok(self)
+    }
+
+    /// Tells the user which tasks of `all` are not asked.
+    pub(super) fn say_what_is_left_out(&self) {
+        for (task, why) in &self.left_out {
+            eprintln!("note: {task} is left out: {why}");
+        }
     }
 
     /// So many samples of `task` at `length`.
@@ -172,7 +168,7 @@ impl Reader {
     }
 
     /// The chat markers of `--template`: the model's own for `auto`, else those that `named` gives.
-    /// The model's own get the name of equal ones, if there are any.
+    /// The model's own get the name of equal ones, if there are any; they still end where the model ends.
     pub(super) fn frame(
         &self,
         template: &str,
@@ -182,12 +178,13 @@ impl Reader {
             return Ok(named(template)?);
         }
         let own = self.own_frame()?;
-        let is_own = |frame: &ChatFrame| {
-            let ends = own.stop_words.iter().all(|word| frame.stop_words.contains(word));
-            ends && (&frame.head, &frame.tail) == (&own.head, &own.tail)
-        };
-        let equal = ["llama3", "qwen"].iter().filter_map(|name| named(name).ok()).find(is_own);
-        Ok(equal.unwrap_or(own))
+        for name in ChatFrame::NAMES {
+            let frame = named(name)?;
+            if (&frame.head, &frame.tail) == (&own.head, &own.tail) {
+                return Ok(ChatFrame { name: frame.name, ..own });
+            }
+        }
+        Ok(own)
     }
 
     /// The model's own chat markers, ending at the tokens that end its answers; without a template
@@ -202,12 +199,12 @@ impl Reader {
     }
 }
 
-/// What settings say of a file that samples are made of: its name, and what it holds.
-pub(super) fn fingerprint(path: &Path) -> Result<String, CliError> {
+/// What settings say of the file given with `option`: its name, and what it holds.
+pub(super) fn described(option: &str, path: &Path) -> Result<String, CliError> {
     let bytes = std::fs::read(path)
-        .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))?;
+        .map_err(|error| CliError::Usage(format!("{option} {}: {error}", path.display())))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Ok(format!("{name} (SHA-256 {:.16})", sha256(&[&bytes])))
+    Ok(format!("{name} (SHA-256 {:.16})", digest(&bytes)))
 }
 
 /// Refuses options that decide how samples are made where none are: (name, whether it is given).

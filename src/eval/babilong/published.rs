@@ -85,10 +85,13 @@ fn read_table(
         }
         let read = parquet::read_rows(&part, ["input", "question", "target"], |row, texts| {
             rows = row + 1;
-            match texts {
-                Ok(texts) => {
-                    reading.items.push(Sample { index: before + row, ..parse(texts) });
-                }
+            let bad = |reason| EvalError::BadColumn {
+                path: part.clone(),
+                column: "target".to_owned(),
+                reason: format!("row {row}: {reason}"),
+            };
+            match texts.and_then(|texts| parse(texts).with_answers().map_err(bad)) {
+                Ok(sample) => reading.items.push(Sample { index: before + row, ..sample }),
                 Err(error) => reading.errors.push(error),
             }
             if is_done(&reading) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -153,11 +156,12 @@ fn sample(
             record.entry(name).or_insert(Value::from(0));
         }
         record.entry("task").or_insert(json!(task));
-        return serde_json::from_value(Value::Object(record)).map_err(|error| error.to_string());
+        let sample = serde_json::from_value(Value::Object(record));
+        return sample.map_err(|error| error.to_string()).and_then(Sample::with_answers);
     }
     let record: Record =
         serde_json::from_value(Value::Object(record)).map_err(|error| error.to_string())?;
-    Ok(framed(&record, task, prompt, frame))
+    framed(&record, task, prompt, frame).with_answers()
 }
 
 /// The sample of a record of the published sets.

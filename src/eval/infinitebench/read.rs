@@ -49,7 +49,7 @@ pub fn read(
         let made = match line.object.and_then(|object| record(task, object)) {
             Ok(record) => match sample(task, line.index, record, frame, length, counter) {
                 Err(error @ EvalError::TooShort { .. }) => Err(error.to_string()),
-                made => Ok(made?),
+                made => made?.with_answers(),
             },
             Err(reason) => Err(reason),
         };

@@ -15,6 +15,7 @@ pub(crate) use results::both;
 pub use results::{AtLength, Cell, Needle, Results, TaskRow};
 
 use crate::eval::EvalError;
+use crate::eval::run::info::replace;
 use document::Part;
 use std::path::{Path, PathBuf};
 
@@ -56,7 +57,7 @@ impl Report {
     pub fn write(&self, dir: &Path) -> Result<[PathBuf; 2], EvalError> {
         let save = |name: &str, text: &str| {
             let path = dir.join(name);
-            std::fs::write(&path, text).map_err(EvalError::io(&path))?;
+            replace(&path, text)?;
             Ok::<_, EvalError>(path)
         };
         for (name, svg) in &self.pictures {

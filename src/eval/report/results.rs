@@ -55,9 +55,17 @@ pub struct Cell {
 }
 
 impl AtLength {
-    /// The means over all tasks; a mean over some of them is none to draw beside the others.
-    pub(super) fn whole_means(&self) -> impl Iterator<Item = Option<Cell>> + '_ {
-        self.mean.iter().map(|mean| mean.filter(|cell| cell.tasks == self.tasks.len()))
+    /// `3 of 11 tasks` for a mean over some of the tasks that are answered at this length, which is none
+    /// to compare with those over all.
+    #[must_use]
+    pub fn share_of_tasks(&self, mean: &Cell) -> Option<String> {
+        let (some, all) = (mean.tasks, self.tasks.len());
+        (some < all).then(|| format!("{some} of {all} tasks"))
+    }
+
+    /// The mean of `method`, if it is one over all tasks.
+    pub(super) fn whole_mean(&self, method: usize) -> Option<Cell> {
+        self.mean[method].filter(|cell| self.share_of_tasks(cell).is_none())
     }
 }
 
@@ -153,7 +161,9 @@ impl Cell {
             empty += task[own].iter().filter(|record| record.pred.is_empty()).count();
             let both = both(&task[baseline], &task[own]);
             // Times of two machines, or of other numbers of threads, say nothing about methods.
-            let on_one_machine = both.iter().filter(|(base, other)| base.machine == other.machine);
+            let on_one_machine = both
+                .iter()
+                .filter(|(base, other)| base.machine.is_some() && base.machine == other.machine);
             speedups.extend(
                 on_one_machine.map(|(base, other)| {
                     base.timings.first_token_s() / other.timings.first_token_s()

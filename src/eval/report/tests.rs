@@ -4,6 +4,7 @@ use super::*;
 use crate::eval::run::{MachineInfo, MethodInfo, ModelInfo, Record, RunInfo, Timings, path};
 use crate::eval::{Benchmark, Metric, TaskInfo};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 const TASKS: [&str; 5] = ["niah_single_1", "niah_multikey_3", "vt", "cwe", "qa_1"];
 const METHODS: [&str; 4] =
@@ -41,8 +42,9 @@ pub(in crate::eval) fn write_run(dir: &Path, lengths: &[usize], samples: usize) 
         tasks: TASKS.iter().map(task).collect(),
         methods: METHODS.iter().map(method).collect(),
         samples,
-        notes: vec!["qa_2 is left out: no file".into()],
-        failures: Vec::new(),
+        left_out: [("qa_2".to_owned(), "no file".to_owned())].into(),
+        notes: Vec::new(),
+        failures: BTreeMap::new(),
         machines: vec![MachineInfo {
             processor: "a processor".into(),
             system: "linux x86_64".into(),
@@ -88,7 +90,7 @@ fn record(index: usize, right: bool, length: usize, method: usize, task: &str) -
             _ => f64::from(right),
         },
         sample: format!("{index:016x}"),
-        machine: 0,
+        machine: Some(0),
         timings: Timings {
             phase1_s: seconds / (1.0 + method as f64 * (length as f64 / 4096.0).ln_1p() * 0.3),
             ..Timings::default()

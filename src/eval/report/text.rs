@@ -15,7 +15,10 @@ pub(super) fn title(results: &Results) -> String {
 /// The whole report.
 pub(super) fn parts(results: &Results) -> Result<Vec<Part>, EvalError> {
     let mut parts = vec![Part::Heading(1, title(results)), Part::Text(introduction(results))];
-    parts.extend(results.info.notes.iter().map(|note| Part::Text(format!("Note: {note}."))));
+    let left_out =
+        results.info.left_out.iter().map(|(task, why)| format!("{task} is left out: {why}"));
+    let notes = left_out.chain(results.info.notes.iter().cloned());
+    parts.extend(notes.map(|note| Part::Text(format!("Note: {note}."))));
     if results.lengths.is_empty() {
         parts.push(Part::Text("No sample has been answered yet.".to_owned()));
         parts.extend(failures(results));
@@ -121,15 +124,15 @@ fn samples(results: &Results, all: &str) -> String {
     }
 }
 
-/// What the last run could not do, if anything.
+/// What could not be done, if anything.
 fn failures(results: &Results) -> Vec<Part> {
     const SHOWN: usize = 40;
-    let all = &results.info.failures;
+    let all: Vec<&String> = results.info.failures.values().flatten().collect();
     if all.is_empty() {
         return Vec::new();
     }
-    let rows = all.iter().take(SHOWN).map(|failure| vec![Entry::from(failure.clone())]);
-    let header = vec!["what the last run could not read, ask or answer".to_owned()];
+    let rows = all.iter().take(SHOWN).map(|failure| vec![Entry::from(failure.to_string())]);
+    let header = vec!["what could not be read, asked or answered when last tried".to_owned()];
     let mut parts = vec![
         Part::Heading(2, "Not answered".to_owned()),
         Part::Table(Table { header, rows: rows.collect(), text: 1 }),
@@ -162,9 +165,8 @@ fn summary(results: &Results) -> Table {
         for (i, method) in results.info.methods.iter().enumerate() {
             let Some(cell) = &at.mean[i] else { continue };
             let mut score = entry(&cell.score);
-            if cell.tasks < results.info.tasks.len() {
-                let (some, all) = (cell.tasks, results.info.tasks.len());
-                score.detail = format!("{}, {some} of {all} tasks", score.detail);
+            if let Some(share) = at.share_of_tasks(cell) {
+                score.detail = format!("{}, {share}", score.detail);
             }
             rows.push(vec![
                 short(at.length).to_uppercase().into(),

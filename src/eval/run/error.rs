@@ -54,6 +54,17 @@ pub enum RunError {
         /// The folder.
         dir: PathBuf,
     },
+    /// The file system does not lock files, as some network mounts do not.
+    #[error(
+        "{} cannot be locked against other runs ({error}): choose a folder on another file system",
+        path.display()
+    )]
+    NoLock {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// A finished result belongs to another sample than the one that now has its number.
     #[error(
         "{}: sample {index} is not the one that was answered before: the samples have changed, choose another folder",

@@ -1,12 +1,13 @@
 //! `run.json`: everything the results of a folder depend on, for people who want to repeat them and
 //! for a later run that goes on.
 
-use super::RunError;
-use super::record::sha256;
+use super::record::{digest, sha256};
+use super::{Failure, RunError};
 use crate::eval::{Benchmark, EvalError, TaskInfo};
 use crate::model::ModelFiles;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The name of the file.
@@ -31,12 +32,16 @@ pub struct RunInfo {
     pub methods: Vec<MethodInfo>,
     /// Samples of each task at each length.
     pub samples: usize,
-    /// What a reader has to know: tasks left out, material that ends early.
+    /// Tasks that were not asked although all were asked for, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, String>,
+    /// What a reader has to know, such as material that ends early.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What the last run could not read, ask or answer.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub failures: Vec<String>,
+    /// What could not be read, asked or answered when a task was last asked at a length, by
+    /// `LENGTH/TASK`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<String, Vec<String>>,
     /// The machines that contributed, in order of appearance.
     pub machines: Vec<MachineInfo>,
 }
@@ -90,7 +95,7 @@ impl ModelInfo {
         Self {
             name: files.name.clone(),
             hash: short(sha256(&parts)),
-            tokenizer_hash: short(sha256(&[&files.tokenizer])),
+            tokenizer_hash: short(digest(&files.tokenizer)),
             precision: precision.to_owned(),
             max_positions,
         }
@@ -134,15 +139,15 @@ impl RunInfo {
     }
 
     /// Starts or continues the run in `dir`: what is there already stays listed, and the file is
-    /// written anew. Returns it with the place of `self`'s machine among the run's.
+    /// written anew. Returns it with the place among its machines of the one that `self` has.
     ///
     /// # Errors
     ///
     /// [`RunError::OtherRun`] naming the first setting in which an earlier run differs, and the
     /// errors of the file system.
-    pub fn begin(mut self, dir: &Path) -> Result<(Self, usize), RunError> {
+    pub fn begin(mut self, dir: &Path) -> Result<(Self, Option<usize>), RunError> {
         std::fs::create_dir_all(dir).map_err(EvalError::io(dir))?;
-        let own = self.machines.first().cloned();
+        let own = self.machines.clone();
         if dir.join(FILE).exists() {
             let before = Self::read(dir)?;
             self.check_same(&before, dir)?;
@@ -152,6 +157,9 @@ impl RunInfo {
             self.methods = union(&before.methods, &self.methods, |a, b| a.name == b.name);
             self.machines = union(&before.machines, &self.machines, |a, b| a == b);
             self.notes = union(&before.notes, &self.notes, |a, b| a == b);
+            self.failures = before.failures.clone();
+            self.left_out.extend(before.left_out.clone());
+            self.left_out.retain(|name, _| !self.tasks.iter().any(|task| task.name == *name));
             self.samples = self.samples.max(before.samples);
             for name in ADDABLE {
                 if let Some(file) = before.settings.get(name) {
@@ -160,8 +168,8 @@ impl RunInfo {
             }
         }
         self.write(dir)?;
-        let machine = self.machines.iter().position(|machine| Some(machine) == own.as_ref());
-        Ok((self, machine.unwrap_or_default()))
+        let machine = self.machines.iter().position(|machine| own.contains(machine));
+        Ok((self, machine))
     }
 
     /// The method that the others are compared with: the first exact one, or the first.
@@ -183,25 +191,34 @@ impl RunInfo {
         Ok(())
     }
 
-    /// Notes what the run that ends now could not do.
+    /// Keeps what could not be done of a task at a length, in place of what could not be done before.
     ///
     /// # Errors
     ///
     /// The errors of the file system.
-    pub fn end(&mut self, dir: &Path, failures: Vec<String>) -> Result<(), EvalError> {
-        self.failures = failures;
-        self.write(dir)
+    pub fn failed(
+        &mut self,
+        dir: &Path,
+        (length, task): (usize, &str),
+        failures: &[Failure],
+    ) -> Result<(), EvalError> {
+        let key = format!("{length}/{task}");
+        let new: Vec<String> = failures.iter().map(Failure::to_string).collect();
+        let old = match new.is_empty() {
+            true => self.failures.remove(&key),
+            false => self.failures.insert(key, new.clone()),
+        };
+        // Most tasks have nothing to say, before and now.
+        if old.unwrap_or_default() == new { Ok(()) } else { self.write(dir) }
     }
 
-    /// Written beside and renamed: a stop leaves the old file or the new one.
     fn write(&self, dir: &Path) -> Result<(), EvalError> {
-        let (path, beside) = (dir.join(FILE), dir.join("run.json.new"));
+        let path = dir.join(FILE);
         let text = serde_json::to_string_pretty(self).map_err(|error| EvalError::BadFile {
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        std::fs::write(&beside, text + "\n").map_err(EvalError::io(&beside))?;
-        std::fs::rename(&beside, &path).map_err(EvalError::io(path))
+        replace(&path, &(text + "\n"))
     }
 
     fn check_same(&self, before: &Self, dir: &Path) -> Result<(), RunError> {
@@ -225,8 +242,7 @@ impl RunInfo {
         Ok(())
     }
 
-    /// What may not change between a run and its continuation. The version may: a change of the
-    /// samples would show in their fingerprints.
+    /// What may not change between a run and its continuation.
     fn identity(&self) -> Map<String, Value> {
         let mut all = Map::new();
         let benchmark = serde_json::to_value(self.benchmark).unwrap_or_default();
@@ -242,6 +258,16 @@ impl RunInfo {
         all.extend(self.settings.clone());
         all
     }
+}
+
+/// Writes `text` beside `path` and renames it: a stop, or another process, leaves the old file or a whole
+/// new one.
+pub(in crate::eval) fn replace(path: &Path, text: &str) -> Result<(), EvalError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let beside = path.with_file_name(name);
+    std::fs::write(&beside, text).map_err(EvalError::io(&beside))?;
+    std::fs::rename(&beside, path).map_err(EvalError::io(path))
 }
 
 /// `old`, then what only `new` has.

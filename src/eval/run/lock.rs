@@ -19,7 +19,8 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`RunError::Busy`] while another run has it, and the errors of the file system.
+    /// [`RunError::Busy`] while another run has it, [`RunError::NoLock`] where files cannot be locked, and
+    /// the errors of the file system.
     pub fn take(dir: &Path) -> Result<Self, RunError> {
         std::fs::create_dir_all(dir).map_err(EvalError::io(dir))?;
         let path = dir.join(FILE);
@@ -27,7 +28,7 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(RunError::Busy { dir: dir.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(EvalError::io(path)(error).into()),
+            Err(TryLockError::Error(error)) => Err(RunError::NoLock { path, error }),
         }
     }
 }

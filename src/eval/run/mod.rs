@@ -18,7 +18,7 @@ pub use answer::{Answer, EngineAnswer, Tokenise};
 pub use error::RunError;
 pub use info::{MachineInfo, MethodInfo, ModelInfo, RunInfo};
 pub use lock::Lock;
-pub use record::{Record, Timings, file_name, fingerprint, path, read, sha256};
+pub use record::{Record, Timings, digest, file_name, fingerprint, path, read, sha256};
 
 use crate::cancel::Cancel;
 use crate::engine::EngineError;
@@ -108,8 +108,8 @@ pub struct Runner<'a> {
     pub answer: &'a dyn Answer,
     /// By which methods.
     pub methods: &'a [Method<'a>],
-    /// On which machine: its place among the run's machines.
-    pub machine: usize,
+    /// On which machine: its place among the run's machines, if it is known.
+    pub machine: Option<usize>,
     /// Where answers end.
     pub stop_words: &'a [String],
     /// Who watches.

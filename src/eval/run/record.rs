@@ -24,9 +24,9 @@ pub struct Record {
     pub score: f64,
     /// Which sample was answered: see [`fingerprint`].
     pub sample: String,
-    /// Where: a place among the run's machines. Times of two machines are not compared.
-    #[serde(default)]
-    pub machine: usize,
+    /// Where: a place among the run's machines, if it is known. Times of two machines are not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<usize>,
     /// What it took.
     pub timings: Timings,
     /// What else is known of the sample, such as the depths of its needles.
@@ -88,7 +88,17 @@ pub fn sha256(parts: &[&[u8]]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
+}
+
+/// The SHA-256 of a file's `bytes`, as every other program prints it, as 64 digits.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where the answers of one method to one task at one length are.

@@ -6,6 +6,7 @@ use crate::model::ModelFiles;
 use crate::plan::{AnchorKv, AnchorPolicy, Method as PlanMethod};
 use crate::tensor::Bytes;
 use crate::text::Prompt;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -121,7 +122,7 @@ fn run(
         dir,
         answer: echo,
         methods: &methods,
-        machine: 0,
+        machine: Some(0),
         stop_words: &["<|stop|>".to_owned()],
         observer: &log,
         cancel: &echo.cancel,
@@ -229,7 +230,8 @@ fn info(settings: &[(&str, &str)]) -> RunInfo {
         methods: vec![MethodInfo { name: "dense".into(), baseline: true }],
         samples: 5,
         notes: Vec::new(),
-        failures: Vec::new(),
+        left_out: BTreeMap::new(),
+        failures: BTreeMap::new(),
         machines: Vec::new(),
     }
 }
@@ -256,8 +258,20 @@ fn a_run_may_grow_but_not_change() {
     assert_eq!(kept.settings["squad"], "a.json");
     assert!(with("b.json").unwrap_err().to_string().contains("squad"));
 
-    first.end(dir.path(), vec!["4096/vt: nothing".to_owned()]).unwrap();
-    assert_eq!(RunInfo::read(dir.path()).unwrap().failures, ["4096/vt: nothing"]);
+    // What fails is kept until the same task is asked again.
+    let failure = Failure { what: "vt".into(), reason: "no room".into() };
+    first.failed(dir.path(), (64, "vt"), &[failure]).unwrap();
+    first.failed(dir.path(), (32, "vt"), &[]).unwrap();
+    let (mut again, _) = info(&[("variant", "clean")]).begin(dir.path()).unwrap();
+    assert_eq!(again.failures["64/vt"], ["vt: no room"]);
+    again.failed(dir.path(), (64, "vt"), &[]).unwrap();
+    assert!(RunInfo::read(dir.path()).unwrap().failures.is_empty());
+
+    // A task that is asked after all is no longer left out.
+    let mut without = info(&[("variant", "clean")]);
+    without.left_out = ["qa_1", "niah"].map(|task| (task.to_owned(), "why".to_owned())).into();
+    let names: Vec<String> = without.begin(dir.path()).unwrap().0.left_out.into_keys().collect();
+    assert_eq!(names, ["qa_1"], "{} is asked", task().name);
 
     let error = info(&[("variant", "star-paper")]).begin(dir.path()).unwrap_err().to_string();
     for word in ["variant", "clean", "star-paper", "run.json"] {

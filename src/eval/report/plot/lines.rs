@@ -25,9 +25,7 @@ pub(in crate::eval::report) fn score(results: &Results) -> Result<String, EvalEr
     let names = names(results);
     let lengths = labels(results);
     let series: Vec<Vec<(usize, Cell)>> = (0..names.len())
-        .map(|method| {
-            points(results.lengths.iter().map(|at| at.whole_means().nth(method).flatten()))
-        })
+        .map(|method| points(results.lengths.iter().map(|at| at.whole_mean(method))))
         .collect();
     let lowest = series.iter().flatten().map(|(_, cell)| cell.score.low).fold(1.0, f64::min);
     // Close to the data, in steps of ten points, but never less than twenty points high.

@@ -10,7 +10,8 @@ const PANEL: u32 = 320;
 /// One panel per length with a point per method.
 pub(in crate::eval::report) fn tradeoff(results: &Results) -> Result<String, EvalError> {
     let names: Vec<&str> = results.info.methods.iter().map(|method| method.name.as_str()).collect();
-    let cells = || results.lengths.iter().flat_map(|at| at.mean.iter().flatten());
+    let means = |at| (0..names.len()).filter_map(move |method| AtLength::whole_mean(at, method));
+    let cells = || results.lengths.iter().flat_map(means);
     let lowest = cells().map(|cell| cell.score.low).fold(1.0, f64::min);
     let low = ((lowest * 10.0).floor() * 10.0).clamp(0.0, 80.0);
     let speedups = || cells().filter_map(|cell| cell.speedup);
@@ -69,7 +70,7 @@ fn panel(
 
     let plot = chart.plotting_area();
     // The baseline's score all the way across: what lies on it costs nothing.
-    if let Some(cell) = at.mean.get(baseline).copied().flatten() {
+    if let Some(cell) = at.whole_mean(baseline) {
         let y = 100.0 * cell.score.mean;
         let dash = span / 60.0;
         let dashes = (0..30).map(|i| x.start + 2.0 * f64::from(i) * dash);
@@ -78,8 +79,9 @@ fn panel(
             plot.draw(&PathElement::new(line, colour(baseline).stroke_width(1)))?;
         }
     }
-    for (i, cell) in at.mean.iter().enumerate() {
-        let Some((cell, speedup)) = cell.and_then(|cell| Some((cell, cell.speedup?))) else {
+    for i in 0..at.mean.len() {
+        let Some((cell, speedup)) = at.whole_mean(i).and_then(|cell| Some((cell, cell.speedup?)))
+        else {
             continue;
         };
         let ends = [cell.score.low, cell.score.high].map(|s| (speedup, (100.0 * s).max(low)));
