@@ -31,7 +31,7 @@ answer() {
 for run in "$@"; do
   length="${run%:*}" samples="${run#*:}" all="$methods"
   # The paper's other question: a block of one size, however long the text.
-  [ "$length" != 64k ] || all+=,star:block=4k,star:block=4k:anchor=1k
+  [ "$length" != 64k ] || all+=,star:block=4k,star:block=4k:anchor=1k,star:block=4k:anchor=none
   same=(--lengths "$length" --samples "$samples" --template llama3 --methods "$all")
   answer ruler "${same[@]}" -o "$out/ruler"
   answer babilong --tasks qa1,qa2,qa3,qa4,qa5 "${same[@]}" -o "$out/babilong"
