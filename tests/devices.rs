@@ -192,11 +192,11 @@ fn ties_with_plain_steps(
     let mut asked = query.to_vec();
     let mut left = tokens;
     let mut ties = 0;
-    loop {
+    while !left.is_empty() {
         let (_, plain) = run(engine, context, &asked, two_hosts, left.len());
         assert_eq!(plain.len(), left.len());
         let Some(at) = plain.iter().zip(left).position(|(plain, token)| plain != token) else {
-            return ties;
+            break;
         };
         asked.extend(&left[..at]);
         let (logits, _) = run(exact, context, &asked, two_hosts, 1);
@@ -207,10 +207,8 @@ fn ties_with_plain_steps(
         assert!(ties <= 8, "they differ {ties} times in {step} steps");
         asked.push(left[at]);
         left = &left[at + 1..];
-        if left.is_empty() {
-            return ties;
-        }
     }
+    ties
 }
 
 /// nano in bf16, its keys cached in `precision`.

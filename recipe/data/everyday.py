@@ -6,7 +6,6 @@ in groups of look-alikes: the same wording with one name, or half of one, change
 
 import re
 from random import Random
-from typing import NamedTuple
 
 from data.conversation import BEGIN, CHAT, END_TEXT, Conversation, Frame, Segment
 from data.facts import CITIES, SURNAMES, THINGS
@@ -32,18 +31,10 @@ Fields = dict[str, str]  # what stands for {a} and so on
 COLOURS = "red blue green yellow white black purple orange brown gray pink golden silver".split()
 
 
-class Fact(NamedTuple):
-    """A fact in one of its wordings."""
-
-    questions: tuple[str, ...]
-    lead: str
-    rest: str
-
-
 def everyday_sample(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
     """Facts in book text, and questions about some or all."""
     wanted = rng.randint(1, min(MOST_FACTS, max(2, n_chars // 300)))
-    by_question: dict[str, Fact] = {}
+    by_question: dict[str, Wording] = {}
     while len(by_question) < wanted:
         for fact in _group(rng, prose)[: wanted - len(by_question)]:
             by_question.setdefault(fact.questions[0], fact)  # no two answers to one question
@@ -67,7 +58,7 @@ def everyday_sample(rng: Random, n_chars: int, prose: Prose) -> list[Segment]:
     return conversation.segments
 
 
-def _group(rng: Random, prose: Prose) -> list[Fact]:
+def _group(rng: Random, prose: Prose) -> list[Wording]:
     """A fact, and often others that differ from it in one field of the question, and in the answer."""
     wording = rng.choice(EARLIER if rng.random() < EARLIER_SHARE else FURTHER)
     fields = _fields(rng, prose)
@@ -91,9 +82,10 @@ def _like(rng: Random, name: str, other: str) -> str:
     return other
 
 
-def _worded(wording: Wording, fields: Fields) -> Fact:
+def _worded(wording: Wording, fields: Fields) -> Wording:
+    """The wording with its fields filled in."""
     questions = tuple(question.format(**fields) for question in wording.questions)
-    return Fact(questions, wording.lead.format(**fields), wording.rest.format(**fields))
+    return Wording(questions, wording.lead.format(**fields), wording.rest.format(**fields))
 
 
 def _fields(rng: Random, prose: Prose) -> Fields:

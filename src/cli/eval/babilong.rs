@@ -1,14 +1,14 @@
 //! BABILong's samples as the command line describes them.
 
 use super::args::{BabilongArgs, SetArgs};
-use super::source::{Reader, Set, Source, described, file, unused_with_data};
+use super::source::{Reader, Set, Source, file, haystack, unused_with_data};
 use crate::cli::error::CliError;
 use crate::cli::method_spec::short;
 use asterism::eval::babilong::{
     Asked, GROUPS, Settings, generate, read_babi, read_published, tasks,
 };
 use asterism::eval::run::Failure;
-use asterism::eval::{Benchmark, ChatFrame, CountTokens, EvalError, Haystack, select};
+use asterism::eval::{Benchmark, ChatFrame, CountTokens, EvalError, select};
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -36,13 +36,11 @@ pub(super) fn source(
         return source.with_files(dir, set, places, read);
     }
 
-    let mut books = Vec::new();
-    for path in &args.book {
-        books.push(Haystack::from_file(path)?);
-    }
-    if books.is_empty() {
-        books.push(Haystack::embedded());
-    }
+    let given = args.book.iter().map(|path| Some(path.as_path()));
+    let paths: Vec<_> = if args.book.is_empty() { vec![None] } else { given.collect() };
+    let texts = paths.into_iter().map(|path| haystack("--book", path));
+    let (books, names): (Vec<_>, Vec<_>) =
+        texts.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     let mut facts = HashMap::new();
     if let Some(dir) = &args.babi {
         for task in &chosen {
@@ -72,11 +70,6 @@ pub(super) fn source(
     };
     let stories = args.babi.as_ref().map_or_else(|| "told anew".to_owned(), |dir| show(dir));
     source.settings.insert("stories".to_owned(), json!(stories));
-    let mut names =
-        args.book.iter().map(|path| described("--book", path)).collect::<Result<Vec<_>, _>>()?;
-    if names.is_empty() {
-        names.extend(books.iter().map(|book| book.name().to_owned()));
-    }
     source.settings.insert("books".to_owned(), json!(names.join(", ")));
     Ok(source)
 }

@@ -1,10 +1,10 @@
 //! RULER's samples as the command line describes them.
 
 use super::args::{RulerArgs, SearchName, SetArgs};
-use super::source::{Reader, Set, Source, described, file, unused_with_data};
+use super::source::{Reader, Set, Source, described, file, haystack, unused_with_data};
 use crate::cli::error::CliError;
 use asterism::eval::ruler::{GROUPS, Ruler, Settings, tasks};
-use asterism::eval::{Benchmark, CountTokens, Haystack, read_jsonl, select};
+use asterism::eval::{Benchmark, CountTokens, read_jsonl, select};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,14 +45,7 @@ pub(super) fn source(
             left_out.insert(task.to_owned(), format!("it needs {needs}"));
         }
     }
-    let haystack = match &args.haystack {
-        Some(path) => Haystack::from_file(path)?,
-        None => Haystack::embedded(),
-    };
-    let haystack_name = match &args.haystack {
-        Some(path) => described("--haystack", path)?,
-        None => haystack.name().to_owned(),
-    };
+    let (haystack, haystack_name) = haystack("--haystack", args.haystack.as_deref())?;
     let search = args.search.unwrap_or(SearchName::Fast);
     let ruler = Ruler::new(Settings {
         variant,

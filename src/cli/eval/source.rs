@@ -4,7 +4,7 @@ use super::args::SetArgs;
 use crate::cli::error::CliError;
 use asterism::eval::run::{Failure, digest};
 use asterism::eval::{
-    Benchmark, ChatFrame, CountTokens, EvalError, Reading, Sample, TaskInfo, exists,
+    Benchmark, ChatFrame, CountTokens, EvalError, Haystack, Reading, Sample, TaskInfo, exists,
 };
 use asterism::model::{ModelConfig, ModelFiles};
 use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
@@ -205,6 +205,16 @@ pub(super) fn described(option: &str, path: &Path) -> Result<String, CliError> {
         .map_err(|error| CliError::Usage(format!("{option} {}: {error}", path.display())))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(format!("{name} (SHA-256 {:.16})", digest(&bytes)))
+}
+
+/// The text given with `option`, or the embedded one, and what settings say of it.
+pub(super) fn haystack(option: &str, path: Option<&Path>) -> Result<(Haystack, String), CliError> {
+    let text = path.map_or_else(|| Ok(Haystack::embedded()), Haystack::from_file)?;
+    let name = match path {
+        Some(path) => described(option, path)?,
+        None => text.name().to_owned(),
+    };
+    Ok((text, name))
 }
 
 /// Refuses options that decide how samples are made where none are: (name, whether it is given).
