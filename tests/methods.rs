@@ -3,10 +3,16 @@
 
 mod common;
 
-use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, Plan, PlanSpec};
+use asterism::cancel::Cancel;
+use asterism::engine::{Phase1, Progress, Session};
+use asterism::plan::{
+    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Cost, Method, Plan, PlanSpec,
+};
 use common::naive::NaiveLlama;
 use common::{Golden, golden_dir, max_difference, run, spec, tiny};
 use proptest::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const HOSTS: [usize; 5] = [1, 2, 3, 4, 8];
 
@@ -132,6 +138,38 @@ fn star_does_not_depend_on_hosts_or_on_who_computes_the_anchor() {
                 assert!(difference < 1e-4, "anchor {anchor} x{hosts} {anchor_kv:?}: {difference}");
                 assert_eq!(tokens, expected_tokens);
             }
+        }
+    }
+}
+
+#[test]
+fn hosts_send_and_report_what_the_plan_says() {
+    let engine = tiny("llama3");
+    let size = engine.config().size(engine.kv_precision());
+    let context = tokens(90, 1);
+    for method in Method::ALL {
+        for (hosts, anchor_kv) in HOSTS.into_iter().flat_map(|hosts| {
+            [AnchorKv::Shared, AnchorKv::Recompute].map(|anchor_kv| (hosts, anchor_kv))
+        }) {
+            let spec = PlanSpec { anchor_kv, ..spec(method, 16, 8, hosts) };
+            let work = AtomicU64::new(0);
+            let progress = |step: Progress| {
+                work.fetch_add(step.work, Ordering::Relaxed);
+            };
+            let cancel = Cancel::new();
+            let session =
+                Session::encode(Arc::clone(&engine), context.clone(), spec, &progress, &cancel)
+                    .expect("phase 1");
+            let (plan, phase1) = (session.plan(), session.phase1());
+            let named = format!("{method} x{hosts} {anchor_kv:?}");
+            assert_eq!(work.into_inner(), Phase1::work(plan, size.layers), "{named}");
+            let sent: u64 = Cost::of(plan, &size).hosts.iter().map(|host| host.sent_bytes).sum();
+            // Dense also announces its passes: one of the context's 90 tokens on each host that has any,
+            // four numbers, to all other hosts.
+            let passes = plan.hosts.iter().filter(|spans| !spans.is_empty()).count() as u64;
+            let others = hosts as u64 - 1;
+            let announced = if method == Method::Dense { passes * others * 4 * 8 } else { 0 };
+            assert_eq!(phase1.bytes_sent, sent + announced, "{named}");
         }
     }
 }

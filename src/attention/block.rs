@@ -28,8 +28,8 @@ impl<'c, B: Backend> AnchorKeys<'_, 'c, B> {
     }
 }
 
-/// The anchor's keys on a host other than the first. They arrive chunk by chunk and, within a
-/// chunk, layer by layer; waiting only for the layer that is needed lets this host start a layer
+/// The anchor's keys on a host other than the first, of all layers in which blocks attend to them: all
+/// but the last. They arrive chunk by chunk and, within a chunk, layer by layer; waiting only for the layer that is needed lets this host start a layer
 /// while the first host still works on the next.
 pub struct AnchorCopy<'a, B: Backend> {
     store: KvStore<B>,
@@ -141,6 +141,15 @@ impl<B: Backend> BlockAttention<'_, '_, B> {
 }
 
 impl<B: Backend> Attention<B> for BlockAttention<'_, '_, B> {
+    fn keep(
+        &mut self,
+        layer: usize,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+    ) -> Result<(), AttentionError> {
+        Ok(self.store.append(self.backend, layer, k, v)?)
+    }
+
     fn attend(
         &mut self,
         layer: usize,
@@ -149,7 +158,7 @@ impl<B: Backend> Attention<B> for BlockAttention<'_, '_, B> {
         v: Part<'_, B::Rows>,
         out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        self.store.append(self.backend, layer, k, v)?;
+        self.keep(layer, k, v)?;
         self.publish(k, v)?;
         let mut segments = match &mut self.anchor {
             AnchorKeys::None => Vec::new(),

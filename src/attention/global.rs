@@ -15,6 +15,31 @@ use crate::plan::Span;
 use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, PartMut};
 use std::sync::Arc;
 
+/// A forward pass on the query host, as the other hosts must know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Its tokens.
+    pub chunk: Span,
+    /// The host that keeps their keys.
+    pub owner: usize,
+    /// The layers that attend: all of a question's, all but the last of a context's.
+    pub layers: usize,
+}
+
+impl Step {
+    fn to_words(self) -> Vec<u64> {
+        let Self { chunk, owner, layers } = self;
+        [chunk.start, chunk.len, owner, layers].map(|word| word as u64).to_vec()
+    }
+
+    /// `None` if `words` are not a step's.
+    fn of_words(words: &[u64]) -> Option<Self> {
+        let [start, len, owner, layers] = *words else { return None };
+        let [start, len, owner, layers] = [start, len, owner, layers].map(|word| word as usize);
+        Some(Self { chunk: Span { start, len }, owner, layers })
+    }
+}
+
 /// Attention on the query host.
 pub struct GlobalAttention<'a, B: Backend> {
     backend: &'a B,
@@ -22,15 +47,13 @@ pub struct GlobalAttention<'a, B: Backend> {
     shape: HeadShape,
     store: &'a mut KvStore<B>,
     precision: KvPrecision,
-    chunk: Span,
-    owner: usize,
+    step: Step,
     /// `[tokens, heads]`: of the keys merged so far
     lse: B::Sums,
 }
 
 impl<'a, B: Backend> GlobalAttention<'a, B> {
-    /// Begins a forward pass of the tokens at `chunk`, whose keys `owner` keeps, and tells the
-    /// other hosts.
+    /// Begins a forward pass and tells the other hosts.
     ///
     /// # Errors
     /// If another host stopped.
@@ -40,21 +63,35 @@ impl<'a, B: Backend> GlobalAttention<'a, B> {
         shape: HeadShape,
         store: &'a mut KvStore<B>,
         precision: KvPrecision,
-        chunk: Span,
-        owner: usize,
+        step: Step,
     ) -> Result<Self, AttentionError> {
-        let step = Message::Words(vec![chunk.start as u64, chunk.len as u64, owner as u64]);
-        comm.send_to_others(&step)?;
-        if owner == comm.rank() {
-            store.open(chunk);
+        comm.send_to_others(&Message::Words(step.to_words()))?;
+        if step.owner == comm.rank() {
+            store.open(step.chunk);
         }
         let mut lse = B::Sums::default();
-        backend.sums_at_least(&mut lse, chunk.len * shape.heads)?;
-        Ok(Self { backend, comm, shape, store, precision, chunk, owner, lse })
+        backend.sums_at_least(&mut lse, step.chunk.len * shape.heads)?;
+        Ok(Self { backend, comm, shape, store, precision, step, lse })
     }
 }
 
 impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
+    fn keep(
+        &mut self,
+        layer: usize,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+    ) -> Result<(), AttentionError> {
+        let Self { backend, comm, shape, .. } = *self;
+        if self.step.owner == comm.rank() {
+            return Ok(self.store.append(backend, layer, k, v)?);
+        }
+        for message in Message::rounded(backend, self.precision, shape, [k, v])? {
+            comm.send(self.step.owner, message)?;
+        }
+        Ok(())
+    }
+
     fn attend(
         &mut self,
         layer: usize,
@@ -63,21 +100,15 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         v: Part<'_, B::Rows>,
         mut out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        let Self { backend, comm, shape, .. } = *self;
-        if self.owner == comm.rank() {
-            self.store.append(backend, layer, k, v)?;
-        } else {
-            for message in Message::rounded(backend, self.precision, shape, [k, v])? {
-                comm.send(self.owner, message)?;
-            }
-        }
+        let Self { backend, comm, shape, step: Step { chunk, .. }, .. } = *self;
+        self.keep(layer, k, v)?;
         // Queries go out before this host attends over its own keys, so that all work at once.
         if comm.size() > 1 {
             comm.send_to_others(&Message::Rows(Arc::new(backend.copy_rows(q)?)))?;
         }
         let segments = self.store.segments(layer);
-        let mut lse = PartMut::new(&mut self.lse, 0..self.chunk.len * shape.heads);
-        backend.attend(q, self.chunk.start, shape, &segments, out.reborrow(), lse.reborrow())?;
+        let mut lse = PartMut::new(&mut self.lse, 0..chunk.len * shape.heads);
+        backend.attend(q, chunk.start, shape, &segments, out.reborrow(), lse.reborrow())?;
         for from in (0..comm.size()).filter(|from| *from != comm.rank()) {
             let part = comm.recv_rows(from, out.len)?;
             let part_lse = comm.recv_sums(from, lse.len)?;
@@ -110,18 +141,14 @@ pub fn serve<B: Backend>(
     store: &mut KvStore<B>,
 ) -> Result<(), AttentionError> {
     loop {
-        let step = comm.recv_words(0)?;
-        let [start, len, owner] = step[..] else {
-            return match step.len() {
-                0 => Ok(()),
-                _ => {
-                    let rank = comm.rank();
-                    Err(CommError::Unexpected { rank, from: 0, expected: "a step" }.into())
-                }
-            };
+        let (rank, words) = (comm.rank(), comm.recv_words(0)?);
+        if words.is_empty() {
+            return Ok(());
+        }
+        let Some(Step { chunk, owner, layers: attending }) = Step::of_words(&words) else {
+            return Err(CommError::Unexpected { rank, from: 0, expected: "a step" }.into());
         };
-        let chunk = Span { start: start as usize, len: len as usize };
-        let owns = owner as usize == comm.rank();
+        let owns = owner == rank;
         if owns {
             store.open(chunk);
         }
@@ -129,6 +156,9 @@ pub fn serve<B: Backend>(
             if owns {
                 let (keys, values) = (comm.recv_kv(0)?, comm.recv_kv(0)?);
                 store.extend(backend, layer, &keys, &values)?;
+            }
+            if layer >= attending {
+                continue;
             }
             let q = comm.recv_rows(0, chunk.len * shape.q_width())?;
             let q = Part::new(&*q, 0..q.len());

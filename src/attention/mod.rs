@@ -12,7 +12,7 @@ mod partial;
 mod ring;
 
 pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
-pub use global::{GlobalAttention, announce_end, serve};
+pub use global::{GlobalAttention, Step, announce_end, serve};
 pub use partial::Partial;
 pub use ring::RingAttention;
 
@@ -33,11 +33,23 @@ pub enum AttentionError {
     Cancelled,
 }
 
-/// What the decoder asks of attention.
+/// What the decoder asks of attention, once in each layer and in their order: `attend`, or `keep`
+/// where nobody asks for outputs.
 pub trait Attention<B: Backend> {
+    /// Keeps the keys and values `k`, `v [tokens, kv_heads, head_dim]` of one layer, for later passes.
+    ///
+    /// # Errors
+    /// See [`AttentionError`].
+    fn keep(
+        &mut self,
+        layer: usize,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+    ) -> Result<(), AttentionError>;
+
     /// Fills `out [tokens, heads, head_dim]` for the queries `q [tokens, heads, head_dim]` of one
     /// layer, whose own keys and values are `k`, `v [tokens, kv_heads, head_dim]`; q and k are
-    /// already rotated to their positions. Layers come in order, each once per forward pass.
+    /// already rotated to their positions. Keeps `k` and `v`, too.
     ///
     /// # Errors
     /// See [`AttentionError`].

@@ -99,6 +99,15 @@ fn segments<'a, B: Backend>(
 }
 
 impl<B: Backend> Attention<B> for RingAttention<'_, B> {
+    fn keep(
+        &mut self,
+        layer: usize,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+    ) -> Result<(), AttentionError> {
+        Ok(self.store.append(self.backend, layer, k, v)?)
+    }
+
     fn attend(
         &mut self,
         layer: usize,
@@ -113,7 +122,7 @@ impl<B: Backend> Attention<B> for RingAttention<'_, B> {
         backend.sums_at_least(&mut lse, tokens * self.shape.heads)?;
         let lse = PartMut::new(&mut lse, 0..tokens * self.shape.heads);
         let mut whole = Whole::<B> { out, lse };
-        self.store.append(backend, layer, k, v)?;
+        self.keep(layer, k, v)?;
         if hosts == 1 {
             self.attend_shard(q, &self.store.segments(layer), true, &mut whole)?;
             (self.progress)(tokens);

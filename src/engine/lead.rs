@@ -2,7 +2,7 @@
 
 use super::EngineError;
 use super::compute::Loaded;
-use crate::attention::GlobalAttention;
+use crate::attention::{GlobalAttention, Step};
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::comm::Comm;
@@ -103,8 +103,9 @@ impl<'a, B: Backend> Lead<'a, B> {
     fn pass(&mut self, chunk: Span) -> Result<(), EngineError> {
         let Loaded { backend, decoder } = self.loaded;
         let (shape, precision) = (decoder.shape(), decoder.kv_precision());
+        let step = Step { chunk, owner: 0, layers: decoder.config().layers };
         let mut attention =
-            GlobalAttention::begin(backend, self.comm, shape, self.store, precision, chunk, 0)?;
+            GlobalAttention::begin(backend, self.comm, shape, self.store, precision, step)?;
         decoder.run(backend, chunk.len, &mut attention, self.cancel, &mut self.work)?;
         Ok(decoder.head(backend, chunk.len, &mut self.work)?)
     }

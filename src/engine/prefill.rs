@@ -3,8 +3,8 @@
 use super::compute::Loaded;
 use super::{EngineError, hosts};
 use crate::attention::{
-    AnchorCopy, AnchorKeys, BlockAttention, GlobalAttention, Publish, RingAttention, announce_end,
-    serve,
+    AnchorCopy, AnchorKeys, BlockAttention, GlobalAttention, Publish, RingAttention, Step,
+    announce_end, serve,
 };
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
@@ -128,6 +128,11 @@ impl<B: Backend> Run<'_, B> {
         self.loaded.decoder.config().layers
     }
 
+    /// Layers in which tokens of the context attend: nobody asks for outputs of the last.
+    fn attending_layers(&self) -> usize {
+        self.layers() - 1
+    }
+
     /// The tokens of one part, chunk by chunk, with block attention.
     fn encode_block(
         &self,
@@ -149,7 +154,7 @@ impl<B: Backend> Run<'_, B> {
                 publish,
             };
             let tokens = &tokens[chunk.start - span.start..][..chunk.len];
-            decoder.forward(backend, tokens, &[chunk], &mut attention, self.cancel, work)?;
+            decoder.encode(backend, tokens, &[chunk], &mut attention, self.cancel, work)?;
             let finished = is_block && chunk.end() == span.end();
             self.report(host, chunk.len, self.layers(), finished)?;
         }
@@ -160,7 +165,7 @@ impl<B: Backend> Run<'_, B> {
     fn star(&self, comm: &dyn Comm<B>, store: &mut KvStore<B>) -> Result<(), EngineError> {
         let Loaded { backend, decoder } = self.loaded;
         let (shape, precision) = (decoder.shape(), decoder.kv_precision());
-        let (rank, anchor, layers) = (comm.rank(), self.plan.anchor, self.layers());
+        let (rank, anchor, layers) = (comm.rank(), self.plan.anchor, self.attending_layers());
         let shared = self.plan.spec.anchor_kv == AnchorKv::Shared;
         let others: Vec<usize> =
             (1..comm.size()).filter(|host| !self.plan.hosts[*host].is_empty()).collect();
@@ -221,8 +226,9 @@ impl<B: Backend> Run<'_, B> {
             },
         };
         let mut work = decoder.workspace(backend);
-        decoder.forward(backend, &tokens, spans, &mut attention, self.cancel, &mut work)?;
-        spans.iter().try_for_each(|_| self.report(rank, 0, 0, true))
+        decoder.encode(backend, &tokens, spans, &mut attention, self.cancel, &mut work)?;
+        // Attention has reported the other layers.
+        spans.iter().try_for_each(|span| self.report(rank, span.len, 1, true))
     }
 
     /// Dense, on the query host: chunk after chunk, over the keys of all hosts.
@@ -232,17 +238,12 @@ impl<B: Backend> Run<'_, B> {
         for (owner, spans) in self.plan.hosts.iter().enumerate() {
             for chunk in spans.iter().flat_map(|span| span.chunks(backend.chunk_tokens())) {
                 let (shape, precision) = (decoder.shape(), decoder.kv_precision());
+                let step = Step { chunk, owner, layers: self.attending_layers() };
                 let mut attention =
-                    GlobalAttention::begin(backend, comm, shape, store, precision, chunk, owner)?;
+                    GlobalAttention::begin(backend, comm, shape, store, precision, step)?;
                 let tokens = &self.context[chunk.range()];
-                decoder.forward(
-                    backend,
-                    tokens,
-                    &[chunk],
-                    &mut attention,
-                    self.cancel,
-                    &mut work,
-                )?;
+                let cancel = self.cancel;
+                decoder.encode(backend, tokens, &[chunk], &mut attention, cancel, &mut work)?;
                 let finished = spans.iter().any(|span| span.end() == chunk.end());
                 self.report(owner, chunk.len, self.layers(), finished)?;
             }

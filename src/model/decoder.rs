@@ -64,6 +64,15 @@ pub struct Decoder<B: Backend> {
     clock: StageClock<B>,
 }
 
+/// What a forward pass is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// The keys and values of all layers.
+    Keys,
+    /// What comes out of the last layer, too.
+    HiddenStates,
+}
+
 /// Buffers of a forward pass, kept between passes: see [`Decoder::workspace`].
 pub struct Workspace<B: Backend> {
     x: B::Sums,            // [tokens, hidden]: the residual stream
@@ -151,12 +160,13 @@ impl<B: Backend> Decoder<B> {
         HeadShape { heads, kv_heads, head_dim }
     }
 
-    /// Runs `tokens`, which stand at the positions of `spans`, through all layers. Leaves the hidden
-    /// states before the final norm, `[tokens, hidden]`, in `work`, for [`Decoder::head`].
+    /// Runs `tokens` of a context, which stand at the positions of `spans`, through the layers for
+    /// their keys and values. Of the last layer nobody asks for more: its attention and its MLP do not
+    /// run, which saves almost a layer of `config.layers`, exactly.
     ///
     /// # Errors
     /// See [`ForwardError`].
-    pub fn forward(
+    pub fn encode(
         &self,
         backend: &B,
         tokens: &[u32],
@@ -166,7 +176,7 @@ impl<B: Backend> Decoder<B> {
         work: &mut Workspace<B>,
     ) -> Result<(), ForwardError> {
         self.begin(backend, tokens, spans, work)?;
-        self.run(backend, tokens.len(), attention, cancel, work)
+        self.layers(backend, tokens.len(), Wanted::Keys, attention, cancel, work)
     }
 
     /// What comes before the layers of a forward pass and cannot be recorded: room for it, and its
@@ -200,7 +210,8 @@ impl<B: Backend> Decoder<B> {
         Ok(backend.set_ids(&mut work.ids, tokens, &positions)?)
     }
 
-    /// The layers of a forward pass of `count` tokens, after [`Decoder::begin`].
+    /// The layers of a forward pass of `count` tokens, after [`Decoder::begin`]. Leaves the hidden
+    /// states before the final norm, `[tokens, hidden]`, in `work`, for [`Decoder::head`].
     ///
     /// # Errors
     /// See [`ForwardError`].
@@ -208,6 +219,18 @@ impl<B: Backend> Decoder<B> {
         &self,
         backend: &B,
         count: usize,
+        attention: &mut dyn Attention<B>,
+        cancel: &Cancel,
+        work: &mut Workspace<B>,
+    ) -> Result<(), ForwardError> {
+        self.layers(backend, count, Wanted::HiddenStates, attention, cancel, work)
+    }
+
+    fn layers(
+        &self,
+        backend: &B,
+        count: usize,
+        wanted: Wanted,
         attention: &mut dyn Attention<B>,
         cancel: &Cancel,
         work: &mut Workspace<B>,
@@ -228,6 +251,11 @@ impl<B: Backend> Decoder<B> {
             let q = Part::new(&work.q, 0..count * shape.q_width());
             let k = Part::new(&work.k, 0..count * shape.kv_width());
             let v = Part::new(&work.v, 0..count * shape.kv_width());
+            if wanted == Wanted::Keys && index + 1 == self.layers.len() {
+                return Ok(self
+                    .clock
+                    .time(backend, Stage::Attention, || attention.keep(index, k, v))?);
+            }
             let out = PartMut::new(&mut work.attention, 0..count * shape.q_width());
             self.clock.time(backend, Stage::Attention, || attention.attend(index, q, k, v, out))?;
             for chunk in chunks() {

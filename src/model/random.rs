@@ -229,18 +229,33 @@ mod tests {
         assert!(values.iter().all(|v| v.abs() < 3.6 * DEVIATION));
     }
 
-    /// Stands in for attention: what comes out is what was asked.
-    struct Itself;
+    /// Stands in for attention: what comes out is what was asked. Notes the layers.
+    #[derive(Default)]
+    struct Itself {
+        attended: Vec<usize>,
+        kept: Vec<usize>,
+    }
 
     impl Attention<Cpu> for Itself {
+        fn keep(
+            &mut self,
+            layer: usize,
+            _k: Part<'_, Aligned<f32>>,
+            _v: Part<'_, Aligned<f32>>,
+        ) -> Result<(), AttentionError> {
+            self.kept.push(layer);
+            Ok(())
+        }
+
         fn attend(
             &mut self,
-            _layer: usize,
+            layer: usize,
             q: Part<'_, Aligned<f32>>,
             _k: Part<'_, Aligned<f32>>,
             _v: Part<'_, Aligned<f32>>,
             out: PartMut<'_, Aligned<f32>>,
         ) -> Result<(), AttentionError> {
+            self.attended.push(layer);
             let range = out.range();
             out.of[range].copy_from_slice(&q.of[q.range()]);
             Ok(())
@@ -267,12 +282,19 @@ mod tests {
             let (mut work, cancel) = (decoder.workspace(&cpu), Cancel::new());
             let spans = [Span::new(0..5)];
             let tokens = [1, 2, 3, 4, 5];
-            decoder.forward(&cpu, &tokens, &spans, &mut Itself, &cancel, &mut work).unwrap();
+            let mut attention = Itself::default();
+            decoder.begin(&cpu, &tokens, &spans, &mut work).unwrap();
+            decoder.run(&cpu, tokens.len(), &mut attention, &cancel, &mut work).unwrap();
+            assert_eq!((attention.attended, attention.kept), (vec![0, 1], vec![]));
             let mut logits = vec![f32::NAN; shape.vocab];
             decoder.head(&cpu, tokens.len(), &mut work).unwrap();
             decoder.logits(&cpu, &work, &mut logits).unwrap();
             assert!(logits.iter().all(|logit| logit.is_finite()));
             assert!(logits.iter().any(|logit| *logit != logits[0]));
+            // Tokens of a context leave the last layer behind once their keys are kept.
+            let mut attention = Itself::default();
+            decoder.encode(&cpu, &tokens, &spans, &mut attention, &cancel, &mut work).unwrap();
+            assert_eq!((attention.attended, attention.kept), (vec![0], vec![1]));
         }
     }
 

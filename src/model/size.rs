@@ -15,6 +15,7 @@ impl ModelConfig {
         ModelSize {
             layers: self.layers,
             linear_weights: (self.layers * layer) as u64,
+            last_weights: (layer - self.hidden * (q + 2 * kv)) as u64,
             q_width: q,
             heads: self.heads,
             kv_width: kv,

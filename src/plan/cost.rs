@@ -10,6 +10,9 @@ pub struct ModelSize {
     pub layers: usize,
     /// Weights of all linear layers of the decoder (not the embedding, not the head).
     pub linear_weights: u64,
+    /// Of these, those of the last layer behind its keys and values (output projection and MLP): only
+    /// tokens whose logits are asked for pass them.
+    pub last_weights: u64,
     /// Elements of the queries of one token in one layer: `heads * head_dim`.
     pub q_width: usize,
     /// Query heads.
@@ -25,9 +28,10 @@ pub struct ModelSize {
 pub struct HostCost {
     /// Tokens it runs through the model, recomputed anchors included.
     pub encoded: u64,
-    /// Operations of the linear layers (2 per weight and token).
+    /// Operations of the linear layers (2 per weight and token, without [`ModelSize::last_weights`]).
     pub linear_flops: u64,
-    /// Operations of attention (2 for the score, 2 for the value, per query element and visible key).
+    /// Operations of attention (2 for the score, 2 for the value, per query element and visible key), in
+    /// all layers but the last.
     pub attention_flops: u64,
     /// Bytes of the keys and values it keeps for phase 2.
     pub kv_bytes: u64,
@@ -50,6 +54,18 @@ impl HostCost {
 pub struct Cost {
     /// One entry per host.
     pub hosts: Vec<HostCost>,
+}
+
+impl ModelSize {
+    /// Layers in which tokens of a context attend.
+    fn attending_layers(&self) -> u64 {
+        self.layers as u64 - 1
+    }
+
+    /// Bytes of the cached keys and values of one token in `layers` layers.
+    fn kv_bytes(&self, layers: u64) -> u64 {
+        2 * self.kv_row_bytes as u64 * layers
+    }
 }
 
 impl Cost {
@@ -82,27 +98,28 @@ fn causal_pairs(span: Span, before: usize) -> u64 {
 fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
     let own = &plan.hosts[host];
     let tokens = plan.host_tokens(host) as u64;
-    let token_kv = (2 * size.kv_row_bytes * size.layers) as u64;
+    let kv_bytes = tokens * size.kv_bytes(size.layers as u64);
     let hosts = plan.hosts.len();
-    let mut cost = HostCost { encoded: tokens, kv_bytes: tokens * token_kv, ..HostCost::default() };
+    let mut cost = HostCost { encoded: tokens, kv_bytes, ..HostCost::default() };
     let pairs = match plan.spec.method {
-        Method::Star => star_pairs(plan, host, token_kv, &mut cost),
+        Method::Star => star_pairs(plan, size, host, &mut cost),
         Method::Ring | Method::Zigzag => {
             // Every host's keys travel once round the ring: each host passes on all but one share.
             if hosts > 1 {
                 let next = (host + 1) % hosts;
-                cost.sent_bytes = (plan.tokens - plan.host_tokens(next)) as u64 * token_kv;
+                let passed_on = (plan.tokens - plan.host_tokens(next)) as u64;
+                cost.sent_bytes = passed_on * size.kv_bytes(size.attending_layers());
             }
             own.iter().map(|span| causal_pairs(*span, span.start)).sum()
         }
-        Method::Dense => dense_pairs(plan, size, host, token_kv, &mut cost),
+        Method::Dense => dense_pairs(plan, size, host, &mut cost),
     };
-    cost.linear_flops = 2 * size.linear_weights * cost.encoded;
-    cost.attention_flops = 4 * (size.q_width * size.layers) as u64 * pairs;
+    cost.linear_flops = 2 * (size.linear_weights - size.last_weights) * cost.encoded;
+    cost.attention_flops = 4 * size.q_width as u64 * size.attending_layers() * pairs;
     cost
 }
 
-fn star_pairs(plan: &Plan, host: usize, token_kv: u64, cost: &mut HostCost) -> u64 {
+fn star_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
     let anchor = plan.anchor;
     let mut pairs = 0;
     let mut after_anchor = false;
@@ -118,8 +135,9 @@ fn star_pairs(plan: &Plan, host: usize, token_kv: u64, cost: &mut HostCost) -> u
             pairs += causal_pairs(Span { start: 0, len: anchor }, 0);
         }
     }
-    let anchor_bytes = anchor as u64 * token_kv;
     let recompute = plan.spec.anchor_kv == AnchorKv::Recompute;
+    let layers = if recompute { size.layers as u64 } else { size.attending_layers() };
+    let anchor_bytes = anchor as u64 * size.kv_bytes(layers);
     if after_anchor && (recompute || host > 0) {
         cost.anchor_bytes = anchor_bytes;
     }
@@ -132,20 +150,15 @@ fn star_pairs(plan: &Plan, host: usize, token_kv: u64, cost: &mut HostCost) -> u
 
 /// The query host runs every token; each host attends over the keys it keeps. The query host sends
 /// queries (f32) to the others and keys to their owner; they return outputs and log-sum-exps (f32).
-fn dense_pairs(
-    plan: &Plan,
-    size: &ModelSize,
-    host: usize,
-    token_kv: u64,
-    cost: &mut HostCost,
-) -> u64 {
+fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
     let all = plan.tokens as u64;
-    let layers = size.layers as u64;
+    let layers = size.attending_layers();
     let q_bytes = all * layers * 4 * size.q_width as u64;
     if host == 0 {
         cost.encoded = all;
         let others = plan.hosts.len() as u64 - 1;
-        cost.sent_bytes = others * q_bytes + (all - plan.host_tokens(0) as u64) * token_kv;
+        let kept_elsewhere = all - plan.host_tokens(0) as u64;
+        cost.sent_bytes = others * q_bytes + kept_elsewhere * size.kv_bytes(size.layers as u64);
     } else {
         cost.encoded = 0;
         cost.sent_bytes = q_bytes + all * layers * 4 * size.heads as u64;
@@ -166,6 +179,7 @@ mod tests {
     const SIZE: ModelSize = ModelSize {
         layers: 2,
         linear_weights: 1000,
+        last_weights: 400,
         q_width: 8,
         heads: 2,
         kv_width: 4,
@@ -193,9 +207,11 @@ mod tests {
         assert_eq!(again.hosts[1].encoded, 512);
         // Attention over [anchor | own]: own queries see 256 + (i + 1) keys.
         let pairs = 256 * 256 + 256 * 257 / 2;
-        assert_eq!(shared.hosts[1].attention_flops, 4 * 8 * 2 * pairs);
-        assert_eq!(again.hosts[1].attention_flops, 4 * 8 * 2 * (pairs + 256 * 257 / 2));
-        assert_eq!(shared.hosts[0].sent_bytes, 3 * 256 * (2 * 4 * 2 * 2));
+        // Of the two layers, only the first attends.
+        assert_eq!(shared.hosts[1].attention_flops, 4 * 8 * pairs);
+        assert_eq!(again.hosts[1].attention_flops, 4 * 8 * (pairs + 256 * 257 / 2));
+        assert_eq!(shared.hosts[1].linear_flops, 2 * 600 * 256);
+        assert_eq!(shared.hosts[0].sent_bytes, 3 * 256 * (2 * 4 * 2));
         assert_eq!(again.hosts[0].sent_bytes, 0);
     }
 
@@ -218,7 +234,7 @@ mod tests {
             };
             let pairs = (tokens * (tokens + 1) / 2) as u64;
             for method in [Method::Ring, Method::Zigzag, Method::Dense] {
-                prop_assert_eq!(total(method), 4 * 8 * 2 * pairs);
+                prop_assert_eq!(total(method), 4 * 8 * pairs);
             }
         }
 

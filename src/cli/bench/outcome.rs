@@ -124,6 +124,7 @@ pub(super) mod tests {
         let size = ModelSize {
             layers: 2,
             linear_weights: 1_000_000,
+            last_weights: 0,
             q_width: 64,
             heads: 2,
             kv_width: 32,
