@@ -136,7 +136,7 @@ pub enum ModelError {
 
     /// A weight file ends before its header or its tensors do.
     #[error(
-        "{file}: cut short: {found} bytes, but {part} needs {expected}; \
+        "{file}: cut short: {found} bytes, but {expected} are needed for {part}; \
          the download or copy was probably interrupted: delete the file and fetch it again"
     )]
     Truncated {
