@@ -87,10 +87,10 @@ CURRICULA = {
     # stage is mostly 131,072 tokens. The first stage is shorter than it looks, as it begins by compiling.
     "exact": Curriculum(
         stages=[
-            Stage(0.22, {1024: 100}),
-            Stage(0.45, {1024: 20, 4096: 80}),
-            Stage(0.63, {1024: 10, 4096: 20, 16_384: 70}),
-            Stage(0.81, {1024: 10, 4096: 15, 16_384: 15, 32_768: 25, 65_536: 35}),
+            Stage(0.21, {1024: 100}),
+            Stage(0.42, {1024: 20, 4096: 80}),
+            Stage(0.59, {1024: 10, 4096: 20, 16_384: 70}),
+            Stage(0.77, {1024: 10, 4096: 15, 16_384: 15, 32_768: 25, 65_536: 35}),
             Stage(1.0, {1024: 10, 4096: 20, 16_384: 20, 65_536: 20, 131_072: 30}),
         ],
         short=EXACT_SHORT,

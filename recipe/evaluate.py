@@ -73,12 +73,12 @@ def first_answer(ids: list[int], weights: list[float]) -> tuple[list[int], list[
     return ids[:start], ids[start:end]
 
 
-def is_right(model: Model, prompt: list[int], answer: list[int], star: Star | None) -> bool:
+def most_likely(model: Model, prompt: list[int], answer: list[int], star: Star | None) -> list[int]:
+    """The most likely token in place of each of `answer`."""
     split = len(prompt) - min(QUERY_TOKENS, len(prompt))
     context, query = prompt[:split], prompt[split:]
     cache = encode(model, context, star)
-    predicted = predict(model, cache, len(context), query + answer[:-1])
-    return predicted[-len(answer) :] == answer
+    return predict(model, cache, len(context), query + answer[:-1])[-len(answer) :]
 
 
 def parse_args() -> argparse.Namespace:
@@ -88,6 +88,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--lengths", default="4096", help="in tokens, separated by commas")
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--dense", action="store_true", help="measure dense attention only")
+    parser.add_argument("--show-wrong", action="store_true", help="print what became of wrong answers")
     parser.add_argument("--tasks", default=",".join(tests()), help="separated by commas")
     return parser.parse_args()
 
@@ -106,8 +107,14 @@ def main() -> None:
         for task in args.tasks.split(","):
             samples = [sample(tokenizer, prose, tests()[task], length, i) for i in range(args.samples)]
             row = task.ljust(14)
-            for star in compared.values():
-                right = sum(is_right(model, *first_answer(*one), star) for one in samples)
+            for method, star in compared.items():
+                right = 0
+                for one in samples:
+                    prompt, answer = first_answer(*one)
+                    said = most_likely(model, prompt, answer, star)
+                    right += said == answer
+                    if args.show_wrong and said != answer:
+                        print(f"{task}, {method}: {tokenizer.decode(answer)!r} became {tokenizer.decode(said)!r}")
                 row += f"{100 * right / args.samples:12.0f}"
             print(row, flush=True)
 

@@ -251,8 +251,10 @@ def main() -> None:
     size = sum(parameter.numel() for parameter in trainer.model.parameters())
     print(f"{size / 1e6:.1f}M parameters on {trainer.device}, step {progress.steps}", flush=True)
     # Kernels that need memory of the order of the tokens, not of their square: an error beats a slow run.
-    kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
-    with sdpa_kernel(kernels) if trainer.device == "cuda" else nullcontext():
+    # The first one that works is taken. cuDNN's is new enough for Hopper: a step of one sample of
+    # 131,072 tokens takes 0.91 s with it, 1.31 s with the second.
+    kernels = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+    with sdpa_kernel(kernels, set_priority=True) if trainer.device == "cuda" else nullcontext():
         if trainer.device == "cuda":
             trainer.rehearse()
         trainer.run(batches)
