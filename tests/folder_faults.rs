@@ -89,7 +89,7 @@ fn a_damaged_shard_loads() {
     let whole = fs::read(&shard).unwrap();
     fs::write(&shard, &whole[..whole.len() - 1]).unwrap();
     let name = "model-00002-of-00002.safetensors: cut short";
-    assert_says(load(dir.path()), &[name, &format!("needs {}", whole.len())]);
+    assert_says(load(dir.path()), &[name, &format!("{} are needed", whole.len())]);
     fs::write(&shard, b"").unwrap();
     assert_says(load(dir.path()), &["model-00002-of-00002.safetensors", "is empty"]);
 }

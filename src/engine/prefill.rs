@@ -128,11 +128,6 @@ impl<B: Backend> Run<'_, B> {
         self.loaded.decoder.config().layers
     }
 
-    /// Layers in which tokens of the context attend: nobody asks for outputs of the last.
-    fn attending_layers(&self) -> usize {
-        self.layers() - 1
-    }
-
     /// The tokens of one part, chunk by chunk, with block attention.
     fn encode_block(
         &self,
@@ -165,7 +160,8 @@ impl<B: Backend> Run<'_, B> {
     fn star(&self, comm: &dyn Comm<B>, store: &mut KvStore<B>) -> Result<(), EngineError> {
         let Loaded { backend, decoder } = self.loaded;
         let (shape, precision) = (decoder.shape(), decoder.kv_precision());
-        let (rank, anchor, layers) = (comm.rank(), self.plan.anchor, self.attending_layers());
+        let (rank, anchor) = (comm.rank(), self.plan.anchor);
+        let layers = decoder.config().context_layers();
         let shared = self.plan.spec.anchor_kv == AnchorKv::Shared;
         let others: Vec<usize> =
             (1..comm.size()).filter(|host| !self.plan.hosts[*host].is_empty()).collect();
@@ -238,7 +234,7 @@ impl<B: Backend> Run<'_, B> {
         for (owner, spans) in self.plan.hosts.iter().enumerate() {
             for chunk in spans.iter().flat_map(|span| span.chunks(backend.chunk_tokens())) {
                 let (shape, precision) = (decoder.shape(), decoder.kv_precision());
-                let step = Step { chunk, owner, layers: self.attending_layers() };
+                let step = Step { chunk, owner, layers: decoder.config().context_layers() };
                 let mut attention =
                     GlobalAttention::begin(backend, comm, shape, store, precision, step)?;
                 let tokens = &self.context[chunk.range()];

@@ -170,6 +170,13 @@ impl ModelConfig {
         })
     }
 
+    /// Layers in which tokens of a context attend: of the last layer, later tokens read only the keys and
+    /// values, so its attention and its MLP need not run.
+    #[must_use]
+    pub fn context_layers(&self) -> usize {
+        self.layers - 1
+    }
+
     /// Number of weights: every tensor of the checkpoint counted once.
     #[must_use]
     pub fn parameters(&self) -> u64 {

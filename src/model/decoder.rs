@@ -161,8 +161,8 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// Runs `tokens` of a context, which stand at the positions of `spans`, through the layers for
-    /// their keys and values. Of the last layer nobody asks for more: its attention and its MLP do not
-    /// run, which saves almost a layer of `config.layers`, exactly.
+    /// their keys and values: attention and MLP run in [`ModelConfig::context_layers`] of them, and nothing
+    /// is lost.
     ///
     /// # Errors
     /// See [`ForwardError`].
@@ -251,7 +251,7 @@ impl<B: Backend> Decoder<B> {
             let q = Part::new(&work.q, 0..count * shape.q_width());
             let k = Part::new(&work.k, 0..count * shape.kv_width());
             let v = Part::new(&work.v, 0..count * shape.kv_width());
-            if wanted == Wanted::Keys && index + 1 == self.layers.len() {
+            if wanted == Wanted::Keys && index == self.config.context_layers() {
                 return Ok(self
                     .clock
                     .time(backend, Stage::Attention, || attention.keep(index, k, v))?);
@@ -315,7 +315,7 @@ impl<B: Backend> Decoder<B> {
         sampler.next(backend, Part::new(&work.logits, 0..among))
     }
 
-    /// Empty buffers for [`Decoder::forward`].
+    /// Empty buffers for forward passes.
     #[must_use]
     pub fn workspace(&self, backend: &B) -> Workspace<B> {
         Workspace {

@@ -14,6 +14,7 @@ impl ModelConfig {
             self.hidden * (q + 2 * kv) + q * self.hidden + 3 * self.hidden * self.intermediate;
         ModelSize {
             layers: self.layers,
+            context_layers: self.context_layers(),
             linear_weights: (self.layers * layer) as u64,
             last_weights: (layer - self.hidden * (q + 2 * kv)) as u64,
             q_width: q,

@@ -8,6 +8,8 @@ use super::{AnchorKv, Method, Plan, Span};
 pub struct ModelSize {
     /// Decoder layers.
     pub layers: usize,
+    /// Of these, those in which tokens of a context attend.
+    pub context_layers: usize,
     /// Weights of all linear layers of the decoder (not the embedding, not the head).
     pub linear_weights: u64,
     /// Of these, those of the last layer behind its keys and values (output projection and MLP): only
@@ -31,7 +33,7 @@ pub struct HostCost {
     /// Operations of the linear layers (2 per weight and token, without [`ModelSize::last_weights`]).
     pub linear_flops: u64,
     /// Operations of attention (2 for the score, 2 for the value, per query element and visible key), in
-    /// all layers but the last.
+    /// [`ModelSize::context_layers`] layers.
     pub attention_flops: u64,
     /// Bytes of the keys and values it keeps for phase 2.
     pub kv_bytes: u64,
@@ -57,14 +59,9 @@ pub struct Cost {
 }
 
 impl ModelSize {
-    /// Layers in which tokens of a context attend.
-    fn attending_layers(&self) -> u64 {
-        self.layers as u64 - 1
-    }
-
     /// Bytes of the cached keys and values of one token in `layers` layers.
-    fn kv_bytes(&self, layers: u64) -> u64 {
-        2 * self.kv_row_bytes as u64 * layers
+    fn kv_bytes(&self, layers: usize) -> u64 {
+        (2 * self.kv_row_bytes * layers) as u64
     }
 }
 
@@ -98,7 +95,7 @@ fn causal_pairs(span: Span, before: usize) -> u64 {
 fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
     let own = &plan.hosts[host];
     let tokens = plan.host_tokens(host) as u64;
-    let kv_bytes = tokens * size.kv_bytes(size.layers as u64);
+    let kv_bytes = tokens * size.kv_bytes(size.layers);
     let hosts = plan.hosts.len();
     let mut cost = HostCost { encoded: tokens, kv_bytes, ..HostCost::default() };
     let pairs = match plan.spec.method {
@@ -108,14 +105,14 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
             if hosts > 1 {
                 let next = (host + 1) % hosts;
                 let passed_on = (plan.tokens - plan.host_tokens(next)) as u64;
-                cost.sent_bytes = passed_on * size.kv_bytes(size.attending_layers());
+                cost.sent_bytes = passed_on * size.kv_bytes(size.context_layers);
             }
             own.iter().map(|span| causal_pairs(*span, span.start)).sum()
         }
         Method::Dense => dense_pairs(plan, size, host, &mut cost),
     };
     cost.linear_flops = 2 * (size.linear_weights - size.last_weights) * cost.encoded;
-    cost.attention_flops = 4 * size.q_width as u64 * size.attending_layers() * pairs;
+    cost.attention_flops = 4 * (size.q_width * size.context_layers) as u64 * pairs;
     cost
 }
 
@@ -136,7 +133,7 @@ fn star_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -
         }
     }
     let recompute = plan.spec.anchor_kv == AnchorKv::Recompute;
-    let layers = if recompute { size.layers as u64 } else { size.attending_layers() };
+    let layers = if recompute { size.layers } else { size.context_layers };
     let anchor_bytes = anchor as u64 * size.kv_bytes(layers);
     if after_anchor && (recompute || host > 0) {
         cost.anchor_bytes = anchor_bytes;
@@ -152,13 +149,13 @@ fn star_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -
 /// queries (f32) to the others and keys to their owner; they return outputs and log-sum-exps (f32).
 fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
     let all = plan.tokens as u64;
-    let layers = size.attending_layers();
+    let layers = size.context_layers as u64;
     let q_bytes = all * layers * 4 * size.q_width as u64;
     if host == 0 {
         cost.encoded = all;
         let others = plan.hosts.len() as u64 - 1;
         let kept_elsewhere = all - plan.host_tokens(0) as u64;
-        cost.sent_bytes = others * q_bytes + kept_elsewhere * size.kv_bytes(size.layers as u64);
+        cost.sent_bytes = others * q_bytes + kept_elsewhere * size.kv_bytes(size.layers);
     } else {
         cost.encoded = 0;
         cost.sent_bytes = q_bytes + all * layers * 4 * size.heads as u64;
@@ -178,6 +175,7 @@ mod tests {
 
     const SIZE: ModelSize = ModelSize {
         layers: 2,
+        context_layers: 1,
         linear_weights: 1000,
         last_weights: 400,
         q_width: 8,

@@ -123,6 +123,7 @@ pub(super) mod tests {
         let plan = Plan::new(method.plan_spec(tokens, hosts), tokens).unwrap();
         let size = ModelSize {
             layers: 2,
+            context_layers: 2,
             linear_weights: 1_000_000,
             last_weights: 0,
             q_width: 64,
