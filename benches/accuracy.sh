@@ -5,7 +5,7 @@
 #
 # Asks target/release/asterism: build it first. ASTERISM_MODEL names another model. A run that was
 # stopped goes on where it was. 4K takes 20 minutes on two cores with AVX-512; the longer texts are
-# for a GPU: an H100 takes 14 minutes for all.
+# for a GPU: an H100 takes 13 minutes for all.
 set -euo pipefail
 asterism="$(dirname "$0")/../target/release/asterism"
 out="${1:-accuracy}"

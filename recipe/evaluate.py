@@ -114,7 +114,8 @@ def main() -> None:
                     said = most_likely(model, prompt, answer, star)
                     right += said == answer
                     if args.show_wrong and said != answer:
-                        print(f"{task}, {method}: {tokenizer.decode(answer)!r} became {tokenizer.decode(said)!r}")
+                        texts = [tokenizer.decode(ids, skip_special_tokens=False) for ids in (answer, said)]
+                        print(f"{task}, {method}: {texts[0]!r} became {texts[1]!r}")
                 row += f"{100 * right / args.samples:12.0f}"
             print(row, flush=True)
 

@@ -4,10 +4,12 @@
 mod common;
 
 use asterism::cancel::Cancel;
-use asterism::engine::{Phase1, Progress, Session};
+use asterism::engine::{DeviceChoice, Engine, EngineOptions, Phase1, Progress, Session};
+use asterism::model::{Shape, random_model};
 use asterism::plan::{
     AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Cost, Method, Plan, PlanSpec,
 };
+use asterism::tensor::Precision;
 use common::naive::NaiveLlama;
 use common::{Golden, golden_dir, max_difference, run, spec, tiny};
 use proptest::prelude::*;
@@ -145,31 +147,55 @@ fn star_does_not_depend_on_hosts_or_on_who_computes_the_anchor() {
 #[test]
 fn hosts_send_and_report_what_the_plan_says() {
     let engine = tiny("llama3");
-    let size = engine.config().size(engine.kv_precision());
-    let context = tokens(90, 1);
     for method in Method::ALL {
-        for (hosts, anchor_kv) in HOSTS.into_iter().flat_map(|hosts| {
-            [AnchorKv::Shared, AnchorKv::Recompute].map(|anchor_kv| (hosts, anchor_kv))
-        }) {
-            let spec = PlanSpec { anchor_kv, ..spec(method, 16, 8, hosts) };
-            let work = AtomicU64::new(0);
-            let progress = |step: Progress| {
-                work.fetch_add(step.work, Ordering::Relaxed);
-            };
-            let cancel = Cancel::new();
-            let session =
-                Session::encode(Arc::clone(&engine), context.clone(), spec, &progress, &cancel)
-                    .expect("phase 1");
-            let (plan, phase1) = (session.plan(), session.phase1());
-            let named = format!("{method} x{hosts} {anchor_kv:?}");
-            assert_eq!(work.into_inner(), Phase1::work(plan, size.layers), "{named}");
-            let sent: u64 = Cost::of(plan, &size).hosts.iter().map(|host| host.sent_bytes).sum();
-            // Dense also announces its passes: one of the context's 90 tokens on each host that has any,
-            // four numbers, to all other hosts.
-            let passes = plan.hosts.iter().filter(|spans| !spans.is_empty()).count() as u64;
-            let others = hosts as u64 - 1;
-            let announced = if method == Method::Dense { passes * others * 4 * 8 } else { 0 };
-            assert_eq!(phase1.bytes_sent, sent + announced, "{named}");
+        for hosts in HOSTS {
+            for anchor_kv in [AnchorKv::Shared, AnchorKv::Recompute] {
+                for anchor in [0, 8] {
+                    let spec = PlanSpec { anchor_kv, ..spec(method, 16, anchor, hosts) };
+                    assert_as_planned(&engine, &tokens(90, 1), spec);
+                }
+            }
+        }
+    }
+}
+
+/// Encodes `context` and compares what was sent and reported with what the plan says.
+fn assert_as_planned(engine: &Arc<Engine>, context: &[u32], spec: PlanSpec) {
+    let size = engine.config().size(engine.kv_precision());
+    let work = AtomicU64::new(0);
+    let progress = |step: Progress| {
+        work.fetch_add(step.work, Ordering::Relaxed);
+    };
+    let (engine, cancel) = (Arc::clone(engine), Cancel::new());
+    let session =
+        Session::encode(engine, context.to_vec(), spec, &progress, &cancel).expect("phase 1");
+    let (plan, phase1) = (session.plan(), session.phase1());
+    assert_eq!(work.into_inner(), Phase1::work(plan, size.layers), "{spec:?}");
+    let sent: u64 = Cost::of(plan, &size).hosts.iter().map(|host| host.sent_bytes).sum();
+    // Dense also announces its passes to all other hosts, with four numbers: so short a context takes
+    // one pass for each host that keeps some of it.
+    let passes = plan.hosts.iter().filter(|spans| !spans.is_empty()).count() as u64;
+    let others = spec.hosts as u64 - 1;
+    let announced = if spec.method == Method::Dense { passes * others * 4 * 8 } else { 0 };
+    assert_eq!(phase1.bytes_sent, sent + announced, "{spec:?}");
+}
+
+#[test]
+fn a_context_of_one_layer_is_its_keys_by_any_method() {
+    let shape: Shape = "small".parse().expect("shape");
+    let files = random_model(&shape.with_layers(1), 0).expect("model");
+    let (device, precision) = (DeviceChoice::Cpu, Precision::F32);
+    let options = EngineOptions { device, precision, ..EngineOptions::default() };
+    let engine = Arc::new(Engine::load(files, &options).expect("model"));
+    let ids = tokens(70, 3);
+    let (context, query) = ids.split_at(60);
+    let (expected, _) = run(&engine, context, query, spec(Method::Dense, 0, 0, 1), 1);
+    // Keys of the first layer come from embeddings and positions alone: even star is exact.
+    for method in Method::ALL {
+        for hosts in HOSTS {
+            let (found, _) = run(&engine, context, query, spec(method, 16, 8, hosts), 1);
+            let difference = max_difference(&found, &expected);
+            assert!(difference < 1e-4, "{method} x{hosts}: {difference}");
         }
     }
 }

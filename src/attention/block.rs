@@ -28,20 +28,21 @@ impl<'c, B: Backend> AnchorKeys<'_, 'c, B> {
     }
 }
 
-/// The anchor's keys on a host other than the first, of all layers in which blocks attend to them: all
-/// but the last. They arrive chunk by chunk and, within a chunk, layer by layer; waiting only for the layer that is needed lets this host start a layer
-/// while the first host still works on the next.
+/// A copy of the anchor's keys, of all layers in which blocks attend to them.
+///
+/// From the first host they arrive chunk by chunk and, within a chunk, layer by layer; waiting only for
+/// the layer that is needed lets this host start a layer while the first host still works on the next.
 pub struct AnchorCopy<'a, B: Backend> {
     store: KvStore<B>,
     tokens: usize,
-    layers: usize,
+    /// Layers of chunks that have arrived.
     arrived: usize,
     comm: Option<&'a dyn Comm<B>>,
     shape: HeadShape,
 }
 
 impl<'a, B: Backend> AnchorCopy<'a, B> {
-    /// A copy of `tokens` tokens that host 0 will send over `comm`.
+    /// The keys of `tokens` tokens in `layers` layers, which host 0 will send over `comm`.
     ///
     /// # Errors
     /// If there is no memory for it.
@@ -54,14 +55,14 @@ impl<'a, B: Backend> AnchorCopy<'a, B> {
         tokens: usize,
     ) -> Result<Self, TensorError> {
         let store = KvStore::new(backend, layers, shape, precision, tokens)?;
-        Ok(Self { store, tokens, layers, arrived: 0, comm: Some(comm), shape })
+        Ok(Self { store, tokens, arrived: 0, comm: Some(comm), shape })
     }
 
     /// Keys that this host computed itself.
     #[must_use]
-    pub fn computed(store: KvStore<B>, layers: usize, shape: HeadShape) -> Self {
+    pub fn computed(store: KvStore<B>, shape: HeadShape) -> Self {
         let tokens = store.tokens();
-        Self { store, tokens, layers, arrived: 0, comm: None, shape }
+        Self { store, tokens, arrived: 0, comm: None, shape }
     }
 
     /// The anchor's keys of one layer, waiting for them if necessary.
@@ -72,7 +73,7 @@ impl<'a, B: Backend> AnchorCopy<'a, B> {
             let keys = comm.recv_kv(0)?;
             let values = comm.recv_kv(0)?;
             let tokens = keys.len() / self.shape.kv_width();
-            let target = self.arrived % self.layers;
+            let target = self.arrived % self.store.layers();
             if target == 0 {
                 let start = self.store.tokens();
                 self.store.open(Span { start, len: tokens });

@@ -1,7 +1,7 @@
 //! Exact attention over the keys of all hosts: phase 2 of Star Attention (paper, section 2.2), and
 //! dense prefill with keys spread over hosts.
 //!
-//! The query host (rank 0) runs the model. In each layer it sends the queries to the other hosts,
+//! The query host (rank 0) runs the model. In each layer that attends ([`Step`]) it sends the queries to the other hosts,
 //! which attend over the keys they hold and send back a [`Partial`]; the query host merges. The
 //! paper runs the query through the model on every host instead; the result is the same, and
 //! running it once leaves the other hosts' cores and memory bandwidth free.
@@ -22,21 +22,21 @@ pub struct Step {
     pub chunk: Span,
     /// The host that keeps their keys.
     pub owner: usize,
-    /// The layers that attend: all of a question's, all but the last of a context's.
-    pub layers: usize,
+    /// How many layers attend: all of a question's, all but the last of a context's.
+    pub attending: usize,
 }
 
 impl Step {
     fn to_words(self) -> Vec<u64> {
-        let Self { chunk, owner, layers } = self;
-        [chunk.start, chunk.len, owner, layers].map(|word| word as u64).to_vec()
+        let Self { chunk, owner, attending } = self;
+        [chunk.start, chunk.len, owner, attending].map(|word| word as u64).to_vec()
     }
 
     /// `None` if `words` are not a step's.
     fn of_words(words: &[u64]) -> Option<Self> {
-        let [start, len, owner, layers] = *words else { return None };
-        let [start, len, owner, layers] = [start, len, owner, layers].map(|word| word as usize);
-        Some(Self { chunk: Span { start, len }, owner, layers })
+        let words: [u64; 4] = words.try_into().ok()?;
+        let [start, len, owner, attending] = words.map(|word| word as usize);
+        Some(Self { chunk: Span { start, len }, owner, attending })
     }
 }
 
@@ -128,8 +128,8 @@ pub fn announce_end<B: Backend>(comm: &dyn Comm<B>) -> Result<(), CommError> {
     comm.send_to_others(&Message::Words(Vec::new()))
 }
 
-/// What every host but the query host does: attends over its keys for each layer of each forward
-/// pass, until the query host says that it is done.
+/// What every host but the query host does: keeps the keys that are its own and attends over them, for
+/// each forward pass in the layers that its [`Step`] says, until the query host says that it is done.
 ///
 /// # Errors
 /// If another host stopped, or the query host sends something else than expected.
@@ -145,7 +145,7 @@ pub fn serve<B: Backend>(
         if words.is_empty() {
             return Ok(());
         }
-        let Some(Step { chunk, owner, layers: attending }) = Step::of_words(&words) else {
+        let Some(Step { chunk, owner, attending }) = Step::of_words(&words) else {
             return Err(CommError::Unexpected { rank, from: 0, expected: "a step" }.into());
         };
         let owns = owner == rank;

@@ -39,6 +39,12 @@ impl<B: Backend> KvStore<B> {
         Ok(Self { shape, layers, spans: Vec::new() })
     }
 
+    /// Layers of the model that it keeps.
+    #[must_use]
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
     /// Tokens the store holds (or will, once all layers have appended).
     #[must_use]
     pub fn tokens(&self) -> usize {

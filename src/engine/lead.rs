@@ -103,7 +103,7 @@ impl<'a, B: Backend> Lead<'a, B> {
     fn pass(&mut self, chunk: Span) -> Result<(), EngineError> {
         let Loaded { backend, decoder } = self.loaded;
         let (shape, precision) = (decoder.shape(), decoder.kv_precision());
-        let step = Step { chunk, owner: 0, layers: decoder.config().layers };
+        let step = Step { chunk, owner: 0, attending: decoder.config().layers };
         let mut attention =
             GlobalAttention::begin(backend, self.comm, shape, self.store, precision, step)?;
         decoder.run(backend, chunk.len, &mut attention, self.cancel, &mut self.work)?;

@@ -24,7 +24,7 @@ impl MemoryNeed {
         let size = config.size(precision);
         let ModelConfig { heads, kv_heads, head_dim, .. } = *config;
         let shape = HeadShape { heads, kv_heads, head_dim };
-        let token = (2 * size.layers * size.kv_row_bytes) as u64;
+        let token = size.kv_bytes(size.layers);
         let hosts = Cost::of(plan, &size).hosts;
         let keys = hosts.iter().map(|h| h.kv_bytes + h.anchor_bytes).sum::<u64>();
         let passes: u64 = (0..plan.hosts.len())

@@ -189,7 +189,7 @@ impl<B: Backend> Run<'_, B> {
                 let span = self.plan.anchor_positions(*block);
                 let ahead = Part { tokens, span, is_block: false, ..own };
                 self.encode_block(ahead, &mut copy, &mut work)?;
-                let mut copy = AnchorCopy::computed(copy, layers, shape);
+                let mut copy = AnchorCopy::computed(copy, shape);
                 self.encode_block(part(AnchorKeys::Copy(&mut copy)), store, &mut work)?;
             } else if rank == 0 {
                 self.encode_block(part(AnchorKeys::Own(anchor)), store, &mut work)?;
@@ -234,7 +234,7 @@ impl<B: Backend> Run<'_, B> {
         for (owner, spans) in self.plan.hosts.iter().enumerate() {
             for chunk in spans.iter().flat_map(|span| span.chunks(backend.chunk_tokens())) {
                 let (shape, precision) = (decoder.shape(), decoder.kv_precision());
-                let step = Step { chunk, owner, layers: decoder.config().context_layers() };
+                let step = Step { chunk, owner, attending: decoder.config().context_layers() };
                 let mut attention =
                     GlobalAttention::begin(backend, comm, shape, store, precision, step)?;
                 let tokens = &self.context[chunk.range()];

@@ -161,8 +161,8 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// Runs `tokens` of a context, which stand at the positions of `spans`, through the layers for
-    /// their keys and values: attention and MLP run in [`ModelConfig::context_layers`] of them, and nothing
-    /// is lost.
+    /// their keys and values: attention and MLP run in [`ModelConfig::context_layers`] of them, since no later
+    /// token reads what the last would give.
     ///
     /// # Errors
     /// See [`ForwardError`].
@@ -266,8 +266,8 @@ impl<B: Backend> Decoder<B> {
         Ok(())
     }
 
-    /// Computes the logits that follow the last of the `count` tokens which the last forward pass with
-    /// `work` ran: for [`Decoder::logits`] and [`Decoder::next_token`].
+    /// Computes the logits that follow the last of the `count` tokens which [`Decoder::run`] left hidden
+    /// states of in `work`: for [`Decoder::logits`] and [`Decoder::next_token`].
     ///
     /// # Errors
     /// If the backend fails.

@@ -9,14 +9,14 @@ impl ModelConfig {
     #[must_use]
     pub fn size(&self, precision: KvPrecision) -> ModelSize {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        // q, k, v, then the output projection, then gate, up and down.
-        let layer =
-            self.hidden * (q + 2 * kv) + q * self.hidden + 3 * self.hidden * self.intermediate;
+        let qkv = self.hidden * (q + 2 * kv);
+        // The output projection, then gate, up and down.
+        let behind = q * self.hidden + 3 * self.hidden * self.intermediate;
         ModelSize {
             layers: self.layers,
             context_layers: self.context_layers(),
-            linear_weights: (self.layers * layer) as u64,
-            last_weights: (layer - self.hidden * (q + 2 * kv)) as u64,
+            linear_weights: (self.layers * (qkv + behind)) as u64,
+            skipped_weights: behind as u64,
             q_width: q,
             heads: self.heads,
             kv_width: kv,

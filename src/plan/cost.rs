@@ -14,7 +14,7 @@ pub struct ModelSize {
     pub linear_weights: u64,
     /// Of these, those of the last layer behind its keys and values (output projection and MLP): only
     /// tokens whose logits are asked for pass them.
-    pub last_weights: u64,
+    pub skipped_weights: u64,
     /// Elements of the queries of one token in one layer: `heads * head_dim`.
     pub q_width: usize,
     /// Query heads.
@@ -30,7 +30,7 @@ pub struct ModelSize {
 pub struct HostCost {
     /// Tokens it runs through the model, recomputed anchors included.
     pub encoded: u64,
-    /// Operations of the linear layers (2 per weight and token, without [`ModelSize::last_weights`]).
+    /// Operations of the linear layers (2 per weight and token, without [`ModelSize::skipped_weights`]).
     pub linear_flops: u64,
     /// Operations of attention (2 for the score, 2 for the value, per query element and visible key), in
     /// [`ModelSize::context_layers`] layers.
@@ -60,7 +60,7 @@ pub struct Cost {
 
 impl ModelSize {
     /// Bytes of the cached keys and values of one token in `layers` layers.
-    fn kv_bytes(&self, layers: usize) -> u64 {
+    pub(crate) fn kv_bytes(&self, layers: usize) -> u64 {
         (2 * self.kv_row_bytes * layers) as u64
     }
 }
@@ -111,7 +111,7 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
         }
         Method::Dense => dense_pairs(plan, size, host, &mut cost),
     };
-    cost.linear_flops = 2 * (size.linear_weights - size.last_weights) * cost.encoded;
+    cost.linear_flops = 2 * (size.linear_weights - size.skipped_weights) * cost.encoded;
     cost.attention_flops = 4 * (size.q_width * size.context_layers) as u64 * pairs;
     cost
 }
@@ -133,6 +133,7 @@ fn star_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -
         }
     }
     let recompute = plan.spec.anchor_kv == AnchorKv::Recompute;
+    // A recomputed anchor is a store like a block's, last layer included.
     let layers = if recompute { size.layers } else { size.context_layers };
     let anchor_bytes = anchor as u64 * size.kv_bytes(layers);
     if after_anchor && (recompute || host > 0) {
@@ -174,10 +175,10 @@ mod tests {
     use proptest::prelude::*;
 
     const SIZE: ModelSize = ModelSize {
-        layers: 2,
-        context_layers: 1,
+        layers: 3,
+        context_layers: 2,
         linear_weights: 1000,
-        last_weights: 400,
+        skipped_weights: 400,
         q_width: 8,
         heads: 2,
         kv_width: 4,
@@ -205,11 +206,12 @@ mod tests {
         assert_eq!(again.hosts[1].encoded, 512);
         // Attention over [anchor | own]: own queries see 256 + (i + 1) keys.
         let pairs = 256 * 256 + 256 * 257 / 2;
-        // Of the two layers, only the first attends.
-        assert_eq!(shared.hosts[1].attention_flops, 4 * 8 * pairs);
-        assert_eq!(again.hosts[1].attention_flops, 4 * 8 * (pairs + 256 * 257 / 2));
+        // Of the three layers, two attend.
+        assert_eq!(shared.hosts[1].attention_flops, 4 * 8 * 2 * pairs);
+        assert_eq!(again.hosts[1].attention_flops, 4 * 8 * 2 * (pairs + 256 * 257 / 2));
         assert_eq!(shared.hosts[1].linear_flops, 2 * 600 * 256);
-        assert_eq!(shared.hosts[0].sent_bytes, 3 * 256 * (2 * 4 * 2));
+        assert_eq!(shared.hosts[0].sent_bytes, 3 * 256 * (2 * 4 * 2 * 2));
+        assert_eq!(shared.hosts[1].kv_bytes, 256 * (2 * 4 * 2 * 3));
         assert_eq!(again.hosts[0].sent_bytes, 0);
     }
 
@@ -232,7 +234,7 @@ mod tests {
             };
             let pairs = (tokens * (tokens + 1) / 2) as u64;
             for method in [Method::Ring, Method::Zigzag, Method::Dense] {
-                prop_assert_eq!(total(method), 4 * 8 * pairs);
+                prop_assert_eq!(total(method), 4 * 8 * 2 * pairs);
             }
         }
 

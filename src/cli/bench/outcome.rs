@@ -123,9 +123,9 @@ pub(super) mod tests {
         let plan = Plan::new(method.plan_spec(tokens, hosts), tokens).unwrap();
         let size = ModelSize {
             layers: 2,
-            context_layers: 2,
+            context_layers: 1,
             linear_weights: 1_000_000,
-            last_weights: 0,
+            skipped_weights: 300_000,
             q_width: 64,
             heads: 2,
             kv_width: 32,
