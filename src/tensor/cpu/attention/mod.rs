@@ -34,6 +34,9 @@ const LEAST_ROWS: usize = 128;
 /// Below this many query rows per KV head a tile of keys is used too seldom to be worth packing.
 const FEW_ROWS: usize = 16;
 
+/// Keys of all segments from which few rows are not shared out, but their keys.
+const MANY_KEYS: usize = 4096;
+
 /// Keys that one split of a long key sequence has at least.
 const SPLIT_KEYS: usize = 512;
 
@@ -156,16 +159,19 @@ impl Request<'_> {
         let (tokens, group) = (self.tokens(), self.shape.group());
         let keys: usize = self.segments.iter().map(|s| s.tokens).sum();
         let rows = tokens * group;
+        let even = rows * self.shape.kv_heads / (4 * threads);
         let (tile, tasks) = if self.is_few() {
             (tokens.max(1), 1)
         } else {
-            let even = rows * self.shape.kv_heads / (4 * threads);
-            let tile = (even.clamp(LEAST_ROWS, MOST_ROWS) / group).clamp(1, tokens.max(1));
+            // Every task unpacks the keys it reads: where there are too few rows for all threads, tasks
+            // share keys out rather than rows.
+            let most = if even < LEAST_ROWS && keys >= MANY_KEYS { MOST_ROWS } else { even };
+            let tile = (most.clamp(LEAST_ROWS, MOST_ROWS) / group).clamp(1, tokens.max(1));
             (tile, self.shape.kv_heads * tokens.div_ceil(tile))
         };
         // Few queries over many keys leave threads idle: split the keys and merge the parts.
         let parts = (2 * threads).div_ceil(tasks.max(1)).min(keys / SPLIT_KEYS).max(1);
-        Cut { tile, parts: if tasks >= threads { 1 } else { parts } }
+        Cut { tile, parts: if tasks >= 2 * threads { 1 } else { parts } }
     }
 }
 

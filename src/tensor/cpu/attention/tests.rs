@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tensor::{Elements, Isa, Precision};
+use half::bf16;
 use proptest::prelude::*;
 
 /// Softmax attention by its definition, in f64: returns (out, lse).
@@ -117,22 +118,41 @@ proptest! {
     }
 }
 
+/// ‖a - b‖ / ‖b‖
+fn relative_error(a: &[f32], b: &[f32]) -> f32 {
+    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| v * v).sum::<f32>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
 #[test]
-fn one_query_over_many_keys_is_split_between_threads() {
-    let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 16 };
-    let mut seed = 7;
-    let (q, n) = (random(&mut seed, 32), 5000);
-    let (k, v) = (random(&mut seed, n * 16), random(&mut seed, n * 16));
-    let stored = |values: &[f32]| Elements::from_f32(Precision::F32, values);
-    let (ke, ve) = (stored(&k), stored(&v));
-    let segment =
-        KvSegment { keys: ke.view(0..n * 16), values: ve.view(0..n * 16), tokens: n, start: 0 };
+fn few_queries_over_many_keys_are_split_between_threads() {
+    let shape = HeadShape { heads: 4, kv_heads: 2, head_dim: 16 };
+    let (mut seed, n) = (7, 5000);
+    let size = n * shape.kv_width();
+    let round = |values: Vec<f32>| values.into_iter().map(|v| bf16::from_f32(v).to_f32()).collect();
+    let (k, v): (Vec<f32>, Vec<f32>) =
+        (round(random(&mut seed, size)), round(random(&mut seed, size)));
     let positions: Vec<usize> = (0..n).collect();
-    let (expected, _) = naive(&q, n, shape, &k, &v, &positions);
-    let cpu = Cpu::new(4, None).unwrap();
-    let (mut out, mut lse) = (vec![f32::NAN; 32], vec![f32::NAN; 2]);
-    cpu.attend(&q, n, shape, &[segment], &mut out, &mut lse);
-    for (o, e) in out.iter().zip(&expected) {
-        assert!((o - e).abs() < 1e-5, "{o} instead of {e}");
+    // One token, and more whose rows are fewer than four threads could share.
+    for tokens in [1, 9, 40, 150] {
+        let (q, start) = (random(&mut seed, tokens * shape.q_width()), n - tokens);
+        let (expected, expected_lse) = naive(&q, start, shape, &k, &v, &positions);
+        for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
+            let stored = |values: &[f32]| Elements::from_f32(precision, values);
+            let (ke, ve) = (stored(&k), stored(&v));
+            let (keys, values) = (ke.view(0..size), ve.view(0..size));
+            let segment = KvSegment { keys, values, tokens: n, start: 0 };
+            for threads in [1, 2, 4] {
+                let cpu = Cpu::new(threads, None).unwrap();
+                let mut out = vec![f32::NAN; q.len()];
+                let mut lse = vec![f32::NAN; tokens * shape.heads];
+                cpu.attend(&q, start, shape, &[segment], &mut out, &mut lse);
+                let named = format!("{tokens} tokens, {precision:?}, {threads} threads");
+                for (found, expected) in [(&out, &expected), (&lse, &expected_lse)] {
+                    let error = relative_error(found, expected);
+                    assert!(error < allowed, "{named}: {error}");
+                }
+            }
+        }
     }
 }
