@@ -95,6 +95,8 @@ pub struct Publish<'a, B: Backend> {
     pub to: &'a [usize],
     /// What the keys are rounded to.
     pub precision: KvPrecision,
+    /// Layers in which blocks attend to the anchor: only their keys are sent.
+    pub layers: usize,
 }
 
 impl<B: Backend> Clone for Publish<'_, B> {
@@ -124,10 +126,16 @@ pub struct BlockAttention<'a, 'c, B: Backend> {
 }
 
 impl<B: Backend> BlockAttention<'_, '_, B> {
-    fn publish(&self, k: Part<'_, B::Rows>, v: Part<'_, B::Rows>) -> Result<(), AttentionError> {
-        let Some(Publish { comm, anchor, to, precision }) = self.publish else { return Ok(()) };
+    fn publish(
+        &self,
+        layer: usize,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+    ) -> Result<(), AttentionError> {
+        let Some(publish) = self.publish else { return Ok(()) };
+        let Publish { comm, anchor, to, precision, layers } = publish;
         let tokens = anchor.saturating_sub(self.chunk.start).min(self.chunk.len);
-        if tokens == 0 {
+        if tokens == 0 || layer >= layers {
             return Ok(());
         }
         let part = tokens * self.shape.kv_width();
@@ -148,19 +156,16 @@ impl<B: Backend> Attention<B> for BlockAttention<'_, '_, B> {
         k: Part<'_, B::Rows>,
         v: Part<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        Ok(self.store.append(self.backend, layer, k, v)?)
+        self.store.append(self.backend, layer, k, v)?;
+        self.publish(layer, k, v)
     }
 
     fn attend(
         &mut self,
         layer: usize,
         q: Part<'_, B::Rows>,
-        k: Part<'_, B::Rows>,
-        v: Part<'_, B::Rows>,
         out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        self.keep(layer, k, v)?;
-        self.publish(k, v)?;
         let mut segments = match &mut self.anchor {
             AnchorKeys::None => Vec::new(),
             AnchorKeys::Own(tokens) => {

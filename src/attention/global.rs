@@ -1,10 +1,10 @@
 //! Exact attention over the keys of all hosts: phase 2 of Star Attention (paper, section 2.2), and
 //! dense prefill with keys spread over hosts.
 //!
-//! The query host (rank 0) runs the model. In each layer that attends ([`Step`]) it sends the queries to the other hosts,
-//! which attend over the keys they hold and send back a [`Partial`]; the query host merges. The
-//! paper runs the query through the model on every host instead; the result is the same, and
-//! running it once leaves the other hosts' cores and memory bandwidth free.
+//! The query host (rank 0) runs the model. In each layer that attends ([`Step`]) it sends the queries to
+//! the other hosts, which attend over the keys they hold and send back a [`Partial`]; the query host
+//! merges. The paper runs the query through the model on every host instead; the result is the same,
+//! and running it once leaves the other hosts' cores and memory bandwidth free.
 //!
 //! What a query sees is decided by positions alone, on every host alike.
 
@@ -96,12 +96,9 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         &mut self,
         layer: usize,
         q: Part<'_, B::Rows>,
-        k: Part<'_, B::Rows>,
-        v: Part<'_, B::Rows>,
         mut out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
         let Self { backend, comm, shape, step: Step { chunk, .. }, .. } = *self;
-        self.keep(layer, k, v)?;
         // Queries go out before this host attends over its own keys, so that all work at once.
         if comm.size() > 1 {
             comm.send_to_others(&Message::Rows(Arc::new(backend.copy_rows(q)?)))?;

@@ -33,10 +33,11 @@ pub enum AttentionError {
     Cancelled,
 }
 
-/// What the decoder asks of attention, once in each layer and in their order: `attend`, or `keep`
-/// where nobody asks for outputs.
+/// What the decoder asks of attention, layer after layer: to keep the keys and values of its tokens, and
+/// then, where somebody needs outputs, to attend.
 pub trait Attention<B: Backend> {
-    /// Keeps the keys and values `k`, `v [tokens, kv_heads, head_dim]` of one layer, for later passes.
+    /// Keeps the keys and values `k`, `v [tokens, kv_heads, head_dim]` of one layer; `k` is already rotated
+    /// to its positions.
     ///
     /// # Errors
     /// See [`AttentionError`].
@@ -47,9 +48,8 @@ pub trait Attention<B: Backend> {
         v: Part<'_, B::Rows>,
     ) -> Result<(), AttentionError>;
 
-    /// Fills `out [tokens, heads, head_dim]` for the queries `q [tokens, heads, head_dim]` of one
-    /// layer, whose own keys and values are `k`, `v [tokens, kv_heads, head_dim]`; q and k are
-    /// already rotated to their positions. Keeps `k` and `v`, too.
+    /// Fills `out [tokens, heads, head_dim]` for the queries `q [tokens, heads, head_dim]` of one layer,
+    /// already rotated to their positions, whose own keys and values are kept.
     ///
     /// # Errors
     /// See [`AttentionError`].
@@ -57,8 +57,6 @@ pub trait Attention<B: Backend> {
         &mut self,
         layer: usize,
         q: Part<'_, B::Rows>,
-        k: Part<'_, B::Rows>,
-        v: Part<'_, B::Rows>,
         out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError>;
 }

@@ -112,8 +112,6 @@ impl<B: Backend> Attention<B> for RingAttention<'_, B> {
         &mut self,
         layer: usize,
         q: Part<'_, B::Rows>,
-        k: Part<'_, B::Rows>,
-        v: Part<'_, B::Rows>,
         out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
         let (rank, hosts, backend) = (self.comm.rank(), self.comm.size(), self.backend);
@@ -122,7 +120,6 @@ impl<B: Backend> Attention<B> for RingAttention<'_, B> {
         backend.sums_at_least(&mut lse, tokens * self.shape.heads)?;
         let lse = PartMut::new(&mut lse, 0..tokens * self.shape.heads);
         let mut whole = Whole::<B> { out, lse };
-        self.keep(layer, k, v)?;
         if hosts == 1 {
             self.attend_shard(q, &self.store.segments(layer), true, &mut whole)?;
             (self.progress)(tokens);

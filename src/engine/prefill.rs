@@ -165,8 +165,13 @@ impl<B: Backend> Run<'_, B> {
         let shared = self.plan.spec.anchor_kv == AnchorKv::Shared;
         let others: Vec<usize> =
             (1..comm.size()).filter(|host| !self.plan.hosts[*host].is_empty()).collect();
-        let publish =
-            (shared && rank == 0).then_some(Publish { comm, anchor, to: &others, precision });
+        let publish = (shared && rank == 0).then_some(Publish {
+            comm,
+            anchor,
+            to: &others,
+            precision,
+            layers,
+        });
         let receives = shared && others.contains(&rank);
         let expected = if receives { anchor } else { 0 };
         let mut received = AnchorCopy::received(backend, comm, layers, shape, precision, expected)?;

@@ -64,15 +64,6 @@ pub struct Decoder<B: Backend> {
     clock: StageClock<B>,
 }
 
-/// What a forward pass is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    /// The keys and values of all layers.
-    Keys,
-    /// What comes out of the last layer, too.
-    HiddenStates,
-}
-
 /// Buffers of a forward pass, kept between passes: see [`Decoder::workspace`].
 pub struct Workspace<B: Backend> {
     x: B::Sums,            // [tokens, hidden]: the residual stream
@@ -176,7 +167,8 @@ impl<B: Backend> Decoder<B> {
         work: &mut Workspace<B>,
     ) -> Result<(), ForwardError> {
         self.begin(backend, tokens, spans, work)?;
-        self.layers(backend, tokens.len(), Wanted::Keys, attention, cancel, work)
+        let attending = self.config.context_layers();
+        self.layers(backend, tokens.len(), attending, attention, cancel, work)
     }
 
     /// What comes before the layers of a forward pass and cannot be recorded: room for it, and its
@@ -223,14 +215,15 @@ impl<B: Backend> Decoder<B> {
         cancel: &Cancel,
         work: &mut Workspace<B>,
     ) -> Result<(), ForwardError> {
-        self.layers(backend, count, Wanted::HiddenStates, attention, cancel, work)
+        self.layers(backend, count, self.config.layers, attention, cancel, work)
     }
 
+    /// All layers keep the tokens' keys and values; the first `attending` also attend and have an MLP.
     fn layers(
         &self,
         backend: &B,
         count: usize,
-        wanted: Wanted,
+        attending: usize,
         attention: &mut dyn Attention<B>,
         cancel: &Cancel,
         work: &mut Workspace<B>,
@@ -251,13 +244,12 @@ impl<B: Backend> Decoder<B> {
             let q = Part::new(&work.q, 0..count * shape.q_width());
             let k = Part::new(&work.k, 0..count * shape.kv_width());
             let v = Part::new(&work.v, 0..count * shape.kv_width());
-            if wanted == Wanted::Keys && index == self.config.context_layers() {
-                return Ok(self
-                    .clock
-                    .time(backend, Stage::Attention, || attention.keep(index, k, v))?);
+            self.clock.time(backend, Stage::Attention, || attention.keep(index, k, v))?;
+            if index >= attending {
+                continue;
             }
             let out = PartMut::new(&mut work.attention, 0..count * shape.q_width());
-            self.clock.time(backend, Stage::Attention, || attention.attend(index, q, k, v, out))?;
+            self.clock.time(backend, Stage::Attention, || attention.attend(index, q, out))?;
             for chunk in chunks() {
                 stop_if(cancel)?;
                 self.finish(backend, layer, chunk, work)?;

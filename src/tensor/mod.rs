@@ -20,6 +20,8 @@ mod head_shape;
 mod kv_precision;
 mod part;
 mod sampling;
+#[cfg(test)]
+mod testing;
 
 pub use aligned::Aligned;
 pub use backend::{Backend, Memory, Peak, Rotation, RowReader, Segment, SplitQkv, TensorError};

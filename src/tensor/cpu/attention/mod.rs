@@ -159,19 +159,20 @@ impl Request<'_> {
         let (tokens, group) = (self.tokens(), self.shape.group());
         let keys: usize = self.segments.iter().map(|s| s.tokens).sum();
         let rows = tokens * group;
-        let even = rows * self.shape.kv_heads / (4 * threads);
         let (tile, tasks) = if self.is_few() {
             (tokens.max(1), 1)
         } else {
+            let even = rows * self.shape.kv_heads / (4 * threads);
             // Every task unpacks the keys it reads: where there are too few rows for all threads, tasks
             // share keys out rather than rows.
-            let most = if even < LEAST_ROWS && keys >= MANY_KEYS { MOST_ROWS } else { even };
-            let tile = (most.clamp(LEAST_ROWS, MOST_ROWS) / group).clamp(1, tokens.max(1));
+            let share_keys = even < LEAST_ROWS && keys >= MANY_KEYS;
+            let most = if share_keys { MOST_ROWS } else { even.clamp(LEAST_ROWS, MOST_ROWS) };
+            let tile = (most / group).clamp(1, tokens.max(1));
             (tile, self.shape.kv_heads * tokens.div_ceil(tile))
         };
         // Few queries over many keys leave threads idle: split the keys and merge the parts.
         let parts = (2 * threads).div_ceil(tasks.max(1)).min(keys / SPLIT_KEYS).max(1);
-        Cut { tile, parts: if tasks >= 2 * threads { 1 } else { parts } }
+        Cut { tile, parts }
     }
 }
 

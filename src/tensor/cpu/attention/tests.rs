@@ -1,6 +1,7 @@
 //! The attention kernels against the definition, over random shapes, positions and splits.
 
 use super::*;
+use crate::tensor::testing::relative_error;
 use crate::tensor::{Elements, Isa, Precision};
 use half::bf16;
 use proptest::prelude::*;
@@ -52,6 +53,11 @@ fn random(seed: &mut u64, len: usize) -> Vec<f32> {
         .collect()
 }
 
+/// Values up to 2 that bf16 represents exactly: storage must not change the expected result.
+fn exact(seed: &mut u64, len: usize) -> Vec<f32> {
+    random(seed, len).into_iter().map(|x| bf16::from_f32(x * 2.0).to_f32()).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
@@ -69,12 +75,8 @@ proptest! {
         let mut stored = Vec::new();
         let (mut all_keys, mut all_values, mut positions) = (Vec::new(), Vec::new(), Vec::new());
         for len in lengths {
-            // Values that bf16 represents exactly: storage must not change the expected result.
-            let exact = |v: Vec<f32>| -> Vec<f32> {
-                v.into_iter().map(|x| half::bf16::from_f32(x * 2.0).to_f32()).collect()
-            };
-            let k = exact(random(&mut seed, len * shape.kv_width()));
-            let v = exact(random(&mut seed, len * shape.kv_width()));
+            let k = exact(&mut seed, len * shape.kv_width());
+            let v = exact(&mut seed, len * shape.kv_width());
             positions.extend(position..position + len);
             stored.push((Elements::from_f32(precision, &k), Elements::from_f32(precision, &v), len, position));
             all_keys.extend(k);
@@ -118,20 +120,12 @@ proptest! {
     }
 }
 
-/// ‖a - b‖ / ‖b‖
-fn relative_error(a: &[f32], b: &[f32]) -> f32 {
-    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| v * v).sum::<f32>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
-}
-
 #[test]
 fn few_queries_over_many_keys_are_split_between_threads() {
     let shape = HeadShape { heads: 4, kv_heads: 2, head_dim: 16 };
     let (mut seed, n) = (7, 5000);
     let size = n * shape.kv_width();
-    let round = |values: Vec<f32>| values.into_iter().map(|v| bf16::from_f32(v).to_f32()).collect();
-    let (k, v): (Vec<f32>, Vec<f32>) =
-        (round(random(&mut seed, size)), round(random(&mut seed, size)));
+    let (k, v) = (exact(&mut seed, size), exact(&mut seed, size));
     let positions: Vec<usize> = (0..n).collect();
     // One token, and more whose rows are fewer than four threads could share.
     for tokens in [1, 9, 40, 150] {
@@ -149,7 +143,8 @@ fn few_queries_over_many_keys_are_split_between_threads() {
                 cpu.attend(&q, start, shape, &[segment], &mut out, &mut lse);
                 let named = format!("{tokens} tokens, {precision:?}, {threads} threads");
                 for (found, expected) in [(&out, &expected), (&lse, &expected_lse)] {
-                    let error = relative_error(found, expected);
+                    let pairs = found.iter().zip(expected);
+                    let error = relative_error(pairs.map(|(a, b)| (f64::from(*a), f64::from(*b))));
                     assert!(error < allowed, "{named}: {error}");
                 }
             }

@@ -19,6 +19,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::{Buffer, Device, Element, Event};
+// What most of these tests hold results to.
+pub(super) use crate::tensor::testing::relative_error;
 
 /// The first GPU, or `None` after saying why the test does nothing.
 pub(super) fn device() -> Option<Arc<Device>> {
@@ -54,16 +56,6 @@ pub(super) fn poisoned<T: Element>(device: &Arc<Device>, len: usize) -> Buffer<T
     let mut buffer = Buffer::uninit(device, len).unwrap();
     buffer.view_mut().fill_bytes(0xFF).unwrap();
     buffer
-}
-
-/// ‖out − reference‖ / ‖reference‖ of the pairs; NaN if any of them is.
-pub(super) fn relative_error(pairs: impl IntoIterator<Item = (f64, f64)>) -> f64 {
-    let (mut difference, mut norm) = (0.0, 0.0);
-    for (out, reference) in pairs {
-        difference += (out - reference).powi(2);
-        norm += reference.powi(2);
-    }
-    (difference / norm).sqrt()
 }
 
 /// The median time of `run` on the device, after warming up.
