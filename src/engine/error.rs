@@ -35,7 +35,7 @@ pub enum EngineError {
     /// Context, question and answer need more positions than the model has.
     #[error(
         "{context} context tokens + {query} question tokens + {answer} answer tokens = {} positions, \
-         but the model has {max_positions}: shorten the context, or the answer (--max-tokens of ask and serve)",
+         but the model has {max_positions}: shorten the context, or the answer (--max-tokens of ask and batch)",
         context + query + answer
     )]
     TooLong {
