@@ -14,7 +14,7 @@ import traceback
 
 
 def token_ids(length, vocab, seed):
-    """Seeded random token ids; examples/bench_peer.rs makes the same ones."""
+    """Seeded random token ids; crates/asterism-cli/examples/bench_peer.rs makes the same ones."""
     ids, state = [], seed
     for _ in range(length):
         state = (state * 6364136223846793005 + 1442695040888963407) % 2**64

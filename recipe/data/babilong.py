@@ -11,7 +11,7 @@ from data.ruler import draw_frame
 from data.stories import Question, Story, two_directions, where_is_person, where_is_thing, who_gave
 
 # The program's own file, so that there is one text of each prompt.
-_FILE = Path(__file__).resolve().parents[2] / "src/eval/data/babilong_prompts.json"
+_FILE = Path(__file__).resolve().parents[2] / "crates/asterism-eval/src/data/babilong_prompts.json"
 PROMPTS: dict[str, dict[str, str]] = json.loads(_FILE.read_text(encoding="utf-8"))
 
 STORIES = {

@@ -14,7 +14,7 @@ from data.prose import Prose, scatter
 from data.vocabulary import ADJECTIVES, NOUNS, PEOPLE, coded_word
 from data.wordings import EARLIER, FURTHER, Wording
 
-# A base model is asked so (src/text/prompt.rs).
+# A base model is asked so (crates/asterism/src/text/prompt.rs).
 ASKED = Frame(BEGIN, "", "", END_TEXT)
 CHAT_SHARE = 0.85
 USUAL_NAMES_SHARE = 0.25  # those of facts.py

@@ -1,6 +1,6 @@
 """The stories of BABILong's tasks qa1 to qa5, told as `asterism eval babilong` tells them.
 
-A port of src/eval/babilong: worlds, wording and shares are the same, the random numbers are not.
+A port of crates/asterism-eval/src/babilong: worlds, wording and shares are the same, the random numbers are not.
 """
 
 from dataclasses import dataclass, field

@@ -1,0 +1,304 @@
+//! The arguments as the user writes them. Every option has an environment variable.
+
+use super::bench::BenchArgs;
+use super::eval::EvalArgs;
+use asterism::engine::DeviceChoice;
+use asterism::tensor::{KvPrecision, Precision};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted (Ctrl-C).
+Token counts may be written 4096, 4k (x 1024) or 1m (x 1024 x 1024).";
+
+/// Ask questions of very long documents, with Star Attention and the exact methods it is judged by.
+#[derive(Debug, Parser)]
+#[command(name = "asterism", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer a question about a document; without a question, answer one after another.
+    Ask(AskArgs),
+    /// Answer a file of prompts (JSON lines with input_context and input_query).
+    Batch(BatchArgs),
+    /// Show what encoding a context will cost, for every method, without running it.
+    Plan(PlanArgs),
+    /// Measure how fast contexts are encoded and answers decoded: methods x lengths x hosts.
+    Bench(BenchArgs),
+    /// Run RULER, BABILong or InfiniteBench and report scores with their certainty.
+    Eval(EvalArgs),
+    /// Show what this machine has and check that the engine works on it.
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    /// The question; without one, questions are read from standard input.
+    pub(crate) question: Option<String>,
+    /// A text file, or - for standard input; may be given several times.
+    #[arg(short, long, value_name = "FILE", required = true, env = "ASTERISM_CONTEXT")]
+    pub(crate) context: Vec<PathBuf>,
+    /// System message (models with a chat template).
+    #[arg(long, value_name = "TEXT", env = "ASTERISM_SYSTEM")]
+    pub(crate) system: Option<String>,
+    /// Answer by star, ring and dense, and compare answers, times and traffic.
+    #[arg(long, env = "ASTERISM_COMPARE")]
+    pub(crate) compare: bool,
+    /// Print one JSON object per answer instead of text.
+    #[arg(long, env = "ASTERISM_JSON")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) method: MethodArgs,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BatchArgs {
+    /// JSON lines: input_context, input_query, optionally index and outputs.
+    pub(crate) input: PathBuf,
+    /// JSON lines: index, pred, token_ids, timings. Lines that are already there are not redone.
+    pub(crate) output: PathBuf,
+    /// Also write the K largest logits of the first position.
+    #[arg(long, value_name = "K", default_value_t = 0, env = "ASTERISM_TOP_LOGITS")]
+    pub(crate) top_logits: usize,
+    /// Generate exactly --max-tokens tokens.
+    #[arg(long, env = "ASTERISM_IGNORE_EOS")]
+    pub(crate) ignore_eos: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) method: MethodArgs,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Length of the context.
+    #[arg(long, value_name = "N", value_parser = tokens, env = "ASTERISM_TOKENS",
+          required_unless_present = "context")]
+    pub(crate) tokens: Option<usize>,
+    /// Count the tokens of these files instead.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "tokens")]
+    pub(crate) context: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long, env = "ASTERISM_JSON")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) method: MethodArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long, env = "ASTERISM_JSON")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// nano (built in), a folder in Hugging Face layout, or org/name[@revision] on the Hub.
+    #[arg(short, long, value_name = "MODEL", default_value = "nano", env = "ASTERISM_MODEL")]
+    pub(crate) model: String,
+    /// Use only files that were downloaded before.
+    #[arg(long, env = "ASTERISM_OFFLINE")]
+    pub(crate) offline: bool,
+    /// Precision of weights, and of cached keys unless --kv-dtype says otherwise.
+    #[arg(long, value_enum, default_value_t = Dtype::Bf16, env = "ASTERISM_DTYPE")]
+    pub(crate) dtype: Dtype,
+    /// Precision of cached keys: bf16, f32 (CPU), or fp8 (GPU: half the memory, slower decoding).
+    #[arg(long, value_name = "DTYPE", env = "ASTERISM_KV_DTYPE")]
+    pub(crate) kv_dtype: Option<KvPrecision>,
+    /// What computes: auto (a GPU if there is one), cpu, or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "ASTERISM_DEVICE")]
+    pub(crate) device: DeviceChoice,
+    /// Compute threads; all cores if not given.
+    #[arg(long, value_name = "N", env = "ASTERISM_THREADS",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+    /// Instruction set: auto, amx, avx512bf16, avx512, avx2, portable or tiles (the slow reference
+    /// of the first two).
+    #[arg(long, value_name = "ISA", default_value = "auto", env = "ASTERISM_CPU")]
+    pub(crate) cpu: String,
+}
+
+impl ModelArgs {
+    /// The precision of cached keys.
+    pub(crate) fn kv_precision(&self) -> KvPrecision {
+        self.kv_dtype.unwrap_or(Precision::from(self.dtype).into())
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Method")]
+pub(crate) struct MethodArgs {
+    /// How the context is encoded.
+    #[arg(long, value_enum, default_value_t = MethodName::Star, env = "ASTERISM_METHOD")]
+    pub(crate) method: MethodName,
+    /// Tokens of a block (star).
+    #[arg(long, value_name = "N", value_parser = tokens, default_value = "4k", env = "ASTERISM_BLOCK")]
+    pub(crate) block: usize,
+    /// Tokens of the anchor (star): a number up to the block, full, or none.
+    #[arg(long, value_name = "N|full|none", value_parser = anchor, default_value = "full",
+          env = "ASTERISM_ANCHOR")]
+    pub(crate) anchor: Anchor,
+    /// Compute the anchor's keys once, or again for every block as the paper's code does (star).
+    #[arg(long, value_enum, default_value_t = AnchorKvName::Shared, env = "ASTERISM_ANCHOR_KV")]
+    pub(crate) anchor_kv: AnchorKvName,
+    /// Hosts that share the work, as threads of this process.
+    #[arg(long, value_name = "N", default_value_t = 1, env = "ASTERISM_HOSTS",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) hosts: u16,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Generation")]
+pub(crate) struct GenerationArgs {
+    /// Tokens of the answer at most.
+    #[arg(long, value_name = "N", value_parser = tokens, default_value = "128",
+          env = "ASTERISM_MAX_TOKENS")]
+    pub(crate) max_tokens: usize,
+    /// 0 always takes the likeliest token; higher values draw more freely.
+    #[arg(long, value_name = "T", default_value_t = 0.0, env = "ASTERISM_TEMPERATURE")]
+    pub(crate) temperature: f32,
+    /// Draw only from the K likeliest tokens; 0 for all (needs a temperature).
+    #[arg(long, value_name = "K", default_value_t = 0, env = "ASTERISM_TOP_K")]
+    pub(crate) top_k: usize,
+    /// Draw only from the likeliest tokens that together reach P (needs a temperature).
+    #[arg(long, value_name = "P", default_value_t = 1.0, env = "ASTERISM_TOP_P")]
+    pub(crate) top_p: f32,
+    /// Draw only from tokens at least P times as likely as the likeliest (needs a temperature).
+    #[arg(long, value_name = "P", default_value_t = 0.0, env = "ASTERISM_MIN_P")]
+    pub(crate) min_p: f32,
+    /// Make tokens of the prompt and the answer less likely; 1 for no change.
+    #[arg(long, value_name = "F", default_value_t = 1.0, env = "ASTERISM_REPETITION_PENALTY")]
+    pub(crate) repetition_penalty: f32,
+    /// The same seed gives the same answer.
+    #[arg(long, value_name = "N", default_value_t = 0, env = "ASTERISM_SEED")]
+    pub(crate) seed: u64,
+    /// End the answer before this text; may be given several times.
+    #[arg(long, value_name = "TEXT", env = "ASTERISM_STOP")]
+    pub(crate) stop: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum MethodName {
+    /// Star Attention: independent blocks behind an anchor.
+    Star,
+    /// Ring attention, contiguous shards: exact.
+    Ring,
+    /// Ring attention, zigzag shards: exact and balanced.
+    Zigzag,
+    /// Full attention: exact.
+    Dense,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum AnchorKvName {
+    /// Computed once.
+    Shared,
+    /// Computed for every block.
+    Recompute,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Dtype {
+    /// bfloat16.
+    Bf16,
+    /// 32-bit float.
+    F32,
+}
+
+/// How long the anchor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Anchor {
+    Full,
+    None,
+    Tokens(usize),
+}
+
+/// `4096`, `4k` or `1m`.
+pub(crate) fn tokens(text: &str) -> Result<usize, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let (digits, factor) = match lower.strip_suffix('k') {
+        Some(digits) => (digits, 1024),
+        None => match lower.strip_suffix('m') {
+            Some(digits) => (digits, 1024 * 1024),
+            None => (lower.as_str(), 1),
+        },
+    };
+    let number: usize =
+        digits.parse().map_err(|_| "expected a number such as 4096, 4k or 1m".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "the number is too large".to_owned())
+}
+
+fn anchor(text: &str) -> Result<Anchor, String> {
+    match text {
+        "full" => Ok(Anchor::Full),
+        "none" => Ok(Anchor::None),
+        number => {
+            tokens(number).map(Anchor::Tokens).map_err(|error| format!("{error}, or full, or none"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_may_end_in_k_or_m() {
+        assert_eq!(tokens("4k"), Ok(4096));
+        assert_eq!(tokens("1M"), Ok(1 << 20));
+        assert_eq!(tokens("17"), Ok(17));
+        for wrong in ["", "k", "4kk", "-1", "1.5k", "99999999999999m"] {
+            assert!(tokens(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn anchors_have_names_for_the_ends() {
+        assert_eq!(anchor("full"), Ok(Anchor::Full));
+        assert_eq!(anchor("none"), Ok(Anchor::None));
+        assert_eq!(anchor("1k"), Ok(Anchor::Tokens(1024)));
+        assert!(anchor("half").unwrap_err().contains("none"));
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_an_environment_variable() {
+        use clap::CommandFactory;
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments().filter(|a| a.get_long().is_some()) {
+                let name = arg.get_id().as_str();
+                let exempt = ["help", "version"].contains(&name)
+                    || (name == "context" && command.get_name() == "plan");
+                assert!(exempt || arg.get_env().is_some(), "{} --{name}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,162 @@
+//! What was measured of a case, and the rates that follow from it.
+
+use super::cases::Case;
+use super::stats::Stats;
+use asterism::engine::Phase1;
+use asterism::model::StageTimes;
+use std::time::Duration;
+
+/// One run.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    pub(super) phase1: Phase1,
+    /// Time of the question, up to the first answer token.
+    pub(super) question: Option<Duration>,
+    /// Time of all decoding steps.
+    pub(super) decode: Option<Duration>,
+    /// Where the time of phase 1 and of all decoding steps went, if that was asked for.
+    pub(super) stages: Option<[StageTimes; 2]>,
+    /// Most bytes that the process held, weights included.
+    pub(super) memory: Option<u64>,
+}
+
+/// All timed runs of one case: at least one.
+#[derive(Debug, Clone)]
+pub(super) struct Outcome {
+    pub(super) case: Case,
+    pub(super) samples: Vec<Sample>,
+}
+
+impl Outcome {
+    pub(super) fn new(case: Case) -> Self {
+        Self { case, samples: Vec::new() }
+    }
+
+    /// Seconds of phase 1.
+    pub(super) fn prefill(&self) -> Stats {
+        let times = self.samples.iter().map(|sample| sample.phase1.time);
+        Stats::of_times(times).unwrap_or(Stats { median: f64::NAN, min: f64::NAN, max: f64::NAN })
+    }
+
+    /// Operations per second of phase 1.
+    pub(super) fn flops_per_second(&self) -> f64 {
+        self.case.cost.total_flops() as f64 / self.prefill().median
+    }
+
+    /// Context tokens encoded per second.
+    pub(super) fn prefill_rate(&self) -> f64 {
+        self.case.plan.tokens as f64 / self.prefill().median
+    }
+
+    /// Tokens decoded per second, in `steps` steps.
+    pub(super) fn decode_rate(&self, steps: usize) -> Option<Stats> {
+        let times = self.samples.iter().filter_map(|sample| sample.decode);
+        Some(Stats::of_times(times)?.rate(steps as f64))
+    }
+
+    /// Bytes that a decoding step must read, the mean over `steps` steps: the matrices, of which
+    /// there are `weight_bytes`, and the keys and values of everything before.
+    pub(super) fn bytes_per_token(&self, weight_bytes: u64, steps: usize) -> f64 {
+        // Step i of 1.. reads the context, the question and i answer tokens.
+        let behind = self.case.query as f64 + (steps as f64 + 1.0) / 2.0;
+        self.bytes_read(weight_bytes, behind)
+    }
+
+    /// Bytes that the question's pass must read: as [`Self::bytes_per_token`].
+    pub(super) fn bytes_of_question(&self, weight_bytes: u64) -> f64 {
+        self.bytes_read(weight_bytes, self.case.query as f64)
+    }
+
+    /// Bytes of the matrices and of the keys of the context and of what stands behind it.
+    fn bytes_read(&self, weight_bytes: u64, behind: f64) -> f64 {
+        let tokens = self.case.plan.tokens as f64;
+        weight_bytes as f64 + self.kv_bytes() as f64 / tokens * (tokens + behind)
+    }
+
+    /// Seconds of the question's pass.
+    pub(super) fn question(&self) -> Option<Stats> {
+        Stats::of_times(self.samples.iter().filter_map(|sample| sample.question))
+    }
+
+    /// Bytes of the context's keys and values, all hosts.
+    pub(super) fn kv_bytes(&self) -> u64 {
+        self.samples.first().map_or(0, |sample| sample.phase1.kv_bytes)
+    }
+
+    /// Bytes that the hosts sent each other in phase 1.
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.samples.first().map_or(0, |sample| sample.phase1.bytes_sent)
+    }
+
+    /// Most bytes that the process held in any run.
+    pub(super) fn memory(&self) -> Option<u64> {
+        self.samples.iter().filter_map(|sample| sample.memory).max()
+    }
+
+    /// Where the time went in the run whose phase 1 took the median time.
+    pub(super) fn stages(&self) -> Option<[StageTimes; 2]> {
+        let mut samples: Vec<&Sample> = self.samples.iter().collect();
+        samples.sort_by_key(|sample| sample.phase1.time);
+        samples.get(samples.len() / 2)?.stages
+    }
+
+    /// Whether both were measured at the same length on the same hosts.
+    pub(super) fn is_comparable(&self, other: &Self) -> bool {
+        (self.case.plan.tokens, self.case.hosts()) == (other.case.plan.tokens, other.case.hosts())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::method_spec::MethodSpec;
+    use asterism::plan::{Cost, ModelSize, Plan};
+
+    /// Runs of `method` that took `millis`, each with two decoding steps of a tenth of that.
+    pub(in crate::bench) fn outcome(
+        method: &str,
+        tokens: usize,
+        hosts: usize,
+        millis: &[u64],
+    ) -> Outcome {
+        let method = MethodSpec::parse(method).unwrap();
+        let plan = Plan::new(method.plan_spec(tokens, hosts), tokens).unwrap();
+        let size = ModelSize {
+            layers: 2,
+            context_layers: 1,
+            linear_weights: 1_000_000,
+            skipped_weights: 300_000,
+            q_width: 64,
+            heads: 2,
+            kv_width: 32,
+            kv_row_bytes: 64,
+        };
+        let cost = Cost::of(&plan, &size);
+        let kv_bytes = 256 * tokens as u64;
+        let sample = |ms: &u64| Sample {
+            phase1: Phase1 { tokens, time: Duration::from_millis(*ms), bytes_sent: 7, kv_bytes },
+            question: Some(Duration::from_millis(*ms / 20)),
+            decode: Some(Duration::from_millis(*ms / 10)),
+            stages: None,
+            memory: Some(1_000_000 * ms),
+        };
+        let samples = millis.iter().map(sample).collect();
+        Outcome { case: Case { method, plan, cost, query: 1 }, samples }
+    }
+
+    #[test]
+    fn rates_follow_from_the_median() {
+        let outcome = outcome("dense", 1000, 1, &[100, 400, 200]);
+        assert_eq!(outcome.prefill(), Stats { median: 0.2, min: 0.1, max: 0.4 });
+        assert!((outcome.prefill_rate() - 5000.0).abs() < 1e-6);
+        let flops = outcome.case.cost.total_flops() as f64;
+        assert!((outcome.flops_per_second() - 5.0 * flops).abs() < 1.0);
+        let decode = outcome.decode_rate(2).unwrap();
+        assert_eq!(decode, Stats { median: 100.0, min: 50.0, max: 200.0 });
+        // Two steps read 1000 + 1 + 1 and 1000 + 1 + 2 tokens.
+        assert_eq!(outcome.bytes_per_token(500, 2), 500.0 + 256.0 * 1002.5);
+        assert_eq!(outcome.bytes_of_question(500), 500.0 + 256.0 * 1001.0);
+        assert_eq!(outcome.question().map(|time| time.median), Some(0.01));
+        assert_eq!(outcome.memory(), Some(400_000_000));
+    }
+}

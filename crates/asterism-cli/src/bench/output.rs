@@ -1,0 +1,85 @@
+//! The files a benchmark leaves: checked before the long part, written after it.
+
+use super::args::BenchArgs;
+use super::plot::{self, Point, Series};
+use super::report::Report;
+use crate::error::CliError;
+use crate::method_spec::short;
+use anyhow::Context;
+use std::path::Path;
+
+/// Refuses files that could not be written at the end.
+pub(super) fn check(args: &BenchArgs) -> Result<(), CliError> {
+    if let Some(path) = &args.plot
+        && path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("svg"))
+    {
+        let message = "only .svg can be drawn: give a name that ends so, and convert the file";
+        return Err(CliError::Usage(format!("--plot {}: {message}", path.display())));
+    }
+    for (option, path) in [("--json", &args.json), ("--plot", &args.plot)] {
+        if let Some(path) = path {
+            let refuse =
+                |why: &str| Err(CliError::Usage(format!("{option} {}: {why}", path.display())));
+            // A bare name has the empty parent: the current folder.
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            if path.is_dir() {
+                return refuse("is a folder: give a file");
+            }
+            if parent.is_some_and(|parent| !parent.is_dir()) {
+                return refuse("there is no such folder");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the files that were asked for.
+pub(super) fn write(args: &BenchArgs, report: &Report<'_>) -> Result<(), CliError> {
+    if let Some(path) = &args.json {
+        save(path, &format!("{:#}\n", report.json()))?;
+    }
+    if let Some(path) = &args.plot {
+        let speedup = format!("speed-up over {}", report.baseline());
+        save(path, &plot::svg(&title(report), &speedup, &series(report, args))?)?;
+    }
+    Ok(())
+}
+
+fn save(path: &Path, text: &str) -> Result<(), CliError> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
+}
+
+fn title(report: &Report<'_>) -> String {
+    let engine = report.engine;
+    format!("{}, {}, {}", engine.name, engine.precision(), engine.hardware())
+}
+
+/// One line for every method on every number of hosts.
+fn series(report: &Report<'_>, args: &BenchArgs) -> Vec<Series> {
+    let mut all = Vec::new();
+    for (shape, &hosts) in args.hosts.iter().enumerate() {
+        for (colour, &method) in args.methods.iter().enumerate() {
+            let hosts = usize::from(hosts);
+            let own = report
+                .outcomes
+                .iter()
+                .filter(|outcome| outcome.case.method == method && outcome.case.hosts() == hosts);
+            let points = own.map(|outcome| Point {
+                tokens: outcome.case.plan.tokens,
+                time: outcome.prefill(),
+                speedup: report.speedup(outcome),
+            });
+            let name = match args.hosts.len() {
+                1 => method.to_string(),
+                _ => format!("{method}, {} {}", short(hosts), plural(hosts)),
+            };
+            all.push(Series { name, colour, shape, points: points.collect() });
+        }
+    }
+    all
+}
+
+fn plural(hosts: usize) -> &'static str {
+    if hosts == 1 { "host" } else { "hosts" }
+}

@@ -1,0 +1,363 @@
+//! A method with its settings in one word, for commands that run several of them.
+//!
+//! ```text
+//! METHOD[:SETTING=VALUE]...      dense, ring, zigzag, star, star:block=4k:anchor=1k
+//! block=SIZE                     tokens, or a share of the context (1/4); 4k if not given
+//! anchor=SIZE|full|none          tokens, or a share of the block; full if not given
+//! anchor-kv=shared|recompute     shared if not given
+//! anchor-content=CONTENT         first, constant, random, shuffled or previous; first if not given
+//! anchor-at=PLACE                first, previous or random; first if not given
+//! ```
+//!
+//! The settings are those of star: the other methods have none. An anchor of other content or at
+//! another place than the first is recomputed.
+
+use super::args::{self, AnchorKvName, MethodName};
+use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, PlanSpec};
+use clap::ValueEnum;
+use std::fmt;
+use std::num::NonZeroUsize;
+
+/// A number of tokens, or a share of something known later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    Tokens(usize),
+    /// `part / whole` of it, rounded up; `part` is from 1 to `whole`.
+    Share(usize, NonZeroUsize),
+}
+
+const ALL: Size = Size::Share(1, NonZeroUsize::MIN);
+const NOTHING: Size = Size::Tokens(0);
+const DEFAULT_BLOCK: Size = Size::Tokens(4096);
+
+impl Size {
+    /// Reads `4k` or `1/4`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let Some((part, whole)) = text.split_once('/') else {
+            let hint = |error| format!("{error}, or a share such as 1/4");
+            return args::tokens(text).map(Self::Tokens).map_err(hint);
+        };
+        match (part.parse(), whole.parse::<NonZeroUsize>()) {
+            (Ok(part), Ok(whole)) if (1..=whole.get()).contains(&part) => {
+                Ok(Self::Share(part, whole))
+            }
+            _ => Err("expected a share above 0 and up to 1, such as 1/4".to_owned()),
+        }
+    }
+
+    fn of(self, all: usize) -> usize {
+        match self {
+            Self::Tokens(tokens) => tokens,
+            Self::Share(part, whole) => (all * part).div_ceil(whole.get()),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Tokens(tokens) => f.write_str(&short(tokens)),
+            Self::Share(part, whole) => write!(f, "{part}/{whole}"),
+        }
+    }
+}
+
+/// `4k` where that is exact, otherwise all digits: the inverse of [`args::tokens`].
+pub(crate) fn short(tokens: usize) -> String {
+    match tokens {
+        n if n > 0 && n.is_multiple_of(1 << 20) => format!("{}m", n >> 20),
+        n if n > 0 && n.is_multiple_of(1 << 10) => format!("{}k", n >> 10),
+        n => n.to_string(),
+    }
+}
+
+/// How a context is to be encoded, before its length is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MethodSpec {
+    method: Method,
+    block: Size,
+    anchor: Size,
+    anchor_kv: AnchorKv,
+    anchor_policy: AnchorPolicy,
+}
+
+/// Methods in the order given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MethodList(pub(crate) Vec<MethodSpec>);
+
+impl MethodList {
+    /// Reads methods with commas between them. A setting may also follow its method after a comma,
+    /// as in `star:block=4k,anchor=1k`: no method has `=` in its name.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut words: Vec<String> = Vec::new();
+        for part in text.split(',') {
+            let is_setting = part.split(':').next().is_some_and(|name| name.contains('='));
+            match words.last_mut().filter(|_| is_setting) {
+                Some(word) => *word = format!("{word}:{}", part.trim()),
+                None => words.push(part.to_owned()),
+            }
+        }
+        words.iter().map(|word| MethodSpec::parse(word)).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl MethodSpec {
+    /// Reads the syntax above. The error says what is wrong with which part.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = text.trim().split(':');
+        let name = parts.next().unwrap_or_default();
+        let method: Method = MethodName::from_str(name, true)
+            .map_err(|_| {
+                let known = Method::ALL.map(Method::name).join(", ");
+                format!("`{name}` is no method: expected one of {known}")
+            })?
+            .into();
+        let mut spec = Self::new(method, DEFAULT_BLOCK);
+        let mut seen = Vec::new();
+        for setting in parts {
+            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            if method != Method::Star {
+                return Err(format!("`{setting}`: {method} has no settings, only star has"));
+            }
+            if seen.contains(&key) {
+                return Err(format!("`{key}` is given twice"));
+            }
+            seen.push(key);
+            spec.set(key, value).map_err(|error| format!("`{setting}`: {error}"))?;
+        }
+        if !spec.anchor_policy.is_paper() {
+            if spec.anchor == NOTHING {
+                return Err("without an anchor, it has neither content nor place".to_owned());
+            }
+            if seen.contains(&"anchor-kv") && spec.anchor_kv == AnchorKv::Shared {
+                let why = "the first block does not have such an anchor: it is recomputed";
+                return Err(format!("`anchor-kv=shared`: {why}"));
+            }
+            spec.anchor_kv = AnchorKv::Recompute;
+        }
+        Ok(spec)
+    }
+
+    /// With the defaults for all that is not given.
+    fn new(method: Method, block: Size) -> Self {
+        let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
+        Self { method, block, anchor: ALL, anchor_kv, anchor_policy }
+    }
+
+    /// What the paper's anchor study compares (table 4): exact attention, the anchor, none, the
+    /// anchor at other positions, other tokens at its positions, and the block before as the
+    /// anchor.
+    pub(crate) fn anchor_study(block: Size) -> Vec<Self> {
+        let star = Self::new(Method::Star, block);
+        let with = |content, place| {
+            let anchor_policy = AnchorPolicy { content, place, ..AnchorPolicy::default() };
+            Self { anchor_kv: AnchorKv::Recompute, anchor_policy, ..star }
+        };
+        vec![
+            Self::new(Method::Dense, DEFAULT_BLOCK),
+            star,
+            Self { anchor: NOTHING, ..star },
+            with(AnchorContent::First, AnchorPlace::Random),
+            with(AnchorContent::First, AnchorPlace::Previous),
+            with(AnchorContent::Constant, AnchorPlace::First),
+            with(AnchorContent::Random, AnchorPlace::First),
+            with(AnchorContent::Shuffled, AnchorPlace::First),
+            with(AnchorContent::Previous, AnchorPlace::Previous),
+        ]
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match (key, value) {
+            ("block", value) => self.block = Size::parse(value)?,
+            ("anchor", "full") => self.anchor = ALL,
+            ("anchor", "none") => self.anchor = NOTHING,
+            ("anchor", value) => {
+                self.anchor = Size::parse(value).map_err(|e| format!("{e}, or full, or none"))?;
+            }
+            ("anchor-kv", value) => {
+                let name = AnchorKvName::from_str(value, true)
+                    .map_err(|_| "expected shared or recompute".to_owned())?;
+                self.anchor_kv = name.into();
+            }
+            ("anchor-content", value) => {
+                self.anchor_policy.content =
+                    named(&AnchorContent::ALL, AnchorContent::name, value)?;
+            }
+            ("anchor-at", value) => {
+                self.anchor_policy.place = named(&AnchorPlace::ALL, AnchorPlace::name, value)?;
+            }
+            _ => {
+                let all = "block=…, anchor=…, anchor-kv=…, anchor-content=… or anchor-at=…";
+                return Err(format!("expected {all}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings for a context of `tokens` tokens on `hosts` hosts.
+    pub(crate) fn plan_spec(&self, tokens: usize, hosts: usize) -> PlanSpec {
+        let block = self.block.of(tokens);
+        let Self { method, anchor_kv, anchor_policy, .. } = *self;
+        PlanSpec { method, block, anchor: self.anchor.of(block), anchor_kv, anchor_policy, hosts }
+    }
+
+    /// The method without its settings.
+    pub(crate) fn method(&self) -> Method {
+        self.method
+    }
+}
+
+/// The one of `all` that has the name `value`.
+fn named<T: Copy>(all: &[T], name: fn(T) -> &'static str, value: &str) -> Result<T, String> {
+    let found = all.iter().find(|item| name(**item).eq_ignore_ascii_case(value));
+    found.copied().ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+/// As it may be given, with all defaults but the block's left out.
+impl fmt::Display for MethodSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.method)?;
+        if self.method != Method::Star {
+            return Ok(());
+        }
+        write!(f, ":block={}", self.block)?;
+        match self.anchor {
+            ALL => {}
+            NOTHING => write!(f, ":anchor=none")?,
+            anchor => write!(f, ":anchor={anchor}")?,
+        }
+        let AnchorPolicy { content, place, .. } = self.anchor_policy;
+        if self.anchor_policy.is_paper() && self.anchor_kv == AnchorKv::Recompute {
+            write!(f, ":anchor-kv=recompute")?;
+        }
+        if content != AnchorContent::default() {
+            write!(f, ":anchor-content={}", content.name())?;
+        }
+        if place != AnchorPlace::default() {
+            write!(f, ":anchor-at={}", place.name())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(text: &str, tokens: usize) -> PlanSpec {
+        MethodSpec::parse(text).unwrap().plan_spec(tokens, 2)
+    }
+
+    #[test]
+    fn every_method_has_its_defaults() {
+        for method in Method::ALL {
+            assert_eq!(plan(method.name(), 100).method, method);
+        }
+        let star = plan("star", 100_000);
+        assert_eq!((star.block, star.anchor, star.hosts), (4096, 4096, 2));
+        assert_eq!(star.anchor_kv, AnchorKv::Shared);
+    }
+
+    #[test]
+    fn sizes_are_tokens_or_shares() {
+        let star = plan("star:block=1/4:anchor=1/2:anchor-kv=recompute", 16_384);
+        assert_eq!((star.block, star.anchor), (4096, 2048));
+        assert_eq!(star.anchor_kv, AnchorKv::Recompute);
+        assert_eq!(plan("star:block=8k:anchor=1k", 5).anchor, 1024);
+        assert_eq!(plan("star:anchor=none", 5).anchor, 0);
+        // Rounded up, so that a quarter gives four blocks and not five.
+        assert_eq!(plan("star:block=1/4", 1001).block, 251);
+    }
+
+    #[test]
+    fn another_anchor_is_recomputed() {
+        let star = plan("star:anchor-content=Shuffled:anchor-at=previous:anchor=1k", 100_000);
+        let AnchorPolicy { content, place, .. } = star.anchor_policy;
+        assert_eq!((content, place), (AnchorContent::Shuffled, AnchorPlace::Previous));
+        assert_eq!((star.anchor, star.anchor_kv), (1024, AnchorKv::Recompute));
+        let paper = plan("star:anchor-content=first:anchor-at=first", 100_000);
+        assert_eq!(paper, plan("star", 100_000));
+    }
+
+    #[test]
+    fn a_comma_may_stand_before_a_setting() {
+        let names = |text: &str| -> Result<Vec<String>, String> {
+            Ok(MethodList::parse(text)?.0.iter().map(ToString::to_string).collect())
+        };
+        let expected = ["dense", "star:block=1/4", "star:block=4k:anchor=1k", "ring"];
+        let given = "dense,star:block=1/4,star:block=4k,anchor=1k,ring";
+        assert_eq!(names(given).unwrap(), expected);
+        assert_eq!(
+            names("dense, star:block=1/4, star:block=4k:anchor=1k ,ring").unwrap(),
+            expected
+        );
+        for (text, word) in [
+            ("anchor=1k,dense", "anchor=1k"),
+            ("dense,anchor=1k", "dense"),
+            ("ring,,", "no method"),
+        ] {
+            let message = names(text).unwrap_err();
+            assert!(message.contains(word), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_study_has_methods_that_may_be_given() {
+        let study = MethodSpec::anchor_study(Size::parse("1/4").unwrap());
+        let names: Vec<String> = study.iter().map(MethodSpec::to_string).collect();
+        for (spec, name) in study.iter().zip(&names) {
+            assert_eq!(MethodSpec::parse(name).as_ref(), Ok(spec));
+            asterism::plan::Plan::new(spec.plan_spec(1000, 2), 1000).unwrap();
+        }
+        assert_eq!(names[..2], ["dense", "star:block=1/4"]);
+        assert_eq!(names[8], "star:block=1/4:anchor-content=previous:anchor-at=previous");
+    }
+
+    #[test]
+    fn shown_as_it_may_be_given() {
+        for text in [
+            "dense",
+            "ring",
+            "zigzag",
+            "star:block=4k",
+            "star:block=1/4:anchor=1/8",
+            "star:block=100:anchor=none:anchor-kv=recompute",
+            "star:block=4k:anchor-content=constant",
+            "star:block=1/4:anchor=1k:anchor-content=random:anchor-at=random",
+        ] {
+            let spec = MethodSpec::parse(text).unwrap();
+            assert_eq!(spec.to_string(), text);
+            assert_eq!(MethodSpec::parse(&spec.to_string()), Ok(spec));
+        }
+        assert_eq!(MethodSpec::parse("Star:anchor=full").unwrap().to_string(), "star:block=4k");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, expected) in [
+            ("", "no method"),
+            ("sparse", "sparse"),
+            ("ring:block=4k", "only star"),
+            ("star:blok=4k", "blok=4k"),
+            ("star:block", "`block`"),
+            ("star:block=4q", "4q"),
+            ("star:block=3/2", "3/2"),
+            ("star:block=0/2", "0/2"),
+            ("star:block=1/0", "1/0"),
+            ("star:block=4k:block=8k", "twice"),
+            ("star:anchor=half", "none"),
+            ("star:anchor-kv=copied", "recompute"),
+            ("star:anchor-content=last", "first, constant, random, shuffled, previous"),
+            ("star:anchor-at=end", "first, previous, random"),
+            ("star:anchor-at=random:anchor-kv=shared", "recomputed"),
+            ("star:anchor-at=random:anchor=none", "without an anchor"),
+            ("dense:anchor-at=first", "only star"),
+        ] {
+            let message = MethodSpec::parse(text).unwrap_err();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+}

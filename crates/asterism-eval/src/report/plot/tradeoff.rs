@@ -1,0 +1,92 @@
+//! What speed costs: the mean score against the speed-up over the baseline, one panel per length.
+
+use super::{Area, Drawn, FONT, GRID, INK, WIDTH, colour, columns, length_label, marker, picture};
+use crate::EvalError;
+use crate::report::results::{AtLength, Results, baseline};
+use plotters::prelude::*;
+
+const PANEL: u32 = 320;
+
+/// One panel per length with a point per method.
+pub(in crate::report) fn tradeoff(results: &Results) -> Result<String, EvalError> {
+    let names: Vec<&str> = results.info.methods.iter().map(|method| method.name.as_str()).collect();
+    let means = |at| (0..names.len()).filter_map(move |method| AtLength::whole_mean(at, method));
+    let cells = || results.lengths.iter().flat_map(means);
+    let lowest = cells().map(|cell| cell.score.low).fold(1.0, f64::min);
+    let low = ((lowest * 10.0).floor() * 10.0).clamp(0.0, 80.0);
+    let speedups = || cells().filter_map(|cell| cell.speedup);
+    let (slowest, fastest) = (speedups().fold(1.0, f64::min), speedups().fold(1.0, f64::max));
+    let room = (fastest - slowest).max(0.2) * 0.08;
+    let x = (slowest - room).max(0.0)..fastest + room;
+
+    let columns = columns(results.lengths.len());
+    let rows = results.lengths.len().div_ceil(columns) as u32;
+    let tile = WIDTH / columns as u32;
+    picture(rows * PANEL, &names, |area| {
+        for (i, at) in results.lengths.iter().enumerate() {
+            let corner = ((i % columns) as u32 * tile, (i / columns) as u32 * PANEL);
+            let area = area.clone().shrink(corner, (tile, PANEL));
+            panel(&area, at, baseline(&results.info), x.clone(), low, i % columns == 0)?;
+        }
+        Ok(())
+    })
+}
+
+fn panel(
+    area: &Area<'_>,
+    at: &AtLength,
+    baseline: usize,
+    x: std::ops::Range<f64>,
+    low: f64,
+    first: bool,
+) -> Drawn {
+    let top = 100.0 + (100.0 - low) * 0.03;
+    let mut chart = ChartBuilder::on(area)
+        .caption(length_label(at.length), (FONT, 17).into_font().color(&INK))
+        .margin_right(16)
+        .margin_top(8)
+        .x_label_area_size(46)
+        .y_label_area_size(64)
+        .build_cartesian_2d(x.clone(), low..top)?;
+    let span = x.end - x.start;
+    let digits = if span < 0.6 { 2 } else { 1 };
+    let x_label = |speedup: &f64| format!("{speedup:.digits$}×");
+    let y_label = |score: &f64| format!("{score:.0}");
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK)
+        .x_labels(5)
+        .y_labels(6)
+        .x_desc("speed-up, time to first token")
+        .x_label_formatter(&x_label)
+        .y_label_formatter(&y_label)
+        .label_style((FONT, 14).into_font().color(&INK))
+        .axis_desc_style((FONT, 15).into_font().color(&INK));
+    if first {
+        mesh.y_desc("mean score");
+    }
+    mesh.draw()?;
+
+    let plot = chart.plotting_area();
+    // The baseline's score all the way across: what lies on it costs nothing.
+    if let Some(cell) = at.whole_mean(baseline) {
+        let y = 100.0 * cell.score.mean;
+        let dash = span / 60.0;
+        let dashes = (0..30).map(|i| x.start + 2.0 * f64::from(i) * dash);
+        for start in dashes {
+            let line = vec![(start, y), (start + dash, y)];
+            plot.draw(&PathElement::new(line, colour(baseline).stroke_width(1)))?;
+        }
+    }
+    for i in 0..at.mean.len() {
+        let Some((cell, speedup)) = at.whole_mean(i).and_then(|cell| Some((cell, cell.speedup?)))
+        else {
+            continue;
+        };
+        let ends = [cell.score.low, cell.score.high].map(|s| (speedup, (100.0 * s).max(low)));
+        plot.draw(&PathElement::new(ends.to_vec(), colour(i).stroke_width(2)))?;
+        plot.draw(&marker((speedup, 100.0 * cell.score.mean), i, 5))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Who answers samples: an engine, or in tests something quicker.
+
+use super::record::Timings;
+use crate::{CountTokens, EvalError, Sample};
+use asterism::cancel::Cancel;
+use asterism::engine::{Engine, EngineError, Generation, Phase1, Session, TextOptions};
+use asterism::plan::{Cost, Plan, PlanSpec};
+use asterism::text::{Prompt, Special, Tokenizer};
+use std::sync::Arc;
+
+/// A decoding step reads all weights for one token; encoding uses them for many at once. So a step
+/// takes about this many times as long as its operations suggest.
+const DECODE_WEIGHT: u64 = 16;
+
+/// Something that can be asked a sample's question.
+pub trait Answer {
+    /// The tokens of a sample. Chat markers in the text are special tokens; none are added.
+    ///
+    /// # Errors
+    ///
+    /// What the tokenizer reports.
+    fn tokens(&self, sample: &Sample) -> Result<Prompt, EngineError>;
+
+    /// Answers `prompt` with at most `most` tokens. `on_work` gets the work done since its last
+    /// call, on any thread, in the unit of [`Answer::work`].
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Cancelled`], and whatever keeps this one prompt from being answered.
+    fn answer(
+        &self,
+        prompt: &Prompt,
+        plan: PlanSpec,
+        most: usize,
+        on_work: &(dyn Fn(u64) + Sync),
+        cancel: &Cancel,
+    ) -> Result<(String, Timings), EngineError>;
+
+    /// How much work answering a prompt of `tokens` tokens is expected to be, in any one unit;
+    /// nothing for a plan that is impossible.
+    fn work(&self, plan: PlanSpec, tokens: usize, most: usize) -> u64;
+}
+
+impl CountTokens for Tokenizer {
+    fn count(&self, text: &str) -> Result<usize, EvalError> {
+        Ok(self.encode(text, Special::Parse)?.len())
+    }
+}
+
+/// How context and query become tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tokenise {
+    /// Each for itself, as the paper's code does for star and ring.
+    #[default]
+    Apart,
+    /// As one text, as the paper's code does for dense: cut before the token that holds the
+    /// boundary, which is the query's.
+    Joint,
+}
+
+impl Tokenise {
+    /// In words, as results record it.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Apart => "context and query separately",
+            Self::Joint => "context and query as one text",
+        }
+    }
+}
+
+/// A model as an evaluation asks it: greedily, with the special tokens of the answer as text, until
+/// a stop word, the model's own end, or the last token.
+pub struct EngineAnswer {
+    /// The model.
+    pub engine: Arc<Engine>,
+    /// Where answers end; what comes after the first of them is not generated.
+    pub stop_words: Vec<String>,
+    /// How samples become tokens, for all methods alike.
+    pub tokenise: Tokenise,
+}
+
+impl Answer for EngineAnswer {
+    fn tokens(&self, sample: &Sample) -> Result<Prompt, EngineError> {
+        let tokenizer = self.engine.tokenizer();
+        let (context, query) = (&sample.input_context, &sample.input_query);
+        let (context, query) = match self.tokenise {
+            Tokenise::Apart => (
+                tokenizer.encode(context, Special::Parse)?,
+                tokenizer.encode(query, Special::Parse)?,
+            ),
+            Tokenise::Joint => tokenizer.encode_joint(context, query)?,
+        };
+        Ok(Prompt { context, query })
+    }
+
+    fn answer(
+        &self,
+        prompt: &Prompt,
+        plan: PlanSpec,
+        most: usize,
+        on_work: &(dyn Fn(u64) + Sync),
+        cancel: &Cancel,
+    ) -> Result<(String, Timings), EngineError> {
+        // Too long a prompt is refused before its context is encoded, not after.
+        let max_positions = self.engine.config().max_positions;
+        let (context, query) = (prompt.context.len(), prompt.query.len());
+        if context + query + most > max_positions {
+            return Err(EngineError::TooLong { context, query, answer: most, max_positions });
+        }
+        let size = self.engine.config().size(self.engine.kv_precision());
+        let shape = Plan::new(plan, context)?;
+        let (flops, steps) =
+            (Cost::of(&shape, &size).total_flops(), Phase1::work(&shape, size.layers));
+        let per_step = flops as f64 / steps.max(1) as f64;
+        let report = |progress: asterism::engine::Progress| {
+            on_work((progress.work as f64 * per_step) as u64);
+        };
+        let engine = Arc::clone(&self.engine);
+        let mut session = Session::encode(engine, prompt.context.clone(), plan, &report, cancel)?;
+        let settings = Generation { max_tokens: most, ..Generation::default() };
+        let options = TextOptions { stop: self.stop_words.clone(), show_special: true };
+        let mut quiet = |_: &str| ();
+        let answer = session.answer(&prompt.query, &settings, &options, &mut quiet, cancel)?;
+        let (phase1, generated) = (session.phase1(), &answer.generated);
+        let timings = Timings {
+            context_tokens: phase1.tokens,
+            query_tokens: generated.query_tokens,
+            answer_tokens: generated.tokens.len(),
+            phase1_s: phase1.time.as_secs_f64(),
+            query_s: generated.query_time.as_secs_f64(),
+            decode_s: generated.decode_time.as_secs_f64(),
+            bytes_sent: phase1.bytes_sent + generated.bytes_sent,
+            kv_bytes: phase1.kv_bytes,
+        };
+        Ok((answer.text, timings))
+    }
+
+    fn work(&self, plan: PlanSpec, tokens: usize, most: usize) -> u64 {
+        let size = self.engine.config().size(self.engine.kv_precision());
+        let encode = Plan::new(plan, tokens).map_or(0, |plan| Cost::of(&plan, &size).total_flops());
+        encode + DECODE_WEIGHT * most as u64 * 2 * size.linear_weights
+    }
+}

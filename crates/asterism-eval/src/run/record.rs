@@ -1,0 +1,187 @@
+//! One answer as a line of JSON, and the files such lines are kept in.
+//!
+//! `DIR/<length>/<task>/<method>.jsonl` has a line per sample, written as soon as it is answered. A
+//! file can be opened again to go on: the finished lines are kept, and a last line that was cut off
+//! in the middle is dropped.
+
+use crate::{EvalError, Sample};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// One sample answered by one method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The sample's number in its set.
+    pub index: usize,
+    /// The answer, cut at stop words and stripped.
+    pub pred: String,
+    /// The accepted answers.
+    pub outputs: Vec<String>,
+    /// The metric's verdict, in 0..=1.
+    pub score: f64,
+    /// Which sample was answered: see [`fingerprint`].
+    pub sample: String,
+    /// Where: a place among the run's machines, if it is known. Times of two machines are not
+    /// compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<usize>,
+    /// What it took.
+    pub timings: Timings,
+    /// What else is known of the sample, such as the depths of its needles.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub extra: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What one answer took. Times are in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Tokens of the context.
+    pub context_tokens: usize,
+    /// Tokens of the query.
+    pub query_tokens: usize,
+    /// Tokens of the answer.
+    pub answer_tokens: usize,
+    /// Encoding the context.
+    pub phase1_s: f64,
+    /// Encoding the query, up to the first token of the answer.
+    pub query_s: f64,
+    /// All further tokens.
+    pub decode_s: f64,
+    /// Bytes that hosts sent each other.
+    pub bytes_sent: u64,
+    /// Bytes of cached keys and values, all hosts together.
+    pub kv_bytes: u64,
+}
+
+impl Timings {
+    /// From the prompt to the first token of the answer, in seconds.
+    #[must_use]
+    pub fn first_token_s(&self) -> f64 {
+        self.phase1_s + self.query_s
+    }
+
+    /// From the prompt to the last token of the answer, in seconds.
+    #[must_use]
+    pub fn total_s(&self) -> f64 {
+        self.first_token_s() + self.decode_s
+    }
+}
+
+/// What tells a sample from another: the first 16 digits of the SHA-256 of context, query and
+/// answers.
+#[must_use]
+pub fn fingerprint(sample: &Sample) -> String {
+    let mut parts = vec![sample.input_context.as_bytes(), sample.input_query.as_bytes()];
+    parts.extend(sample.outputs.iter().map(String::as_bytes));
+    let mut digits = sha256(&parts);
+    digits.truncate(16);
+    digits
+}
+
+/// The SHA-256 of `parts`, each behind its length so that their borders count, as 64 digits.
+#[must_use]
+pub fn sha256(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hex(&hash.finalize())
+}
+
+/// The SHA-256 of a file's `bytes`, as every other program prints it, as 64 digits.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where the answers of one method to one task at one length are.
+#[must_use]
+pub fn path(dir: &Path, length: usize, task: &str, method: &str) -> PathBuf {
+    dir.join(length.to_string()).join(task).join(format!("{}.jsonl", file_name(method)))
+}
+
+/// A method's name without what file systems or shells take for something else:
+/// `star:block=1/4:anchor=1k` becomes `star,block=1of4,anchor=1k`.
+#[must_use]
+pub fn file_name(method: &str) -> String {
+    method.replace('/', "of").replace(|c: char| !c.is_alphanumeric() && !"=-._".contains(c), ",")
+}
+
+/// The records of a file, by index; none if it does not exist.
+///
+/// # Errors
+///
+/// A file that cannot be read, or a finished line that is no record.
+pub fn read(path: &Path) -> Result<Vec<Record>, EvalError> {
+    match File::open(path) {
+        Ok(file) => Ok(scan(path, &file)?.0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(EvalError::io(path)(error)),
+    }
+}
+
+/// A file of records that grows.
+pub(super) struct RecordFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl RecordFile {
+    /// Opens or creates `path` and returns what it already holds.
+    pub(super) fn open(path: PathBuf) -> Result<(Self, Vec<Record>), EvalError> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(EvalError::io(parent))?;
+        }
+        let open =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.map_err(EvalError::io(&path))?;
+        let (records, whole) = scan(&path, &file)?;
+        file.set_len(whole).map_err(EvalError::io(&path))?;
+        file.seek(SeekFrom::End(0)).map_err(EvalError::io(&path))?;
+        Ok((Self { path, file }, records))
+    }
+
+    /// Adds a line, in one write: a stop can tear only the last one.
+    pub(super) fn append(&mut self, record: &Record) -> Result<(), EvalError> {
+        let mut line = serde_json::to_string(record).map_err(|error| EvalError::BadFile {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(EvalError::io(&self.path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The finished lines of `file`, by index, and how many bytes they take.
+fn scan(path: &Path, file: &File) -> Result<(Vec<Record>, u64), EvalError> {
+    let mut reader = BufReader::new(file);
+    let (mut records, mut whole, mut line) = (Vec::<Record>::new(), 0, Vec::new());
+    for number in 1.. {
+        line.clear();
+        let read = reader.by_ref().read_until(b'\n', &mut line).map_err(EvalError::io(path))?;
+        if read == 0 || line.last() != Some(&b'\n') {
+            break;
+        }
+        let record = serde_json::from_slice(&line).map_err(|error| EvalError::BadLine {
+            path: path.to_owned(),
+            line: number,
+            reason: format!("no result of an evaluation: {error}"),
+        })?;
+        records.push(record);
+        whole += read as u64;
+    }
+    records.sort_by_key(|record| record.index);
+    Ok((records, whole))
+}

@@ -1,0 +1,462 @@
+//! What a machine must be able to do to run the model: the one interface behind which processors
+//! differ. The decoder, the attention strategies and the cache are written against it once.
+
+use super::cpu::CpuError;
+use super::cuda::CudaError;
+use super::{ElementsView, HeadShape, KvPrecision, Part, PartMut, Precision, Sampling};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a backend could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum TensorError {
+    /// The CPU.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+    /// A GPU.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+}
+
+/// Measured upper bounds of a machine. They are rates that real code reaches there, not figures
+/// from a data sheet: a share of them says how far a stage is from the best that this program can
+/// do on this machine as it is now, other load included.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Peak {
+    /// Floating-point operations per second (a multiply-add counts two), by the instructions that
+    /// products with weights in the given precision use: the best of several runs.
+    pub flops_per_second: f64,
+    /// Bytes per second read from memory: the best of several passes.
+    pub bytes_per_second: f64,
+}
+
+impl Peak {
+    /// The larger of each: of several measurements on a shared machine, the ones least disturbed.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            flops_per_second: self.flops_per_second.max(other.flops_per_second),
+            bytes_per_second: self.bytes_per_second.max(other.bytes_per_second),
+        }
+    }
+}
+
+/// Buffers of a backend.
+pub trait Memory: Send + Sync + 'static {
+    /// Number of elements.
+    fn len(&self) -> usize;
+
+    /// Bytes they occupy.
+    fn bytes(&self) -> usize;
+
+    /// Whether there is no element.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Reads row `r` of a table as f32: the embedding, straight from a mapped file.
+pub type RowReader = Arc<dyn Fn(usize, &mut [f32]) + Send + Sync>;
+
+/// Keys and values of tokens at consecutive positions.
+pub struct Segment<'a, B: Backend> {
+    /// `[tokens, kv_heads, head_dim]`
+    pub keys: Part<'a, B::Kv>,
+    /// `[tokens, kv_heads, head_dim]`
+    pub values: Part<'a, B::Kv>,
+    /// Number of tokens.
+    pub tokens: usize,
+    /// Position of the first token.
+    pub start: usize,
+}
+
+/// What happens to queries and keys between projection and attention.
+pub struct Rotation<'a, B: Backend> {
+    /// Weights of the norms of each head of q and of k, `[head_dim]` (Qwen3), and their epsilon.
+    pub norms: Option<(&'a B::Vector, &'a B::Vector, f32)>,
+    /// `[tokens, head_dim]`: cosines of the angles of a token's pairs, then their sines
+    pub angles: Part<'a, B::Sums>,
+}
+
+/// Queries, keys and values of some tokens, apart.
+pub struct SplitQkv<'a, B: Backend> {
+    /// `[tokens, heads, head_dim]`
+    pub q: PartMut<'a, B::Rows>,
+    /// `[tokens, kv_heads, head_dim]`
+    pub k: PartMut<'a, B::Rows>,
+    /// `[tokens, kv_heads, head_dim]`
+    pub v: PartMut<'a, B::Rows>,
+}
+
+/// A processor with its memory and the operations of a transformer on it. All in-process hosts
+/// share one; its operations may be called from any thread. They may return before the work is
+/// done, and then run in the order they were called in.
+pub trait Backend: Send + Sync + Sized + 'static {
+    /// Queries, keys, values and outputs of attention, in the precision this backend computes in.
+    type Rows: Memory + Default;
+    /// f32: the residual stream, log-sum-exps, logits, angles.
+    type Sums: Memory + Default;
+    /// Cached keys or values; grows.
+    type Kv: Memory;
+    /// What goes into a linear layer.
+    type Activations: Send;
+    /// Tokens and their positions.
+    type Ids: Send + Default;
+    /// Which tokens of the vocabulary were seen before.
+    type Seen: Send;
+    /// A step that can be run again: see [`Backend::record`].
+    type Recording: Send;
+    /// Weights of a linear layer.
+    type Matrix: Memory;
+    /// A moment in the order of its work.
+    type Mark: Send;
+    /// Weights of a norm, or biases.
+    type Vector: Send + Sync;
+    /// The embedding.
+    type Embedding: Send + Sync;
+
+    /// Name and size of the processor, for people: "2 threads, avx2".
+    fn describe(&self) -> String;
+
+    /// Tokens of one forward pass: enough work for the whole processor, and no more, since it
+    /// bounds the memory of activations and how late a cancel is seen.
+    fn chunk_tokens(&self) -> usize;
+
+    /// Rows that pass through the linear layers together: bounds the memory of the widest buffers.
+    fn linear_rows(&self) -> usize;
+
+    /// Bytes of memory that are free for keys and activations, where the processor says so.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn free_memory(&self) -> Result<Option<u64>, TensorError>;
+
+    /// The most bytes of its own memory that were in use since this was last asked, where it has
+    /// any: weights, keys and activations.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn take_peak_memory(&self) -> Result<Option<u64>, TensorError>;
+
+    /// Measures [`Peak`] with weights in `precision`.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn peak(&self, precision: Precision) -> Result<Peak, TensorError>;
+
+    /// The moment at which the work handed over so far is done.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn mark(&self) -> Result<Self::Mark, TensorError>;
+
+    /// The time from one moment to a later one; waits for it.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn between(&self, start: &Self::Mark, end: &Self::Mark) -> Result<Duration, TensorError>;
+
+    /// Waits until all work handed over so far is done.
+    ///
+    /// # Errors
+    /// If some of it failed.
+    fn synchronize(&self) -> Result<(), TensorError>;
+
+    /// Matrices `[outputs, inputs]`, stacked along the outputs.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    fn matrix(
+        &self,
+        parts: &[ElementsView<'_>],
+        inputs: usize,
+    ) -> Result<Self::Matrix, TensorError>;
+
+    /// Two matrices `[outputs, inputs]` for [`Backend::linear_gated`].
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn pair(
+        &self,
+        gate: ElementsView<'_>,
+        up: ElementsView<'_>,
+        inputs: usize,
+    ) -> Result<Self::Matrix, TensorError>;
+
+    /// Weights of a norm, biases, or frequencies.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn vector(&self, values: &[f32]) -> Result<Self::Vector, TensorError>;
+
+    /// An embedding of `vocab` rows of `hidden` elements.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn embedding(
+        &self,
+        rows: RowReader,
+        vocab: usize,
+        hidden: usize,
+    ) -> Result<Self::Embedding, TensorError>;
+
+    /// No activations yet; for layers with weights in `precision`.
+    fn activations(&self, precision: Precision) -> Self::Activations;
+
+    /// Grows `rows` to `len` elements if it has fewer; what was there may be lost.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn rows_at_least(&self, rows: &mut Self::Rows, len: usize) -> Result<(), TensorError>;
+
+    /// Grows `sums` to `len` elements if it has fewer; what was there may be lost.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn sums_at_least(&self, sums: &mut Self::Sums, len: usize) -> Result<(), TensorError>;
+
+    /// A copy of `rows`.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn copy_rows(&self, rows: Part<'_, Self::Rows>) -> Result<Self::Rows, TensorError>;
+
+    /// Copies `sums` to the program, of the same length; waits for what computes them.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    fn read(&self, sums: Part<'_, Self::Sums>, to: &mut [f32]) -> Result<(), TensorError>;
+
+    /// No keys (or values) yet, with room for `capacity` elements of heads of `shape`.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`], or if this backend cannot keep them in `precision`.
+    fn kv(
+        &self,
+        precision: KvPrecision,
+        shape: HeadShape,
+        capacity: usize,
+    ) -> Result<Self::Kv, TensorError>;
+
+    /// Appends new keys and values, rounded to the precision of what is cached.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn append(
+        &self,
+        cached: [&mut Self::Kv; 2],
+        new: [Part<'_, Self::Rows>; 2],
+    ) -> Result<(), TensorError>;
+
+    /// Appends keys of the same precision.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn extend(&self, kv: &mut Self::Kv, other: Part<'_, Self::Kv>) -> Result<(), TensorError>;
+
+    /// Keeps the first `len` elements.
+    fn truncate(&self, kv: &mut Self::Kv, len: usize);
+
+    /// Makes room for `len` more elements, as an [`Backend::append`] would leave them: a step that
+    /// is [replayed](Backend::replay) fills it. False, and nothing done, if there is no room.
+    fn advance(&self, kv: &mut Self::Kv, len: usize) -> bool;
+
+    /// Says which tokens stand at which positions, for [`Backend::embed`] and [`Backend::angles`].
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn set_ids(
+        &self,
+        ids: &mut Self::Ids,
+        tokens: &[u32],
+        positions: &[u32],
+    ) -> Result<(), TensorError>;
+
+    /// Fills `x [tokens, hidden]` with the embeddings of the tokens, each below the vocabulary's
+    /// size.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn embed(
+        &self,
+        table: &Self::Embedding,
+        ids: &Self::Ids,
+        x: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// Fills `out [tokens, head_dim]` with the cosines, then the sines, of all pairs of each
+    /// position. The angle is `position * frequency` in f32, as in Transformers: at position
+    /// 100,000 that rounding is visible. `frequencies` is `[head_dim / 2]`, radians per position.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn angles(
+        &self,
+        frequencies: &Self::Vector,
+        ids: &Self::Ids,
+        out: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// The largest of `sums`, the lower on a tie; `None` if one of them is not finite. Waits for
+    /// what computes them.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    fn largest(&self, sums: Part<'_, Self::Sums>) -> Result<Option<u32>, TensorError>;
+
+    /// Which tokens were seen before, of each token of the vocabulary.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn seen(&self, tokens: &[bool]) -> Result<Self::Seen, TensorError>;
+
+    /// The token that `sampling` [chooses](Sampling::choose) by its logit and `uniform`, a random
+    /// number below 2^53; it is added to those `seen`, which are needed if these are penalized.
+    /// `None` if a logit is not finite. Waits for what computes them.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    fn choose(
+        &self,
+        logits: Part<'_, Self::Sums>,
+        sampling: &Sampling,
+        seen: Option<&mut Self::Seen>,
+        uniform: u64,
+    ) -> Result<Option<u32>, TensorError>;
+
+    /// Runs `step`, a forward pass of one token that grows no buffer, and keeps what it did, where
+    /// that makes running it again cheaper. `None`, and `step` not run, where it does not.
+    ///
+    /// # Errors
+    /// Those of `step`, or if the processor fails.
+    fn record<E: From<TensorError>>(
+        &self,
+        step: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Option<Self::Recording>, E>;
+
+    /// Runs a recorded step again, on the same buffers, for the ids that were set since: as if its
+    /// token stood `later` positions later, and as many keys had been appended meanwhile.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn replay(&self, recording: &mut Self::Recording, later: u32) -> Result<(), TensorError>;
+
+    /// `out[r] = x[r] / rms(x[r]) * weight` for every row of `x [rows, width of weight]`.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn rms_norm(
+        &self,
+        x: Part<'_, Self::Sums>,
+        weight: &Self::Vector,
+        eps: f32,
+        out: &mut Self::Activations,
+    ) -> Result<(), TensorError>;
+
+    /// `y = x · Wᵀ (+ bias)`. `y` is `[rows, outputs]`, bias `[outputs]`.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn linear(
+        &self,
+        x: &Self::Activations,
+        w: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        y: PartMut<'_, Self::Rows>,
+    ) -> Result<(), TensorError>;
+
+    /// `y = x · Wᵀ` in f32: the logits.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn linear_sums(
+        &self,
+        x: &Self::Activations,
+        w: &Self::Matrix,
+        y: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// `y += x · Wᵀ (+ bias)`: a linear layer that ends in the residual stream.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn linear_add(
+        &self,
+        x: &Self::Activations,
+        w: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        y: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// [`Backend::linear_add`] of the output of attention, `x [rows, inputs]`. `scratch` is what it
+    /// may be copied to.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn linear_add_rows(
+        &self,
+        x: Part<'_, Self::Rows>,
+        scratch: &mut Self::Activations,
+        w: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        y: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// `out = silu(x · gateᵀ) * (x · upᵀ)` of a [`Backend::pair`] (SwiGLU, arXiv 2002.05202); bias
+    /// is `[2, outputs]`.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn linear_gated(
+        &self,
+        x: &Self::Activations,
+        w: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        out: &mut Self::Activations,
+    ) -> Result<(), TensorError>;
+
+    /// Takes the rows of `qkv [tokens, (heads + 2 kv_heads) * head_dim]` apart, normalises the
+    /// heads of q and k if the model does, and rotates them by the angles of their token.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn split_and_rotate(
+        &self,
+        qkv: Part<'_, Self::Rows>,
+        shape: HeadShape,
+        rotation: Rotation<'_, Self>,
+        out: SplitQkv<'_, Self>,
+    ) -> Result<(), TensorError>;
+
+    /// Attention of `q [tokens, heads, head_dim]`, whose first token stands at position `start`,
+    /// over the keys of all `segments`: a query sees a key whose position is not greater than its
+    /// own. Fills `out [tokens, heads, head_dim]` with the normalised output and
+    /// `lse [tokens, heads]` with the log-sum-exp of the scaled scores; a row that sees no key gets
+    /// zeros and minus infinity.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn attend(
+        &self,
+        q: Part<'_, Self::Rows>,
+        start: usize,
+        shape: HeadShape,
+        segments: &[Segment<'_, Self>],
+        out: PartMut<'_, Self::Rows>,
+        lse: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// Merges the partial attention `(part, part_lse)` into `(out, lse)`: the result is attention
+    /// over the keys of both (the paper's equation for phase 2). Outputs are `[rows, head_dim]`,
+    /// normalised; log-sum-exps `[rows]`. A part that saw no key (minus infinity) changes nothing.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn merge(
+        &self,
+        out: PartMut<'_, Self::Rows>,
+        lse: PartMut<'_, Self::Sums>,
+        part: Part<'_, Self::Rows>,
+        part_lse: Part<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+}

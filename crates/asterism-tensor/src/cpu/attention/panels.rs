@@ -1,0 +1,95 @@
+//! Many queries in f32: two matrix products per tile of keys, which is unpacked once for all query
+//! heads that share it.
+
+use super::queries::{Queries, Running};
+use super::{KeyRange, KvSegment};
+use crate::cpu::Cpu;
+use crate::{Aligned, ElementsView};
+
+/// Keys of one tile.
+const KEYS: usize = 64;
+
+/// A thread's working memory.
+#[derive(Default)]
+pub(super) struct PanelScratch {
+    /// `[rows, head_dim]`: the tile's queries, scaled
+    q: Vec<f32>,
+    /// `[rows, KEYS]`
+    scores: Aligned<f32>,
+    /// `[KEYS / panel, head_dim, panel]`
+    keys: Aligned<f32>,
+    /// `[head_dim / panel, KEYS, panel]`
+    values: Aligned<f32>,
+}
+
+impl Cpu {
+    pub(super) fn attend_in_panels(
+        &self,
+        queries: Queries<'_>,
+        keys: &KeyRange<'_>,
+        running: &mut Running,
+        scratch: &mut PanelScratch,
+    ) {
+        let Queries { shape, .. } = queries;
+        let (rows, dim, panel) = (queries.rows(), shape.head_dim, self.kernels.panel);
+        let dim_panels = dim.div_ceil(panel);
+        running.reset(rows, dim_panels * panel);
+        scratch.q.clear();
+        for r in 0..rows {
+            scratch.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
+        }
+        scratch.scores.at_least(rows * KEYS);
+        scratch.keys.at_least(KEYS * dim);
+        scratch.values.at_least(dim_panels * panel * KEYS);
+        // Keys past the last query's position are seen by no row of this tile.
+        for part in keys.tiles(shape, KEYS, queries.position(rows - 1)) {
+            self.unpack(part, &queries, scratch);
+            let PanelScratch { q, scores, keys, values, .. } = scratch;
+            let count = part.tokens;
+            for p in 0..count.div_ceil(panel) {
+                let panel_keys = &keys[p * dim * panel..][..dim * panel];
+                let out = &mut scores[p * panel..];
+                (self.kernels.multiply)(q, dim, rows, dim, panel_keys, out, KEYS, false);
+            }
+            for r in 0..rows {
+                let visible = part.visible(queries.position(r));
+                let row = &mut scores[r * KEYS..][..count];
+                row[visible..].fill(0.0);
+                if visible > 0 {
+                    running.fold(self.kernels, r, &mut row[..visible]);
+                }
+            }
+            let width = running.width;
+            for p in 0..dim_panels {
+                let b = &values[p * KEYS * panel..][..count * panel];
+                let out = &mut running.out[p * panel..];
+                (self.kernels.multiply)(scores, KEYS, rows, count, b, out, width, true);
+            }
+        }
+    }
+
+    /// One KV head of a tile, as panels: keys transposed `[count / panel, head_dim, panel]`, values
+    /// `[head_dim / panel, KEYS, panel]`; what is missing of a panel is zero.
+    fn unpack(&self, part: KvSegment<'_>, queries: &Queries<'_>, scratch: &mut PanelScratch) {
+        let (dim, stride) = (queries.shape.head_dim, queries.shape.kv_width());
+        let (count, head) = (part.tokens, queries.kv_head * dim..);
+        let PanelScratch { keys: k, values: v, .. } = scratch;
+        match part.keys {
+            ElementsView::Bf16(keys) => {
+                (self.kernels.unpack_keys)(&keys[head.clone()], stride, count, dim, k);
+            }
+            ElementsView::F32(keys) => {
+                (self.kernels.copy_keys)(&keys[head.clone()], stride, count, dim, k);
+            }
+        }
+        let between = KEYS * self.kernels.panel;
+        match part.values {
+            ElementsView::Bf16(values) => {
+                (self.kernels.unpack_values)(&values[head], stride, count, dim, v, between);
+            }
+            ElementsView::F32(values) => {
+                (self.kernels.copy_values)(&values[head], stride, count, dim, v, between);
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The queries of one task, and the running softmax over what they have seen.
+
+use crate::Aligned;
+use crate::HeadShape;
+use crate::cpu::Kernels;
+
+/// One task's queries and where they stand: some tokens, and the query heads that share a KV head.
+#[derive(Clone, Copy)]
+pub(super) struct Queries<'a> {
+    /// `[tokens, heads, head_dim]`, all tokens and heads.
+    pub(super) q: &'a [f32],
+    /// Position of the first token of `q`.
+    pub(super) start: usize,
+    pub(super) shape: HeadShape,
+    pub(super) kv_head: usize,
+    /// First token of this task.
+    pub(super) first: usize,
+    /// Tokens of this task.
+    pub(super) tokens: usize,
+}
+
+impl Queries<'_> {
+    /// The query vector of row `r` (token-major: token `r / group`, head `r % group` of the group).
+    pub(super) fn row(&self, r: usize) -> &[f32] {
+        let at = self.index(r) * self.shape.head_dim;
+        &self.q[at..][..self.shape.head_dim]
+    }
+
+    /// Which of all `[tokens, heads]` row `r` is.
+    pub(super) fn index(&self, r: usize) -> usize {
+        let group = self.shape.group();
+        (self.first + r / group) * self.shape.heads + self.kv_head * group + r % group
+    }
+
+    /// What queries are multiplied by, so that scores are logarithms to the base of 2.
+    pub(super) fn scale(&self) -> f32 {
+        self.shape.scale() * std::f32::consts::LOG2_E
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.tokens * self.shape.group()
+    }
+
+    pub(super) fn position(&self, r: usize) -> usize {
+        self.start + self.first + r / self.shape.group()
+    }
+}
+
+/// Running softmax of rows of queries, in powers of two: unnormalised output, row maximum and row
+/// sum.
+#[derive(Default)]
+pub(super) struct Running {
+    /// `[rows, width]`, `width` at least `head_dim`
+    pub(super) out: Aligned<f32>,
+    pub(super) width: usize,
+    pub(super) max: Vec<f32>,
+    pub(super) sum: Vec<f32>,
+}
+
+impl Running {
+    pub(super) fn reset(&mut self, rows: usize, width: usize) {
+        self.width = width;
+        self.out.at_least(rows * width).fill(0.0);
+        self.max.clear();
+        self.max.resize(rows, f32::NEG_INFINITY);
+        self.sum.clear();
+        self.sum.resize(rows, 0.0);
+    }
+
+    /// Folds the scores of row `r` in: turns them into weights relative to the new row maximum and
+    /// rescales what was summed before. Scores must not be empty.
+    pub(super) fn fold(&mut self, kernels: &Kernels, r: usize, scores: &mut [f32]) {
+        let (max, sum) = (kernels.softmax_row)(scores, self.max[r]);
+        if max > self.max[r] && self.sum[r] > 0.0 {
+            let factor = (self.max[r] - max).exp2();
+            self.sum[r] *= factor;
+            (kernels.scale)(&mut self.out[r * self.width..][..self.width], factor);
+        }
+        self.max[r] = max;
+        self.sum[r] += sum;
+    }
+
+    /// Writes row `r` divided by its sum; returns its log-sum-exp (minus infinity if it saw no
+    /// key).
+    pub(super) fn finish(&self, r: usize, out: &mut [f32]) -> f32 {
+        let sum = self.sum[r];
+        if sum == 0.0 {
+            out.fill(0.0);
+            return f32::NEG_INFINITY;
+        }
+        let row = &self.out[r * self.width..][..out.len()];
+        for (o, v) in out.iter_mut().zip(row) {
+            *o = v / sum;
+        }
+        self.max[r] * std::f32::consts::LN_2 + sum.ln()
+    }
+}

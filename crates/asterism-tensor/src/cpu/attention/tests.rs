@@ -1,0 +1,153 @@
+//! The attention kernels against the definition, over random shapes, positions and splits.
+
+use super::*;
+use crate::testing::relative_error;
+use crate::{Elements, Isa, Precision};
+use half::bf16;
+use proptest::prelude::*;
+
+/// Softmax attention by its definition, in f64: returns (out, lse).
+fn naive(
+    q: &[f32],
+    start: usize,
+    shape: HeadShape,
+    keys: &[f32],
+    values: &[f32],
+    positions: &[usize],
+) -> (Vec<f32>, Vec<f32>) {
+    let (mut out, mut lse) = (Vec::new(), Vec::new());
+    let dim = shape.head_dim;
+    for (row, q) in q.chunks(dim).enumerate() {
+        let (token, kv_head) = (row / shape.heads, (row % shape.heads) / shape.group());
+        let at = |t: usize| t * shape.kv_width() + kv_head * dim;
+        let seen: Vec<usize> =
+            (0..positions.len()).filter(|t| positions[*t] <= start + token).collect();
+        let scores: Vec<f64> = seen
+            .iter()
+            .map(|t| {
+                let k = &keys[at(*t)..][..dim];
+                q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+                    / (dim as f64).sqrt()
+            })
+            .collect();
+        let sum: f64 = scores.iter().map(|s| s.exp()).sum();
+        lse.push(sum.ln() as f32);
+        for d in 0..dim {
+            let total: f64 = seen
+                .iter()
+                .zip(&scores)
+                .map(|(t, s)| s.exp() * f64::from(values[at(*t) + d]))
+                .sum();
+            out.push(if seen.is_empty() { 0.0 } else { (total / sum) as f32 });
+        }
+    }
+    (out, lse)
+}
+
+fn random(seed: &mut u64, len: usize) -> Vec<f32> {
+    (0..len)
+        .map(|_| {
+            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (*seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Values up to 2 that bf16 represents exactly: storage must not change the expected result.
+fn exact(seed: &mut u64, len: usize) -> Vec<f32> {
+    random(seed, len).into_iter().map(|x| bf16::from_f32(x * 2.0).to_f32()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn attention_matches_the_definition(
+        kv_heads in 1usize..3, group in 1usize..4, dim in prop_oneof![Just(8usize), Just(20), Just(64)],
+        tokens in prop_oneof![1usize..4, 1usize..90], start in 0usize..400,
+        lengths in proptest::collection::vec(0usize..300, 1..4), gap in 0usize..50,
+        bf16 in any::<bool>(), mut seed in any::<u64>()
+    ) {
+        let shape = HeadShape { heads: kv_heads * group, kv_heads, head_dim: dim };
+        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+        let q = random(&mut seed, tokens * shape.q_width());
+        // Segments at increasing positions with gaps, as anchor and block have.
+        let mut position = 0;
+        let mut stored = Vec::new();
+        let (mut all_keys, mut all_values, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        for len in lengths {
+            let k = exact(&mut seed, len * shape.kv_width());
+            let v = exact(&mut seed, len * shape.kv_width());
+            positions.extend(position..position + len);
+            stored.push((Elements::from_f32(precision, &k), Elements::from_f32(precision, &v), len, position));
+            all_keys.extend(k);
+            all_values.extend(v);
+            position += len + gap;
+        }
+        let segments: Vec<KvSegment<'_>> = stored.iter().map(|(k, v, tokens, start)| KvSegment {
+            keys: k.view(0..k.len()), values: v.view(0..v.len()), tokens: *tokens, start: *start,
+        }).collect();
+        let (expected, expected_lse) = naive(&q, start, shape, &all_keys, &all_values, &positions);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let cpu = Cpu::new(2, Some(isa)).unwrap();
+            // On tiles, queries and weights are rounded to bf16 too. Values reach 2.
+            let rounded = bf16 && cpu.kernels.tiles.is_some();
+            let tolerance = if rounded { 2e-2 } else { 2e-5 };
+            let check = |out: &[f32], lse: &[f32], what: &str| {
+                for (i, (o, e)) in out.iter().zip(&expected).enumerate() {
+                    assert!((o - e).abs() < tolerance, "{isa} {what} out[{i}] {o} instead of {e}");
+                }
+                for (l, e) in lse.iter().zip(&expected_lse) {
+                    assert!(l == e || (l - e).abs() < tolerance, "{isa} {what} lse {l} instead of {e}");
+                }
+            };
+            let mut out = vec![f32::NAN; q.len()];
+            let mut lse = vec![f32::NAN; tokens * shape.heads];
+            cpu.attend(&q, start, shape, &segments, &mut out, &mut lse);
+            check(&out, &lse, "whole");
+            // The same keys in three parts, merged.
+            out.fill(0.0);
+            lse.fill(f32::NEG_INFINITY);
+            for part in 0..3 {
+                let part: Vec<_> =
+                    KeyRange::part(&segments, part, 3).tiles(shape, 1000, usize::MAX - 1).collect();
+                let mut part_out = vec![f32::NAN; q.len()];
+                let mut part_lse = vec![f32::NAN; lse.len()];
+                cpu.attend(&q, start, shape, &part, &mut part_out, &mut part_lse);
+                cpu.merge(&mut out, &mut lse, &part_out, &part_lse);
+            }
+            check(&out, &lse, "merged");
+        }
+    }
+}
+
+#[test]
+fn few_queries_over_many_keys_are_split_between_threads() {
+    let shape = HeadShape { heads: 4, kv_heads: 2, head_dim: 16 };
+    let (mut seed, n) = (7, 5000);
+    let size = n * shape.kv_width();
+    let (k, v) = (exact(&mut seed, size), exact(&mut seed, size));
+    let positions: Vec<usize> = (0..n).collect();
+    // One token, and more whose rows are fewer than four threads could share.
+    for tokens in [1, 9, 40, 150] {
+        let (q, start) = (random(&mut seed, tokens * shape.q_width()), n - tokens);
+        let (expected, expected_lse) = naive(&q, start, shape, &k, &v, &positions);
+        for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
+            let stored = |values: &[f32]| Elements::from_f32(precision, values);
+            let (ke, ve) = (stored(&k), stored(&v));
+            let (keys, values) = (ke.view(0..size), ve.view(0..size));
+            let segment = KvSegment { keys, values, tokens: n, start: 0 };
+            for threads in [1, 2, 4] {
+                let cpu = Cpu::new(threads, None).unwrap();
+                let mut out = vec![f32::NAN; q.len()];
+                let mut lse = vec![f32::NAN; tokens * shape.heads];
+                cpu.attend(&q, start, shape, &[segment], &mut out, &mut lse);
+                let named = format!("{tokens} tokens, {precision:?}, {threads} threads");
+                for (found, expected) in [(&out, &expected), (&lse, &expected_lse)] {
+                    let pairs = found.iter().zip(expected);
+                    let error = relative_error(pairs.map(|(a, b)| (f64::from(*a), f64::from(*b))));
+                    assert!(error < allowed, "{named}: {error}");
+                }
+            }
+        }
+    }
+}

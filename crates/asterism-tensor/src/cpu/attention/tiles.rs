@@ -1,0 +1,165 @@
+//! Many queries over keys in bf16: queries, keys, weights and values are bf16 tiles, scores and
+//! outputs f32.
+
+#![allow(unsafe_code)]
+
+use super::queries::{Queries, Running};
+use super::{KeyRange, KvSegment};
+use crate::cpu::Cpu;
+use crate::cpu::kernels::tiles::{
+    BLOCK, PANEL_STEP, Panels, STEP, STRIP, SoftmaxRows, Strips, TILE, TileKernels,
+};
+use crate::{Aligned, ElementsView};
+use half::bf16;
+
+/// Keys of one tile: so many that what is done once per row and tile (rescaling outputs, reducing a
+/// maximum across a register) costs little, so few that scores of 32 rows and keys stay in the
+/// second-level cache. Measured: 64, 128, 256, 512, 1024 keys give 285, 395, 465, 668, 530 GFLOP/s.
+const KEYS: usize = 512;
+
+/// Steps of [`KEYS`] along the summed dimension of the second product.
+const KEY_STEPS: usize = KEYS / STEP;
+
+/// A thread's working memory.
+#[derive(Default)]
+pub(super) struct TileScratch {
+    /// `[head_dim]`: one query, scaled
+    row: Aligned<f32>,
+    /// `[strips, depth, 16, 32]`: queries of the task, an even number of strips
+    queries: Aligned<bf16>,
+    /// `[KEYS / 32, depth, 2, 16, 16, 2]`
+    keys: Aligned<bf16>,
+    /// `[head_dim / 32, KEY_STEPS, 2, 16, 16, 2]`
+    values: Aligned<bf16>,
+    /// `[32, KEYS]`
+    scores: Aligned<f32>,
+    /// `[2, key steps, 16, 32]`
+    weights: Aligned<bf16>,
+}
+
+impl Cpu {
+    pub(super) fn attend_in_tiles(
+        &self,
+        kernels: &TileKernels,
+        queries: Queries<'_>,
+        keys: &KeyRange<'_>,
+        running: &mut Running,
+        scratch: &mut TileScratch,
+    ) {
+        let shape = queries.shape;
+        let (rows, depth) = (queries.rows(), shape.head_dim.div_ceil(STEP));
+        let (blocks, width) = (rows.div_ceil(BLOCK), depth * BLOCK);
+        running.reset(blocks * BLOCK, width);
+        scratch.queries.at_least(2 * blocks * depth * TILE);
+        scratch.keys.at_least(KEY_STEPS * depth * PANEL_STEP);
+        scratch.values.at_least(KEY_STEPS * depth * PANEL_STEP);
+        scratch.scores.at_least(BLOCK * KEYS);
+        scratch.weights.at_least(2 * KEY_STEPS * TILE);
+        self.round_queries(kernels, queries, scratch);
+        (kernels.begin)();
+        for part in keys.tiles(shape, KEYS, queries.position(rows - 1)) {
+            pack(kernels, part, &queries, scratch);
+            for block in 0..blocks {
+                self.fold_block(kernels, &queries, part, block, running, scratch);
+            }
+        }
+        (kernels.end)();
+    }
+
+    /// Queries as strips, scaled.
+    fn round_queries(
+        &self,
+        kernels: &TileKernels,
+        queries: Queries<'_>,
+        scratch: &mut TileScratch,
+    ) {
+        let depth = queries.shape.head_dim.div_ceil(STEP);
+        for r in 0..queries.rows() {
+            let row = scratch.row.at_least(queries.shape.head_dim);
+            row.copy_from_slice(queries.row(r));
+            (self.kernels.scale)(row, queries.scale());
+            let at = r / STRIP * depth * TILE + r % STRIP * STEP;
+            (kernels.narrow)(row, &mut scratch.queries[at..]);
+        }
+    }
+
+    /// Folds one tile of keys into 32 rows.
+    fn fold_block(
+        &self,
+        kernels: &TileKernels,
+        queries: &Queries<'_>,
+        part: KvSegment<'_>,
+        block: usize,
+        running: &mut Running,
+        scratch: &mut TileScratch,
+    ) {
+        let depth = queries.shape.head_dim.div_ceil(STEP);
+        let rows = block * BLOCK..(block + 1) * BLOCK;
+        let visible = visible(queries, part, rows.start);
+        let most = visible.into_iter().max().unwrap_or(0);
+        if most == 0 {
+            return;
+        }
+        let steps = most.div_ceil(STEP);
+        let TileScratch { queries: q, keys, values, scores, weights, .. } = scratch;
+        let q = Strips { data: &q[2 * block * depth * TILE..], stride: depth * TILE };
+        let keys = Panels { data: keys, stride: depth * PANEL_STEP, count: steps };
+        // SAFETY: scores has 32 rows of KEYS; `begin` was called.
+        unsafe { (kernels.multiply)(q, keys, depth, scores.as_mut_ptr(), KEYS, false) };
+        let mut factors = [1.0; BLOCK];
+        (kernels.softmax)(SoftmaxRows {
+            scores,
+            stride: KEYS,
+            visible: &visible,
+            depth: steps,
+            max: &mut running.max[rows.clone()],
+            sum: &mut running.sum[rows.clone()],
+            factors: &mut factors,
+            weights,
+        });
+        let width = running.width;
+        let out = &mut running.out[rows.start * width..rows.end * width];
+        for (row, factor) in out.chunks_exact_mut(width).zip(factors) {
+            if factor != 1.0 {
+                (self.kernels.scale)(row, factor);
+            }
+        }
+        let weights = Strips { data: weights, stride: steps * TILE };
+        let values = Panels { data: values, stride: KEY_STEPS * PANEL_STEP, count: depth };
+        // SAFETY: out is these 32 rows; `begin` was called.
+        unsafe { (kernels.multiply)(weights, values, steps, out.as_mut_ptr(), width, true) };
+    }
+}
+
+/// How many keys of `part` each of 32 rows sees, from row `first` on; rows past the last see none.
+fn visible(queries: &Queries<'_>, part: KvSegment<'_>, first: usize) -> [usize; BLOCK] {
+    let whole = first + BLOCK <= queries.rows();
+    if whole && part.visible(queries.position(first)) == part.tokens {
+        return [part.tokens; BLOCK];
+    }
+    std::array::from_fn(|i| match first + i {
+        r if r < queries.rows() => part.visible(queries.position(r)),
+        _ => 0,
+    })
+}
+
+/// One KV head of a tile as panels: keys as columns, values as summed dimension.
+fn pack(
+    kernels: &TileKernels,
+    part: KvSegment<'_>,
+    queries: &Queries<'_>,
+    scratch: &mut TileScratch,
+) {
+    let (ElementsView::Bf16(keys), ElementsView::Bf16(values)) = (part.keys, part.values) else {
+        unreachable!("the caller saw that keys are bf16, and values are stored alike")
+    };
+    let (dim, width) = (queries.shape.head_dim, queries.shape.kv_width());
+    let panel = dim.div_ceil(STEP) * PANEL_STEP;
+    for (step, from) in (0..part.tokens).step_by(STEP).enumerate() {
+        let count = STEP.min(part.tokens - from);
+        let at = from * width + queries.kv_head * dim;
+        (kernels.pack_keys)(&keys[at..], width, count, dim, &mut scratch.keys[step * panel..]);
+        let out = &mut scratch.values[step * PANEL_STEP..];
+        (kernels.pack_values)(&values[at..], width, count, dim, out, KEY_STEPS * PANEL_STEP);
+    }
+}

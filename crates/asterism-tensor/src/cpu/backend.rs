@@ -1,0 +1,378 @@
+//! The CPU as a [`Backend`]: activations are f32 slices, keys [`Elements`]. Nothing here computes.
+
+use super::{Activations, Cpu, CpuError, KvSegment, PackedMatrix, ops};
+use crate::{
+    Aligned, Backend, Elements, ElementsView, HeadShape, KvPrecision, Memory, Part, PartMut, Peak,
+    Precision, Rotation, RowReader, Sampling, Segment, SplitQkv, TensorError,
+};
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+type Result<T = ()> = std::result::Result<T, TensorError>;
+
+impl Memory for Aligned<f32> {
+    fn len(&self) -> usize {
+        <[f32]>::len(self)
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val::<[f32]>(self)
+    }
+}
+
+impl Memory for Elements {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+}
+
+impl Memory for PackedMatrix {
+    fn len(&self) -> usize {
+        self.inputs() * self.outputs()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+}
+
+/// Tokens and their positions.
+#[derive(Debug, Default)]
+pub struct Ids {
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+}
+
+fn floats(part: Part<'_, Aligned<f32>>) -> &[f32] {
+    &part.of[part.range()]
+}
+
+fn floats_mut(part: PartMut<'_, Aligned<f32>>) -> &mut [f32] {
+    let range = part.range();
+    &mut part.of[range]
+}
+
+fn elements(part: Part<'_, Elements>) -> ElementsView<'_> {
+    part.of.view(part.range())
+}
+
+impl Cpu {
+    fn pack(&self, parts: &[ElementsView<'_>], inputs: usize, paired: bool) -> PackedMatrix {
+        if let Some(parts) = parts.iter().map(|part| part.bf16()).collect::<Option<Vec<_>>>() {
+            self.pack_bf16_parts(&parts, inputs, paired)
+        } else if let Some(parts) = parts.iter().map(|part| part.f32()).collect::<Option<Vec<_>>>()
+        {
+            self.pack_f32_parts(&parts, inputs, paired)
+        } else {
+            panic!("matrices of two precisions stacked")
+        }
+    }
+}
+
+impl Backend for Cpu {
+    type Rows = Aligned<f32>;
+    type Sums = Aligned<f32>;
+    type Kv = Elements;
+    type Activations = Activations;
+    type Ids = Ids;
+    type Seen = Vec<bool>;
+    type Recording = Infallible;
+    type Matrix = PackedMatrix;
+    type Mark = Instant;
+    type Vector = Vec<f32>;
+    type Embedding = RowReader;
+
+    fn describe(&self) -> String {
+        let threads = self.threads();
+        format!("{threads} thread{}, {}", if threads == 1 { "" } else { "s" }, self.isa())
+    }
+
+    fn chunk_tokens(&self) -> usize {
+        (128 * self.threads()).clamp(512, 2048)
+    }
+
+    fn linear_rows(&self) -> usize {
+        512
+    }
+
+    fn free_memory(&self) -> Result<Option<u64>> {
+        // The system lends more than it has, and says so only when it is too late.
+        Ok(None)
+    }
+
+    fn take_peak_memory(&self) -> Result<Option<u64>> {
+        // The process's memory is the system's to count.
+        Ok(None)
+    }
+
+    fn peak(&self, precision: Precision) -> Result<Peak> {
+        Ok(self.peak(precision))
+    }
+
+    fn mark(&self) -> Result<Instant> {
+        Ok(Instant::now())
+    }
+
+    fn between(&self, start: &Instant, end: &Instant) -> Result<Duration> {
+        Ok(end.duration_since(*start))
+    }
+
+    fn synchronize(&self) -> Result {
+        Ok(())
+    }
+
+    fn matrix(&self, parts: &[ElementsView<'_>], inputs: usize) -> Result<PackedMatrix> {
+        Ok(self.pack(parts, inputs, false))
+    }
+
+    fn pair(
+        &self,
+        gate: ElementsView<'_>,
+        up: ElementsView<'_>,
+        inputs: usize,
+    ) -> Result<PackedMatrix> {
+        Ok(self.pack(&[gate, up], inputs, true))
+    }
+
+    fn vector(&self, values: &[f32]) -> Result<Vec<f32>> {
+        Ok(values.to_vec())
+    }
+
+    fn embedding(&self, rows: RowReader, _vocab: usize, _hidden: usize) -> Result<RowReader> {
+        Ok(rows)
+    }
+
+    fn activations(&self, precision: Precision) -> Activations {
+        Activations::new(precision)
+    }
+
+    fn rows_at_least(&self, rows: &mut Aligned<f32>, len: usize) -> Result {
+        rows.at_least(len);
+        Ok(())
+    }
+
+    fn sums_at_least(&self, sums: &mut Aligned<f32>, len: usize) -> Result {
+        sums.at_least(len);
+        Ok(())
+    }
+
+    fn copy_rows(&self, rows: Part<'_, Aligned<f32>>) -> Result<Aligned<f32>> {
+        let mut copy = Aligned::default();
+        copy.at_least(rows.len).copy_from_slice(floats(rows));
+        Ok(copy)
+    }
+
+    fn read(&self, sums: Part<'_, Aligned<f32>>, to: &mut [f32]) -> Result {
+        to.copy_from_slice(floats(sums));
+        Ok(())
+    }
+
+    fn kv(&self, precision: KvPrecision, _shape: HeadShape, capacity: usize) -> Result<Elements> {
+        let precision = match precision {
+            KvPrecision::F32 => Precision::F32,
+            KvPrecision::Bf16 => Precision::Bf16,
+            KvPrecision::Fp8 => return Err(CpuError::NoFp8.into()),
+        };
+        Ok(Elements::with_capacity(precision, capacity))
+    }
+
+    fn append(&self, cached: [&mut Elements; 2], new: [Part<'_, Aligned<f32>>; 2]) -> Result {
+        for (cached, new) in cached.into_iter().zip(new) {
+            self.append(cached, floats(new));
+        }
+        Ok(())
+    }
+
+    fn extend(&self, kv: &mut Elements, other: Part<'_, Elements>) -> Result {
+        kv.extend_from(elements(other));
+        Ok(())
+    }
+
+    fn truncate(&self, kv: &mut Elements, len: usize) {
+        kv.truncate(len);
+    }
+
+    fn advance(&self, _kv: &mut Elements, _len: usize) -> bool {
+        false // nothing is recorded
+    }
+
+    fn set_ids(&self, ids: &mut Ids, tokens: &[u32], positions: &[u32]) -> Result {
+        *ids = Ids { tokens: tokens.to_vec(), positions: positions.to_vec() };
+        Ok(())
+    }
+
+    fn embed(&self, table: &RowReader, ids: &Ids, x: PartMut<'_, Aligned<f32>>) -> Result {
+        let Some(hidden) = x.len.checked_div(ids.tokens.len()) else { return Ok(()) };
+        self.fill_rows(floats_mut(x), hidden, |t, row| table(ids.tokens[t] as usize, row));
+        Ok(())
+    }
+
+    fn angles(&self, frequencies: &Vec<f32>, ids: &Ids, out: PartMut<'_, Aligned<f32>>) -> Result {
+        self.fill_angles(frequencies, &ids.positions, floats_mut(out));
+        Ok(())
+    }
+
+    fn largest(&self, sums: Part<'_, Aligned<f32>>) -> Result<Option<u32>> {
+        let (mut best, mut finite) = (0, true);
+        let sums = floats(sums);
+        for (i, sum) in sums.iter().enumerate() {
+            finite &= sum.is_finite();
+            if *sum > sums[best] {
+                best = i;
+            }
+        }
+        Ok(finite.then_some(best as u32))
+    }
+
+    fn seen(&self, tokens: &[bool]) -> Result<Vec<bool>> {
+        Ok(tokens.to_vec())
+    }
+
+    fn choose(
+        &self,
+        logits: Part<'_, Aligned<f32>>,
+        sampling: &Sampling,
+        seen: Option<&mut Vec<bool>>,
+        uniform: u64,
+    ) -> Result<Option<u32>> {
+        let logits = floats(logits);
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Ok(None);
+        }
+        let token = sampling.choose(logits, seen.as_deref().map(Vec::as_slice), uniform);
+        if let Some(seen) = seen {
+            seen[token as usize] = true;
+        }
+        Ok(Some(token))
+    }
+
+    fn record<E: From<TensorError>>(
+        &self,
+        _step: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<Option<Infallible>, E> {
+        Ok(None)
+    }
+
+    fn replay(&self, recording: &mut Infallible, _later: u32) -> Result {
+        match *recording {}
+    }
+
+    fn rms_norm(
+        &self,
+        x: Part<'_, Aligned<f32>>,
+        weight: &Vec<f32>,
+        eps: f32,
+        out: &mut Activations,
+    ) -> Result {
+        self.rms_norm_rows(floats(x), weight, eps, out);
+        Ok(())
+    }
+
+    fn linear(
+        &self,
+        x: &Activations,
+        w: &PackedMatrix,
+        bias: Option<&Vec<f32>>,
+        y: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        self.linear(x, w, bias.map(Vec::as_slice), floats_mut(y));
+        Ok(())
+    }
+
+    fn linear_sums(
+        &self,
+        x: &Activations,
+        w: &PackedMatrix,
+        y: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        self.linear(x, w, None, floats_mut(y));
+        Ok(())
+    }
+
+    fn linear_add(
+        &self,
+        x: &Activations,
+        w: &PackedMatrix,
+        bias: Option<&Vec<f32>>,
+        y: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        self.linear_add(x, w, bias.map(Vec::as_slice), floats_mut(y));
+        Ok(())
+    }
+
+    fn linear_add_rows(
+        &self,
+        x: Part<'_, Aligned<f32>>,
+        scratch: &mut Activations,
+        w: &PackedMatrix,
+        bias: Option<&Vec<f32>>,
+        y: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        self.take_rows(floats(x), w.inputs(), scratch);
+        self.linear_add(scratch, w, bias.map(Vec::as_slice), floats_mut(y));
+        Ok(())
+    }
+
+    fn linear_gated(
+        &self,
+        x: &Activations,
+        w: &PackedMatrix,
+        bias: Option<&Vec<f32>>,
+        out: &mut Activations,
+    ) -> Result {
+        self.linear_gated(x, w, bias.map(Vec::as_slice), out);
+        Ok(())
+    }
+
+    fn split_and_rotate(
+        &self,
+        qkv: Part<'_, Aligned<f32>>,
+        shape: HeadShape,
+        rotation: Rotation<'_, Self>,
+        out: SplitQkv<'_, Self>,
+    ) -> Result {
+        let norms = rotation.norms.map(|(q, k, eps)| (q.as_slice(), k.as_slice(), eps));
+        let rotation = ops::Rotation { norms, angles: floats(rotation.angles) };
+        let (q, k, v) = (floats_mut(out.q), floats_mut(out.k), floats_mut(out.v));
+        self.split_and_rotate(floats(qkv), shape, rotation, ops::SplitQkv { q, k, v });
+        Ok(())
+    }
+
+    fn attend(
+        &self,
+        q: Part<'_, Aligned<f32>>,
+        start: usize,
+        shape: HeadShape,
+        segments: &[Segment<'_, Self>],
+        out: PartMut<'_, Aligned<f32>>,
+        lse: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        let segments: Vec<KvSegment<'_>> = segments
+            .iter()
+            .map(|s| KvSegment {
+                keys: elements(s.keys),
+                values: elements(s.values),
+                tokens: s.tokens,
+                start: s.start,
+            })
+            .collect();
+        self.attend(floats(q), start, shape, &segments, floats_mut(out), floats_mut(lse));
+        Ok(())
+    }
+
+    fn merge(
+        &self,
+        out: PartMut<'_, Aligned<f32>>,
+        lse: PartMut<'_, Aligned<f32>>,
+        part: Part<'_, Aligned<f32>>,
+        part_lse: Part<'_, Aligned<f32>>,
+    ) -> Result {
+        self.merge(floats_mut(out), floats_mut(lse), floats(part), floats(part_lse));
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! Linear layers of every instruction set against the definition.
+
+use crate::{Activations, Cpu, Isa, PackedMatrix, Precision};
+use half::bf16;
+use proptest::prelude::*;
+
+/// `x · Wᵀ`, one output at a time.
+fn naive(x: &[f32], w: &[f32], inputs: usize) -> Vec<f32> {
+    x.chunks(inputs)
+        .flat_map(|x| {
+            w.chunks(inputs).map(move |w| {
+                x.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
+            })
+        })
+        .collect()
+}
+
+fn pack(cpu: &Cpu, precision: Precision, w: &[f32], inputs: usize) -> PackedMatrix {
+    match precision {
+        Precision::F32 => cpu.pack_f32(&[w], inputs),
+        Precision::Bf16 => cpu.pack_bf16(&[&narrow(w)], inputs),
+    }
+}
+
+fn narrow(values: &[f32]) -> Vec<bf16> {
+    values.iter().map(|v| bf16::from_f32(*v)).collect()
+}
+
+fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    let scale = expected.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f - e).abs() <= tolerance * scale, "{what} [{i}]: {f} instead of {e}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn linear_layers_match_the_definition(
+        rows in prop_oneof![1usize..6, 90usize..200],
+        // The last goes through several passes of depth.
+        inputs in prop_oneof![1usize..300, Just(64), Just(1100)],
+        outputs in prop_oneof![1usize..70, 300usize..320], seed in any::<u64>(), is_bf16 in any::<bool>()
+    ) {
+        let mut state = seed | 1;
+        let mut next = || { state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0 };
+        let precision = if is_bf16 { Precision::Bf16 } else { Precision::F32 };
+        // Numbers that bf16 represents exactly, so that both precisions give the same product.
+        let mut exact = |len: usize| -> Vec<f32> {
+            (0..len).map(|_| bf16::from_f32(next()).to_f32()).collect()
+        };
+        let (x, w, up) = (exact(rows * inputs), exact(outputs * inputs), exact(outputs * inputs));
+        let bias = exact(2 * outputs);
+        let product = naive(&x, &w, inputs);
+        let with_bias = |product: &[f32], bias: &[f32]| -> Vec<f32> {
+            product.iter().enumerate().map(|(i, p)| p + bias[i % outputs]).collect()
+        };
+        let once = with_bias(&product, &bias);
+        let twice: Vec<f32> = once.iter().zip(&product).map(|(a, b)| 1.0 + a + b).collect();
+        let up_product = with_bias(&naive(&x, &up, inputs), &bias[outputs..]);
+        let gated: Vec<f32> =
+            once.iter().zip(&up_product).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let cpu = Cpu::new(2, Some(isa)).unwrap();
+            let packed = pack(&cpu, precision, &w, inputs);
+            prop_assert_eq!((packed.outputs(), packed.inputs()), (outputs, inputs));
+            let mut acts = Activations::new(precision);
+            cpu.take_rows(&x, inputs, &mut acts);
+            let mut y = vec![f32::NAN; rows * outputs];
+            cpu.linear(&acts, &packed, Some(&bias), &mut y);
+            assert_close(&y, &once, 1e-5, &format!("{isa} linear"));
+            let mut y = vec![1.0; rows * outputs];
+            cpu.linear_add(&acts, &packed, None, &mut y);
+            cpu.linear_add(&acts, &packed, Some(&bias), &mut y);
+            assert_close(&y, &twice, 1e-5, &format!("{isa} linear_add"));
+            // A gated layer, its result read through an identity.
+            let pair = match precision {
+                Precision::F32 => cpu.pack_f32_pair(&w, &up, inputs),
+                Precision::Bf16 => cpu.pack_bf16_pair(&narrow(&w), &narrow(&up), inputs),
+            };
+            let mut identity = vec![0.0; outputs * outputs];
+            (0..outputs).for_each(|i| identity[i * outputs + i] = 1.0);
+            let mut out = Activations::new(precision);
+            cpu.linear_gated(&acts, &pair, Some(&bias), &mut out);
+            let mut y = vec![f32::NAN; rows * outputs];
+            cpu.linear(&out, &pack(&cpu, precision, &identity, outputs), None, &mut y);
+            // On tiles the result was rounded to bf16.
+            let tolerance = if is_bf16 { 4e-3 } else { 1e-5 };
+            assert_close(&y, &gated, tolerance, &format!("{isa} linear_gated"));
+        }
+    }
+
+    #[test]
+    fn stacked_matrices_follow_one_another(
+        first in 1usize..50, second in 1usize..50, inputs in 1usize..40, seed in 1u32..999
+    ) {
+        let fill = |len: usize, salt: u32| -> Vec<bf16> {
+            (0..len as u32).map(|i| bf16::from_f32(((i * seed + salt) % 17) as f32 - 8.0)).collect()
+        };
+        let (a, b) = (fill(first * inputs, 1), fill(second * inputs, 5));
+        let whole: Vec<bf16> = a.iter().chain(&b).copied().collect();
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let cpu = Cpu::new(1, Some(isa)).unwrap();
+            let mut acts = Activations::new(Precision::Bf16);
+            cpu.take_rows(&(0..5 * inputs).map(|i| i as f32 % 7.0).collect::<Vec<_>>(), inputs, &mut acts);
+            let product = |packed: &PackedMatrix| {
+                let mut y = vec![f32::NAN; 5 * (first + second)];
+                cpu.linear(&acts, packed, None, &mut y);
+                y
+            };
+            let parts = product(&cpu.pack_bf16(&[&a, &b], inputs));
+            prop_assert_eq!(parts, product(&cpu.pack_bf16(&[&whole], inputs)));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Attention on the GPU: which keys count, and which kernel computes it.
+//!
+//! * Many queries that stand at the end of the keys they see, as in the chunks of a prefill whose
+//!   length recurs: cuDNN, over keys copied into one run where they lie in several segments.
+//! * Everything else (few queries, a text's last chunk, hosts' shares that end among the queries,
+//!   no cuDNN): our own kernel, which takes any segments and splits long keys over the whole GPU.
+
+use super::cudnn::Cudnn;
+use super::kernels::FEW_ROWS;
+use super::kv::{Kv, KvView};
+use super::{Attention, Buffer, Cuda, CudaError, View, ViewMut};
+use crate::{HeadShape, Segment};
+use half::bf16;
+use std::ops::Range;
+
+/// cuDNN takes 50 ms to plan attention of a new pair of lengths. That pays where the lengths will
+/// recur: queries in multiples of this many, as in all chunks but a text's last.
+const WHOLE: usize = 4096;
+
+/// It also pays where the tenth that our kernel is slower is longer than that: from this many
+/// operations on, for a model of some thirty layers.
+const WORTH_A_PLAN: usize = 10_000_000_000_000;
+
+/// From this many keys per query on, those that all queries see are attended apart from those among
+/// the queries: measured on one H200, that gained 1% of a dense prefill of 128K tokens, and fewer
+/// keys lost as much.
+const APART: usize = 5;
+
+/// The keys of one segment that some query sees; `K` is a view of them.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<K> {
+    /// `[tokens, kv_heads, head_dim]`
+    pub(super) keys: K,
+    /// `[tokens, kv_heads, head_dim]`
+    pub(super) values: K,
+    pub(super) tokens: usize,
+    /// Position of the first.
+    pub(super) start: usize,
+}
+
+impl<'a> Keys<View<'a, bf16>> {
+    /// The same, as our kernels take them.
+    pub(super) fn stored(&self) -> Keys<KvView<'a>> {
+        let [keys, values] = [self.keys, self.values].map(KvView::Bf16);
+        Keys { keys, values, tokens: self.tokens, start: self.start }
+    }
+
+    /// Those of some of its tokens.
+    fn slice(&self, tokens: Range<usize>, shape: HeadShape) -> Result<Self, CudaError> {
+        let width = shape.kv_width();
+        let elements = tokens.start * width..tokens.end * width;
+        Ok(Self {
+            keys: self.keys.slice(elements.clone())?,
+            values: self.values.slice(elements)?,
+            tokens: tokens.len(),
+            start: self.start + tokens.start,
+        })
+    }
+}
+
+/// Queries of one call.
+#[derive(Clone, Copy)]
+pub(super) struct Queries<'a> {
+    /// `[tokens, heads, head_dim]`
+    pub(super) q: View<'a, bf16>,
+    pub(super) tokens: usize,
+    /// Position of the first.
+    pub(super) start: usize,
+    pub(super) shape: HeadShape,
+}
+
+impl Queries<'_> {
+    /// The position after the last query.
+    fn end(&self) -> usize {
+        self.start + self.tokens
+    }
+}
+
+/// How queries see a run of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mask {
+    /// All of them.
+    None,
+    /// The last query all, each one before it one fewer.
+    Causal,
+}
+
+/// How many tokens of a segment some query sees.
+fn seen(queries: &Queries<'_>, segment: &Segment<'_, Cuda>) -> usize {
+    segment.tokens.min(queries.end().saturating_sub(segment.start))
+}
+
+/// How the queries see `keys` laid one after the other, if it is one of the ways that cuDNN knows.
+fn mask<K>(queries: &Queries<'_>, keys: &[Keys<K>]) -> Option<Mask> {
+    let seen_by_all = |k: &Keys<K>| k.start + k.tokens <= queries.start + 1;
+    let (last, rest) = keys.split_last()?;
+    if !rest.iter().all(seen_by_all) {
+        return None;
+    }
+    if seen_by_all(last) {
+        return Some(Mask::None);
+    }
+    // The run of keys must reach from before the first query to the last one without a gap.
+    (last.start <= queries.start && last.start + last.tokens == queries.end())
+        .then_some(Mask::Causal)
+}
+
+impl Cuda {
+    /// See [`Backend::attend`](crate::Backend::attend).
+    pub(super) fn attend_segments(
+        &self,
+        queries: Queries<'_>,
+        segments: &[Segment<'_, Self>],
+        out: ViewMut<'_, bf16>,
+        lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        if queries.tokens == 0 {
+            return Ok(());
+        }
+        let width = queries.shape.kv_width();
+        let mut stored = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let tokens = seen(&queries, segment);
+            if tokens > 0 {
+                let elements = 0..tokens * width;
+                stored.push(Keys {
+                    keys: Kv::view(segment.keys.slice(elements.clone()))?,
+                    values: Kv::view(segment.values.slice(elements))?,
+                    tokens,
+                    start: segment.start,
+                });
+            }
+        }
+        // Keys that end with the queries go last: the others are seen by all queries, or none fits.
+        stored.sort_by_key(|keys| keys.start + keys.tokens);
+        let flash = || self.flash(queries.shape.head_dim);
+        if queries.tokens * queries.shape.group() <= FEW_ROWS {
+            return flash()?.attend(queries, &stored, out, lse);
+        }
+        // Keys that are cached in fp8 are unpacked here, and live until the end.
+        let mut unpacked: Vec<[Option<Buffer<bf16>>; 2]> = Vec::new();
+        unpacked.resize_with(stored.len(), Default::default);
+        let mut keys = Vec::with_capacity(stored.len());
+        for (stored, [of_keys, of_values]) in stored.iter().zip(&mut unpacked) {
+            keys.push(Keys {
+                keys: stored.keys.bf16(&self.rows, queries.shape, of_keys)?,
+                values: stored.values.bf16(&self.rows, queries.shape, of_values)?,
+                tokens: stored.tokens,
+                start: stored.start,
+            });
+        }
+        let whole = queries.tokens.is_multiple_of(WHOLE);
+        let count: usize = keys.iter().map(|k| k.tokens).sum();
+        let many = whole || 4 * queries.q.len() * count >= WORTH_A_PLAN;
+        match (&self.cudnn, mask(&queries, &keys)) {
+            (Some(cudnn), Some(mask)) if many => {
+                self.attend_with(cudnn, queries, &keys, mask, out, lse)
+            }
+            _ => {
+                let keys: Vec<_> = keys.iter().map(Keys::stored).collect();
+                flash()?.attend(queries, &keys, out, lse)
+            }
+        }
+    }
+
+    /// By cuDNN. Keys that all queries see and those among the queries are attended apart and
+    /// merged where the former are many: without a mask cuDNN is faster than with one.
+    fn attend_with(
+        &self,
+        cudnn: &Cudnn,
+        queries: Queries<'_>,
+        keys: &[Keys<View<'_, bf16>>],
+        mask: Mask,
+        mut out: ViewMut<'_, bf16>,
+        mut lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let Queries { tokens, shape, .. } = queries;
+        let count: usize = keys.iter().map(|k| k.tokens).sum();
+        let Some((last, rest)) = keys.split_last() else { return Ok(()) };
+        if mask == Mask::None || count < APART * tokens {
+            return self.attend_run(cudnn, queries, keys, mask, out, lse);
+        }
+        let before = last.tokens - tokens;
+        let own = last.slice(before..last.tokens, shape)?;
+        self.attend_run(cudnn, queries, &[own], mask, out.reborrow(), lse.reborrow())?;
+        let mut seen = rest.to_vec();
+        if before > 0 {
+            seen.push(last.slice(0..before, shape)?);
+        }
+        let mut part = Buffer::uninit(&self.device, out.len())?;
+        let mut part_lse = Buffer::uninit(&self.device, lse.len())?;
+        let (to, to_lse) = (part.view_mut(), part_lse.view_mut());
+        self.attend_run(cudnn, queries, &seen, Mask::None, to, to_lse)?;
+        self.rows.merge(out, lse, part.view(), part_lse.view())
+    }
+
+    /// By cuDNN, over keys copied into one run.
+    fn attend_run(
+        &self,
+        cudnn: &Cudnn,
+        queries: Queries<'_>,
+        keys: &[Keys<View<'_, bf16>>],
+        mask: Mask,
+        out: ViewMut<'_, bf16>,
+        lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let Queries { q, tokens, shape, .. } = queries;
+        let count: usize = keys.iter().map(|k| k.tokens).sum();
+        let attention = Attention {
+            shape,
+            tokens,
+            keys: count,
+            room: (tokens, count),
+            scale: shape.scale(),
+            causal: mask == Mask::Causal,
+        };
+        if let [Keys { keys, values, .. }] = *keys {
+            return cudnn.attend(&attention, q, keys, values, out, lse);
+        }
+        let width = shape.kv_width();
+        let mut all = [
+            Buffer::uninit(&self.device, count * width)?,
+            Buffer::uninit(&self.device, count * width)?,
+        ];
+        let mut start = 0;
+        for k in keys {
+            let range = start * width..(start + k.tokens) * width;
+            all[0].slice_mut(range.clone())?.copy_from(k.keys)?;
+            all[1].slice_mut(range)?.copy_from(k.values)?;
+            start += k.tokens;
+        }
+        let [keys, values] = &all;
+        cudnn.attend(&attention, q, keys.view(), values.view(), out, lse)
+    }
+}

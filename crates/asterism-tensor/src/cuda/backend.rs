@@ -1,0 +1,467 @@
+//! A GPU as a [`Backend`]: activations in bf16, the residual stream and all sums in f32. Operations
+//! are enqueued on the device's stream and return at once; what reads results waits.
+
+use super::attention::Queries;
+use super::cudnn::Cudnn;
+use super::flash::Flash;
+use super::gemv::{Gemv, MOST_ROWS};
+use super::kv::Kv;
+use super::memory::{Grown, Ids, view, view_mut};
+use super::rows::RowKernels;
+use super::staging::Staging;
+use super::weights::{Embedding, Matrix, only_bf16};
+use super::{Buffer, CudaError, Device, Element, Event, Gemm, Recording, View, ViewMut};
+use crate::{
+    Backend, ElementsView, HeadShape, KvPrecision, Memory, Part, PartMut, Peak, Precision,
+    Rotation, RowReader, Sampling, Segment, SplitQkv, TensorError,
+};
+use half::bf16;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Rows that pass through the linear layers together: far more than fill the GPU.
+pub const LINEAR_ROWS: usize = 8192;
+
+/// Tokens of one forward pass: long enough that cuDNN's attention runs at full speed.
+pub const CHUNK_TOKENS: usize = 16384;
+
+type Result<T = ()> = std::result::Result<T, TensorError>;
+
+/// A GPU, its libraries and our kernels.
+pub struct Cuda {
+    pub(super) device: Arc<Device>,
+    /// Products of many rows.
+    gemm: Gemm,
+    /// Products of few.
+    gemv: Gemv,
+    pub(super) rows: RowKernels,
+    /// Our attention, one per size of heads.
+    flash: Mutex<HashMap<usize, Arc<Flash>>>,
+    /// For weights, from the first on.
+    staging: Mutex<Option<Staging>>,
+    /// Attention of whole blocks; our own does it where cuDNN is missing.
+    pub(super) cudnn: Option<Cudnn>,
+    /// Why cuDNN is missing.
+    without_cudnn: Option<String>,
+}
+
+impl Cuda {
+    /// Opens GPU `ordinal` and compiles our kernels for it.
+    ///
+    /// # Errors
+    /// If the driver, the GPU, NVRTC or cuBLASLt is missing or fails. cuDNN may be missing:
+    /// [`Cuda::without_cudnn`] says why.
+    pub fn open(ordinal: usize) -> std::result::Result<Self, CudaError> {
+        let device = Device::open(ordinal)?;
+        let (cudnn, without_cudnn) = match Cudnn::new(&device) {
+            Ok(cudnn) => (Some(cudnn), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let (gemm, gemv) = (Gemm::new(&device)?, Gemv::compile(&device)?);
+        let rows = RowKernels::compile(&device)?;
+        let (flash, staging) = (Mutex::default(), Mutex::default());
+        Ok(Self { device, gemm, gemv, rows, flash, staging, cudnn, without_cudnn })
+    }
+
+    /// The GPU.
+    #[must_use]
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Why attention of whole blocks runs on our own kernel, if it does.
+    #[must_use]
+    pub fn without_cudnn(&self) -> Option<&str> {
+        self.without_cudnn.as_deref()
+    }
+
+    /// `y += x · Wᵀ (+ bias)`.
+    fn add_product(
+        &self,
+        x: View<'_, bf16>,
+        w: &Matrix,
+        bias: Option<&Buffer<f32>>,
+        shape: (usize, usize, usize),
+        mut y: ViewMut<'_, f32>,
+    ) -> std::result::Result<(), CudaError> {
+        if shape.0 <= MOST_ROWS {
+            return self.gemv.add(x, w.weights.view(), bias.map(Buffer::view), shape, y);
+        }
+        self.gemm.accumulate(x, w.weights.view(), shape, y.reborrow())?;
+        bias.map_or(Ok(()), |bias| self.rows.add_bias_f32(y, bias.view()))
+    }
+
+    /// Uploads weights.
+    pub(super) fn upload<T: Element>(
+        &self,
+        to: ViewMut<'_, T>,
+        from: &[T],
+    ) -> std::result::Result<(), CudaError> {
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *staging {
+            Some(staging) => staging.upload(to, from),
+            none => none.insert(Staging::new(&self.device)?).upload(to, from),
+        }
+    }
+
+    /// Our attention for heads of `head_dim` elements, compiled when first asked for.
+    pub(super) fn flash(&self, head_dim: usize) -> std::result::Result<Arc<Flash>, CudaError> {
+        let mut compiled = self.flash.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flash) = compiled.get(&head_dim) {
+            return Ok(Arc::clone(flash));
+        }
+        let flash = Arc::new(Flash::compile(&self.device, self.rows.combine.clone(), head_dim)?);
+        compiled.insert(head_dim, Arc::clone(&flash));
+        Ok(flash)
+    }
+}
+
+/// What goes into a linear layer: `[rows, inputs]`.
+#[derive(Default)]
+pub struct Activations {
+    values: Grown<bf16>,
+    rows: usize,
+    inputs: usize,
+}
+
+impl Activations {
+    /// Makes room for `rows` rows and gives them to be written.
+    fn reset(
+        &mut self,
+        device: &Arc<Device>,
+        rows: usize,
+        inputs: usize,
+    ) -> std::result::Result<ViewMut<'_, bf16>, CudaError> {
+        (self.rows, self.inputs) = (rows, inputs);
+        self.values.first(device, rows * inputs)
+    }
+
+    fn view(&self) -> std::result::Result<View<'_, bf16>, CudaError> {
+        view(Part::new(&self.values, 0..self.rows * self.inputs))
+    }
+
+    /// Rows, inputs and outputs of a product with `w`.
+    fn shape(&self, w: &Matrix) -> (usize, usize, usize) {
+        (self.rows, self.inputs, w.outputs)
+    }
+}
+
+impl Backend for Cuda {
+    type Rows = Grown<bf16>;
+    type Sums = Grown<f32>;
+    type Kv = Kv;
+    type Activations = Activations;
+    type Ids = Ids;
+    type Seen = Buffer<u8>;
+    type Recording = Recording;
+    type Matrix = Matrix;
+    type Mark = Event;
+    type Vector = Buffer<f32>;
+    type Embedding = Embedding;
+
+    fn describe(&self) -> String {
+        let attention = if self.cudnn.is_some() { "cuDNN" } else { "own attention kernels" };
+        format!("{}, {attention}", self.device.properties().name)
+    }
+
+    fn chunk_tokens(&self) -> usize {
+        CHUNK_TOKENS
+    }
+
+    fn linear_rows(&self) -> usize {
+        LINEAR_ROWS
+    }
+
+    fn free_memory(&self) -> Result<Option<u64>> {
+        Ok(Some(self.device.memory()?.0 as u64))
+    }
+
+    fn take_peak_memory(&self) -> Result<Option<u64>> {
+        Ok(Some(self.device.take_peak_memory()?))
+    }
+
+    fn peak(&self, precision: Precision) -> Result<Peak> {
+        if precision != Precision::Bf16 {
+            return Err(only_bf16().into());
+        }
+        Ok(super::peak::measure(&self.device, &self.gemm)?)
+    }
+
+    fn mark(&self) -> Result<Event> {
+        Ok(Event::record(&self.device)?)
+    }
+
+    fn between(&self, start: &Event, end: &Event) -> Result<Duration> {
+        Ok(start.until(end)?)
+    }
+
+    fn synchronize(&self) -> Result {
+        Ok(self.device.synchronize()?)
+    }
+
+    fn matrix(&self, parts: &[ElementsView<'_>], inputs: usize) -> Result<Matrix> {
+        Ok(Matrix::stack(self, parts, inputs)?)
+    }
+
+    fn pair(&self, gate: ElementsView<'_>, up: ElementsView<'_>, inputs: usize) -> Result<Matrix> {
+        Ok(Matrix::stack(self, &[gate, up], inputs)?)
+    }
+
+    fn vector(&self, values: &[f32]) -> Result<Buffer<f32>> {
+        Ok(Buffer::from_slice(&self.device, values)?)
+    }
+
+    fn embedding(&self, rows: RowReader, vocab: usize, hidden: usize) -> Result<Embedding> {
+        Ok(Embedding::upload(self, &rows, vocab, hidden)?)
+    }
+
+    fn activations(&self, _precision: Precision) -> Activations {
+        Activations::default()
+    }
+
+    fn rows_at_least(&self, rows: &mut Grown<bf16>, len: usize) -> Result {
+        Ok(rows.at_least(&self.device, len)?)
+    }
+
+    fn sums_at_least(&self, sums: &mut Grown<f32>, len: usize) -> Result {
+        Ok(sums.at_least(&self.device, len)?)
+    }
+
+    fn copy_rows(&self, rows: Part<'_, Grown<bf16>>) -> Result<Grown<bf16>> {
+        let mut copy = Grown::default();
+        if rows.len > 0 {
+            copy.first(&self.device, rows.len)?.copy_from(view(rows)?)?;
+        }
+        Ok(copy)
+    }
+
+    fn read(&self, sums: Part<'_, Grown<f32>>, to: &mut [f32]) -> Result {
+        Ok(view(sums)?.read(to)?)
+    }
+
+    fn kv(&self, precision: KvPrecision, shape: HeadShape, capacity: usize) -> Result<Kv> {
+        Ok(Kv::with_capacity(&self.device, precision, shape, capacity)?)
+    }
+
+    fn append(&self, cached: [&mut Kv; 2], new: [Part<'_, Grown<bf16>>; 2]) -> Result {
+        let [keys, values] = new;
+        if keys.len == 0 {
+            return Ok(());
+        }
+        Ok(Kv::append(&self.rows, cached, [view(keys)?, view(values)?])?)
+    }
+
+    fn extend(&self, kv: &mut Kv, other: Part<'_, Kv>) -> Result {
+        Ok(kv.extend(other)?)
+    }
+
+    fn truncate(&self, kv: &mut Kv, len: usize) {
+        kv.truncate(len);
+    }
+
+    fn advance(&self, kv: &mut Kv, len: usize) -> bool {
+        kv.advance(len)
+    }
+
+    fn set_ids(&self, ids: &mut Ids, tokens: &[u32], positions: &[u32]) -> Result {
+        Ok(ids.set(&self.device, tokens, positions)?)
+    }
+
+    fn embed(&self, table: &Embedding, ids: &Ids, x: PartMut<'_, Grown<f32>>) -> Result {
+        if ids.count == 0 {
+            return Ok(());
+        }
+        let tokens = view(Part::new(&ids.tokens, 0..ids.count))?;
+        Ok(self.rows.embed(table.table.view(), tokens, table.hidden, view_mut(x)?)?)
+    }
+
+    fn angles(&self, frequencies: &Buffer<f32>, ids: &Ids, out: PartMut<'_, Grown<f32>>) -> Result {
+        if ids.count == 0 {
+            return Ok(());
+        }
+        let positions = view(Part::new(&ids.positions, 0..ids.count))?;
+        Ok(self.rows.angles(frequencies.view(), positions, view_mut(out)?)?)
+    }
+
+    fn largest(&self, sums: Part<'_, Grown<f32>>) -> Result<Option<u32>> {
+        Ok(self.rows.largest(view(sums)?)?)
+    }
+
+    fn seen(&self, tokens: &[bool]) -> Result<Buffer<u8>> {
+        let tokens: Vec<u8> = tokens.iter().map(|&seen| u8::from(seen)).collect();
+        Ok(Buffer::from_slice(&self.device, &tokens)?)
+    }
+
+    fn choose(
+        &self,
+        logits: Part<'_, Grown<f32>>,
+        sampling: &Sampling,
+        seen: Option<&mut Buffer<u8>>,
+        uniform: u64,
+    ) -> Result<Option<u32>> {
+        let seen = seen.map(Buffer::view_mut);
+        Ok(self.rows.sample(view(logits)?, sampling, seen, uniform)?)
+    }
+
+    fn record<E: From<TensorError>>(
+        &self,
+        step: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<Option<Recording>, E> {
+        // What the step itself returns comes out as it is.
+        let mut failed = None;
+        let recorded = Recording::of(&self.device, || {
+            step().map_err(|error| {
+                failed = Some(error);
+                CudaError::Unsupported { what: "a step that failed".into() }
+            })
+        });
+        match (failed, recorded) {
+            (Some(error), _) => Err(error),
+            (None, Ok(recording)) => Ok(Some(recording)),
+            (None, Err(error)) => Err(TensorError::from(error).into()),
+        }
+    }
+
+    fn replay(&self, recording: &mut Recording, later: u32) -> Result {
+        Ok(recording.replay(later)?)
+    }
+
+    fn rms_norm(
+        &self,
+        x: Part<'_, Grown<f32>>,
+        weight: &Buffer<f32>,
+        eps: f32,
+        out: &mut Activations,
+    ) -> Result {
+        let (width, x) = (weight.len(), view(x)?);
+        let out = out.reset(&self.device, x.len() / width, width)?;
+        Ok(self.rows.rms_norm(x, weight.view(), eps, out)?)
+    }
+
+    fn linear(
+        &self,
+        x: &Activations,
+        w: &Matrix,
+        bias: Option<&Buffer<f32>>,
+        y: PartMut<'_, Grown<bf16>>,
+    ) -> Result {
+        let (shape, x, mut y) = (x.shape(w), x.view()?, view_mut(y)?);
+        if shape.0 <= MOST_ROWS {
+            return Ok(self.gemv.bf16(x, w.weights.view(), bias.map(Buffer::view), shape, y)?);
+        }
+        self.gemm.bf16(x, w.weights.view(), shape, y.reborrow())?;
+        if let Some(bias) = bias {
+            self.rows.add_bias_bf16(y, bias.view())?;
+        }
+        Ok(())
+    }
+
+    fn linear_sums(&self, x: &Activations, w: &Matrix, y: PartMut<'_, Grown<f32>>) -> Result {
+        let (shape, x, y) = (x.shape(w), x.view()?, view_mut(y)?);
+        if shape.0 <= MOST_ROWS {
+            return Ok(self.gemv.f32(x, w.weights.view(), shape, y)?);
+        }
+        Ok(self.gemm.f32(x, w.weights.view(), shape, y)?)
+    }
+
+    fn linear_add(
+        &self,
+        x: &Activations,
+        w: &Matrix,
+        bias: Option<&Buffer<f32>>,
+        y: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        Ok(self.add_product(x.view()?, w, bias, x.shape(w), view_mut(y)?)?)
+    }
+
+    fn linear_add_rows(
+        &self,
+        x: Part<'_, Grown<bf16>>,
+        _scratch: &mut Activations,
+        w: &Matrix,
+        bias: Option<&Buffer<f32>>,
+        y: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        let inputs = w.weights.len() / w.outputs;
+        let shape = (x.len / inputs, inputs, w.outputs);
+        Ok(self.add_product(view(x)?, w, bias, shape, view_mut(y)?)?)
+    }
+
+    fn linear_gated(
+        &self,
+        x: &Activations,
+        w: &Matrix,
+        bias: Option<&Buffer<f32>>,
+        out: &mut Activations,
+    ) -> Result {
+        let (rows, inputs, both) = x.shape(w);
+        let x = x.view()?;
+        let out = out.reset(&self.device, rows, both / 2)?;
+        if rows <= MOST_ROWS {
+            let (bias, shape) = (bias.map(Buffer::view), (rows, inputs, both / 2));
+            return Ok(self.gemv.gated(x, w.weights.view(), bias, shape, out)?);
+        }
+        // [rows, gate and up]
+        let mut products = Buffer::uninit(&self.device, rows * both)?;
+        let shape = (rows, inputs, both);
+        self.gemm.bf16(x, w.weights.view(), shape, products.view_mut())?;
+        if let Some(bias) = bias {
+            self.rows.add_bias_bf16(products.view_mut(), bias.view())?;
+        }
+        Ok(self.rows.silu_mul(products.view(), both / 2, out)?)
+    }
+
+    fn split_and_rotate(
+        &self,
+        qkv: Part<'_, Grown<bf16>>,
+        shape: HeadShape,
+        rotation: Rotation<'_, Self>,
+        out: SplitQkv<'_, Self>,
+    ) -> Result {
+        let norms = rotation.norms.map(|(q, k, eps)| (q.view(), k.view(), eps));
+        let out = [view_mut(out.q)?, view_mut(out.k)?, view_mut(out.v)?];
+        Ok(self.rows.split_rotate(view(qkv)?, shape, norms, view(rotation.angles)?, out)?)
+    }
+
+    fn attend(
+        &self,
+        q: Part<'_, Grown<bf16>>,
+        start: usize,
+        shape: HeadShape,
+        segments: &[Segment<'_, Self>],
+        out: PartMut<'_, Grown<bf16>>,
+        lse: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        let tokens = q.len / shape.q_width();
+        if tokens == 0 {
+            return Ok(());
+        }
+        let queries = Queries { q: view(q)?, tokens, start, shape };
+        Ok(self.attend_segments(queries, segments, view_mut(out)?, view_mut(lse)?)?)
+    }
+
+    fn merge(
+        &self,
+        out: PartMut<'_, Grown<bf16>>,
+        lse: PartMut<'_, Grown<f32>>,
+        part: Part<'_, Grown<bf16>>,
+        part_lse: Part<'_, Grown<f32>>,
+    ) -> Result {
+        if lse.len == 0 {
+            return Ok(());
+        }
+        let (out, lse) = (view_mut(out)?, view_mut(lse)?);
+        Ok(self.rows.merge(out, lse, view(part)?, view(part_lse)?)?)
+    }
+}
+
+impl Memory for Buffer<f32> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.len() * size_of::<f32>()
+    }
+}

@@ -1,0 +1,108 @@
+//! Steps that are recorded once and replayed: one launch in place of hundreds.
+//!
+//! A recorded step keeps its arguments. What changes from one decoding step to the next is in
+//! device memory: the token and its position, which embedding and rotation read, and how many
+//! tokens later this is, which the kernels that append and attend add to what they were recorded
+//! with.
+
+#![allow(unsafe_code)]
+
+use super::error::check;
+use super::{Buffer, CudaError, Device};
+use cudarc::driver::sys::{
+    self as driver, CUgraph, CUgraphExec, CUstream, CUstream_flags, CUstreamCaptureMode,
+};
+use std::ptr::null_mut;
+use std::sync::Arc;
+
+/// A recorded step.
+pub struct Recording {
+    device: Arc<Device>,
+    _graph: Graph,
+    executable: CUgraphExec,
+    /// How many tokens later than recorded.
+    later: Buffer<u32>,
+}
+
+// SAFETY: graphs belong to no thread; a recording is used by one at a time.
+unsafe impl Send for Recording {}
+
+struct Graph(CUgraph);
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: created by the end of a capture, destroyed once.
+            let _ = unsafe { driver::cuGraphDestroy(self.0) };
+        }
+    }
+}
+
+struct Stream(CUstream);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: created once, destroyed once; nothing runs on it.
+            let _ = unsafe { driver::cuStreamDestroy_v2(self.0) };
+        }
+    }
+}
+
+impl Recording {
+    /// Records what `step` enqueues from this thread, then runs it. Other threads go on as usual.
+    pub(super) fn of<E: From<CudaError>>(
+        device: &Arc<Device>,
+        step: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let later = Buffer::zeros(device, 1)?;
+        device.bind()?;
+        let mut stream = Stream(null_mut());
+        let flags = CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the context is current; the first call writes the stream, which the second uses.
+        unsafe {
+            check("cuStreamCreate", driver::cuStreamCreate(&mut stream.0, flags))?;
+            check("cuStreamBeginCapture", driver::cuStreamBeginCapture_v2(stream.0, mode))?;
+        }
+        let result = device.record_on(stream.0, later.view().pointer, step);
+        let mut graph = Graph(null_mut());
+        // SAFETY: the capture began above; the call writes the graph, or null if it was broken off.
+        let ended = unsafe { driver::cuStreamEndCapture(stream.0, &mut graph.0) };
+        result?;
+        check("cuStreamEndCapture", ended)?;
+        let mut executable = null_mut();
+        // SAFETY: the graph is whole; the call writes the executable.
+        check("cuGraphInstantiate", unsafe {
+            driver::cuGraphInstantiateWithFlags(&mut executable, graph.0, 0)
+        })?;
+        let recording = Self { device: Arc::clone(device), _graph: graph, executable, later };
+        recording.launch()?;
+        Ok(recording)
+    }
+
+    /// Runs the step as if it stood `later` tokens later.
+    pub(super) fn replay(&mut self, later: u32) -> Result<(), CudaError> {
+        self.later.view_mut().fill(later)?;
+        self.launch()
+    }
+
+    fn launch(&self) -> Result<(), CudaError> {
+        self.device.bind()?;
+        // SAFETY: the executable lives as long as `self`; the buffers it uses are its owner's to
+        // keep.
+        check("cuGraphLaunch", unsafe {
+            driver::cuGraphLaunch(self.executable, self.device.stream())
+        })
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        // What was launched may still run.
+        if self.device.synchronize().is_ok() {
+            // SAFETY: created once, destroyed once.
+            let _ = unsafe { driver::cuGraphExecDestroy(self.executable) };
+        }
+    }
+}

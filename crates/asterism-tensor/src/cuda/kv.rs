@@ -1,0 +1,213 @@
+//! Cached keys and values on the device.
+
+use super::kernels::FEW_ROWS;
+use super::rows::RowKernels;
+use super::{Buffer, CudaError, Device, Element, View, ViewMut};
+use crate::{HeadShape, KvPrecision, Memory, Part};
+use half::bf16;
+use std::sync::Arc;
+
+/// Cached keys or values; room that is not enough grows by an eighth.
+pub struct Kv {
+    shape: HeadShape,
+    stored: Stored,
+    /// Elements that are there.
+    len: usize,
+}
+
+enum Stored {
+    /// `[room, kv_heads, head_dim]`
+    Bf16(Buffer<bf16>),
+    /// e4m3 codes `[room, kv_heads, head_dim]` and scales `[room, kv_heads]`
+    Fp8(Buffer<u8>, Buffer<f32>),
+}
+
+/// Some cached keys (or values), as they are stored.
+#[derive(Clone, Copy)]
+pub(super) enum KvView<'a> {
+    /// `[tokens, kv_heads, head_dim]`
+    Bf16(View<'a, bf16>),
+    /// e4m3 codes `[tokens, kv_heads, head_dim]` and scales `[tokens, kv_heads]`
+    Fp8(View<'a, u8>, View<'a, f32>),
+}
+
+impl Memory for Kv {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn bytes(&self) -> usize {
+        let precision = match &self.stored {
+            Stored::Bf16(_) => KvPrecision::Bf16,
+            Stored::Fp8(..) => KvPrecision::Fp8,
+        };
+        self.len / self.shape.kv_width() * precision.row_bytes(self.shape)
+    }
+}
+
+impl Kv {
+    pub(super) fn with_capacity(
+        device: &Arc<Device>,
+        precision: KvPrecision,
+        shape: HeadShape,
+        capacity: usize,
+    ) -> Result<Self, CudaError> {
+        let stored = match precision {
+            KvPrecision::Bf16 => Stored::Bf16(Buffer::uninit(device, capacity)?),
+            KvPrecision::Fp8 => Stored::Fp8(
+                Buffer::uninit(device, capacity)?,
+                Buffer::uninit(device, capacity / shape.head_dim)?,
+            ),
+            KvPrecision::F32 => return Err(super::weights::only_bf16()),
+        };
+        Ok(Self { shape, stored, len: 0 })
+    }
+
+    /// Appends new keys and values.
+    pub(super) fn append(
+        kernels: &RowKernels,
+        [keys, values]: [&mut Self; 2],
+        [k, v]: [View<'_, bf16>; 2],
+    ) -> Result<(), CudaError> {
+        let shape = keys.shape;
+        for (cache, new) in [(&mut *keys, k), (&mut *values, v)] {
+            cache.make_room(new.len())?;
+        }
+        match (&mut keys.stored, &mut values.stored) {
+            (Stored::Bf16(keys_buffer), Stored::Bf16(values_buffer)) => {
+                let to = [keys_buffer.view_mut(), values_buffer.view_mut()];
+                kernels.append([k, v], to, keys.len)?;
+            }
+            (Stored::Fp8(key_codes, key_scales), Stored::Fp8(value_codes, value_scales)) => {
+                let keys_to = (key_codes.view_mut(), key_scales.view_mut());
+                let values_to = (value_codes.view_mut(), value_scales.view_mut());
+                let offset = keys.len / shape.kv_width();
+                kernels.append_fp8([k, v], shape, [keys_to, values_to], offset)?;
+            }
+            _ => {
+                let what = "keys and values in different precisions".into();
+                return Err(CudaError::Unsupported { what });
+            }
+        }
+        keys.len += k.len();
+        values.len += v.len();
+        Ok(())
+    }
+
+    /// Appends a part of another cache of the same precision.
+    pub(super) fn extend(&mut self, part: Part<'_, Self>) -> Result<(), CudaError> {
+        self.make_room(part.len)?;
+        let (from, to) = (part.range(), self.len..self.len + part.len);
+        let dim = self.shape.head_dim;
+        match (&mut self.stored, &part.of.stored) {
+            (Stored::Bf16(all), Stored::Bf16(new)) => {
+                all.slice_mut(to)?.copy_from(new.slice(from)?)?;
+            }
+            (Stored::Fp8(codes, scales), Stored::Fp8(new_codes, new_scales)) => {
+                let rows = |range: &std::ops::Range<usize>| range.start / dim..range.end / dim;
+                scales.slice_mut(rows(&to))?.copy_from(new_scales.slice(rows(&from))?)?;
+                codes.slice_mut(to)?.copy_from(new_codes.slice(from)?)?;
+            }
+            _ => {
+                let what = "caches of two precisions in one session".into();
+                return Err(CudaError::Unsupported { what });
+            }
+        }
+        self.len += part.len;
+        Ok(())
+    }
+
+    /// Makes room for `more` elements.
+    fn make_room(&mut self, more: usize) -> Result<(), CudaError> {
+        let (len, dim) = (self.len, self.shape.head_dim);
+        match &mut self.stored {
+            Stored::Bf16(all) => grow(all, len, more),
+            Stored::Fp8(codes, scales) => {
+                grow(codes, len, more)?;
+                grow(scales, len / dim, more / dim)
+            }
+        }
+    }
+
+    /// Counts `more` elements as there, if there is room for them and a replayed step can fill it:
+    /// keys in 8 bits that must be unpacked for attention are unpacked up to those there now.
+    pub(super) fn advance(&mut self, more: usize) -> bool {
+        let room = match &self.stored {
+            Stored::Bf16(all) => all.len(),
+            Stored::Fp8(codes, _) if self.shape.group() <= FEW_ROWS => codes.len(),
+            Stored::Fp8(..) => 0,
+        };
+        let has_room = self.len + more <= room;
+        if has_room {
+            self.len += more;
+        }
+        has_room
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// A part as it is stored.
+    pub(super) fn view(part: Part<'_, Self>) -> Result<KvView<'_>, CudaError> {
+        let (range, dim) = (part.range(), part.of.shape.head_dim);
+        match &part.of.stored {
+            Stored::Bf16(all) => Ok(KvView::Bf16(all.slice(range)?)),
+            Stored::Fp8(codes, scales) => {
+                let rows = range.start / dim..range.end / dim;
+                Ok(KvView::Fp8(codes.slice(range)?, scales.slice(rows)?))
+            }
+        }
+    }
+}
+
+impl<'a> KvView<'a> {
+    /// Number of elements.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Bf16(all) => all.len(),
+            Self::Fp8(codes, _) => codes.len(),
+        }
+    }
+
+    /// Addresses of the elements and of their scales, 0 for none.
+    pub(super) fn pointers(&self) -> (u64, u64) {
+        match self {
+            Self::Bf16(all) => (all.pointer, 0),
+            Self::Fp8(codes, scales) => (codes.pointer, scales.pointer),
+        }
+    }
+
+    /// The same as bf16; `unpacked` holds what had to be made for that.
+    pub(super) fn bf16<'b>(
+        self,
+        kernels: &RowKernels,
+        shape: HeadShape,
+        unpacked: &'b mut Option<Buffer<bf16>>,
+    ) -> Result<View<'b, bf16>, CudaError>
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Bf16(all) => Ok(all),
+            Self::Fp8(codes, scales) => {
+                let buffer = unpacked.insert(Buffer::uninit(codes.device(), codes.len())?);
+                kernels.unpack_fp8(codes, scales, shape, buffer.view_mut())?;
+                Ok(buffer.view())
+            }
+        }
+    }
+}
+
+/// Gives `buffer`, of which `len` elements count, room for `more`.
+fn grow<T: Element>(buffer: &mut Buffer<T>, len: usize, more: usize) -> Result<(), CudaError> {
+    if len + more > buffer.len() {
+        // An eighth more: twice as much of the keys of a long context would not fit.
+        let room = (len + more).max(buffer.len() + buffer.len() / 8);
+        let mut larger = Buffer::uninit(buffer.device(), room)?;
+        let mut kept: ViewMut<'_, T> = larger.slice_mut(0..len)?;
+        kept.copy_from(buffer.slice(0..len)?)?;
+        *buffer = larger;
+    }
+    Ok(())
+}

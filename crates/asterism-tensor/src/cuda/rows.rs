@@ -1,0 +1,328 @@
+//! Launches of the kernels that work row by row: what of a decoder layer is neither a matrix
+//! product nor attention.
+
+#![allow(unsafe_code)]
+
+use super::kernels::{APPEND_THREADS, CHOICE_THREADS, MERGE_THREADS, ROWS};
+use super::view::{same_device, same_length};
+use super::{Argument, Buffer, CudaError, Device, Function, Module, View, ViewMut};
+use crate::{HeadShape, Sampling};
+use half::bf16;
+use std::ffi::CStr;
+use std::sync::Arc;
+
+/// The loaded kernels.
+pub(super) struct RowKernels {
+    device: Arc<Device>,
+    embed: Function,
+    angles: Function,
+    rms_norm: Function,
+    split_rotate: Function,
+    silu_mul: Function,
+    add_bias_bf16: Function,
+    add_bias_f32: Function,
+    merge: Function,
+    argmax: Function,
+    sample: Function,
+    append: Function,
+    append_fp8: Function,
+    unpack_fp8: Function,
+    /// For [`Flash`](super::flash::Flash).
+    pub(super) combine: Function,
+}
+
+/// Norm weights of the heads of q and k, and their epsilon.
+pub(super) type HeadNorms<'a> = (View<'a, f32>, View<'a, f32>, f32);
+
+impl RowKernels {
+    pub(super) fn compile(device: &Arc<Device>) -> Result<Self, CudaError> {
+        let module = Module::compile(device, ROWS.name, &ROWS.text(), &[])?;
+        let function = |name: &CStr| module.function(name);
+        Ok(Self {
+            device: Arc::clone(device),
+            embed: function(c"embed")?,
+            angles: function(c"angles")?,
+            rms_norm: function(c"rms_norm")?,
+            split_rotate: function(c"split_rotate")?,
+            silu_mul: function(c"silu_mul")?,
+            add_bias_bf16: function(c"add_bias_bf16")?,
+            add_bias_f32: function(c"add_bias_f32")?,
+            merge: function(c"merge")?,
+            argmax: function(c"argmax")?,
+            sample: function(c"sample")?,
+            append: function(c"append")?,
+            append_fp8: function(c"append_fp8")?,
+            unpack_fp8: function(c"unpack_fp8")?,
+            combine: function(c"combine")?,
+        })
+    }
+
+    /// One block of threads per row, a thread for about `work` elements.
+    fn per_row(
+        &self,
+        kernel: &Function,
+        rows: usize,
+        work: usize,
+        arguments: &[&dyn Argument],
+    ) -> Result<(), CudaError> {
+        let threads = work.next_multiple_of(32).clamp(32, 512) as u32;
+        // SAFETY: each caller passes what the kernel of its name declares, with lengths checked.
+        unsafe { kernel.launch([rows as u32, 1, 1], [threads, 1, 1], 0, arguments) }
+    }
+
+    /// `x[t] = table[tokens[t]]`; tokens are below the table's height.
+    pub(super) fn embed(
+        &self,
+        table: View<'_, bf16>,
+        tokens: View<'_, u32>,
+        hidden: usize,
+        x: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        same_length("x", tokens.len() * hidden, x.len())?;
+        same_device("x", &self.device, x.device())?;
+        let width = hidden as i32;
+        self.per_row(&self.embed, tokens.len(), hidden / 4, &[&table, &tokens, &x, &width])
+    }
+
+    /// Cosines, then sines, of every position's angles.
+    pub(super) fn angles(
+        &self,
+        frequencies: View<'_, f32>,
+        positions: View<'_, u32>,
+        out: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let dim = 2 * frequencies.len();
+        same_length("angles", positions.len() * dim, out.len())?;
+        let rows = positions.len();
+        let arguments: [&dyn Argument; 4] = [&frequencies, &positions, &out, &(dim as i32)];
+        self.per_row(&self.angles, rows, dim / 2, &arguments)
+    }
+
+    /// `out[r] = x[r] / rms(x[r]) * weight`.
+    pub(super) fn rms_norm(
+        &self,
+        x: View<'_, f32>,
+        weight: View<'_, f32>,
+        eps: f32,
+        out: ViewMut<'_, bf16>,
+    ) -> Result<(), CudaError> {
+        same_length("out", x.len(), out.len())?;
+        let (width, rows) = (weight.len() as i32, x.len() / weight.len());
+        let arguments: [&dyn Argument; 5] = [&x, &weight, &eps, &out, &width];
+        self.per_row(&self.rms_norm, rows, weight.len() / 4, &arguments)
+    }
+
+    /// Takes rows of q, k and v apart, normalises heads if `norms` are given, and rotates.
+    pub(super) fn split_rotate(
+        &self,
+        qkv: View<'_, bf16>,
+        shape: HeadShape,
+        norms: Option<HeadNorms<'_>>,
+        angles: View<'_, f32>,
+        [q, k, v]: [ViewMut<'_, bf16>; 3],
+    ) -> Result<(), CudaError> {
+        let tokens = qkv.len() / shape.qkv_width();
+        same_length("q", tokens * shape.q_width(), q.len())?;
+        same_length("k", tokens * shape.kv_width(), k.len())?;
+        same_length("v", tokens * shape.kv_width(), v.len())?;
+        same_length("angles", tokens * shape.head_dim, angles.len())?;
+        let sizes = [shape.heads as i32, shape.kv_heads as i32, shape.head_dim as i32];
+        let (none, eps) = (0u64, norms.map_or(0.0, |(_, _, eps)| eps));
+        let (q_norm, k_norm): (&dyn Argument, &dyn Argument) = match &norms {
+            Some((q, k, _)) => (q, k),
+            None => (&none, &none),
+        };
+        let arguments: [&dyn Argument; 11] =
+            [&qkv, &angles, q_norm, k_norm, &eps, &q, &k, &v, &sizes[0], &sizes[1], &sizes[2]];
+        self.per_row(&self.split_rotate, tokens, 256, &arguments)
+    }
+
+    /// `out = silu(gate) * up` for rows of `[gate, up]`.
+    pub(super) fn silu_mul(
+        &self,
+        gate_up: View<'_, bf16>,
+        width: usize,
+        out: ViewMut<'_, bf16>,
+    ) -> Result<(), CudaError> {
+        same_length("gate and up", 2 * out.len(), gate_up.len())?;
+        let rows = out.len() / width;
+        self.per_row(&self.silu_mul, rows, width / 8, &[&gate_up, &out, &(width as i32)])
+    }
+
+    /// `y[r] += bias`.
+    pub(super) fn add_bias_bf16(
+        &self,
+        y: ViewMut<'_, bf16>,
+        bias: View<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let (width, rows) = (bias.len(), y.len() / bias.len());
+        self.per_row(&self.add_bias_bf16, rows, width / 4, &[&y, &bias, &(width as i32)])
+    }
+
+    /// `y[r] += bias`.
+    pub(super) fn add_bias_f32(
+        &self,
+        y: ViewMut<'_, f32>,
+        bias: View<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let (width, rows) = (bias.len(), y.len() / bias.len());
+        self.per_row(&self.add_bias_f32, rows, width / 4, &[&y, &bias, &(width as i32)])
+    }
+
+    /// Copies new keys and values behind the first `offset` elements of their caches; when a
+    /// recorded step is replayed, as much later as it is.
+    pub(super) fn append(
+        &self,
+        [k, v]: [View<'_, bf16>; 2],
+        [keys, values]: [ViewMut<'_, bf16>; 2],
+        offset: usize,
+    ) -> Result<(), CudaError> {
+        same_length("v", k.len(), v.len())?;
+        let (elements, room) = (k.len(), keys.len().min(values.len()));
+        if offset + elements > room {
+            return Err(CudaError::Range { range: offset..offset + elements, len: room });
+        }
+        let (count, offset) = (elements as i32, offset as i64);
+        // A token is as long as what is appended: only steps of one token are recorded.
+        let later = self.device.later();
+        let arguments: [&dyn Argument; 8] =
+            [&k, &v, &keys, &values, &count, &offset, &later, &count];
+        let blocks = elements.div_ceil(APPEND_THREADS as usize * 8) as u32;
+        // SAFETY: the kernel's parameters, in its order; both caches have room, and before a step
+        // is replayed, for as much more as it is later.
+        unsafe { self.append.launch([blocks, 2, 1], [APPEND_THREADS, 1, 1], 0, &arguments) }
+    }
+
+    /// As [`RowKernels::append`], rounded to e4m3 with a scale per token and head: `caches` are
+    /// codes `[room, kv_heads, head_dim]` and scales `[room, kv_heads]`, behind whose first
+    /// `offset` tokens the new ones go.
+    pub(super) fn append_fp8(
+        &self,
+        [k, v]: [View<'_, bf16>; 2],
+        shape: HeadShape,
+        caches: [(ViewMut<'_, u8>, ViewMut<'_, f32>); 2],
+        offset: usize,
+    ) -> Result<(), CudaError> {
+        same_length("v", k.len(), v.len())?;
+        let tokens = k.len() / shape.kv_width();
+        for (codes, scales) in &caches {
+            for (room, each) in [(codes.len(), shape.kv_width()), (scales.len(), shape.kv_heads)] {
+                let range = offset * each..(offset + tokens) * each;
+                if range.end > room {
+                    return Err(CudaError::Range { range, len: room });
+                }
+            }
+        }
+        let [(key_codes, key_scales), (value_codes, value_scales)] = &caches;
+        let (heads, dim) = (shape.kv_heads as i32, shape.head_dim as i32);
+        let (offset, later) = (offset as i64, self.device.later());
+        let arguments: [&dyn Argument; 10] = [
+            &k,
+            &v,
+            key_codes,
+            key_scales,
+            value_codes,
+            value_scales,
+            &offset,
+            &later,
+            &heads,
+            &dim,
+        ];
+        let threads = (shape.kv_width() / 8).next_multiple_of(32).clamp(32, 256) as u32;
+        // SAFETY: the kernel's parameters, in its order; the caches have room, and before a step is
+        // replayed, for as much more as it is later.
+        unsafe { self.append_fp8.launch([tokens as u32, 2, 1], [threads, 1, 1], 0, &arguments) }
+    }
+
+    /// The keys that [`RowKernels::append_fp8`] rounded.
+    pub(super) fn unpack_fp8(
+        &self,
+        codes: View<'_, u8>,
+        scales: View<'_, f32>,
+        shape: HeadShape,
+        out: ViewMut<'_, bf16>,
+    ) -> Result<(), CudaError> {
+        same_length("out", codes.len(), out.len())?;
+        same_length("the scales", codes.len() / shape.head_dim, scales.len())?;
+        let (heads, dim) = (shape.kv_heads as i32, shape.head_dim as i32);
+        let arguments: [&dyn Argument; 5] = [&codes, &scales, &out, &heads, &dim];
+        self.per_row(&self.unpack_fp8, codes.len() / shape.kv_width(), 256, &arguments)
+    }
+
+    /// The largest of `values`, the lower on a tie; `None` if one is not finite. Waits.
+    pub(super) fn largest(&self, values: View<'_, f32>) -> Result<Option<u32>, CudaError> {
+        self.choose(&self.argmax, &[&values, &(values.len() as i32)])
+    }
+
+    /// The token that `kernel`, argmax or sample, writes behind its `inputs`; `None` if it says
+    /// that a logit is not finite. Waits.
+    fn choose(
+        &self,
+        kernel: &Function,
+        inputs: &[&dyn Argument],
+    ) -> Result<Option<u32>, CudaError> {
+        let result = Buffer::<u32>::uninit(&self.device, 2)?;
+        let (token, finite) = (result.slice(0..1)?, result.slice(1..2)?);
+        let outputs: [&dyn Argument; 2] = [&token, &finite];
+        let arguments = [inputs, &outputs].concat();
+        // SAFETY: each caller passes what the kernel declares before its outputs; one block, as
+        // both kernels ask for.
+        unsafe { kernel.launch([1, 1, 1], [CHOICE_THREADS, 1, 1], 0, &arguments)? };
+        let result = result.to_vec()?;
+        Ok((result[1] == 1).then_some(result[0]))
+    }
+
+    /// The token that `sampling` chooses; `None` if a logit is not finite. Waits.
+    pub(super) fn sample(
+        &self,
+        logits: View<'_, f32>,
+        sampling: &Sampling,
+        seen: Option<ViewMut<'_, u8>>,
+        uniform: u64,
+    ) -> Result<Option<u32>, CudaError> {
+        if let Some(seen) = &seen
+            && seen.len() < logits.len()
+        {
+            same_length("the tokens seen", logits.len(), seen.len())?;
+        }
+        let (vocab, top_k, none) =
+            (logits.len() as i32, sampling.top_k.min(logits.len()) as i32, 0u64);
+        let seen: &dyn Argument = match &seen {
+            Some(seen) => seen,
+            None => &none,
+        };
+        let Sampling { temperature, top_p, min_p, repetition_penalty, .. } = sampling;
+        let inputs: [&dyn Argument; 9] = [
+            &logits,
+            &vocab,
+            seen,
+            repetition_penalty,
+            temperature,
+            &top_k,
+            top_p,
+            min_p,
+            &uniform,
+        ];
+        self.choose(&self.sample, &inputs)
+    }
+
+    /// Merges the partial attention `(part, part_lse)` into `(out, lse)`.
+    pub(super) fn merge(
+        &self,
+        out: ViewMut<'_, bf16>,
+        lse: ViewMut<'_, f32>,
+        part: View<'_, bf16>,
+        part_lse: View<'_, f32>,
+    ) -> Result<(), CudaError> {
+        same_length("part", out.len(), part.len())?;
+        same_length("its lse", lse.len(), part_lse.len())?;
+        if lse.is_empty() {
+            return Ok(());
+        }
+        let (rows, dim) = (lse.len() as i32, (out.len() / lse.len()) as i32);
+        let arguments: [&dyn Argument; 6] = [&out, &lse, &part, &part_lse, &rows, &dim];
+        let blocks = (rows as u32).div_ceil(MERGE_THREADS / 32);
+        // SAFETY: as above; a warp per row, those beyond the last do nothing.
+        unsafe { self.merge.launch([blocks, 1, 1], [MERGE_THREADS, 1, 1], 0, &arguments) }
+    }
+}

@@ -1,0 +1,40 @@
+//! Buffers and the operations on them. Everything above this module is safe Rust that knows
+//! shapes; everything `unsafe` (vector instructions, disjoint writes from several threads, mapped
+//! files) is here, each with the reason why it is sound.
+//!
+//! * `aligned`: buffers that start at a cache line
+//! * [`bytes`](Bytes): the bytes of a model file
+//! * [`elements`](Elements): a vector of f32 or bf16, the two precisions weights and keys are kept
+//!   in
+//! * [`Backend`]: what a machine must be able to do to run the model; [`Part`]: a range of its
+//!   buffers
+//! * [`Sampling`]: how a token is chosen by its logit
+//! * [`cpu`]: the CPU backend: a team of threads, the kernels of the best instruction set found,
+//!   and the operations built on them
+
+#![deny(unsafe_code)]
+
+mod aligned;
+mod backend;
+mod bytes;
+pub mod cpu;
+pub mod cuda;
+mod elements;
+mod head_shape;
+mod kv_precision;
+mod part;
+mod sampling;
+#[cfg(test)]
+mod testing;
+pub mod user_cache;
+
+pub use aligned::Aligned;
+pub use backend::{Backend, Memory, Peak, Rotation, RowReader, Segment, SplitQkv, TensorError};
+pub use bytes::Bytes;
+pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, PackedMatrix};
+pub use cuda::{Cuda, CudaError};
+pub use elements::{Elements, ElementsView, Precision};
+pub use head_shape::HeadShape;
+pub use kv_precision::{KvPrecision, UnknownKvPrecision};
+pub use part::{Part, PartMut};
+pub use sampling::{Sampling, SamplingError};

@@ -1,0 +1,62 @@
+//! Attention as a strategy: the decoder hands over queries, keys and values of a layer and gets the
+//! outputs back; where the other keys live, and which of them count, is known only here.
+//!
+//! * [`BlockAttention`]: phase 1 of Star Attention, a block behind its anchor on one host
+//! * [`GlobalAttention`]: exact attention over the keys of all hosts: phase 2, and dense prefill
+//! * [`RingAttention`]: exact attention while keys travel round the hosts
+//! * [`Partial`]: attention over some of the keys, and the merge that makes the parts whole
+
+mod block;
+mod global;
+mod partial;
+mod ring;
+
+pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
+pub use global::{GlobalAttention, Step, announce_end, serve};
+pub use partial::Partial;
+pub use ring::RingAttention;
+
+use crate::comm::CommError;
+use crate::tensor::{Backend, Part, PartMut, TensorError};
+
+/// Why attention stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum AttentionError {
+    /// A message did not arrive.
+    #[error(transparent)]
+    Comm(#[from] CommError),
+    /// The backend.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// The user asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// What the decoder asks of attention, layer after layer: to keep the keys and values of its
+/// tokens, and then, where somebody needs outputs, to attend.
+pub trait Attention<B: Backend> {
+    /// Keeps the keys and values `k`, `v [tokens, kv_heads, head_dim]` of one layer; `k` is already
+    /// rotated to its positions.
+    ///
+    /// # Errors
+    /// See [`AttentionError`].
+    fn keep(
+        &mut self,
+        layer: usize,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+    ) -> Result<(), AttentionError>;
+
+    /// Fills `out [tokens, heads, head_dim]` for the queries `q [tokens, heads, head_dim]` of one
+    /// layer, already rotated to their positions, whose own keys and values are kept.
+    ///
+    /// # Errors
+    /// See [`AttentionError`].
+    fn attend(
+        &mut self,
+        layer: usize,
+        q: Part<'_, B::Rows>,
+        out: PartMut<'_, B::Rows>,
+    ) -> Result<(), AttentionError>;
+}

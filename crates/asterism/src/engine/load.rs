@@ -1,0 +1,186 @@
+//! A model, its tokenizer and its prompt frame, ready to compute.
+
+use super::EngineError;
+use super::compute::Compute;
+use super::device::{DeviceChoice, Loading};
+use crate::model::{Checkpoint, ModelConfig, ModelFiles, StageTimes};
+use crate::tensor::{Isa, KvPrecision, Peak, Precision};
+use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
+use std::sync::Arc;
+
+/// How the engine computes.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Compute threads, shared by all in-process hosts.
+    pub threads: usize,
+    /// Precision of weights.
+    pub precision: Precision,
+    /// Precision of cached keys and values; that of the weights if `None`.
+    pub kv_precision: Option<KvPrecision>,
+    /// Instruction set; the best of this machine if `None`.
+    pub isa: Option<Isa>,
+    /// What computes: the CPU unless another is asked for.
+    pub device: DeviceChoice,
+    /// Note where the time of forward passes goes, for [`Engine::take_stages`].
+    pub time_stages: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            threads,
+            precision: Precision::Bf16,
+            kv_precision: None,
+            isa: None,
+            device: DeviceChoice::Cpu,
+            time_stages: false,
+        }
+    }
+}
+
+/// A loaded model.
+pub struct Engine {
+    /// Name of the model, for people.
+    pub name: String,
+    pub(super) compute: Box<dyn Compute>,
+    warnings: Vec<String>,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    bos_text: Option<String>,
+}
+
+impl Engine {
+    /// Loads a model from its files.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or describes something unsupported: see [`EngineError`].
+    pub fn load(files: ModelFiles, options: &EngineOptions) -> Result<Self, EngineError> {
+        Self::load_with(files, options, &|_, _| ())
+    }
+
+    /// As [`Engine::load`], with `progress` called after every layer with how many are there and
+    /// how many there are.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn load_with(
+        files: ModelFiles,
+        options: &EngineOptions,
+        progress: &dyn Fn(usize, usize),
+    ) -> Result<Self, EngineError> {
+        let config = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
+        let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
+        let template = ChatTemplate::from_files(
+            files.tokenizer_config.as_deref(),
+            files.chat_template.as_deref(),
+        )?;
+        let bos_text = config.bos.and_then(|id| tokenizer.id_to_token(id));
+        let checkpoint = Checkpoint::open(files.weights, files.weight_index.as_deref())?;
+        let mut warnings = Vec::new();
+        let loading = Loading { config, checkpoint: &Arc::new(checkpoint), options, progress };
+        let compute = loading.load(&mut warnings)?;
+        Ok(Self { name: files.name, compute, warnings, tokenizer, template, bos_text })
+    }
+
+    /// The model's sizes and special tokens.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        self.compute.config()
+    }
+
+    /// The precision of cached keys and values.
+    #[must_use]
+    pub fn kv_precision(&self) -> KvPrecision {
+        self.compute.kv_precision()
+    }
+
+    /// The precision of weights.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.compute.precision()
+    }
+
+    /// Bytes of the weights of all linear layers.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.compute.weight_bytes()
+    }
+
+    /// What the user should know about how the model was loaded: why the GPU is not used, say.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What the engine computes on, for people.
+    #[must_use]
+    pub fn hardware(&self) -> String {
+        self.compute.hardware()
+    }
+
+    /// Measures what the hardware can do at most.
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn peak(&self) -> Result<Peak, EngineError> {
+        self.compute.peak()
+    }
+
+    /// Where the time of forward passes went since this was last asked; `None` without
+    /// [`EngineOptions::time_stages`].
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn take_stages(&self) -> Result<Option<StageTimes>, EngineError> {
+        self.compute.take_stages()
+    }
+
+    /// The most bytes of a GPU's memory that were in use since this was last asked; `None` on the
+    /// CPU, whose memory is that of the process.
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn take_peak_memory(&self) -> Result<Option<u64>, EngineError> {
+        self.compute.take_peak_memory()
+    }
+
+    /// The model's tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The model's chat template, if it has one.
+    #[must_use]
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// What surrounds a document and a question in this model's prompt.
+    ///
+    /// # Errors
+    /// If the model's chat template cannot be rendered.
+    pub fn frame(&self, system: Option<&str>) -> Result<PromptFrame, EngineError> {
+        Ok(PromptFrame::from_template(self.template.as_ref(), system, self.bos_text.as_deref())?)
+    }
+
+    /// Checks that `tokens` have embeddings and that everything fits the model's positions.
+    pub(super) fn check(
+        &self,
+        tokens: &[u32],
+        context: usize,
+        query: usize,
+        answer: usize,
+    ) -> Result<(), EngineError> {
+        let vocab = self.config().vocab;
+        if let Some(token) = tokens.iter().copied().find(|t| *t as usize >= vocab) {
+            return Err(EngineError::UnknownToken { token, vocab });
+        }
+        let max_positions = self.config().max_positions;
+        if context + query + answer > max_positions {
+            return Err(EngineError::TooLong { context, query, answer, max_positions });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! What a context takes of a processor's memory, and whether it fits: asked before any work.
+
+use super::EngineError;
+use super::compute::Loaded;
+use crate::model::ModelConfig;
+use crate::plan::{Cost, Method, Plan, PlanSpec};
+use crate::tensor::cuda::{CHUNK_TOKENS, LINEAR_ROWS};
+use crate::tensor::{Backend, HeadShape, KvPrecision};
+
+/// Bytes that a context takes on a GPU beside the weights, all hosts together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryNeed {
+    /// Cached keys and values.
+    pub keys: u64,
+    /// Buffers of the forward passes.
+    pub activations: u64,
+}
+
+impl MemoryNeed {
+    /// Counts `plan` for a model in bf16 whose keys are cached in `precision`, with room for
+    /// `reserve` tokens of question and answer.
+    #[must_use]
+    pub fn of(config: &ModelConfig, precision: KvPrecision, plan: &Plan, reserve: usize) -> Self {
+        let size = config.size(precision);
+        let ModelConfig { heads, kv_heads, head_dim, .. } = *config;
+        let shape = HeadShape { heads, kv_heads, head_dim };
+        let token = size.kv_bytes(size.layers);
+        let hosts = Cost::of(plan, &size).hosts;
+        let keys = hosts.iter().map(|h| h.kv_bytes + h.anchor_bytes).sum::<u64>();
+        let passes: u64 = (0..plan.hosts.len())
+            .map(|host| {
+                let tokens = match plan.spec.method {
+                    // The whole shard passes through a layer before the next.
+                    Method::Ring | Method::Zigzag => plan.host_tokens(host),
+                    _ => plan.host_tokens(host).min(CHUNK_TOKENS),
+                };
+                activations(config, tokens)
+            })
+            .sum();
+        // Keys of an anchor and its block, or of a shard on its way, are copied into one run; keys
+        // in fp8 are unpacked.
+        let run = match plan.spec.method {
+            _ if precision == KvPrecision::Fp8 => plan.tokens,
+            Method::Star => plan.anchor + plan.spec.block.min(plan.tokens),
+            _ if plan.hosts.len() > 1 => plan.tokens,
+            _ => 0,
+        };
+        let run = (2 * run * KvPrecision::Bf16.row_bytes(shape)) as u64;
+        Self { keys: keys + reserve as u64 * token, activations: passes + run }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.keys + self.activations
+    }
+}
+
+/// Refuses a plan whose keys and activations do not fit what `loaded`'s backend has left, with what
+/// would fit. Backends that do not know their memory refuse nothing.
+pub(super) fn check<B: Backend>(
+    loaded: &Loaded<B>,
+    plan: &Plan,
+    reserve: usize,
+) -> Result<(), EngineError> {
+    let Some(free) = loaded.backend.free_memory()? else { return Ok(()) };
+    let (config, precision) = (loaded.decoder.config(), loaded.decoder.kv_precision());
+    let need = |plan: &Plan| MemoryNeed::of(config, precision, plan, reserve).total();
+    let needed = need(plan);
+    if needed <= free {
+        return Ok(());
+    }
+    let fits = longest(plan.spec, plan.tokens, |plan| need(plan) <= free);
+    Err(EngineError::NoMemory { tokens: plan.tokens, needed, free, fits })
+}
+
+/// The most tokens, below `tokens`, whose plan passes `fits`; 0 if none does.
+fn longest(spec: PlanSpec, tokens: usize, fits: impl Fn(&Plan) -> bool) -> usize {
+    let (mut low, mut high) = (0, tokens);
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        match Plan::new(spec, middle) {
+            Ok(plan) if fits(&plan) => low = middle,
+            _ => high = middle,
+        }
+    }
+    low
+}
+
+/// Bytes of the buffers of a forward pass of `tokens` tokens: those of a workspace and of the
+/// products within a layer.
+fn activations(config: &ModelConfig, tokens: usize) -> u64 {
+    let rows = LINEAR_ROWS.min(tokens);
+    let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    // f32: residual stream, angles and log-sum-exps; the rest bf16.
+    let floats = tokens * (config.hidden + config.head_dim + config.heads) + config.vocab;
+    let narrow = tokens * 2 * (q + kv)
+        + rows * (q + 2 * kv + config.hidden.max(q) + 3 * config.intermediate);
+    (4 * floats + 2 * narrow) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{AnchorKv, AnchorPolicy};
+
+    #[test]
+    fn the_longest_context_that_fits_is_found() {
+        let spec = PlanSpec {
+            method: Method::Star,
+            block: 64,
+            anchor: 64,
+            anchor_kv: AnchorKv::Shared,
+            anchor_policy: AnchorPolicy::default(),
+            hosts: 1,
+        };
+        assert_eq!(longest(spec, 100_000, |plan| plan.tokens <= 777), 777);
+        assert_eq!(longest(spec, 1000, |_| false), 0);
+        assert_eq!(longest(spec, 1000, |_| true), 999);
+    }
+}

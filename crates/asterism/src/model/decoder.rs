@@ -1,0 +1,420 @@
+//! The decoder-only transformer, once, for every family: RMSNorm, rotary grouped-query attention,
+//! SwiGLU. How attention reaches other tokens is the [`Attention`] strategy's business.
+
+use super::stages::{Stage, StageClock, StageTimes};
+use super::weights::{LayerWeights, Loader};
+use super::{Checkpoint, ModelConfig, ModelError, RopeTable, Sampler};
+use crate::attention::{Attention, AttentionError};
+use crate::cancel::Cancel;
+use crate::plan::Span;
+use crate::tensor::{
+    Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Precision, Rotation, SplitQkv,
+    TensorError,
+};
+use std::sync::Arc;
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+
+/// Why a forward pass stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// Attention stopped.
+    #[error(transparent)]
+    Attention(#[from] AttentionError),
+    /// The user asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// A token that the vocabulary does not have.
+    #[error("token {token} is outside the vocabulary of {vocab}")]
+    UnknownToken {
+        /// The token.
+        token: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+    /// The backend.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The checkpoint.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The backend.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}
+
+/// A model loaded on a backend.
+pub struct Decoder<B: Backend> {
+    config: ModelConfig,
+    precision: Precision,
+    kv_precision: KvPrecision,
+    embedding: B::Embedding,
+    layers: Vec<LayerWeights<B>>,
+    /// `[hidden]`
+    norm: B::Vector,
+    /// `[vocab, hidden]`
+    head: B::Matrix,
+    /// `[head_dim / 2]`, radians per position
+    frequencies: B::Vector,
+    clock: StageClock<B>,
+}
+
+/// Buffers of a forward pass, kept between passes: see [`Decoder::workspace`].
+pub struct Workspace<B: Backend> {
+    x: B::Sums,            // [tokens, hidden]: the residual stream
+    q: B::Rows,            // [tokens, heads, head_dim]
+    k: B::Rows,            // [tokens, kv_heads, head_dim]
+    v: B::Rows,            // [tokens, kv_heads, head_dim]
+    attention: B::Rows,    // [tokens, heads, head_dim]
+    angles: B::Sums,       // [tokens, head_dim]: cosines and sines of the rotation
+    qkv: B::Rows,          // [rows, (heads + 2 kv_heads) * head_dim]
+    input: B::Activations, // [rows, hidden or heads * head_dim]: what enters a projection
+    gated: B::Activations, // [rows, intermediate]
+    logits: B::Sums,       // [vocab]
+    ids: B::Ids,           // [tokens]
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Gives the weights of `checkpoint` to `backend`, in the first of `precisions`, which
+    /// also says what cached keys are rounded to; with `time_stages`
+    /// the decoder notes where time goes. `progress`
+    /// is called with the layers that are there and all layers.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape than `config` says, or there is no memory.
+    pub fn load(
+        backend: &B,
+        config: ModelConfig,
+        checkpoint: &Arc<Checkpoint>,
+        precisions: (Precision, KvPrecision),
+        time_stages: bool,
+        progress: &dyn Fn(usize, usize),
+    ) -> Result<Self, LoadError> {
+        let (precision, kv_precision) = precisions;
+        let loader = Loader { backend, checkpoint, precision };
+        checkpoint.tensor(EMBEDDING, &[config.vocab, config.hidden])?;
+        let head = if config.tie_embeddings { EMBEDDING } else { "lm_head.weight" };
+        let mut layers = Vec::with_capacity(config.layers);
+        for index in 0..config.layers {
+            layers.push(loader.layer(&config, index)?);
+            // A layer that is packed is not needed in its file's order any more.
+            checkpoint.release();
+            progress(index + 1, config.layers);
+        }
+        let norm = loader.vector("model.norm.weight", config.hidden)?;
+        let head = loader.matrix(&[(head, config.vocab)], config.hidden)?;
+        checkpoint.release();
+        let rope = RopeTable::new(&config.rope, config.head_dim);
+        let frequencies = backend.vector(rope.inverse_frequencies())?;
+        let rows = checkpoint.row_reader(EMBEDDING, &[config.vocab, config.hidden])?;
+        let embedding = backend.embedding(rows, config.vocab, config.hidden)?;
+        Ok(Self {
+            config,
+            precision,
+            kv_precision,
+            embedding,
+            layers,
+            norm,
+            head,
+            frequencies,
+            clock: StageClock::new(time_stages),
+        })
+    }
+
+    /// What config.json says.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The precision of cached keys and values.
+    #[must_use]
+    pub fn kv_precision(&self) -> KvPrecision {
+        self.kv_precision
+    }
+
+    /// The precision of weights.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Heads of every layer.
+    #[must_use]
+    pub fn shape(&self) -> HeadShape {
+        let ModelConfig { heads, kv_heads, head_dim, .. } = self.config;
+        HeadShape { heads, kv_heads, head_dim }
+    }
+
+    /// Runs `tokens` of a context, which stand at the positions of `spans`, through the layers for
+    /// their keys and values: attention and MLP run in [`ModelConfig::context_layers`] of them,
+    /// since no later token reads what the last would give.
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub fn encode(
+        &self,
+        backend: &B,
+        tokens: &[u32],
+        spans: &[Span],
+        attention: &mut dyn Attention<B>,
+        cancel: &Cancel,
+        work: &mut Workspace<B>,
+    ) -> Result<(), ForwardError> {
+        self.begin(backend, tokens, spans, work)?;
+        let attending = self.config.context_layers();
+        self.layers(backend, tokens.len(), attending, attention, cancel, work)
+    }
+
+    /// What comes before the layers of a forward pass and cannot be recorded: room for it, and its
+    /// tokens and positions.
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub fn begin(
+        &self,
+        backend: &B,
+        tokens: &[u32],
+        spans: &[Span],
+        work: &mut Workspace<B>,
+    ) -> Result<(), ForwardError> {
+        let (shape, count) = (self.shape(), tokens.len());
+        debug_assert_eq!(count, spans.iter().map(|s| s.len).sum::<usize>());
+        let vocab = self.config.vocab;
+        if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocab) {
+            return Err(ForwardError::UnknownToken { token, vocab });
+        }
+        let chunk_rows = count.min(backend.linear_rows());
+        backend.sums_at_least(&mut work.x, count * self.config.hidden)?;
+        backend.sums_at_least(&mut work.angles, count * shape.head_dim)?;
+        backend.sums_at_least(&mut work.logits, vocab)?;
+        backend.rows_at_least(&mut work.q, count * shape.q_width())?;
+        backend.rows_at_least(&mut work.k, count * shape.kv_width())?;
+        backend.rows_at_least(&mut work.v, count * shape.kv_width())?;
+        backend.rows_at_least(&mut work.attention, count * shape.q_width())?;
+        backend.rows_at_least(&mut work.qkv, chunk_rows * shape.qkv_width())?;
+        let positions: Vec<u32> = spans.iter().flat_map(|s| s.range()).map(|p| p as u32).collect();
+        Ok(backend.set_ids(&mut work.ids, tokens, &positions)?)
+    }
+
+    /// The layers of a forward pass of `count` tokens, after [`Decoder::begin`]. Leaves the hidden
+    /// states before the final norm, `[tokens, hidden]`, in `work`, for [`Decoder::head`].
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub fn run(
+        &self,
+        backend: &B,
+        count: usize,
+        attention: &mut dyn Attention<B>,
+        cancel: &Cancel,
+        work: &mut Workspace<B>,
+    ) -> Result<(), ForwardError> {
+        self.layers(backend, count, self.config.layers, attention, cancel, work)
+    }
+
+    /// All layers keep the tokens' keys and values; the first `attending` also attend and have an
+    /// MLP.
+    fn layers(
+        &self,
+        backend: &B,
+        count: usize,
+        attending: usize,
+        attention: &mut dyn Attention<B>,
+        cancel: &Cancel,
+        work: &mut Workspace<B>,
+    ) -> Result<(), ForwardError> {
+        let shape = self.shape();
+        self.clock.time(backend, Stage::Rest, || {
+            let x = PartMut::new(&mut work.x, 0..count * self.config.hidden);
+            backend.embed(&self.embedding, &work.ids, x)?;
+            let angles = PartMut::new(&mut work.angles, 0..count * shape.head_dim);
+            backend.angles(&self.frequencies, &work.ids, angles)
+        })?;
+        let chunks = || Span::new(0..count).chunks(backend.linear_rows());
+        for (index, layer) in self.layers.iter().enumerate() {
+            for chunk in chunks() {
+                stop_if(cancel)?;
+                self.project(backend, layer, chunk, work)?;
+            }
+            let q = Part::new(&work.q, 0..count * shape.q_width());
+            let k = Part::new(&work.k, 0..count * shape.kv_width());
+            let v = Part::new(&work.v, 0..count * shape.kv_width());
+            self.clock.time(backend, Stage::Attention, || attention.keep(index, k, v))?;
+            if index >= attending {
+                continue;
+            }
+            let out = PartMut::new(&mut work.attention, 0..count * shape.q_width());
+            self.clock.time(backend, Stage::Attention, || attention.attend(index, q, out))?;
+            for chunk in chunks() {
+                stop_if(cancel)?;
+                self.finish(backend, layer, chunk, work)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes the logits that follow the last of the `count` tokens which [`Decoder::run`] left
+    /// hidden states of in `work`: for [`Decoder::logits`] and [`Decoder::next_token`].
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn head(
+        &self,
+        backend: &B,
+        count: usize,
+        work: &mut Workspace<B>,
+    ) -> Result<(), TensorError> {
+        let ModelConfig { hidden, vocab, rms_norm_eps, .. } = self.config;
+        let last = Part::new(&work.x, (count - 1) * hidden..count * hidden);
+        self.clock.time(backend, Stage::Rest, || {
+            backend.rms_norm(last, &self.norm, rms_norm_eps, &mut work.input)
+        })?;
+        let logits = PartMut::new(&mut work.logits, 0..vocab);
+        self.clock
+            .time(backend, Stage::Linear, || backend.linear_sums(&work.input, &self.head, logits))
+    }
+
+    /// Copies the logits `[vocab]` that [`Decoder::head`] computed.
+    ///
+    /// # Errors
+    /// If the backend failed since it was last waited for.
+    pub fn logits(
+        &self,
+        backend: &B,
+        work: &Workspace<B>,
+        logits: &mut [f32],
+    ) -> Result<(), TensorError> {
+        backend.read(Part::new(&work.logits, 0..self.config.vocab), logits)
+    }
+
+    /// The token below `among` that `sampler` chooses by the logits that [`Decoder::head`]
+    /// computed; `None` if one of them is not finite.
+    ///
+    /// # Errors
+    /// If the backend failed since it was last waited for.
+    pub fn next_token(
+        &self,
+        backend: &B,
+        work: &Workspace<B>,
+        among: usize,
+        sampler: &mut Sampler<B>,
+    ) -> Result<Option<u32>, TensorError> {
+        sampler.next(backend, Part::new(&work.logits, 0..among))
+    }
+
+    /// Empty buffers for forward passes.
+    #[must_use]
+    pub fn workspace(&self, backend: &B) -> Workspace<B> {
+        Workspace {
+            x: B::Sums::default(),
+            q: B::Rows::default(),
+            k: B::Rows::default(),
+            v: B::Rows::default(),
+            attention: B::Rows::default(),
+            angles: B::Sums::default(),
+            qkv: B::Rows::default(),
+            input: backend.activations(self.precision),
+            gated: backend.activations(self.precision),
+            logits: B::Sums::default(),
+            ids: B::Ids::default(),
+        }
+    }
+
+    /// Norm, q/k/v projections, q/k norms and rotation of one chunk of rows.
+    fn project(
+        &self,
+        backend: &B,
+        layer: &LayerWeights<B>,
+        chunk: Span,
+        work: &mut Workspace<B>,
+    ) -> Result<(), TensorError> {
+        let shape = self.shape();
+        let (hidden, eps) = (self.config.hidden, self.config.rms_norm_eps);
+        let rows = |width: usize| chunk.start * width..chunk.end() * width;
+        let x = Part::new(&work.x, rows(hidden));
+        let clock = &self.clock;
+        clock.time(backend, Stage::Rest, || {
+            backend.rms_norm(x, &layer.input_norm, eps, &mut work.input)
+        })?;
+        let all = 0..chunk.len * shape.qkv_width();
+        let qkv = PartMut::new(&mut work.qkv, all.clone());
+        clock.time(backend, Stage::Linear, || {
+            backend.linear(&work.input, &layer.qkv, layer.qkv_bias.as_ref(), qkv)
+        })?;
+        let rotation = Rotation {
+            norms: layer.qk_norms.as_ref().map(|(q, k)| (q, k, eps)),
+            angles: Part::new(&work.angles, rows(shape.head_dim)),
+        };
+        let out = SplitQkv {
+            q: PartMut::new(&mut work.q, rows(shape.q_width())),
+            k: PartMut::new(&mut work.k, rows(shape.kv_width())),
+            v: PartMut::new(&mut work.v, rows(shape.kv_width())),
+        };
+        clock.time(backend, Stage::Rest, || {
+            backend.split_and_rotate(Part::new(&work.qkv, all), shape, rotation, out)
+        })
+    }
+
+    /// Output projection and MLP of one chunk of rows, added to the residual stream.
+    fn finish(
+        &self,
+        backend: &B,
+        layer: &LayerWeights<B>,
+        chunk: Span,
+        work: &mut Workspace<B>,
+    ) -> Result<(), TensorError> {
+        let ModelConfig { hidden, rms_norm_eps, .. } = self.config;
+        let q_width = self.shape().q_width();
+        let rows = |width: usize| chunk.start * width..chunk.end() * width;
+        let Workspace { x, attention, input, gated, .. } = work;
+        let clock = &self.clock;
+        let mut x = PartMut::new(x, rows(hidden));
+        let attended = Part::new(attention, rows(q_width));
+        clock.time(backend, Stage::Linear, || {
+            let (w, bias) = (&layer.output, layer.output_bias.as_ref());
+            backend.linear_add_rows(attended, input, w, bias, x.reborrow())
+        })?;
+        clock.time(backend, Stage::Rest, || {
+            backend.rms_norm(x.as_part(), &layer.mlp_norm, rms_norm_eps, input)
+        })?;
+        clock.time(backend, Stage::Linear, || {
+            backend.linear_gated(input, &layer.gate_up, layer.gate_up_bias.as_ref(), gated)?;
+            backend.linear_add(gated, &layer.down, layer.down_bias.as_ref(), x)
+        })
+    }
+
+    /// Whether the decoder was loaded to note where time goes. A pass that is then recorded cannot
+    /// be replayed: what it notes are moments.
+    #[must_use]
+    pub fn times_stages(&self) -> bool {
+        self.clock.is_on()
+    }
+
+    /// Where the time of forward passes went since this was last asked; `None` if the decoder was
+    /// not loaded to note it.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn take_stages(&self, backend: &B) -> Result<Option<StageTimes>, TensorError> {
+        self.clock.take(backend)
+    }
+
+    /// Bytes of the weights of all linear layers.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        let layer = |l: &LayerWeights<B>| {
+            l.qkv.bytes() + l.output.bytes() + l.gate_up.bytes() + l.down.bytes()
+        };
+        self.layers.iter().map(layer).sum::<usize>() + self.head.bytes()
+    }
+}
+
+fn stop_if(cancel: &Cancel) -> Result<(), ForwardError> {
+    if cancel.is_raised() { Err(ForwardError::Cancelled) } else { Ok(()) }
+}

@@ -1,0 +1,249 @@
+//! What a plan costs, counted from shapes: floating-point operations, keys and values in memory,
+//! and bytes between hosts, for each host.
+
+use super::{AnchorKv, Method, Plan, Span};
+
+/// The sizes of a model that its cost depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelSize {
+    /// Decoder layers.
+    pub layers: usize,
+    /// Of these, those in which tokens of a context attend.
+    pub context_layers: usize,
+    /// Weights of all linear layers of the decoder (not the embedding, not the head).
+    pub linear_weights: u64,
+    /// Of these, those of the last layer behind its keys and values (output projection and MLP):
+    /// only tokens whose logits are asked for pass them.
+    pub skipped_weights: u64,
+    /// Elements of the queries of one token in one layer: `heads * head_dim`.
+    pub q_width: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Elements of the keys of one token in one layer: `kv_heads * head_dim`.
+    pub kv_width: usize,
+    /// Bytes of the cached keys of one token in one layer.
+    pub kv_row_bytes: usize,
+}
+
+/// What encoding the context costs one host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HostCost {
+    /// Tokens it runs through the model, recomputed anchors included.
+    pub encoded: u64,
+    /// Operations of the linear layers (2 per weight and token, without
+    /// [`ModelSize::skipped_weights`]).
+    pub linear_flops: u64,
+    /// Operations of attention (2 for the score, 2 for the value, per query element and visible
+    /// key), in [`ModelSize::context_layers`] layers.
+    pub attention_flops: u64,
+    /// Bytes of the keys and values it keeps for phase 2.
+    pub kv_bytes: u64,
+    /// Bytes of anchor keys it holds only while encoding.
+    pub anchor_bytes: u64,
+    /// Bytes it sends to other hosts.
+    pub sent_bytes: u64,
+}
+
+impl HostCost {
+    /// All operations.
+    #[must_use]
+    pub fn flops(&self) -> u64 {
+        self.linear_flops + self.attention_flops
+    }
+}
+
+/// What encoding the context costs every host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cost {
+    /// One entry per host.
+    pub hosts: Vec<HostCost>,
+}
+
+impl ModelSize {
+    /// Bytes of the cached keys and values of one token in `layers` layers.
+    pub(crate) fn kv_bytes(&self, layers: usize) -> u64 {
+        (2 * self.kv_row_bytes * layers) as u64
+    }
+}
+
+impl Cost {
+    /// Counts `plan` for a model of `size`.
+    #[must_use]
+    pub fn of(plan: &Plan, size: &ModelSize) -> Self {
+        let hosts = (0..plan.hosts.len()).map(|host| host_cost(plan, size, host)).collect();
+        Self { hosts }
+    }
+
+    /// The most operations any host has: with one machine per host, what sets the time.
+    #[must_use]
+    pub fn critical_flops(&self) -> u64 {
+        self.hosts.iter().map(HostCost::flops).max().unwrap_or(0)
+    }
+
+    /// The operations of all hosts together: with one machine for all hosts, what sets the time.
+    #[must_use]
+    pub fn total_flops(&self) -> u64 {
+        self.hosts.iter().map(HostCost::flops).sum()
+    }
+}
+
+/// Pairs (query, visible key) of a span whose queries also see `before` earlier keys.
+fn causal_pairs(span: Span, before: usize) -> u64 {
+    let n = span.len as u64;
+    n * before as u64 + n * (n + 1) / 2
+}
+
+fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
+    let own = &plan.hosts[host];
+    let tokens = plan.host_tokens(host) as u64;
+    let kv_bytes = tokens * size.kv_bytes(size.layers);
+    let hosts = plan.hosts.len();
+    let mut cost = HostCost { encoded: tokens, kv_bytes, ..HostCost::default() };
+    let pairs = match plan.spec.method {
+        Method::Star => star_pairs(plan, size, host, &mut cost),
+        Method::Ring | Method::Zigzag => {
+            // Every host's keys travel once round the ring: each host passes on all but one share.
+            if hosts > 1 {
+                let next = (host + 1) % hosts;
+                let passed_on = (plan.tokens - plan.host_tokens(next)) as u64;
+                cost.sent_bytes = passed_on * size.kv_bytes(size.context_layers);
+            }
+            own.iter().map(|span| causal_pairs(*span, span.start)).sum()
+        }
+        Method::Dense => dense_pairs(plan, size, host, &mut cost),
+    };
+    cost.linear_flops = 2 * (size.linear_weights - size.skipped_weights) * cost.encoded;
+    cost.attention_flops = 4 * (size.q_width * size.context_layers) as u64 * pairs;
+    cost
+}
+
+fn star_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
+    let anchor = plan.anchor;
+    let mut pairs = 0;
+    let mut after_anchor = false;
+    for block in &plan.hosts[host] {
+        if block.start == 0 {
+            pairs += causal_pairs(*block, 0);
+            continue;
+        }
+        after_anchor = true;
+        pairs += causal_pairs(*block, anchor);
+        if plan.spec.anchor_kv == AnchorKv::Recompute {
+            cost.encoded += anchor as u64;
+            pairs += causal_pairs(Span { start: 0, len: anchor }, 0);
+        }
+    }
+    let recompute = plan.spec.anchor_kv == AnchorKv::Recompute;
+    // A recomputed anchor is a store like a block's, last layer included.
+    let layers = if recompute { size.layers } else { size.context_layers };
+    let anchor_bytes = anchor as u64 * size.kv_bytes(layers);
+    if after_anchor && (recompute || host > 0) {
+        cost.anchor_bytes = anchor_bytes;
+    }
+    if host == 0 && !recompute {
+        let others = plan.hosts.iter().skip(1).filter(|spans| !spans.is_empty()).count() as u64;
+        cost.sent_bytes = others * anchor_bytes;
+    }
+    pairs
+}
+
+/// The query host runs every token; each host attends over the keys it keeps. The query host sends
+/// queries (f32) to the others and keys to their owner; they return outputs and log-sum-exps (f32).
+fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
+    let all = plan.tokens as u64;
+    let layers = size.context_layers as u64;
+    let q_bytes = all * layers * 4 * size.q_width as u64;
+    if host == 0 {
+        cost.encoded = all;
+        let others = plan.hosts.len() as u64 - 1;
+        let kept_elsewhere = all - plan.host_tokens(0) as u64;
+        cost.sent_bytes = others * q_bytes + kept_elsewhere * size.kv_bytes(size.layers);
+    } else {
+        cost.encoded = 0;
+        cost.sent_bytes = q_bytes + all * layers * 4 * size.heads as u64;
+    }
+    // Queries at or after the host's keys see them: its own causally, later ones all of them.
+    plan.hosts[host]
+        .iter()
+        .map(|span| causal_pairs(*span, 0) + (plan.tokens - span.end()) as u64 * span.len as u64)
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{AnchorPolicy, PlanSpec};
+    use proptest::prelude::*;
+
+    const SIZE: ModelSize = ModelSize {
+        layers: 3,
+        context_layers: 2,
+        linear_weights: 1000,
+        skipped_weights: 400,
+        q_width: 8,
+        heads: 2,
+        kv_width: 4,
+        kv_row_bytes: 8,
+    };
+
+    fn cost(
+        method: Method,
+        tokens: usize,
+        block: usize,
+        anchor: usize,
+        kv: AnchorKv,
+        hosts: usize,
+    ) -> Cost {
+        let anchor_policy = AnchorPolicy::default();
+        let spec = PlanSpec { method, block, anchor, anchor_kv: kv, anchor_policy, hosts };
+        Cost::of(&Plan::new(spec, tokens).unwrap(), &SIZE)
+    }
+
+    #[test]
+    fn a_shared_anchor_saves_what_recomputing_adds() {
+        let shared = cost(Method::Star, 1024, 256, 256, AnchorKv::Shared, 4);
+        let again = cost(Method::Star, 1024, 256, 256, AnchorKv::Recompute, 4);
+        assert_eq!(shared.hosts[1].encoded, 256);
+        assert_eq!(again.hosts[1].encoded, 512);
+        // Attention over [anchor | own]: own queries see 256 + (i + 1) keys.
+        let pairs = 256 * 256 + 256 * 257 / 2;
+        // Of the three layers, two attend.
+        assert_eq!(shared.hosts[1].attention_flops, 4 * 8 * 2 * pairs);
+        assert_eq!(again.hosts[1].attention_flops, 4 * 8 * 2 * (pairs + 256 * 257 / 2));
+        assert_eq!(shared.hosts[1].linear_flops, 2 * 600 * 256);
+        assert_eq!(shared.hosts[0].sent_bytes, 3 * 256 * (2 * 4 * 2 * 2));
+        assert_eq!(shared.hosts[1].kv_bytes, 256 * (2 * 4 * 2 * 3));
+        assert_eq!(again.hosts[0].sent_bytes, 0);
+    }
+
+    #[test]
+    fn zigzag_is_balanced_where_the_plain_ring_is_not() {
+        let ring = cost(Method::Ring, 4096, 0, 0, AnchorKv::Shared, 4);
+        let zigzag = cost(Method::Zigzag, 4096, 0, 0, AnchorKv::Shared, 4);
+        assert_eq!(ring.total_flops(), zigzag.total_flops());
+        assert!(ring.critical_flops() > zigzag.critical_flops());
+        let (a, b) = (zigzag.hosts[0].attention_flops, zigzag.hosts[3].attention_flops);
+        assert_eq!(a, b);
+    }
+
+    proptest! {
+        #[test]
+        fn exact_methods_do_the_same_attention(tokens in 1usize..3000, hosts in 1usize..9) {
+            let total = |method| -> u64 {
+                cost(method, tokens, 0, 0, AnchorKv::Shared, hosts)
+                    .hosts.iter().map(|h| h.attention_flops).sum()
+            };
+            let pairs = (tokens * (tokens + 1) / 2) as u64;
+            for method in [Method::Ring, Method::Zigzag, Method::Dense] {
+                prop_assert_eq!(total(method), 4 * 8 * 2 * pairs);
+            }
+        }
+
+        #[test]
+        fn one_block_costs_what_dense_costs(tokens in 16usize..3000) {
+            let star = cost(Method::Star, tokens, tokens, tokens, AnchorKv::Shared, 1);
+            let dense = cost(Method::Dense, tokens, 0, 0, AnchorKv::Shared, 1);
+            prop_assert_eq!(star, dense);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What several integration tests share: models, sessions, comparisons.
+
+#![allow(dead_code, unreachable_pub)] // each test binary uses its own part
+#![allow(clippy::unwrap_used)]
+
+pub mod naive;
+
+use asterism::cancel::Cancel;
+use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session};
+use asterism::model::{FetchOptions, ModelSource};
+use asterism::plan::{AnchorKv, AnchorPolicy, Method, PlanSpec};
+use asterism::tensor::Precision;
+use asterism::tensor::cuda::Device;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// `tests/golden/NAME`.
+pub fn golden_dir(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// The families with a tiny random checkpoint.
+pub const FAMILIES: [&str; 6] = ["llama2", "llama3", "llama_linear", "mistral", "qwen2", "qwen3"];
+
+/// The CPU and, where there is one, the first GPU. Otherwise says which test is skipped there.
+pub fn devices(test: &str) -> Vec<DeviceChoice> {
+    let mut devices = vec![DeviceChoice::Cpu];
+    match Device::count() {
+        Ok(_) => devices.push(DeviceChoice::Cuda(0)),
+        Err(error) => eprintln!("{test}: skipped on a GPU: {error}"),
+    }
+    devices
+}
+
+/// Loads a model directory, or nano, on the CPU.
+pub fn engine(source: &ModelSource, precision: Precision) -> Arc<Engine> {
+    engine_on(source, DeviceChoice::Cpu, precision)
+}
+
+/// Loads a model directory, or nano.
+pub fn engine_on(source: &ModelSource, device: DeviceChoice, precision: Precision) -> Arc<Engine> {
+    let files = source.resolve(&FetchOptions::default()).expect("model files");
+    let options = EngineOptions { precision, device, ..EngineOptions::default() };
+    Arc::new(Engine::load(files, &options).expect("model"))
+}
+
+/// A tiny checkpoint in f32, on the CPU.
+pub fn tiny(family: &str) -> Arc<Engine> {
+    tiny_on(family, DeviceChoice::Cpu, Precision::F32)
+}
+
+/// A tiny checkpoint. It has no tokenizer of its own; nano's stands in, unused.
+pub fn tiny_on(family: &str, device: DeviceChoice, precision: Precision) -> Arc<Engine> {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    for entry in std::fs::read_dir(golden_dir(family)).expect("golden directory") {
+        let path = entry.expect("entry").path();
+        std::fs::copy(&path, dir.path().join(path.file_name().expect("name"))).expect("copy");
+    }
+    std::fs::remove_file(dir.path().join("golden.safetensors")).expect("golden values");
+    let tokenizer =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nano/tokenizer.json");
+    std::fs::copy(tokenizer, dir.path().join("tokenizer.json")).expect("tokenizer");
+    engine_on(&ModelSource::Directory(dir.path().to_owned()), device, precision)
+}
+
+/// A plan for `hosts` hosts with a shared anchor.
+pub fn spec(method: Method, block: usize, anchor: usize, hosts: usize) -> PlanSpec {
+    let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
+    PlanSpec { method, block, anchor, anchor_kv, anchor_policy, hosts }
+}
+
+/// All logits after `query`, and the greedy continuation of `steps` tokens.
+pub fn run(
+    engine: &Arc<Engine>,
+    context: &[u32],
+    query: &[u32],
+    spec: PlanSpec,
+    steps: usize,
+) -> (Vec<f32>, Vec<u32>) {
+    let cancel = Cancel::new();
+    let mut session = Session::encode(Arc::clone(engine), context.to_vec(), spec, &|_| (), &cancel)
+        .expect("phase 1");
+    let settings = Generation {
+        max_tokens: steps,
+        ignore_eos: true,
+        top_logits: usize::MAX,
+        ..Generation::default()
+    };
+    let mut on_token = |_| ControlFlow::Continue(());
+    let answer = session.generate(query, &settings, &mut on_token, &cancel).expect("phase 2");
+    let mut logits = vec![f32::NAN; engine.config().vocab];
+    for (token, logit) in answer.top_logits {
+        logits[token as usize] = logit;
+    }
+    (logits, answer.tokens)
+}
+
+/// ‖a - b‖ / ‖b‖; not a number fails every comparison.
+pub fn relative_error(a: &[f32], b: &[f32]) -> f32 {
+    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| v * v).sum::<f32>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
+/// Largest absolute difference; NaN counts as infinite.
+pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).fold(0.0, |m, (x, y)| {
+        let d = (x - y).abs();
+        if d.is_nan() { f32::INFINITY } else { d.max(m) }
+    })
+}
+
+/// A tensor of a safetensors file, as little-endian numbers.
+pub struct Golden(Vec<u8>);
+
+impl Golden {
+    pub fn open(name: &str) -> Self {
+        Self(std::fs::read(golden_dir(name).join("golden.safetensors")).expect("golden values"))
+    }
+
+    fn data(&self, name: &str) -> Vec<u8> {
+        let tensors = safetensors::SafeTensors::deserialize(&self.0).expect("safetensors");
+        tensors.tensor(name).expect("tensor").data().to_vec()
+    }
+
+    pub fn ints(&self, name: &str) -> Vec<u32> {
+        let read = |b: &[u8]| i64::from_le_bytes(b.try_into().expect("8 bytes"));
+        self.data(name).chunks(8).map(|b| u32::try_from(read(b)).expect("token")).collect()
+    }
+
+    pub fn floats(&self, name: &str) -> Vec<f32> {
+        let read = |b: &[u8]| f32::from_le_bytes(b.try_into().expect("4 bytes"));
+        self.data(name).chunks(4).map(read).collect()
+    }
+}

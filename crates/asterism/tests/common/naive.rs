@@ -1,0 +1,208 @@
+//! Star Attention by its definition, for comparison: one pass over all tokens with the block-sparse
+//! mask written out, f64 arithmetic, the checkpoint read with the safetensors crate. Shares no code
+//! with the engine.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Sizes and tensors of a plain Llama checkpoint (no biases, no rope scaling).
+pub struct NaiveLlama {
+    tensors: HashMap<String, Vec<f64>>,
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocab: usize,
+    theta: f64,
+    eps: f64,
+    tied: bool,
+}
+
+impl NaiveLlama {
+    pub fn open(dir: &Path) -> Self {
+        let config: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+        let int = |name: &str| config[name].as_u64().map(|v| v as usize);
+        let mut tensors = HashMap::new();
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if !name.starts_with("model") || !name.ends_with(".safetensors") {
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            for (name, view) in safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors() {
+                let values = match view.dtype() {
+                    safetensors::Dtype::F32 => view
+                        .data()
+                        .chunks(4)
+                        .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+                        .collect(),
+                    safetensors::Dtype::BF16 => view
+                        .data()
+                        .chunks(2)
+                        .map(|b| half::bf16::from_le_bytes(b.try_into().unwrap()).to_f64())
+                        .collect(),
+                    other => panic!("dtype {other:?}"),
+                };
+                tensors.insert(name, values);
+            }
+        }
+        let heads = int("num_attention_heads").unwrap();
+        let hidden = int("hidden_size").unwrap();
+        Self {
+            tensors,
+            hidden,
+            heads,
+            layers: int("num_hidden_layers").unwrap(),
+            kv_heads: int("num_key_value_heads").unwrap_or(heads),
+            head_dim: int("head_dim").unwrap_or(hidden / heads),
+            vocab: int("vocab_size").unwrap(),
+            theta: config["rope_theta"].as_f64().unwrap_or(10_000.0),
+            eps: config["rms_norm_eps"].as_f64().unwrap(),
+            tied: config["tie_word_embeddings"].as_bool().unwrap_or(false),
+        }
+    }
+
+    /// Logits after the last query token of a context of `n` tokens encoded in blocks of `block`
+    /// tokens behind an anchor of `anchor`, followed by a query that sees everything.
+    pub fn star(&self, tokens: &[u32], n: usize, block: usize, anchor: usize) -> Vec<f32> {
+        // A context token sees the anchor and its own block, a query token sees all before it.
+        let sees = |i: usize, j: usize| {
+            j <= i && (i >= n || j / block == i / block || j < anchor.min(block))
+        };
+        let positions: Vec<usize> = (0..tokens.len()).collect();
+        self.logits(tokens, &positions, &sees)
+    }
+
+    /// The same, each block but the first behind tokens of its own: `anchors` has those and the
+    /// position of the first of them. What a block's input is stands here one after the other.
+    pub fn star_behind(
+        &self,
+        tokens: &[u32],
+        n: usize,
+        block: usize,
+        anchors: &[(Vec<u32>, usize)],
+    ) -> Vec<f32> {
+        let (mut ids, mut positions, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        let mut add = |part: &[u32], start: usize, owner: (usize, bool)| {
+            ids.extend_from_slice(part);
+            positions.extend(start..start + part.len());
+            owners.extend(part.iter().map(|_| owner));
+        };
+        let blocks = n.div_ceil(block);
+        for b in 0..blocks {
+            if b > 0 {
+                let (anchor, start) = &anchors[b - 1];
+                add(anchor, *start, (b, true));
+            }
+            add(&tokens[b * block..n.min((b + 1) * block)], b * block, (b, false));
+        }
+        add(&tokens[n..], n, (blocks, false));
+        // A token sees what comes before it in its block's input; a query token sees all but
+        // anchors.
+        let sees = |i: usize, j: usize| {
+            let ((of, _), (other, is_anchor)) = (owners[i], owners[j]);
+            j <= i && (of == other || of == blocks && !is_anchor)
+        };
+        self.logits(&ids, &positions, &sees)
+    }
+
+    /// Logits after the last token; token `i` stands at `positions[i]` and sees token `j` if
+    /// `sees(i, j)`.
+    fn logits(
+        &self,
+        tokens: &[u32],
+        positions: &[usize],
+        sees: &dyn Fn(usize, usize) -> bool,
+    ) -> Vec<f32> {
+        let w = |name: &str| self.tensors[name].as_slice();
+        let embedding = w("model.embed_tokens.weight");
+        let mut x: Vec<Vec<f64>> = tokens
+            .iter()
+            .map(|t| embedding[*t as usize * self.hidden..][..self.hidden].to_vec())
+            .collect();
+        for l in 0..self.layers {
+            let w =
+                |name: &str| self.tensors[&format!("model.layers.{l}.{name}.weight")].as_slice();
+            let normed: Vec<_> = x.iter().map(|x| self.norm(x, w("input_layernorm"))).collect();
+            let heads = |name, count| -> Vec<Vec<f64>> {
+                let project = |x: &Vec<f64>| matvec(w(name), x);
+                let mut rows: Vec<Vec<f64>> = normed.iter().map(project).collect();
+                if count > 0 {
+                    for (position, row) in positions.iter().zip(&mut rows) {
+                        row.chunks_mut(self.head_dim).for_each(|head| self.rotate(head, *position));
+                    }
+                }
+                rows
+            };
+            let q = heads("self_attn.q_proj", self.heads);
+            let k = heads("self_attn.k_proj", self.kv_heads);
+            let v = heads("self_attn.v_proj", 0);
+            for i in 0..x.len() {
+                let mut attended = Vec::new();
+                for h in 0..self.heads {
+                    let g = h / (self.heads / self.kv_heads);
+                    attended.extend(self.attend(&q[i], &k, &v, h, g, &|j| sees(i, j)));
+                }
+                add(&mut x[i], &matvec(w("self_attn.o_proj"), &attended));
+                let normed = self.norm(&x[i], w("post_attention_layernorm"));
+                let gate = matvec(w("mlp.gate_proj"), &normed);
+                let up = matvec(w("mlp.up_proj"), &normed);
+                let act: Vec<f64> =
+                    gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+                add(&mut x[i], &matvec(w("mlp.down_proj"), &act));
+            }
+        }
+        let last = self.norm(x.last().unwrap(), w("model.norm.weight"));
+        let head = if self.tied { embedding } else { w("lm_head.weight") };
+        assert_eq!(head.len(), self.vocab * self.hidden);
+        matvec(head, &last).into_iter().map(|v| v as f32).collect()
+    }
+
+    fn attend(
+        &self,
+        q: &[f64],
+        k: &[Vec<f64>],
+        v: &[Vec<f64>],
+        head: usize,
+        group: usize,
+        sees: &dyn Fn(usize) -> bool,
+    ) -> Vec<f64> {
+        let d = self.head_dim;
+        let q = &q[head * d..][..d];
+        let mut total = 0.0;
+        let mut out = vec![0.0; d];
+        for j in (0..k.len()).filter(|j| sees(*j)) {
+            let score: f64 = q.iter().zip(&k[j][group * d..][..d]).map(|(a, b)| a * b).sum();
+            let weight = (score / (d as f64).sqrt()).exp();
+            total += weight;
+            out.iter_mut().zip(&v[j][group * d..]).for_each(|(o, v)| *o += weight * v);
+        }
+        out.into_iter().map(|o| o / total).collect()
+    }
+
+    fn norm(&self, x: &[f64], weight: &[f64]) -> Vec<f64> {
+        let mean = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
+        x.iter().zip(weight).map(|(v, w)| v / (mean + self.eps).sqrt() * w).collect()
+    }
+
+    fn rotate(&self, head: &mut [f64], position: usize) {
+        let half = head.len() / 2;
+        for i in 0..half {
+            let angle = position as f64 * self.theta.powf(-(i as f64) / half as f64);
+            let (a, b) = (head[i], head[i + half]);
+            head[i] = a * angle.cos() - b * angle.sin();
+            head[i + half] = b * angle.cos() + a * angle.sin();
+        }
+    }
+}
+
+fn matvec(w: &[f64], x: &[f64]) -> Vec<f64> {
+    w.chunks(x.len()).map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum()).collect()
+}
+
+fn add(x: &mut [f64], y: &[f64]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
