@@ -28,7 +28,7 @@ fn one_tensor(name: &str, dtype: &str, element: usize) -> Vec<u8> {
 fn open(files: &[(&str, &[u8])], index: Option<&str>) -> Result<Checkpoint, ModelError> {
     let files = files
         .iter()
-        .map(|(name, bytes)| ((*name).to_owned(), Bytes::Owned(bytes.to_vec())))
+        .map(|(name, bytes)| ((*name).to_owned(), Bytes::from(bytes.to_vec())))
         .collect();
     Checkpoint::open(files, index.map(str::as_bytes))
 }
@@ -233,7 +233,7 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         index in prop::collection::vec(any::<u8>(), 0..50),
     ) {
-        let files = vec![("w.safetensors".to_owned(), Bytes::Owned(bytes))];
+        let files = vec![("w.safetensors".to_owned(), Bytes::from(bytes))];
         let _ = Checkpoint::open(files, Some(&index));
     }
 

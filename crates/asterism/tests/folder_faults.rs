@@ -7,7 +7,6 @@ use std::fs;
 use std::path::Path;
 
 use asterism::model::{Checkpoint, FetchOptions, ModelConfig, ModelError, ModelSource};
-use asterism::tensor::Bytes;
 
 #[track_caller]
 fn assert_says<T: std::fmt::Debug>(result: Result<T, ModelError>, phrases: &[&str]) {
@@ -47,7 +46,7 @@ fn the_embedded_model_differs_from_its_folder() {
     assert_eq!(nano.weight_index, read.weight_index);
     assert_eq!(nano.chat_template, read.chat_template);
     for ((name, bytes), (other, mapped)) in nano.weights.iter().zip(&read.weights) {
-        assert!(name == other && **bytes == **mapped && matches!(mapped, Bytes::Mapped(_)));
+        assert!(name == other && **bytes == **mapped && mapped.is_mapped());
     }
 
     let config = ModelConfig::parse(&nano.config, nano.generation_config.as_deref()).unwrap();

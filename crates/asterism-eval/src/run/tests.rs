@@ -293,7 +293,7 @@ fn a_model_is_known_by_its_weights() {
             tokenizer: b"{}".to_vec(),
             tokenizer_config: None,
             chat_template: None,
-            weights: vec![("model.safetensors".into(), Bytes::Owned(weights))],
+            weights: vec![("model.safetensors".into(), Bytes::from(weights))],
             weight_index: None,
         };
         ModelInfo::of(&files, "bf16", 100).hash

@@ -4,7 +4,6 @@
 //! a Llama of 14 million weights in two shards.
 
 use super::ModelFiles;
-use crate::tensor::Bytes;
 
 /// A file of `models/nano/`.
 macro_rules! embedded {
@@ -16,7 +15,7 @@ macro_rules! embedded {
 /// A weight file of `models/nano/` with its name.
 macro_rules! shard {
     ($file:literal) => {
-        ($file.to_owned(), Bytes::Embedded(embedded!($file)))
+        ($file.to_owned(), embedded!($file)[..].into())
     };
 }
 

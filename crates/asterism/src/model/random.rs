@@ -51,7 +51,7 @@ impl Tensor {
 pub fn random_model(shape: &Shape, seed: u64) -> Result<ModelFiles, ModelError> {
     shape.config()?;
     let nano = ModelSource::Nano.resolve(&FetchOptions::default())?;
-    let weights = Bytes::Owned(safetensors(&tensors(shape), seed));
+    let weights = Bytes::from(safetensors(&tensors(shape), seed));
     Ok(ModelFiles {
         name: format!("{}, {} layers, random weights (seed {seed})", shape.name, shape.layers),
         config: shape.config_json(),
