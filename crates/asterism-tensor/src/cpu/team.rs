@@ -123,8 +123,11 @@ impl Shared {
 pub(super) struct Team {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
-    /// Callers take turns: in-process hosts share one team.
-    turn: Mutex<()>,
+    /// Callers take turns, loop by loop: in-process hosts and requests share one team. This mutex
+    /// is handed to whoever waits longest at least once in a millisecond, so that a prefill, which
+    /// asks for loop after loop, cannot starve a decode; one that always did so would have a
+    /// thread woken for every short loop.
+    turn: parking_lot::Mutex<()>,
 }
 
 impl Team {
@@ -143,7 +146,7 @@ impl Team {
             stop: AtomicBool::new(false),
             asleep: (0..helpers).map(|_| AtomicBool::new(false)).collect(),
         });
-        let mut team = Self { shared, helpers: Vec::new(), turn: Mutex::new(()) };
+        let mut team = Self { shared, helpers: Vec::new(), turn: parking_lot::Mutex::new(()) };
         for helper in 0..helpers {
             let shared = Arc::clone(&team.shared);
             let name = format!("compute-{}", helper + 1);
@@ -160,11 +163,12 @@ impl Team {
 
     /// Calls `body(thread, task)` once for every task in `0..tasks`, on all threads, and returns
     /// when all are done. No two calls that run at the same time have the same thread number.
+    /// Nobody who waits for a turn is overtaken for longer than a millisecond.
     ///
     /// # Panics
     /// With the panic of the first task that panicked.
     pub(super) fn run(&self, tasks: usize, body: Body<'_>) {
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn.lock();
         if tasks <= 1 || self.helpers.is_empty() {
             (0..tasks).for_each(|task| body(0, task));
             return;
@@ -270,11 +274,44 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_is_served_before_one_who_comes_again() {
+        let team = Team::new(2).unwrap();
+        let (running, done) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            // One that asks for loop after loop, with nothing in between.
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    team.run(2, &|_, _| {
+                        running.store(true, Ordering::SeqCst);
+                        std::thread::sleep(std::time::Duration::from_millis(1));
+                    });
+                }
+            });
+            while !running.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            // The other waits for the loop that runs, not for all those behind it: with an unfair
+            // mutex, a thread that has to be woken always finds that the first has it again.
+            let start = std::time::Instant::now();
+            (0..50).for_each(|_| team.run(2, &|_, _| ()));
+            let waited = start.elapsed();
+            done.store(true, Ordering::SeqCst);
+            assert!(waited < std::time::Duration::from_secs(2), "50 loops waited {waited:?}");
+        });
+    }
+
+    #[test]
     fn a_panic_reaches_the_caller_and_the_team_survives() {
-        let team = Team::new(3).unwrap();
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            team.run(50, &|_, task| assert!(task != 20, "task {task} of 50"));
-        }));
+        for threads in [1, 3] {
+            let team = Team::new(threads).unwrap();
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                team.run(50, &|_, task| assert!(task != 20, "task {task} of 50"));
+            }));
+            check_panic(&team, result);
+        }
+    }
+
+    fn check_panic(team: &Team, result: std::thread::Result<()>) {
         let message = result.unwrap_err();
         assert!(message.downcast_ref::<String>().unwrap().contains("task 20"));
         let done = AtomicUsize::new(0);

@@ -1,6 +1,12 @@
 //! Two partial results into one.
 
+#![allow(unsafe_code)]
+
 use crate::cpu::Cpu;
+use crate::cpu::shared::SharedMut;
+
+/// Elements of the output that a task merges at least: enough to be worth another thread.
+const TASK: usize = 8 * 1024;
 
 impl Cpu {
     /// Merges the partial attention `(b, b_lse)` into `(a, a_lse)`: the result is attention over
@@ -14,18 +20,28 @@ impl Cpu {
         if a_lse.is_empty() {
             return;
         }
-        let dim = a.len() / a_lse.len();
-        let rows = a.chunks_exact_mut(dim).zip(b.chunks_exact(dim));
-        for ((a, b), (a_lse, b_lse)) in rows.zip(a_lse.iter_mut().zip(b_lse)) {
-            if *b_lse == f32::NEG_INFINITY {
-                continue;
+        let (rows, dim) = (a_lse.len(), a.len() / a_lse.len());
+        let (a, a_lse) = (SharedMut::new(a), SharedMut::new(a_lse));
+        let per_task = (TASK / dim.max(1)).max(1);
+        self.for_each(rows.div_ceil(per_task), |task| {
+            for r in task * per_task..((task + 1) * per_task).min(rows) {
+                // SAFETY: row r of both is this task's alone.
+                let (a, a_lse) = unsafe { (a.slice(r * dim, dim), a_lse.slice(r, 1)) };
+                self.merge_row(a, &mut a_lse[0], &b[r * dim..][..dim], b_lse[r]);
             }
-            let top = a_lse.max(*b_lse);
-            let (wa, wb) = ((*a_lse - top).exp(), (b_lse - top).exp());
-            (self.kernels.scale)(a, wa / (wa + wb));
-            (self.kernels.add_scaled)(a, wb / (wa + wb), b);
-            *a_lse = top + (wa + wb).ln();
+        });
+    }
+
+    /// One row.
+    fn merge_row(&self, a: &mut [f32], a_lse: &mut f32, b: &[f32], b_lse: f32) {
+        if b_lse == f32::NEG_INFINITY {
+            return;
         }
+        let top = a_lse.max(b_lse);
+        let (wa, wb) = ((*a_lse - top).exp(), (b_lse - top).exp());
+        (self.kernels.scale)(a, wa / (wa + wb));
+        (self.kernels.add_scaled)(a, wb / (wa + wb), b);
+        *a_lse = top + (wa + wb).ln();
     }
 }
 
@@ -76,6 +92,25 @@ mod tests {
         for (x, y) in a.out.iter().zip(&b.out).chain(a.lse.iter().zip(&b.lse)) {
             assert!(close(*x, *y), "{x} instead of {y}");
         }
+    }
+
+    #[test]
+    fn rows_are_merged_alike_by_any_number_of_threads() {
+        // 3,000 rows of 20: several tasks, the last one shorter.
+        let values = |salt: usize| -> Vec<f32> {
+            (0..60_000).map(|i| ((i * 37 + salt) % 101) as f32 / 50.0 - 1.0).collect()
+        };
+        let run = |threads| {
+            let cpu = Cpu::new(threads, None).unwrap();
+            let (mut a, b) = (values(0), values(5));
+            let (mut a_lse, b_lse) = (values(9)[..3000].to_vec(), &values(13)[..3000]);
+            cpu.merge(&mut a, &mut a_lse, &b, b_lse);
+            (a, a_lse)
+        };
+        assert_eq!(run(1), run(3));
+        let lse = run(1).1[2999];
+        let (a, b) = (f64::from(values(9)[2999]), f64::from(values(13)[2999]));
+        assert!((f64::from(lse) - (a.exp() + b.exp()).ln()).abs() < 1e-5);
     }
 
     proptest! {

@@ -166,6 +166,8 @@ impl Cpu {
     fn packed<T>(&self, source: &Source<'_, T>, layout: Layout) -> PackedMatrix {
         let (outputs, panels) = (source.outputs(), source.panels());
         let Source { inputs, panel, paired, .. } = *source;
+        let alike = source.parts.iter().all(|part| part.len() == outputs * inputs);
+        assert!(!paired || alike, "gate and up of different shapes");
         PackedMatrix { outputs, inputs, panel, panels, paired, layout }
     }
 
@@ -206,19 +208,5 @@ impl Cpu {
     #[must_use]
     pub fn pack_f32(&self, parts: &[&[f32]], inputs: usize) -> PackedMatrix {
         self.pack_f32_parts(parts, inputs, false)
-    }
-
-    /// Packs two bf16 matrices `[outputs, inputs]` as a pair, for [`Cpu::linear_gated`].
-    #[must_use]
-    pub fn pack_bf16_pair(&self, gate: &[bf16], up: &[bf16], inputs: usize) -> PackedMatrix {
-        assert_eq!(gate.len(), up.len(), "gate and up of different shapes");
-        self.pack_bf16_parts(&[gate, up], inputs, true)
-    }
-
-    /// Packs two f32 matrices `[outputs, inputs]` as a pair, for [`Cpu::linear_gated`].
-    #[must_use]
-    pub fn pack_f32_pair(&self, gate: &[f32], up: &[f32], inputs: usize) -> PackedMatrix {
-        assert_eq!(gate.len(), up.len(), "gate and up of different shapes");
-        self.pack_f32_parts(&[gate, up], inputs, true)
     }
 }

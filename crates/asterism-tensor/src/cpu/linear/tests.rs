@@ -76,8 +76,8 @@ proptest! {
             assert_close(&y, &twice, 1e-5, &format!("{isa} linear_add"));
             // A gated layer, its result read through an identity.
             let pair = match precision {
-                Precision::F32 => cpu.pack_f32_pair(&w, &up, inputs),
-                Precision::Bf16 => cpu.pack_bf16_pair(&narrow(&w), &narrow(&up), inputs),
+                Precision::F32 => cpu.pack_f32_parts(&[&w, &up], inputs, true),
+                Precision::Bf16 => cpu.pack_bf16_parts(&[&narrow(&w), &narrow(&up)], inputs, true),
             };
             let mut identity = vec![0.0; outputs * outputs];
             (0..outputs).for_each(|i| identity[i * outputs + i] = 1.0);

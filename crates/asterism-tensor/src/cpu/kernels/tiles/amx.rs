@@ -1,6 +1,10 @@
 //! The tile product on AMX (Sapphire Rapids and later): eight registers of 1 KiB, one instruction
 //! for 16 x 16 x 32 multiply-adds. The intrinsics are not stable in Rust; the instructions are
 //! written in assembly (Intel SDM volume 1, chapter 18; volume 2, TDPBF16PS).
+//!
+//! No value stays in a tile register from one block of assembly to the next: each begins with zeros
+//! or a load, ends with its stores, and says which registers it changed. Between `begin` and `end`
+//! only their configuration holds, a mode of the thread that compiled code neither reads nor sets.
 
 #![allow(unsafe_code)]
 
@@ -47,29 +51,48 @@ const CONFIG: TileConfig = TileConfig {
 fn begin() {
     let config = &CONFIG;
     // SAFETY: the table is handed out only where the permission was given; the operand is 64 bytes
-    // of a valid configuration.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) config, options(nostack, readonly)) };
+    // of a valid configuration. Zeroes all tile registers.
+    unsafe {
+        asm!("ldtilecfg [{}]", in(reg) config,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, readonly));
+    }
 }
 
 fn end() {
     // SAFETY: gives the tile registers back: a context switch need not save them.
-    unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    unsafe {
+        asm!("tilerelease",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, nomem));
+    }
 }
 
 /// See [`TileKernels::peak`]: four products at a time, as many as a block has.
 fn peak(rounds: usize) -> u64 {
     begin();
-    for _ in 0..rounds {
-        // SAFETY: touches tile registers only, which `begin` configured (and zeroed).
-        unsafe {
-            asm!(
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                options(nostack, nomem)
-            );
-        }
+    // SAFETY: touches tile registers only, which `begin` configured; zeros are multiplied.
+    unsafe {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+            "test {left}, {left}",
+            "jz 3f",
+            "2:",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "dec {left}",
+            "jnz 2b",
+            "3:",
+            left = inout(reg) rounds => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, nomem)
+        );
     }
     end();
     (rounds * 4 * 2 * STRIP * STRIP * STEP) as u64
@@ -90,112 +113,93 @@ unsafe fn multiply(
     avx512bf16::check(a, b, depth, ldc);
     for panel in 0..b.count {
         let b = &b.data[panel * b.stride..];
+        let (a, a_stride) = (a.data.as_ptr().cast(), 2 * a.stride);
         // SAFETY: `check` saw that two strips and all panels have `depth` tiles; c has 32 rows of
         // 32 at this panel and the registers are configured, by the contract.
         unsafe {
             let c = c.add(panel * BLOCK);
             if accumulate {
-                load(c, ldc);
+                add_block(a, a_stride, b.as_ptr().cast(), depth, c, ldc);
             } else {
-                zero();
+                set_block(a, a_stride, b.as_ptr().cast(), depth, c, ldc);
             }
-            steps(a.data.as_ptr().cast(), a.stride * 2, b.as_ptr().cast(), depth);
-            store(c, ldc);
         }
     }
 }
 
-/// Registers 0 to 3 hold the block: top left, top right, bottom left, bottom right.
-///
-/// # Safety
-/// The registers are configured.
-#[inline]
-unsafe fn zero() {
-    // SAFETY: touches tile registers only.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            options(nostack, nomem)
-        );
-    }
+/// Defines a function that computes one block of 32 x 32 in tile registers 0 to 3 (top left, top
+/// right, bottom left, bottom right), which `$start` fills first. Per step, two tiles of either
+/// side are loaded and multiplied four ways.
+macro_rules! block {
+    ($(#[$doc:meta])* $name:ident: $($start:literal),*) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The registers are configured; `a` points at two strips of `depth` tiles, `a_stride`
+        /// bytes apart, `b` at a panel of `depth` steps, `c` at 32 rows of 32 floats, `ldc` apart.
+        #[inline]
+        unsafe fn $name(
+            a: *const u8,
+            a_stride: usize,
+            b: *const u8,
+            depth: usize,
+            c: *mut f32,
+            ldc: usize,
+        ) {
+            const PANEL_BYTES: usize = 2 * PANEL_STEP;
+            // SAFETY: every load is one of `depth` tiles, whose rows are 64 bytes apart, or a
+            // quarter of the block; the stores are its four quarters.
+            unsafe {
+                asm!(
+                    $($start,)*
+                    "test {left}, {left}",
+                    "jz 3f",
+                    "2:",
+                    "tileloadd tmm4, [{top} + {row}]",
+                    "tileloadd tmm6, [{b} + {row}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b} + {row} + 1024]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{bottom} + {row}]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {top}, 1024",
+                    "add {bottom}, 1024",
+                    "add {b}, {panel}",
+                    "dec {left}",
+                    "jnz 2b",
+                    "3:",
+                    "tilestored [{c} + {ldc}], tmm0",
+                    "tilestored [{c} + {ldc} + 64], tmm1",
+                    "tilestored [{below} + {ldc}], tmm2",
+                    "tilestored [{below} + {ldc} + 64], tmm3",
+                    top = inout(reg) a => _,
+                    bottom = inout(reg) a.add(a_stride) => _,
+                    b = inout(reg) b => _,
+                    left = inout(reg) depth => _,
+                    row = in(reg) 64usize,
+                    c = in(reg) c,
+                    below = in(reg) c.add(STRIP * ldc),
+                    ldc = in(reg) 4 * ldc,
+                    panel = const PANEL_BYTES,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack)
+                );
+            }
+        }
+    };
 }
 
-/// # Safety
-/// The registers are configured; `c` points at 32 rows of 32, `ldc` apart.
-#[inline]
-unsafe fn load(c: *const f32, ldc: usize) {
-    // SAFETY: reads the four quarters of the block.
-    unsafe {
-        asm!(
-            "tileloadd tmm0, [{top} + {row}]",
-            "tileloadd tmm1, [{top} + {row} + 64]",
-            "tileloadd tmm2, [{bottom} + {row}]",
-            "tileloadd tmm3, [{bottom} + {row} + 64]",
-            top = in(reg) c,
-            bottom = in(reg) c.add(STRIP * ldc),
-            row = in(reg) 4 * ldc,
-            options(nostack, readonly)
-        );
-    }
-}
-
-/// # Safety
-/// As [`load`].
-#[inline]
-unsafe fn store(c: *mut f32, ldc: usize) {
-    // SAFETY: writes the four quarters of the block.
-    unsafe {
-        asm!(
-            "tilestored [{top} + {row}], tmm0",
-            "tilestored [{top} + {row} + 64], tmm1",
-            "tilestored [{bottom} + {row}], tmm2",
-            "tilestored [{bottom} + {row} + 64], tmm3",
-            top = in(reg) c,
-            bottom = in(reg) c.add(STRIP * ldc),
-            row = in(reg) 4 * ldc,
-            options(nostack)
-        );
-    }
-}
-
-/// Adds `depth` steps: per step two tiles of either side are loaded and multiplied four ways.
-///
-/// # Safety
-/// The registers are configured; `a` points at two strips of `depth` tiles, `a_stride` bytes apart,
-/// `b` at a panel of `depth` steps.
-#[inline]
-unsafe fn steps(a: *const u8, a_stride: usize, b: *const u8, depth: usize) {
-    if depth == 0 {
-        return;
-    }
-    const PANEL_BYTES: usize = 2 * PANEL_STEP;
-    // SAFETY: every load is one of `depth` tiles; a tile's rows are 64 bytes apart.
-    unsafe {
-        asm!(
-            "2:",
-            "tileloadd tmm4, [{top} + {row}]",
-            "tileloadd tmm6, [{b} + {row}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b} + {row} + 1024]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{bottom} + {row}]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {top}, 1024",
-            "add {bottom}, 1024",
-            "add {b}, {panel}",
-            "dec {left}",
-            "jnz 2b",
-            top = inout(reg) a => _,
-            bottom = inout(reg) a.add(a_stride) => _,
-            b = inout(reg) b => _,
-            left = inout(reg) depth => _,
-            row = in(reg) 64usize,
-            panel = const PANEL_BYTES,
-            options(nostack, readonly)
-        );
-    }
-}
+block!(
+    /// `c = a · b`
+    set_block: "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"
+);
+block!(
+    /// `c += a · b`
+    add_block:
+        "tileloadd tmm0, [{c} + {ldc}]",
+        "tileloadd tmm1, [{c} + {ldc} + 64]",
+        "tileloadd tmm2, [{below} + {ldc}]",
+        "tileloadd tmm3, [{below} + {ldc} + 64]"
+);
