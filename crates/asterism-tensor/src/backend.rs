@@ -335,10 +335,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ) -> Result<Option<Self::Recording>, E>;
 
     /// Runs a recorded step again, on the same buffers, for the ids that were set since: as if its
-    /// token stood `later` positions later, and as many keys had been appended meanwhile.
+    /// token stood `later` positions later, and as many keys had been appended meanwhile. It uses
+    /// the buffers' memory as it was when the step was recorded, which it keeps.
     ///
     /// # Errors
-    /// If the processor fails.
+    /// If there is no room for so many more keys (see [`Backend::advance`]), the step was recorded
+    /// by another backend, or the processor fails.
     fn replay(&self, recording: &mut Self::Recording, later: u32) -> Result<(), TensorError>;
 
     /// `out[r] = x[r] / rms(x[r]) * weight` for every row of `x [rows, width of weight]`.

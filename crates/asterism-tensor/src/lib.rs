@@ -14,6 +14,12 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(not(unix))]
+compile_error!(
+    "asterism-tensor builds on Unix systems only: it looks for NVIDIA's libraries with dlopen \
+     (cuda/loader.rs). On Windows, build it in WSL 2, which also sees the GPU."
+);
+
 mod aligned;
 mod backend;
 mod bytes;

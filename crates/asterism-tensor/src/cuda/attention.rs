@@ -153,7 +153,7 @@ impl Cuda {
         let count: usize = keys.iter().map(|k| k.tokens).sum();
         let many = whole || 4 * queries.q.len() * count >= WORTH_A_PLAN;
         match (&self.cudnn, mask(&queries, &keys)) {
-            (Some(cudnn), Some(mask)) if many => {
+            (Some(cudnn), Some(mask)) if many && !self.device.is_recording() => {
                 self.attend_with(cudnn, queries, &keys, mask, out, lse)
             }
             _ => {
@@ -210,7 +210,6 @@ impl Cuda {
             shape,
             tokens,
             keys: count,
-            room: (tokens, count),
             scale: shape.scale(),
             causal: mask == Mask::Causal,
         };

@@ -324,7 +324,7 @@ impl Backend for Cuda {
     }
 
     fn replay(&self, recording: &mut Recording, later: u32) -> Result {
-        Ok(recording.replay(later)?)
+        Ok(recording.replay(&self.device, later)?)
     }
 
     fn rms_norm(

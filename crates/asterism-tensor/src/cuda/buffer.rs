@@ -12,13 +12,44 @@ use super::device::Device;
 use super::error::CudaError;
 use super::view::{Element, View, ViewMut};
 
-/// `len` elements in a device's memory. Dropping it frees them behind the work enqueued so far.
+/// `len` elements in a device's memory. Dropping it frees them behind the work enqueued so far,
+/// unless a recorded step uses them: then they live as long as the recording.
 pub struct Buffer<T: Element> {
-    device: Arc<Device>,
-    /// 0 if there are no elements.
-    pointer: CUdeviceptr,
+    memory: Arc<Allocation>,
     len: usize,
     _elements: PhantomData<T>,
+}
+
+/// Memory that a device gave, given back when the last who holds it drops it.
+pub struct Allocation {
+    pub(super) device: Arc<Device>,
+    /// 0 if there are no bytes.
+    pub(super) pointer: CUdeviceptr,
+    pub(super) bytes: usize,
+    /// Whether it belongs to a step that was being recorded: it is there only while that runs.
+    pub(super) of_step: bool,
+}
+
+impl Allocation {
+    fn new(device: &Arc<Device>, bytes: usize) -> Result<Arc<Self>, CudaError> {
+        let (pointer, of_step) = if bytes == 0 { (0, false) } else { device.allocate(bytes)? };
+        Ok(Arc::new(Self { device: Arc::clone(device), pointer, bytes, of_step }))
+    }
+
+    /// Bytes of it that lie behind `address`, which is inside it or its end.
+    pub(super) fn behind(&self, address: CUdeviceptr) -> usize {
+        (self.pointer + self.bytes as CUdeviceptr).saturating_sub(address) as usize
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if self.pointer != 0 {
+            // SAFETY: allocated by `new`, freed once; views borrow the buffer, so what uses them
+            // was enqueued before, and recordings own what they use.
+            unsafe { self.device.free(self.pointer, self.of_step) };
+        }
+    }
 }
 
 impl<T: Element> Buffer<T> {
@@ -27,9 +58,8 @@ impl<T: Element> Buffer<T> {
     /// # Errors
     /// [`CudaError::OutOfMemory`], or the driver's.
     pub fn uninit(device: &Arc<Device>, len: usize) -> Result<Self, CudaError> {
-        let bytes = len.saturating_mul(size_of::<T>());
-        let pointer = if bytes == 0 { 0 } else { device.allocate(bytes)? };
-        Ok(Self { device: device.clone(), pointer, len, _elements: PhantomData })
+        let memory = Allocation::new(device, len.saturating_mul(size_of::<T>()))?;
+        Ok(Self { memory, len, _elements: PhantomData })
     }
 
     /// `len` zeros.
@@ -64,19 +94,19 @@ impl<T: Element> Buffer<T> {
 
     /// The device it is on.
     pub fn device(&self) -> &Arc<Device> {
-        &self.device
+        &self.memory.device
     }
 
     /// All its elements, to read.
     pub fn view(&self) -> View<'_, T> {
         // SAFETY: `uninit` allocated `len` elements, which live as long as `self`.
-        unsafe { View::new(self.pointer, self.len, &self.device) }
+        unsafe { View::new(self.memory.pointer, self.len, &self.memory) }
     }
 
     /// All its elements, to write.
     pub fn view_mut(&mut self) -> ViewMut<'_, T> {
         // SAFETY: as in `view`, and `self` is borrowed for writing.
-        unsafe { ViewMut::new(self.pointer, self.len, &self.device) }
+        unsafe { ViewMut::new(self.memory.pointer, self.len, &self.memory) }
     }
 
     /// The elements of `range`, to read.
@@ -101,15 +131,5 @@ impl<T: Element> Buffer<T> {
     /// The driver's, for the copy or for work before it.
     pub fn to_vec(&self) -> Result<Vec<T>, CudaError> {
         self.view().to_vec()
-    }
-}
-
-impl<T: Element> Drop for Buffer<T> {
-    fn drop(&mut self) {
-        if self.pointer != 0 {
-            // SAFETY: allocated by `uninit`, freed once; views borrow the buffer, so what uses them
-            // was enqueued before.
-            unsafe { self.device.free(self.pointer) };
-        }
     }
 }

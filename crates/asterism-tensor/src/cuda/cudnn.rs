@@ -39,19 +39,17 @@ const THREADS: u32 = 256;
 /// cuDNN writes the logarithms head after head; everything here keeps a token's heads together.
 const TRANSPOSE: &str = r#"
 extern "C" __global__ void transpose(float *lse, const float *stats, unsigned tokens,
-                                     unsigned heads, unsigned stride) {
+                                     unsigned heads) {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < tokens * heads) lse[i] = stats[(i % heads) * (size_t)stride + i / heads];
+    if (i < tokens * heads) lse[i] = stats[(i % heads) * (size_t)tokens + i / heads];
 }
 "#;
 
 /// An attention to compute.
 ///
 /// cuDNN compiles a plan for the shapes of its tensors, and plans are kept. With cuDNN 9.14 on the
-/// host of an H100 a plan takes 60 to 90 ms, the first of its kind 0.9 s. So where lengths change
-/// from call to call, give the buffers `room` for more rows than are in use, in a few sizes: one
-/// plan then serves all lengths up to it, at a price of 3 to 11 % of the speed where the room is
-/// nearly full.
+/// host of an H100 a plan takes 60 to 90 ms, the first of its kind 0.9 s: it is for lengths that
+/// recur.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
     /// The heads of `q`, and of `k` and `v`.
@@ -60,9 +58,6 @@ pub struct Attention {
     pub tokens: usize,
     /// Keys.
     pub keys: usize,
-    /// Rows that `q` and `out`, and rows that `k` and `v` hold: at least `tokens` and `keys`. What
-    /// is in the rows beyond those must be finite; in `out` they become zero.
-    pub room: (usize, usize),
     /// What scores are multiplied by: `1 / sqrt(head_dim)` as a rule.
     pub scale: f32,
     /// Whether query `i` sees only the keys up to `i + keys - tokens`: the last query sees all.
@@ -82,10 +77,8 @@ struct State {
     plans: HashMap<Key, Plan>,
     /// cuDNN's working memory, which one run after the other writes.
     workspace: Buffer<u8>,
-    /// The logarithms as cuDNN writes them: `[heads, room.0]`.
+    /// The logarithms as cuDNN writes them: `[heads, tokens]`.
     stats: Buffer<f32>,
-    /// The lengths in use, for plans with padding: tokens, keys.
-    lengths: Buffer<u32>,
     handle: Handle,
 }
 
@@ -96,8 +89,6 @@ struct Key {
     keys: usize,
     shape: HeadShape,
     causal: bool,
-    /// Whether `tokens` and `keys` are upper bounds.
-    padded: bool,
 }
 
 /// Tensors that are given memory when a plan runs; the numbers tell them apart.
@@ -147,7 +138,6 @@ impl Cudnn {
             plans: HashMap::new(),
             workspace: Buffer::uninit(device, 0)?,
             stats: Buffer::uninit(device, 0)?,
-            lengths: Buffer::uninit(device, 2)?,
             handle,
         };
         Ok(Self {
@@ -159,14 +149,15 @@ impl Cudnn {
 
     /// Computes `attention`. Does not wait for it, but for its plan if it needs a new one.
     ///
-    /// * `q` and `out`: `[room.0, heads, head_dim]`; `k` and `v`: `[room.1, kv_heads, head_dim]`
+    /// * `q` and `out`: `[tokens, heads, head_dim]`; `k` and `v`: `[keys, kv_heads, head_dim]`
     /// * `lse`: `[tokens, heads]`, the natural logarithms of the sums of `exp(scale q k)`
     ///
     /// # Errors
     /// [`CudaError::Length`] and [`CudaError::OtherDevice`] for views that do not fit;
     /// [`CudaError::Unsupported`] for shapes cuDNN has no kernel for, for addresses that are not
-    /// multiples of 16, for no keys and for a causal mask over fewer keys than queries, where some
-    /// queries would see none; a failed call.
+    /// multiples of 16, for no keys, for a causal mask over fewer keys than queries, where some
+    /// queries would see none, and in a step that is recorded: its plan may be gone when that is
+    /// replayed; a failed call.
     pub fn attend(
         &self,
         attention: &Attention,
@@ -176,11 +167,12 @@ impl Cudnn {
         out: ViewMut<'_, bf16>,
         lse: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
-        let Attention { tokens, keys, room, .. } = *attention;
+        let Attention { tokens, keys, .. } = *attention;
         if tokens == 0 {
             return Ok(());
         }
         let key = self.key(attention, &q, &k, &v, &out, &lse)?;
+        self.device.not_recording("cuDNN's attention")?;
         self.device.bind()?;
         // A panic elsewhere leaves buffers and plans whole.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -195,7 +187,7 @@ impl Cudnn {
             Entry::Vacant(place) => place.insert(Plan::new(state.handle.0, key)?),
         };
         grow(&mut state.workspace, plan.workspace)?;
-        grow(&mut state.stats, key.shape.heads * room.0)?;
+        grow(&mut state.stats, key.shape.heads * tokens)?;
 
         let mut lengths = [tokens as i32, keys as i32];
         let (mut scale, mut masked) = (attention.scale, f32::NEG_INFINITY);
@@ -208,18 +200,8 @@ impl Cudnn {
             (Bound::Stats, device(state.stats.view().pointer)),
             (Bound::Scale, (&raw mut scale).cast()),
         ];
-        if key.causal || key.padded {
+        if key.causal {
             bound.push((Bound::Masked, (&raw mut masked).cast()));
-        }
-        if key.padded {
-            let (in_tokens, in_keys) = state.lengths.view_mut().split_at(1)?;
-            for (bound_to, mut length, value) in
-                [(Bound::Tokens, in_tokens, tokens), (Bound::Keys, in_keys, keys)]
-            {
-                length.fill(value as u32)?;
-                bound.push((bound_to, device(length.pointer)));
-            }
-        } else if key.causal {
             let [tokens, keys] = &mut lengths;
             bound.push((Bound::Tokens, (&raw mut *tokens).cast()));
             bound.push((Bound::Keys, (&raw mut *keys).cast()));
@@ -230,16 +212,16 @@ impl Cudnn {
             plan.execute(state.handle.0, &bound, device(state.workspace.view().pointer))?;
         }
 
-        let (tokens, heads, stride) = (tokens as u32, key.shape.heads as u32, room.0 as u32);
+        let (tokens, heads) = (tokens as u32, key.shape.heads as u32);
         let total = tokens * heads;
         // SAFETY: the kernel's parameters in order; it writes `total` elements and reads inside
-        // `[heads, stride]`.
+        // `[heads, tokens]`.
         unsafe {
             self.transpose.launch(
                 [total.div_ceil(THREADS), 1, 1],
                 [THREADS, 1, 1],
                 0,
-                &[&lse, &state.stats.view(), &tokens, &heads, &stride],
+                &[&lse, &state.stats.view(), &tokens, &heads],
             )
         }
     }
@@ -254,24 +236,18 @@ impl Cudnn {
         out: &ViewMut<'_, bf16>,
         lse: &ViewMut<'_, f32>,
     ) -> Result<Key, CudaError> {
-        let Attention { shape, tokens, keys, room, causal, .. } = *attention;
+        let Attention { shape, tokens, keys, causal, .. } = *attention;
         let HeadShape { heads, kv_heads, head_dim } = shape;
-        same_length("the queries", room.0 * heads * head_dim, q.len())?;
-        same_length("the output", room.0 * heads * head_dim, out.len())?;
-        same_length("the keys", room.1 * kv_heads * head_dim, k.len())?;
-        same_length("the values", room.1 * kv_heads * head_dim, v.len())?;
+        same_length("the queries", tokens * heads * head_dim, q.len())?;
+        same_length("the output", tokens * heads * head_dim, out.len())?;
+        same_length("the keys", keys * kv_heads * head_dim, k.len())?;
+        same_length("the values", keys * kv_heads * head_dim, v.len())?;
         same_length("the logarithms", tokens * heads, lse.len())?;
         same_device("the queries", &self.device, q.device())?;
         same_device("the keys", &self.device, k.device())?;
         same_device("the values", &self.device, v.device())?;
         same_device("the output", &self.device, out.device())?;
         same_device("the logarithms", &self.device, lse.device())?;
-        for (what, found, expected) in [("the queries", room.0, tokens), ("the keys", room.1, keys)]
-        {
-            if found < expected {
-                return Err(CudaError::Length { what, expected, found });
-            }
-        }
         // A single query sees all keys either way, and cuDNN is faster without a mask.
         let causal = causal && tokens > 1;
         if keys == 0 || (causal && keys < tokens) {
@@ -283,8 +259,7 @@ impl Cudnn {
             let what = format!("attention at addresses that are not multiples of {ALIGNMENT}");
             return Err(CudaError::Unsupported { what });
         }
-        let padded = room != (tokens, keys);
-        Ok(Key { tokens: room.0, keys: room.1, shape, causal, padded })
+        Ok(Key { tokens, keys, shape, causal })
     }
 }
 

@@ -12,6 +12,7 @@ use cudarc::driver::sys::{
     CUmemPool_attribute as PoolAttribute, CUmemoryPool, CUresult, CUstream, CUstream_flags,
 };
 
+use super::buffer::Allocation;
 use super::error::{CudaError, check};
 use super::libraries;
 
@@ -55,11 +56,28 @@ pub struct Device {
 }
 
 /// The thread whose work is recorded, and where it goes.
-#[derive(Clone, Copy)]
 struct Recorder {
     thread: ThreadId,
     stream: CUstream,
     later: CUdeviceptr,
+    used: Used,
+}
+
+/// What a recorded step uses.
+pub(super) struct Used {
+    /// The memory it reads and writes: replaying it is sound as long as this is there.
+    pub(super) memory: Vec<Arc<Allocation>>,
+    /// How many tokens later it may run at most: all buffers have room for so many.
+    pub(super) most_later: u32,
+    /// Memory that it took and has not given back.
+    held: usize,
+}
+
+impl Used {
+    /// Whether all memory that the step took is given back, so that it can run again.
+    pub(super) fn is_closed(&self) -> bool {
+        self.held == 0
+    }
 }
 
 // SAFETY: the driver's functions may be called from any thread, on the same context and stream at
@@ -151,47 +169,97 @@ impl Device {
     /// The stream that the calling thread's work goes to: the one all work runs on, but while the
     /// thread records a step.
     pub(super) fn stream(&self) -> CUstream {
-        self.recorder().map_or(self.stream, |recorder| recorder.stream)
+        self.recording(|recorder| recorder.stream).unwrap_or(self.stream)
     }
 
     /// The address of the number of tokens by which a recorded step is later when it runs; 0 for
     /// work that runs at once.
     pub(super) fn later(&self) -> CUdeviceptr {
-        self.recorder().map_or(0, |recorder| recorder.later)
+        self.recording(|recorder| recorder.later).unwrap_or(0)
     }
 
-    fn recorder(&self) -> Option<Recorder> {
+    /// Whether the calling thread records a step.
+    pub(super) fn is_recording(&self) -> bool {
+        self.recording(|_| ()).is_some()
+    }
+
+    /// Says that work which is enqueued now uses this memory: if it is recorded, the recording
+    /// keeps it.
+    pub(super) fn keep<'a>(&self, memory: impl IntoIterator<Item = &'a Arc<Allocation>>) {
+        self.recording(|recorder| {
+            for memory in memory {
+                let known = recorder.used.memory.iter().any(|kept| Arc::ptr_eq(kept, memory));
+                if !memory.of_step && !known {
+                    recorder.used.memory.push(Arc::clone(memory));
+                }
+            }
+        });
+    }
+
+    /// Says that work which is enqueued now has room for at most so many more tokens: a recording
+    /// of it is not replayed for later ones.
+    pub(super) fn limit_later(&self, tokens: usize) {
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+        self.recording(|recorder| {
+            recorder.used.most_later = recorder.used.most_later.min(tokens);
+        });
+    }
+
+    /// # Errors
+    /// [`CudaError::Unsupported`] while the calling thread records a step: `what` runs once.
+    pub(super) fn not_recording(&self, what: &str) -> Result<(), CudaError> {
+        match self.is_recording() {
+            true => Err(CudaError::Unsupported { what: format!("{what} in a recorded step") }),
+            false => Ok(()),
+        }
+    }
+
+    fn recording<T>(&self, use_it: impl FnOnce(&mut Recorder) -> T) -> Option<T> {
         // Almost always nobody records: that is seen without a lock.
         if !self.is_recording.load(Ordering::Acquire) {
             return None;
         }
-        let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        recorder.filter(|recorder| recorder.thread == std::thread::current().id())
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = std::thread::current().id();
+        recorder.as_mut().filter(|recorder| recorder.thread == thread).map(use_it)
     }
 
-    /// Runs `step`, whose work goes to `stream` meanwhile and finds [`Self::later`] at `later`.
+    /// Runs `step`, whose work goes to `stream` meanwhile and finds [`Self::later`] at `later`;
+    /// also returns what it used.
     pub(super) fn record_on<T>(
         &self,
         stream: CUstream,
         later: CUdeviceptr,
         step: impl FnOnce() -> T,
-    ) -> T {
+    ) -> (T, Used) {
         /// Ends the recording, also when the step panics.
         struct End<'a>(&'a Device);
+        impl End<'_> {
+            fn end(&self) -> Option<Recorder> {
+                let recorder =
+                    self.0.recorder.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.0.is_recording.store(false, Ordering::Release);
+                recorder
+            }
+        }
         impl Drop for End<'_> {
             fn drop(&mut self) {
-                *self.0.recorder.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                self.0.is_recording.store(false, Ordering::Release);
+                // Outside the lock: what it kept may be freed here.
+                drop(self.end());
             }
         }
         // One thread records at a time.
         let _turn = self.recording_turn.lock().unwrap_or_else(PoisonError::into_inner);
         let thread = std::thread::current().id();
+        let used = Used { memory: Vec::new(), most_later: u32::MAX, held: 0 };
         *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Recorder { thread, stream, later });
+            Some(Recorder { thread, stream, later, used });
         self.is_recording.store(true, Ordering::Release);
-        let _end = End(self);
-        step()
+        let end = End(self);
+        let result = step();
+        let nothing = Used { memory: Vec::new(), most_later: 0, held: 0 };
+        let used = end.end().map_or(nothing, |recorder| recorder.used);
+        (result, used)
     }
 
     /// Makes this device the calling thread's. Every call of this backend does so itself.
@@ -261,8 +329,9 @@ impl Device {
         Ok(peak)
     }
 
-    /// `bytes` (more than 0) of memory, not initialised. To be given to [`Self::free`] once.
-    pub(super) fn allocate(&self, bytes: usize) -> Result<CUdeviceptr, CudaError> {
+    /// `bytes` (more than 0) of memory, not initialised, and whether it belongs to a step that is
+    /// being recorded. To be given to [`Self::free`] once.
+    pub(super) fn allocate(&self, bytes: usize) -> Result<(CUdeviceptr, bool), CudaError> {
         self.bind()?;
         let mut pointer = 0;
         // SAFETY: the context is current, the stream alive; the call writes the pointer.
@@ -271,20 +340,30 @@ impl Device {
                 let (free, total) = self.memory()?;
                 Err(CudaError::OutOfMemory { bytes, free, total })
             }
-            result => check("cuMemAllocAsync", result).map(|()| pointer),
+            result => {
+                check("cuMemAllocAsync", result)?;
+                Ok((pointer, self.recording(|recorder| recorder.used.held += 1).is_some()))
+            }
         }
     }
 
     /// Gives memory back once the work enqueued so far is done with it.
     ///
     /// # Safety
-    /// `pointer` came from [`Self::allocate`] and is used by nothing enqueued later.
-    pub(super) unsafe fn free(&self, pointer: CUdeviceptr) {
+    /// `pointer` and `of_step` came from [`Self::allocate`], and nothing enqueued later uses the
+    /// memory.
+    pub(super) unsafe fn free(&self, pointer: CUdeviceptr, of_step: bool) {
         // A failure means that the context is lost, and its memory with it: nothing to do.
-        if self.bind().is_ok() {
-            // SAFETY: by this function's contract.
-            let _ = unsafe { driver::cuMemFreeAsync(pointer, self.stream()) };
+        if self.bind().is_err() {
+            return;
         }
+        // What was there before a step is freed when it is dropped, not whenever the step runs.
+        let stream = self.recording(|recorder| {
+            recorder.used.held = recorder.used.held.saturating_sub(usize::from(of_step));
+            if of_step { recorder.stream } else { self.stream }
+        });
+        // SAFETY: by this function's contract.
+        let _ = unsafe { driver::cuMemFreeAsync(pointer, stream.unwrap_or(self.stream)) };
     }
 }
 

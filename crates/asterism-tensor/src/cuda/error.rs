@@ -77,6 +77,28 @@ pub enum CudaError {
         /// The elements there are.
         len: usize,
     },
+    /// A recorded step has no room to run so much later.
+    #[error(
+        "a recorded step cannot run {later} tokens later: its buffers have room for {most}; \
+         record it again"
+    )]
+    Later {
+        /// How many tokens later it was to run.
+        later: u32,
+        /// How many there is room for.
+        most: u32,
+    },
+    /// A count or a position that the kernels, which number in 32 bits, cannot hold.
+    #[error(
+        "{what} is {found}: a GPU kernel numbers up to {}; compute on fewer tokens at once",
+        i32::MAX
+    )]
+    TooMany {
+        /// What was counted.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+    },
     /// Two buffers of one operation belong to different devices (or to one opened twice).
     #[error("{what} belongs to another device than the operation it is given to")]
     OtherDevice {

@@ -118,10 +118,21 @@ impl Flash {
         out: ViewMut<'_, bf16>,
         lse: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
-        let later = self.device.later();
-        // SAFETY: nothing is later; or a step is recorded, which is replayed only while caches have
-        // room for the tokens that came meanwhile.
-        unsafe { self.attend_later(queries, keys, later, out, lse) }
+        if self.device.is_recording() {
+            let width = queries.shape.kv_width();
+            for view in keys.iter().flat_map(|k| [&k.keys, &k.values]) {
+                self.device.keep(view.memory());
+            }
+            // What grows is the last.
+            for view in keys.last().iter().flat_map(|k| [&k.keys, &k.values]) {
+                self.device.limit_later(view.behind() / width);
+            }
+            // Positions are numbered in 32 bits.
+            self.device.limit_later(i32::MAX as usize - queries.start - queries.tokens);
+        }
+        // SAFETY: nothing is later; or a step is recorded, which keeps the memory of the keys and
+        // is replayed for no more tokens than there is room for behind the last of them.
+        unsafe { self.attend_later(queries, keys, self.device.later(), out, lse) }
     }
 
     /// As [`Self::attend`], as many tokens later as the number at the address `later` says (0:

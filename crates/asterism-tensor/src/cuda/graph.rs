@@ -4,10 +4,15 @@
 //! device memory: the token and its position, which embedding and rotation read, and how many
 //! tokens later this is, which the kernels that append and attend add to what they were recorded
 //! with.
+//!
+//! Replaying is safe: a recording owns a share of all memory that its kernels use, whatever becomes
+//! of the buffers meanwhile, and knows for how many tokens there is room.
 
 #![allow(unsafe_code)]
 
+use super::device::Used;
 use super::error::check;
+use super::view::same_device;
 use super::{Buffer, CudaError, Device};
 use cudarc::driver::sys::{
     self as driver, CUgraph, CUgraphExec, CUstream, CUstream_flags, CUstreamCaptureMode,
@@ -22,6 +27,8 @@ pub struct Recording {
     executable: CUgraphExec,
     /// How many tokens later than recorded.
     later: Buffer<u32>,
+    /// What it needs: kept until the executable is gone.
+    used: Used,
 }
 
 // SAFETY: graphs belong to no thread; a recording is used by one at a time.
@@ -65,32 +72,45 @@ impl Recording {
             check("cuStreamCreate", driver::cuStreamCreate(&mut stream.0, flags))?;
             check("cuStreamBeginCapture", driver::cuStreamBeginCapture_v2(stream.0, mode))?;
         }
-        let result = device.record_on(stream.0, later.view().pointer, step);
+        let (result, used) = device.record_on(stream.0, later.view().pointer, step);
         let mut graph = Graph(null_mut());
         // SAFETY: the capture began above; the call writes the graph, or null if it was broken off.
         let ended = unsafe { driver::cuStreamEndCapture(stream.0, &mut graph.0) };
         result?;
         check("cuStreamEndCapture", ended)?;
+        if !used.is_closed() {
+            let what = "a recorded step that keeps memory which it took".into();
+            return Err(CudaError::Unsupported { what }.into());
+        }
         let mut executable = null_mut();
         // SAFETY: the graph is whole; the call writes the executable.
         check("cuGraphInstantiate", unsafe {
             driver::cuGraphInstantiateWithFlags(&mut executable, graph.0, 0)
         })?;
-        let recording = Self { device: Arc::clone(device), _graph: graph, executable, later };
+        let recording = Self { device: Arc::clone(device), _graph: graph, executable, later, used };
         recording.launch()?;
         Ok(recording)
     }
 
     /// Runs the step as if it stood `later` tokens later.
-    pub(super) fn replay(&mut self, later: u32) -> Result<(), CudaError> {
+    ///
+    /// # Errors
+    /// [`CudaError::OtherDevice`] if it was recorded on another; [`CudaError::Later`] if a buffer
+    /// has no room for so many tokens more; the driver's.
+    pub(super) fn replay(&mut self, device: &Arc<Device>, later: u32) -> Result<(), CudaError> {
+        same_device("the recording", device, &self.device)?;
+        if later > self.used.most_later {
+            return Err(CudaError::Later { later, most: self.used.most_later });
+        }
         self.later.view_mut().fill(later)?;
         self.launch()
     }
 
     fn launch(&self) -> Result<(), CudaError> {
         self.device.bind()?;
-        // SAFETY: the executable lives as long as `self`; the buffers it uses are its owner's to
-        // keep.
+        // SAFETY: the executable lives as long as `self`, and so does the memory it uses; there is
+        // room for as many tokens as `later` says. The kernels are the backend's, which outlives
+        // the call: it alone opened this device.
         check("cuGraphLaunch", unsafe {
             driver::cuGraphLaunch(self.executable, self.device.stream())
         })

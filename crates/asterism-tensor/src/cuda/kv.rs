@@ -1,5 +1,6 @@
 //! Cached keys and values on the device.
 
+use super::buffer::Allocation;
 use super::kernels::FEW_ROWS;
 use super::rows::RowKernels;
 use super::{Buffer, CudaError, Device, Element, View, ViewMut};
@@ -167,6 +168,25 @@ impl<'a> KvView<'a> {
         match self {
             Self::Bf16(all) => all.len(),
             Self::Fp8(codes, _) => codes.len(),
+        }
+    }
+
+    /// The memory that they are in.
+    pub(super) fn memory(&self) -> Vec<&'a Arc<Allocation>> {
+        match self {
+            Self::Bf16(all) => vec![all.memory],
+            Self::Fp8(codes, scales) => vec![codes.memory, scales.memory],
+        }
+    }
+
+    /// How many more elements lie behind them in that memory.
+    pub(super) fn behind(&self) -> usize {
+        match self {
+            Self::Bf16(all) => all.behind(),
+            Self::Fp8(codes, scales) if !scales.is_empty() => {
+                codes.behind().min(scales.behind() * (codes.len() / scales.len()))
+            }
+            Self::Fp8(..) => 0,
         }
     }
 

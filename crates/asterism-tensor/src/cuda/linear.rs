@@ -72,6 +72,7 @@ impl Gemm {
     ) -> Result<(), CudaError> {
         same_length("y", rows * outputs, y.len())?;
         same_device("y", &self.device, y.device())?;
+        self.device.keep([y.memory]);
         self.product(x, w, (rows, inputs, outputs), Product::Bf16, y.pointer)
     }
 
@@ -88,6 +89,7 @@ impl Gemm {
     ) -> Result<(), CudaError> {
         same_length("y", rows * outputs, y.len())?;
         same_device("y", &self.device, y.device())?;
+        self.device.keep([y.memory]);
         self.product(x, w, (rows, inputs, outputs), Product::F32, y.pointer)
     }
 
@@ -104,6 +106,7 @@ impl Gemm {
     ) -> Result<(), CudaError> {
         same_length("y", rows * outputs, y.len())?;
         same_device("y", &self.device, y.device())?;
+        self.device.keep([y.memory]);
         self.product(x, w, (rows, inputs, outputs), Product::Added, y.pointer)
     }
 
@@ -126,6 +129,7 @@ impl Gemm {
             return Err(CudaError::Unsupported { what: "a product over no inputs".into() });
         }
         self.device.bind()?;
+        self.device.keep([x.memory, w.memory, self.workspace.view().memory]);
         let addresses = x.pointer | w.pointer | y;
         let alignment = 1 << addresses.trailing_zeros().min(MAX_ALIGNMENT.ilog2());
         let plan = self.plan(Key { rows, inputs, outputs, product, alignment })?;

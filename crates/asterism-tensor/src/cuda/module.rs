@@ -12,6 +12,7 @@ use cudarc::driver::sys::{
 };
 use cudarc::nvrtc::sys::{self as nvrtc, nvrtcProgram, nvrtcResult};
 
+use super::buffer::Allocation;
 use super::device::Device;
 use super::error::{CudaError, check};
 use super::kernel_cache::KernelCache;
@@ -273,6 +274,7 @@ impl Function {
             })?;
             self.shared.fetch_max(shared, Ordering::Relaxed);
         }
+        device.keep(arguments.iter().filter_map(|argument| argument.memory()));
         let mut arguments: Vec<_> = arguments.iter().map(|argument| argument.address()).collect();
         let mut start_early = CUlaunchAttribute {
             id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
@@ -307,6 +309,12 @@ impl Function {
 pub unsafe trait Argument {
     /// Where the value lies on the host.
     fn address(&self) -> *mut c_void;
+
+    /// The memory that a pointer points into: what a recorded launch must keep.
+    #[doc(hidden)]
+    fn memory(&self) -> Option<&Arc<Allocation>> {
+        None
+    }
 }
 
 macro_rules! arguments {
@@ -326,12 +334,20 @@ unsafe impl<T: Element> Argument for View<'_, T> {
     fn address(&self) -> *mut c_void {
         (&raw const self.pointer).cast_mut().cast()
     }
+
+    fn memory(&self) -> Option<&Arc<Allocation>> {
+        Some(self.memory)
+    }
 }
 
 // SAFETY: as above.
 unsafe impl<T: Element> Argument for ViewMut<'_, T> {
     fn address(&self) -> *mut c_void {
         (&raw const self.pointer).cast_mut().cast()
+    }
+
+    fn memory(&self) -> Option<&Arc<Allocation>> {
+        Some(self.memory)
     }
 }
 

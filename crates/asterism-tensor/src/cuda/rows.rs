@@ -65,12 +65,13 @@ impl RowKernels {
         work: usize,
         arguments: &[&dyn Argument],
     ) -> Result<(), CudaError> {
+        let rows = int("the number of rows", rows)?;
         let threads = work.next_multiple_of(32).clamp(32, 512) as u32;
         // SAFETY: each caller passes what the kernel of its name declares, with lengths checked.
         unsafe { kernel.launch([rows as u32, 1, 1], [threads, 1, 1], 0, arguments) }
     }
 
-    /// `x[t] = table[tokens[t]]`; tokens are below the table's height.
+    /// `x[t] = table[tokens[t]]`; of a token that is not below the table's height, the last row.
     pub(super) fn embed(
         &self,
         table: View<'_, bf16>,
@@ -80,8 +81,12 @@ impl RowKernels {
     ) -> Result<(), CudaError> {
         same_length("x", tokens.len() * hidden, x.len())?;
         same_device("x", &self.device, x.device())?;
-        let width = hidden as i32;
-        self.per_row(&self.embed, tokens.len(), hidden / 4, &[&table, &tokens, &x, &width])
+        let (width, vocab) = (hidden as i32, (table.len() / hidden) as u32);
+        if vocab == 0 {
+            return Err(CudaError::Length { what: "the table", expected: hidden, found: 0 });
+        }
+        let arguments: [&dyn Argument; 5] = [&table, &tokens, &x, &width, &vocab];
+        self.per_row(&self.embed, tokens.len(), hidden / 4, &arguments)
     }
 
     /// Cosines, then sines, of every position's angles.
@@ -182,14 +187,15 @@ impl RowKernels {
         if offset + elements > room {
             return Err(CudaError::Range { range: offset..offset + elements, len: room });
         }
-        let (count, offset) = (elements as i32, offset as i64);
+        self.device.limit_later((room - offset - elements).checked_div(elements).unwrap_or(0));
+        let (count, offset) = (int("the number of appended elements", elements)?, offset as i64);
         // A token is as long as what is appended: only steps of one token are recorded.
         let later = self.device.later();
         let arguments: [&dyn Argument; 8] =
             [&k, &v, &keys, &values, &count, &offset, &later, &count];
         let blocks = elements.div_ceil(APPEND_THREADS as usize * 8) as u32;
-        // SAFETY: the kernel's parameters, in its order; both caches have room, and before a step
-        // is replayed, for as much more as it is later.
+        // SAFETY: the kernel's parameters, in its order; both caches have room, and where a step is
+        // recorded, for as much more as the limit lets it be later.
         unsafe { self.append.launch([blocks, 2, 1], [APPEND_THREADS, 1, 1], 0, &arguments) }
     }
 
@@ -211,10 +217,12 @@ impl RowKernels {
                 if range.end > room {
                     return Err(CudaError::Range { range, len: room });
                 }
+                self.device.limit_later((room - range.end) / each);
             }
         }
         let [(key_codes, key_scales), (value_codes, value_scales)] = &caches;
         let (heads, dim) = (shape.kv_heads as i32, shape.head_dim as i32);
+        int("the number of appended tokens", tokens)?;
         let (offset, later) = (offset as i64, self.device.later());
         let arguments: [&dyn Argument; 10] = [
             &k,
@@ -229,8 +237,8 @@ impl RowKernels {
             &dim,
         ];
         let threads = (shape.kv_width() / 8).next_multiple_of(32).clamp(32, 256) as u32;
-        // SAFETY: the kernel's parameters, in its order; the caches have room, and before a step is
-        // replayed, for as much more as it is later.
+        // SAFETY: the kernel's parameters, in its order; the caches have room, and where a step is
+        // recorded, for as much more as the limit lets it be later.
         unsafe { self.append_fp8.launch([tokens as u32, 2, 1], [threads, 1, 1], 0, &arguments) }
     }
 
@@ -251,7 +259,7 @@ impl RowKernels {
 
     /// The largest of `values`, the lower on a tie; `None` if one is not finite. Waits.
     pub(super) fn largest(&self, values: View<'_, f32>) -> Result<Option<u32>, CudaError> {
-        self.choose(&self.argmax, &[&values, &(values.len() as i32)])
+        self.choose(&self.argmax, &[&values, &int("the number of logits", values.len())?])
     }
 
     /// The token that `kernel`, argmax or sample, writes behind its `inputs`; `None` if it says
@@ -285,8 +293,8 @@ impl RowKernels {
         {
             same_length("the tokens seen", logits.len(), seen.len())?;
         }
-        let (vocab, top_k, none) =
-            (logits.len() as i32, sampling.top_k.min(logits.len()) as i32, 0u64);
+        let vocab = int("the number of logits", logits.len())?;
+        let (top_k, none) = (sampling.top_k.min(logits.len()) as i32, 0u64);
         let seen: &dyn Argument = match &seen {
             Some(seen) => seen,
             None => &none,
@@ -319,10 +327,29 @@ impl RowKernels {
         if lse.is_empty() {
             return Ok(());
         }
-        let (rows, dim) = (lse.len() as i32, (out.len() / lse.len()) as i32);
+        let rows = int("the number of rows", lse.len())?;
+        let dim = (out.len() / lse.len()) as i32;
         let arguments: [&dyn Argument; 6] = [&out, &lse, &part, &part_lse, &rows, &dim];
         let blocks = (rows as u32).div_ceil(MERGE_THREADS / 32);
         // SAFETY: as above; a warp per row, those beyond the last do nothing.
         unsafe { self.merge.launch([blocks, 1, 1], [MERGE_THREADS, 1, 1], 0, &arguments) }
+    }
+}
+
+/// `count` as the kernels take it.
+pub(super) fn int(what: &'static str, count: usize) -> Result<i32, CudaError> {
+    i32::try_from(count).map_err(|_| CudaError::TooMany { what, found: count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::int;
+
+    #[test]
+    fn counts_beyond_32_bits_are_refused_by_name() {
+        assert_eq!(int("rows", i32::MAX as usize).unwrap(), i32::MAX);
+        // What a ring's shard of two million tokens appends at once.
+        let error = int("the number of appended elements", 1 << 31).unwrap_err().to_string();
+        assert!(error.contains("appended elements is 2147483648"), "{error}");
     }
 }

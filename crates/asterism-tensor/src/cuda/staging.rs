@@ -58,6 +58,7 @@ impl Staging {
         from: &[T],
     ) -> Result<(), CudaError> {
         same_length("the host's slice", to.len(), from.len())?;
+        self.device.not_recording("an upload")?;
         self.device.bind()?;
         // SAFETY: elements are plain numbers, without padding; the slice is read only.
         let bytes =

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{self as driver, CUdeviceptr};
 use half::bf16;
 
+use super::buffer::Allocation;
 use super::device::Device;
 use super::error::{CudaError, check};
 
@@ -29,7 +30,7 @@ elements!(f32, bf16, u8, u32, i32);
 pub struct View<'a, T> {
     pub(super) pointer: CUdeviceptr,
     len: usize,
-    device: &'a Arc<Device>,
+    pub(super) memory: &'a Arc<Allocation>,
     _elements: PhantomData<&'a [T]>,
 }
 
@@ -37,15 +38,19 @@ pub struct View<'a, T> {
 pub struct ViewMut<'a, T> {
     pub(super) pointer: CUdeviceptr,
     len: usize,
-    device: &'a Arc<Device>,
+    pub(super) memory: &'a Arc<Allocation>,
     _elements: PhantomData<&'a mut [T]>,
 }
 
 impl<'a, T: Element> View<'a, T> {
     /// # Safety
-    /// `pointer` starts `len` elements of `device`'s memory that live for `'a`.
-    pub(super) unsafe fn new(pointer: CUdeviceptr, len: usize, device: &'a Arc<Device>) -> Self {
-        Self { pointer, len, device, _elements: PhantomData }
+    /// `pointer` starts `len` elements of `memory`.
+    pub(super) unsafe fn new(
+        pointer: CUdeviceptr,
+        len: usize,
+        memory: &'a Arc<Allocation>,
+    ) -> Self {
+        Self { pointer, len, memory, _elements: PhantomData }
     }
 
     /// How many elements it has.
@@ -60,7 +65,13 @@ impl<'a, T: Element> View<'a, T> {
 
     /// The device they are on.
     pub fn device(&self) -> &'a Arc<Device> {
-        self.device
+        &self.memory.device
+    }
+
+    /// How many more elements lie behind these in the same buffer.
+    pub(super) fn behind(&self) -> usize {
+        let end = self.pointer + (self.len * size_of::<T>()) as CUdeviceptr;
+        self.memory.behind(end) / size_of::<T>()
     }
 
     /// The elements of `range`.
@@ -91,7 +102,8 @@ impl<'a, T: Element> View<'a, T> {
         if host.is_empty() {
             return Ok(());
         }
-        self.device.bind()?;
+        self.device().not_recording("a copy to the host")?;
+        self.device().bind()?;
         let bytes = size_of_val(host);
         // SAFETY: both sides hold `bytes` bytes and stay until the copy is done: this waits for it.
         let copied = unsafe {
@@ -99,11 +111,11 @@ impl<'a, T: Element> View<'a, T> {
                 host.as_mut_ptr().cast(),
                 self.pointer,
                 bytes,
-                self.device.stream(),
+                self.device().stream(),
             )
         };
         // Waits in any case: part of the copy may be under way.
-        let waited = self.device.synchronize();
+        let waited = self.device().synchronize();
         check("cuMemcpyDtoHAsync", copied)?;
         waited
     }
@@ -112,8 +124,12 @@ impl<'a, T: Element> View<'a, T> {
 impl<'a, T: Element> ViewMut<'a, T> {
     /// # Safety
     /// As for [`View::new`], and nothing else uses these elements during `'a`.
-    pub(super) unsafe fn new(pointer: CUdeviceptr, len: usize, device: &'a Arc<Device>) -> Self {
-        Self { pointer, len, device, _elements: PhantomData }
+    pub(super) unsafe fn new(
+        pointer: CUdeviceptr,
+        len: usize,
+        memory: &'a Arc<Allocation>,
+    ) -> Self {
+        Self { pointer, len, memory, _elements: PhantomData }
     }
 
     /// How many elements it has.
@@ -128,12 +144,12 @@ impl<'a, T: Element> ViewMut<'a, T> {
 
     /// The device they are on.
     pub fn device(&self) -> &'a Arc<Device> {
-        self.device
+        &self.memory.device
     }
 
     /// The same elements, to read.
     pub fn view(&self) -> View<'_, T> {
-        View { pointer: self.pointer, len: self.len, device: self.device, _elements: PhantomData }
+        View { pointer: self.pointer, len: self.len, memory: self.memory, _elements: PhantomData }
     }
 
     /// The same elements, for a shorter time.
@@ -141,7 +157,7 @@ impl<'a, T: Element> ViewMut<'a, T> {
         ViewMut {
             pointer: self.pointer,
             len: self.len,
-            device: self.device,
+            memory: self.memory,
             _elements: PhantomData,
         }
     }
@@ -161,10 +177,10 @@ impl<'a, T: Element> ViewMut<'a, T> {
     /// [`CudaError::Range`] if there are fewer.
     pub fn split_at(self, mid: usize) -> Result<(Self, Self), CudaError> {
         let rest = part::<T>(self.pointer, self.len, &(mid..self.len.max(mid)))?;
-        let (device, _elements) = (self.device, PhantomData);
+        let (memory, _elements) = (self.memory, PhantomData);
         Ok((
-            Self { pointer: self.pointer, len: mid, device, _elements },
-            Self { pointer: rest, len: self.len - mid, device, _elements },
+            Self { pointer: self.pointer, len: mid, memory, _elements },
+            Self { pointer: rest, len: self.len - mid, memory, _elements },
         ))
     }
 
@@ -174,16 +190,18 @@ impl<'a, T: Element> ViewMut<'a, T> {
     /// [`CudaError::Length`], [`CudaError::OtherDevice`]; the driver's.
     pub fn copy_from(&mut self, source: View<'_, T>) -> Result<(), CudaError> {
         same_length("the source", self.len, source.len)?;
-        same_device("the source", self.device, source.device)?;
+        same_device("the source", self.device(), source.device())?;
         if self.len == 0 {
             return Ok(());
         }
-        self.device.bind()?;
+        let device = self.device();
+        device.bind()?;
+        device.keep([self.memory, source.memory]);
         let bytes = self.len * size_of::<T>();
         // SAFETY: both sides hold `bytes` bytes of one device and, one being borrowed for writing,
         // do not overlap. Freeing either is enqueued behind the copy.
         check("cuMemcpyDtoDAsync", unsafe {
-            driver::cuMemcpyDtoDAsync_v2(self.pointer, source.pointer, bytes, self.device.stream())
+            driver::cuMemcpyDtoDAsync_v2(self.pointer, source.pointer, bytes, device.stream())
         })
     }
 
@@ -196,13 +214,14 @@ impl<'a, T: Element> ViewMut<'a, T> {
         if host.is_empty() {
             return Ok(());
         }
-        self.device.bind()?;
-        let (bytes, stream) = (size_of_val(host), self.device.stream());
+        self.device().not_recording("a copy from the host")?;
+        self.device().bind()?;
+        let (bytes, stream) = (size_of_val(host), self.device().stream());
         // SAFETY: both sides hold `bytes` bytes and stay until the copy is done: this waits for it.
         let copied = unsafe {
             driver::cuMemcpyHtoDAsync_v2(self.pointer, host.as_ptr().cast(), bytes, stream)
         };
-        let waited = self.device.synchronize();
+        let waited = self.device().synchronize();
         check("cuMemcpyHtoDAsync", copied)?;
         waited
     }
@@ -215,8 +234,9 @@ impl<'a, T: Element> ViewMut<'a, T> {
         if self.len == 0 {
             return Ok(());
         }
-        self.device.bind()?;
-        let (bytes, stream) = (self.len * size_of::<T>(), self.device.stream());
+        self.device().bind()?;
+        self.device().keep([self.memory]);
+        let (bytes, stream) = (self.len * size_of::<T>(), self.device().stream());
         // SAFETY: the elements are `bytes` bytes, borrowed for writing.
         check("cuMemsetD8Async", unsafe {
             driver::cuMemsetD8Async(self.pointer, byte, bytes, stream)
@@ -233,10 +253,11 @@ impl ViewMut<'_, u32> {
         if self.len == 0 {
             return Ok(());
         }
-        self.device.bind()?;
+        self.device().bind()?;
+        self.device().keep([self.memory]);
         // SAFETY: the elements are 4 bytes each, aligned, and borrowed for writing.
         check("cuMemsetD32Async", unsafe {
-            driver::cuMemsetD32Async(self.pointer, value, self.len, self.device.stream())
+            driver::cuMemsetD32Async(self.pointer, value, self.len, self.device().stream())
         })
     }
 }

@@ -8,13 +8,11 @@
 //! out = (e / z) v
 //! ```
 //!
-//! Grouped-query attention is what comes of `k` and `v` with fewer heads than `q`. With padding,
-//! shapes are upper bounds and the lengths in use are read from the device: what lies beyond them
-//! is masked, and the products are told not to go there.
+//! Grouped-query attention is what comes of `k` and `v` with fewer heads than `q`.
 
 use cudarc::cudnn::sys::{
-    cudnnBackendAttributeName_t as Name, cudnnDataType_t as Data, cudnnHandle_t,
-    cudnnPointwiseMode_t as Pointwise, cudnnReduceTensorOp_t as Reduce,
+    cudnnDataType_t as Data, cudnnHandle_t, cudnnPointwiseMode_t as Pointwise,
+    cudnnReduceTensorOp_t as Reduce,
 };
 
 use super::graph::{Graph, Layout, Tensor};
@@ -31,7 +29,7 @@ impl Graph {
     }
 
     fn describe(&mut self, key: Key) -> Result<(), CudaError> {
-        let Key { tokens, keys, shape, causal, padded } = key;
+        let Key { tokens, keys, shape, causal } = key;
         let [tokens, keys, heads, kv_heads, dim] =
             [tokens, keys, shape.heads, shape.kv_heads, shape.head_dim].map(|size| size as i64);
         // Token after token, in each its heads, in each its elements.
@@ -53,38 +51,12 @@ impl Graph {
         let out = self.stored(Bound::Out, Data::CUDNN_DATA_BFLOAT16, rows(tokens, heads))?;
         let stats = self.stored(Bound::Stats, Data::CUDNN_DATA_FLOAT, per_row)?;
         let scale = self.value(Bound::Scale, Data::CUDNN_DATA_FLOAT)?;
-        let lengths = match (padded, causal) {
-            (true, _) => {
-                let one = ([1; 4], [1; 4]);
-                let length = Data::CUDNN_DATA_INT32;
-                Some((
-                    self.stored(Bound::Tokens, length, one)?,
-                    self.stored(Bound::Keys, length, one)?,
-                ))
-            }
-            (false, true) => {
-                let length = Data::CUDNN_DATA_INT32;
-                Some((self.value(Bound::Tokens, length)?, self.value(Bound::Keys, length)?))
-            }
-            (false, false) => None,
-        };
-        let limits = lengths.filter(|_| padded);
-
         let float = Data::CUDNN_DATA_FLOAT;
         let s = self.virtual_tensor(float, scores)?;
-        let first = limits.map(|(tokens, keys)| {
-            [
-                (Name::CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC, tokens),
-                (Name::CUDNN_ATTR_OPERATION_MATMUL_GEMM_N_OVERRIDE_DESC, keys),
-            ]
-        });
-        self.matmul(q, k, s, first, padded)?;
+        self.matmul(q, k, s)?;
         let mut s = self.binary(Pointwise::CUDNN_POINTWISE_MUL, float, s, scale, scores)?;
-        if let Some((tokens, keys)) = limits {
-            s = self.mask_padding(s, scores, tokens, keys)?;
-        }
-        if let Some((tokens, keys)) = lengths.filter(|_| causal) {
-            s = self.mask_causal(s, scores, tokens, keys)?;
+        if causal {
+            s = self.mask_causal(s, scores)?;
         }
 
         let max = self.reduce(Reduce::CUDNN_REDUCE_TENSOR_MAX, s, per_row)?;
@@ -96,42 +68,15 @@ impl Graph {
         // The second product takes its inputs in bf16.
         let p = self.virtual_tensor(Data::CUDNN_DATA_BFLOAT16, scores)?;
         self.pointwise(Pointwise::CUDNN_POINTWISE_DIV, float, &[e, z], p)?;
-        let second = limits.map(|(tokens, keys)| {
-            [
-                (Name::CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC, tokens),
-                (Name::CUDNN_ATTR_OPERATION_MATMUL_GEMM_K_OVERRIDE_DESC, keys),
-            ]
-        });
-        self.matmul(p, v, out, second, false)
-    }
-
-    /// `s` where the row and the column are in use, minus infinity elsewhere.
-    fn mask_padding(
-        &mut self,
-        s: Tensor,
-        scores: Layout,
-        tokens: Tensor,
-        keys: Tensor,
-    ) -> Result<Tensor, CudaError> {
-        let (row, column) = (self.index(s, 2, scores)?, self.index(s, 3, scores)?);
-        let truth = Data::CUDNN_DATA_BOOLEAN;
-        let row = self.binary(Pointwise::CUDNN_POINTWISE_CMP_LT, truth, row, tokens, scores)?;
-        let column = self.binary(Pointwise::CUDNN_POINTWISE_CMP_LT, truth, column, keys, scores)?;
-        let both =
-            self.binary(Pointwise::CUDNN_POINTWISE_LOGICAL_AND, truth, row, column, scores)?;
-        self.select(s, both, scores)
+        self.matmul(p, v, out)
     }
 
     /// `s` where the key is not after the query, the last of both being aligned; minus infinity
     /// elsewhere.
-    fn mask_causal(
-        &mut self,
-        s: Tensor,
-        scores: Layout,
-        tokens: Tensor,
-        keys: Tensor,
-    ) -> Result<Tensor, CudaError> {
+    fn mask_causal(&mut self, s: Tensor, scores: Layout) -> Result<Tensor, CudaError> {
         let integer = Data::CUDNN_DATA_INT32;
+        let tokens = self.value(Bound::Tokens, integer)?;
+        let keys = self.value(Bound::Keys, integer)?;
         let row = self.index(s, 2, scores)?;
         let row = self.binary(Pointwise::CUDNN_POINTWISE_ADD, integer, row, keys, scores)?;
         let last = self.binary(Pointwise::CUDNN_POINTWISE_SUB, integer, row, tokens, scores)?;

@@ -147,29 +147,16 @@ impl Graph {
         Ok(out)
     }
 
-    /// `out = a b`, at most as far as the `limits` (lengths on the device) say.
-    pub(super) fn matmul(
-        &mut self,
-        a: Tensor,
-        b: Tensor,
-        out: Tensor,
-        limits: Option<[(Name, Tensor); 2]>,
-        pad: bool,
-    ) -> Result<(), CudaError> {
+    /// `out = a b`.
+    pub(super) fn matmul(&mut self, a: Tensor, b: Tensor, out: Tensor) -> Result<(), CudaError> {
         let mut how = Descriptor::new(Kind::CUDNN_BACKEND_MATMUL_DESCRIPTOR)?;
         how.set(Name::CUDNN_ATTR_MATMUL_COMP_TYPE, Data::CUDNN_DATA_FLOAT)?;
-        if pad {
-            how.set(Name::CUDNN_ATTR_MATMUL_PADDING_VALUE, 0.0f64)?;
-        }
         how.finalize()?;
         let mut operation = Descriptor::new(Kind::CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR)?;
         operation.refer(Name::CUDNN_ATTR_OPERATION_MATMUL_ADESC, &[a.0])?;
         operation.refer(Name::CUDNN_ATTR_OPERATION_MATMUL_BDESC, &[b.0])?;
         operation.refer(Name::CUDNN_ATTR_OPERATION_MATMUL_CDESC, &[out.0])?;
         operation.refer(Name::CUDNN_ATTR_OPERATION_MATMUL_DESC, &[how.raw()])?;
-        for (name, length) in limits.into_iter().flatten() {
-            operation.refer(name, &[length.0])?;
-        }
         self.add(how, operation)
     }
 

@@ -33,7 +33,7 @@ impl Case {
         let HeadShape { heads, kv_heads, head_dim } = shape;
         let (kv, scale) = (keys * kv_heads * head_dim, 1.0 / (head_dim as f32).sqrt());
         Self {
-            attention: Attention { shape, tokens, keys, room: (tokens, keys), scale, causal },
+            attention: Attention { shape, tokens, keys, scale, causal },
             // Large enough for sharp maxima.
             q: halves(random, tokens * heads * head_dim, 4.0),
             k: halves(random, kv, 2.0),
@@ -98,8 +98,8 @@ fn graphs_are_accepted_without_a_gpu() {
     }
     let handle = Handle(handle);
     for (shape, (tokens, keys)) in [(LLAMA, (16384, 32768)), (SMALL, (77, 301)), (WIDE, (1, 9))] {
-        for (causal, padded) in [(false, false), (true, false), (false, true), (true, true)] {
-            let key = Key { tokens, keys, shape, causal, padded };
+        for causal in [false, true] {
+            let key = Key { tokens, keys, shape, causal };
             let graph = Graph::attention(handle.0, key);
             assert!(graph.is_ok(), "{key:?}: {:?}", graph.err());
         }
@@ -111,53 +111,35 @@ fn attention_is_that_of_the_definition() {
     let Some(device) = device() else { return };
     let cudnn = Cudnn::new(&device).unwrap();
     let mut random = random();
-    // The last number: by how many rows there is more room than is used.
-    for (shape, lengths, causal, more) in [
-        (SMALL, (1, 1), false, (0, 0)),
-        (SMALL, (1, 77), true, (0, 0)),
-        (SMALL, (64, 64), true, (0, 0)),
-        (SMALL, (129, 1000), false, (0, 0)),
-        (SMALL, (77, 301), true, (0, 0)),
-        (SMALL, (77, 301), true, (51, 83)),
-        (WIDE, (300, 300), true, (0, 0)),
-        (WIDE, (257, 1025), true, (0, 0)),
-        (WIDE, (200, 333), true, (56, 179)),
-        (WIDE, (130, 500), true, (126, 12)),
-        (WIDE, (200, 333), false, (0, 179)),
-        (WIDE, (1, 333), true, (0, 300)),
-        (LLAMA, (1, 333), false, (0, 0)),
-        (LLAMA, (65, 197), true, (0, 0)),
-        (LLAMA, (31, 200), false, (1, 0)),
+    for (shape, lengths, causal) in [
+        (SMALL, (1, 1), false),
+        (SMALL, (1, 77), true),
+        (SMALL, (64, 64), true),
+        (SMALL, (129, 1000), false),
+        (SMALL, (77, 301), true),
+        (WIDE, (300, 300), true),
+        (WIDE, (257, 1025), true),
+        (LLAMA, (1, 333), false),
+        (LLAMA, (65, 197), true),
+        (LLAMA, (31, 200), false),
     ] {
-        let mut case = Case::new(&mut random, shape, lengths, causal);
-        let room = (lengths.0 + more.0, lengths.1 + more.1);
-        case.attention.room = room;
-        let (wide, narrow) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+        let case = Case::new(&mut random, shape, lengths, causal);
         let [q, k, v] =
-            [(&case.q, room.0 * wide), (&case.k, room.1 * narrow), (&case.v, room.1 * narrow)].map(
-                |(host, len)| {
-                    // Beyond the rows in use: whatever, but finite.
-                    let mut host = host.clone();
-                    host.resize(len, bf16::from_f32(100.0));
-                    Buffer::from_slice(&device, &host).unwrap()
-                },
-            );
+            [&case.q, &case.k, &case.v].map(|host| Buffer::from_slice(&device, host).unwrap());
         // Twice: the second time by the plan that was kept.
         for _ in 0..2 {
-            let mut out = poisoned::<bf16>(&device, (room.0 + 64) * wide);
+            let mut out = poisoned::<bf16>(&device, q.len() + 64);
             let mut lse = poisoned::<f32>(&device, lengths.0 * shape.heads);
-            let inside = out.slice_mut(0..room.0 * wide).unwrap();
+            let inside = out.slice_mut(0..q.len()).unwrap();
             let (q, k, v) = (q.view(), k.view(), v.view());
             cudnn.attend(&case.attention, q, k, v, inside, lse.view_mut()).unwrap();
             let (out, lse) = (out.to_vec().unwrap(), lse.to_vec().unwrap());
-            let (out, beyond) = out.split_at(lengths.0 * wide);
+            let (out, beyond) = out.split_at(q.len());
             let (error, lse_error) = case.errors(out, &lse);
-            let what = format!("{lengths:?} in {room:?}, {shape:?}, causal {causal}");
+            let what = format!("{lengths:?}, {shape:?}, causal {causal}");
             println!("{what}: {error:.2e}, lse {lse_error:.2e}");
             assert!(error < 5e-3 && lse_error < 1e-5, "{what}");
-            let (padding, behind) = beyond.split_at(more.0 * wide);
-            assert!(padding.iter().all(|x| x.to_f32() == 0.0), "{what}: padding is not zero");
-            assert!(behind.iter().all(|x| x.is_nan()), "{what}: wrote behind the output");
+            assert!(beyond.iter().all(|x| x.is_nan()), "{what}: wrote behind the output");
         }
     }
 }
@@ -206,8 +188,7 @@ fn attention_that_sees_nothing_is_refused() {
     let k = poisoned::<bf16>(&device, 2 * 64);
     let (mut out, mut lse) = (poisoned(&device, 2 * 4 * 64), poisoned(&device, 2 * 4));
     for (keys, causal) in [(0, false), (1, true)] {
-        let attention =
-            Attention { shape: SMALL, tokens: 2, keys, room: (2, keys), scale: 1.0, causal };
+        let attention = Attention { shape: SMALL, tokens: 2, keys, scale: 1.0, causal };
         let k = k.slice(0..keys * 2 * 64).unwrap();
         let refused = cudnn.attend(&attention, q.view(), k, k, out.view_mut(), lse.view_mut());
         assert!(matches!(refused, Err(CudaError::Unsupported { .. })), "{refused:?}");
@@ -230,28 +211,24 @@ fn times_of_attention() {
         buffer
     };
     let small = HeadShape { heads: 32, kv_heads: 8, head_dim: 64 };
-    for (shape, lengths, room, causal) in [
-        (LLAMA, (8192, 65536), (8192, 65536), true),
-        (LLAMA, (16384, 32768), (16384, 32768), true),
-        (LLAMA, (4096, 4096), (4096, 4096), true),
-        (LLAMA, (8192, 8192), (8192, 8192), false),
-        (LLAMA, (15001, 30003), (15001, 30003), true),
-        (LLAMA, (15001, 30003), (15360, 30720), true),
-        (LLAMA, (15000, 30000), (15360, 30720), true),
-        (LLAMA, (333, 777), (333, 777), true),
-        (LLAMA, (334, 778), (334, 778), true),
-        (LLAMA, (334, 778), (512, 1024), true),
-        (LLAMA, (1, 65536), (1, 65536), false),
-        (LLAMA, (64, 32768), (64, 32768), false),
-        (small, (16384, 32768), (16384, 32768), true),
+    for (shape, lengths, causal) in [
+        (LLAMA, (8192, 65536), true),
+        (LLAMA, (16384, 32768), true),
+        (LLAMA, (4096, 4096), true),
+        (LLAMA, (8192, 8192), false),
+        (LLAMA, (15001, 30003), true),
+        (LLAMA, (333, 777), true),
+        (LLAMA, (334, 778), true),
+        (LLAMA, (1, 65536), false),
+        (LLAMA, (64, 32768), false),
+        (small, (16384, 32768), true),
     ] {
         let wide = shape.heads * shape.head_dim;
-        let (q, kv) = (fill(room.0 * wide), fill(room.1 * shape.kv_heads * shape.head_dim));
+        let (q, kv) = (fill(lengths.0 * wide), fill(lengths.1 * shape.kv_heads * shape.head_dim));
         let v = fill(kv.len());
         let mut out = poisoned::<bf16>(&device, q.len());
         let mut lse = poisoned::<f32>(&device, lengths.0 * shape.heads);
-        let attention =
-            Attention { shape, tokens: lengths.0, keys: lengths.1, room, scale: 0.1, causal };
+        let attention = Attention { shape, tokens: lengths.0, keys: lengths.1, scale: 0.1, causal };
         let mut run = || {
             let (out, lse) = (out.view_mut(), lse.view_mut());
             cudnn.attend(&attention, q.view(), kv.view(), v.view(), out, lse)
@@ -272,7 +249,7 @@ fn times_of_attention() {
         let flops = 4.0 * pairs * wide as f64;
         let bytes = 2.0 * (kv.len() + v.len()) as f64;
         println!(
-            "attention dim {:>3} {lengths:?} in {room:?} causal {causal}: {:.3} ms, {:.0} TFLOP/s, keys {:.2} TB/s; first {first:?}",
+            "attention dim {:>3} {lengths:?} causal {causal}: {:.3} ms, {:.0} TFLOP/s, keys {:.2} TB/s; first {first:?}",
             shape.head_dim,
             seconds * 1e3,
             flops / seconds / 1e12,

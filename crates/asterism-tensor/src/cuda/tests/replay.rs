@@ -9,9 +9,10 @@ use super::super::flash::Flash;
 use super::super::kernels::ROWS;
 use super::super::module::or_null;
 use super::super::rows::RowKernels;
-use super::super::{Argument, Buffer, Module};
+use super::super::{Argument, Buffer, Cuda, Module};
+use super::both::{Both, all, all_mut};
 use super::{device, halves, poisoned, random, relative_error};
-use crate::HeadShape;
+use crate::{Backend, HeadShape, KvPrecision, Segment, TensorError};
 
 #[test]
 fn keys_and_values_are_appended_where_the_advance_says() {
@@ -108,4 +109,70 @@ fn attention_later_is_that_over_more_keys() {
             assert!(error < 1e-5, "{tokens} of {head_dim}, logarithms: {error:e}");
         }
     }
+}
+
+/// A step as decoding has it: keys are appended to a cache and attended over.
+#[test]
+fn a_recording_outlives_its_buffers_and_refuses_what_there_is_no_room_for() {
+    let Some(both) = Both::open() else { return };
+    let gpu = &both.gpu;
+    let shape = HeadShape { heads: 4, kv_heads: 2, head_dim: 64 };
+    let width = shape.kv_width();
+    let mut random = random();
+    for precision in [KvPrecision::Bf16, KvPrecision::Fp8] {
+        let q = both.rows(&halves(&mut random, shape.q_width(), 1.0)).0;
+        let new = both.rows(&halves(&mut random, width, 1.0)).0;
+        let mut out = both.no_rows(shape.q_width()).0;
+        let mut lse = both.no_sums(shape.heads).0;
+        let cache = || gpu.kv(precision, shape, 10 * width).unwrap();
+        let (mut keys, mut values) = (cache(), cache());
+        let mut step = || {
+            [&mut keys, &mut values].into_iter().for_each(|kv| gpu.truncate(kv, 0));
+            gpu.append([&mut keys, &mut values], [all(&new), all(&new)])?;
+            let (keys, values) = (all(&keys), all(&values));
+            let segments = [Segment { keys, values, tokens: 1, start: 0 }];
+            let (out, lse) = (all_mut(&mut out), all_mut(&mut lse));
+            gpu.attend(all(&q), 0, shape, &segments, out, lse)
+        };
+        // The first loads the kernels, which cannot be recorded.
+        step().unwrap();
+        let mut recording = gpu.record(&mut step).unwrap().unwrap();
+        // Ten tokens fit, and the first was recorded.
+        gpu.replay(&mut recording, 9).unwrap();
+        let refused = gpu.replay(&mut recording, 10).unwrap_err().to_string();
+        assert!(refused.contains("10 tokens later") && refused.contains("room for 9"), "{refused}");
+        let other = Cuda::open(0).unwrap();
+        assert!(other.replay(&mut recording, 0).is_err());
+        // What the step used goes on existing: nobody else is given that memory meanwhile.
+        drop((q, new, out, lse, keys, values));
+        let canaries: Vec<_> =
+            (0..50).map(|_| poisoned::<u32>(gpu.device(), 10 * width / 2)).collect();
+        (0..10).for_each(|later| gpu.replay(&mut recording, later).unwrap());
+        for canary in canaries {
+            assert!(canary.to_vec().unwrap().iter().all(|bits| *bits == u32::MAX));
+        }
+    }
+}
+
+#[test]
+fn a_step_that_keeps_memory_or_waits_is_not_recorded() {
+    let Some(both) = Both::open() else { return };
+    let gpu = &both.gpu;
+    let mut kept = None;
+    let taken = gpu.record(|| {
+        kept = Some(gpu.kv(
+            KvPrecision::Bf16,
+            HeadShape { heads: 1, kv_heads: 1, head_dim: 16 },
+            64,
+        )?);
+        Ok::<_, TensorError>(())
+    });
+    assert!(taken.err().unwrap().to_string().contains("keeps memory"));
+    let sums = both.sums(&[1.0, 2.0]).0;
+    let waits = gpu.record(|| gpu.read(all(&sums), &mut [0.0; 2]));
+    assert!(waits.err().unwrap().to_string().contains("recorded step"));
+    // The device works on.
+    let mut read = [0.0; 2];
+    gpu.read(all(&sums), &mut read).unwrap();
+    assert_eq!(read, [1.0, 2.0]);
 }
