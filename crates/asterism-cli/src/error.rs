@@ -2,7 +2,7 @@
 
 use asterism::engine::EngineError;
 use asterism::model::ModelError;
-use asterism::tensor::{CpuError, CudaError, TensorError};
+use asterism::tensor::{CpuError, TensorError};
 use std::process::ExitCode;
 
 /// Why a command stopped.
@@ -55,10 +55,9 @@ impl From<EngineError> for CliError {
             EngineError::Cancelled => Self::Interrupted,
             EngineError::Plan(error) => Self::Usage(error.to_string()),
             EngineError::Sampling(error) => Self::Usage(error.to_string()),
-            EngineError::Tensor(TensorError::Cpu(error)) => error.into(),
-            EngineError::Tensor(TensorError::Cuda(
-                error @ (CudaError::Ordinal { .. } | CudaError::Unsupported { .. }),
-            )) => Self::Usage(error.to_string()),
+            EngineError::Tensor(error @ TensorError::Unsupported { .. }) => {
+                Self::Usage(error.to_string())
+            }
             other => Self::Failed(other.into()),
         }
     }

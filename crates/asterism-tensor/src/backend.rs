@@ -1,22 +1,11 @@
 //! What a machine must be able to do to run the model: the one interface behind which processors
 //! differ. The decoder, the attention strategies and the cache are written against it once.
 
-use super::cpu::CpuError;
-use super::cuda::CudaError;
-use super::{ElementsView, HeadShape, KvPrecision, Part, PartMut, Precision, Sampling};
+use super::{
+    ElementsView, HeadShape, KvPrecision, Part, PartMut, Precision, Sampling, TensorError,
+};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Why a backend could not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum TensorError {
-    /// The CPU.
-    #[error(transparent)]
-    Cpu(#[from] CpuError),
-    /// A GPU.
-    #[error(transparent)]
-    Cuda(#[from] CudaError),
-}
 
 /// Measured upper bounds of a machine. They are rates that real code reaches there, not figures
 /// from a data sheet: a share of them says how far a stage is from the best that this program can
@@ -68,6 +57,19 @@ pub struct Segment<'a, B: Backend> {
     pub tokens: usize,
     /// Position of the first token.
     pub start: usize,
+}
+
+/// How wide the layers of a model are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerWidths {
+    /// Elements of a row of the residual stream.
+    pub hidden: usize,
+    /// Outputs of the gate of an MLP.
+    pub intermediate: usize,
+    /// Tokens of the vocabulary.
+    pub vocab: usize,
+    /// Heads of attention.
+    pub shape: HeadShape,
 }
 
 /// What happens to queries and keys between projection and attention.
@@ -124,6 +126,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// Rows that pass through the linear layers together: bounds the memory of the widest buffers.
     fn linear_rows(&self) -> usize;
+
+    /// The most that [`Backend::chunk_tokens`] is on any processor of this kind.
+    fn most_chunk_tokens() -> usize;
+
+    /// Bytes of the buffers of a forward pass of `tokens` tokens through layers of `widths`: those
+    /// of all its activations, and of the products within a layer.
+    fn pass_bytes(widths: LayerWidths, tokens: usize) -> u64;
 
     /// Bytes of memory that are free for keys and activations, where the processor says so.
     ///

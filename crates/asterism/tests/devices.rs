@@ -138,7 +138,7 @@ fn fp8_keys_cost_little() {
             let cancel = Cancel::new();
             let refused = Session::encode(fp8, vec![1; 20], dense, &|_| (), &cancel).err();
             let message = refused.expect("an error").to_string();
-            assert!(message.contains("--kv-dtype bf16"), "{message}");
+            assert!(message.contains("cache them in bf16"), "{message}");
             continue;
         }
         let bf16 = engine_on(&ModelSource::Nano, device, Precision::Bf16);

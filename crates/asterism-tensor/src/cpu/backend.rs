@@ -2,12 +2,18 @@
 
 use super::{Activations, Cpu, CpuError, KvSegment, PackedMatrix, ops};
 use crate::{
-    Aligned, Backend, Elements, ElementsView, HeadShape, KvPrecision, Memory, Part, PartMut, Peak,
-    Precision, Rotation, RowReader, Sampling, Segment, SplitQkv, TensorError,
+    Aligned, Backend, Elements, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory, Part,
+    PartMut, Peak, Precision, Rotation, RowReader, Sampling, Segment, SplitQkv, TensorError,
 };
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
+
+/// Rows that pass through the linear layers together.
+const LINEAR_ROWS: usize = 512;
+
+/// Tokens of one forward pass of a large team.
+const MOST_CHUNK_TOKENS: usize = 2048;
 
 type Result<T = ()> = std::result::Result<T, TensorError>;
 
@@ -93,11 +99,26 @@ impl Backend for Cpu {
     }
 
     fn chunk_tokens(&self) -> usize {
-        (128 * self.threads()).clamp(512, 2048)
+        (128 * self.threads()).clamp(512, MOST_CHUNK_TOKENS)
     }
 
     fn linear_rows(&self) -> usize {
-        512
+        LINEAR_ROWS
+    }
+
+    fn most_chunk_tokens() -> usize {
+        MOST_CHUNK_TOKENS
+    }
+
+    fn pass_bytes(widths: LayerWidths, tokens: usize) -> u64 {
+        let LayerWidths { hidden, intermediate, vocab, shape } = widths;
+        let (rows, q) = (LINEAR_ROWS.min(tokens), shape.q_width());
+        // All f32: residual stream, angles, log-sum-exps, logits, queries, outputs, keys and
+        // values; of rows in a layer, those as projected, inputs, and the gated ones.
+        let floats = tokens * (hidden + shape.head_dim + shape.heads + 2 * (q + shape.kv_width()))
+            + vocab
+            + rows * (shape.qkv_width() + hidden.max(q) + intermediate);
+        (4 * floats) as u64
     }
 
     fn free_memory(&self) -> Result<Option<u64>> {

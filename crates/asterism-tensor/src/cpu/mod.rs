@@ -26,7 +26,7 @@ pub use backend::Ids;
 pub use kernels::Isa;
 pub use linear::PackedMatrix;
 
-use super::Aligned;
+use super::{Aligned, TensorError};
 use kernels::Kernels;
 use linear::FEW_ROWS;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,10 +41,10 @@ pub enum CpuError {
     )]
     UnknownIsa(String),
     /// The instruction set exists but not on this machine.
-    #[error("this machine has no {0}: leave ASTERISM_CPU unset to take the best it has")]
+    #[error("this machine has no {0}: name no instruction set, and the best it has is taken")]
     MissingIsa(Isa),
     /// Keys in 8 bits are unpacked by a GPU's kernels only.
-    #[error("keys are cached in fp8 on GPUs only: use --kv-dtype bf16 on the CPU")]
+    #[error("keys are cached in fp8 on GPUs only: cache them in bf16 or f32 on the CPU")]
     NoFp8,
     /// The operating system refused the threads.
     #[error("cannot start {threads} compute threads: {source}")]
@@ -54,6 +54,17 @@ pub enum CpuError {
         /// Why not.
         source: std::io::Error,
     },
+}
+
+impl From<CpuError> for TensorError {
+    fn from(error: CpuError) -> Self {
+        match error {
+            CpuError::UnknownIsa(_) | CpuError::MissingIsa(_) | CpuError::NoFp8 => {
+                Self::Unsupported { what: error.to_string() }
+            }
+            CpuError::Threads { .. } => Self::Failed(error.into()),
+        }
+    }
 }
 
 /// A team of compute threads and the kernels they run.

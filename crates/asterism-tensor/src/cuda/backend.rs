@@ -12,8 +12,8 @@ use super::staging::Staging;
 use super::weights::{Embedding, Matrix, only_bf16};
 use super::{Buffer, CudaError, Device, Element, Event, Gemm, Recording, View, ViewMut};
 use crate::{
-    Backend, ElementsView, HeadShape, KvPrecision, Memory, Part, PartMut, Peak, Precision,
-    Rotation, RowReader, Sampling, Segment, SplitQkv, TensorError,
+    Backend, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory, Part, PartMut, Peak,
+    Precision, Rotation, RowReader, Sampling, Segment, SplitQkv, TensorError,
 };
 use half::bf16;
 use std::collections::HashMap;
@@ -21,10 +21,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Rows that pass through the linear layers together: far more than fill the GPU.
-pub const LINEAR_ROWS: usize = 8192;
+const LINEAR_ROWS: usize = 8192;
 
 /// Tokens of one forward pass: long enough that cuDNN's attention runs at full speed.
-pub const CHUNK_TOKENS: usize = 16384;
+const CHUNK_TOKENS: usize = 16384;
 
 type Result<T = ()> = std::result::Result<T, TensorError>;
 
@@ -171,6 +171,21 @@ impl Backend for Cuda {
 
     fn linear_rows(&self) -> usize {
         LINEAR_ROWS
+    }
+
+    fn most_chunk_tokens() -> usize {
+        CHUNK_TOKENS
+    }
+
+    fn pass_bytes(widths: LayerWidths, tokens: usize) -> u64 {
+        let LayerWidths { hidden, intermediate, vocab, shape } = widths;
+        let (rows, q) = (LINEAR_ROWS.min(tokens), shape.q_width());
+        // f32: residual stream, angles, log-sum-exps and logits; the rest bf16: queries, outputs,
+        // keys and values; of rows in a layer, those as projected, inputs, and gate, up and both.
+        let floats = tokens * (hidden + shape.head_dim + shape.heads) + vocab;
+        let narrow = tokens * 2 * (q + shape.kv_width())
+            + rows * (shape.qkv_width() + hidden.max(q) + 3 * intermediate);
+        (4 * floats + 2 * narrow) as u64
     }
 
     fn free_memory(&self) -> Result<Option<u64>> {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use cudarc::driver::sys::{self as driver, CUresult};
 
 use super::libraries::Missing;
+use crate::TensorError;
 
 /// An operation on a GPU, or on one of NVIDIA's libraries, that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,28 @@ pub enum CudaError {
         /// What was asked for.
         what: String,
     },
+}
+
+impl From<CudaError> for TensorError {
+    fn from(error: CudaError) -> Self {
+        match error {
+            CudaError::OutOfMemory { bytes, free, total } => {
+                Self::OutOfMemory { bytes, free, total }
+            }
+            CudaError::Ordinal { .. } | CudaError::Unsupported { .. } => {
+                Self::Unsupported { what: error.to_string() }
+            }
+            CudaError::Missing(Missing { library, why, remedy }) => {
+                Self::Missing { what: library.into(), why, remedy: remedy.into() }
+            }
+            CudaError::NoDevice => Self::Missing {
+                what: "a GPU".into(),
+                why: "the NVIDIA driver finds none".into(),
+                remedy: "check `nvidia-smi` and CUDA_VISIBLE_DEVICES".into(),
+            },
+            other => Self::Failed(other.into()),
+        }
+    }
 }
 
 /// The result of `call`, a function of the driver.

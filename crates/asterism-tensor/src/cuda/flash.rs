@@ -67,6 +67,11 @@ pub(super) struct Flash {
     combine: Function,
 }
 
+pub(crate) fn no_heads_of(head_dim: usize) -> CudaError {
+    let what = format!("attention with heads of {head_dim} elements: compute on the CPU");
+    CudaError::Unsupported { what }
+}
+
 impl Tiled {
     fn compile(
         device: &Arc<Device>,
@@ -74,10 +79,8 @@ impl Tiled {
         choose: fn(usize, Room) -> Option<AttentionTile>,
     ) -> Result<Self, CudaError> {
         let Properties { capability, shared_memory, .. } = *device.properties();
-        let tile = choose(head_dim, Room { capability, shared_memory }).ok_or_else(|| {
-            let what = format!("attention with heads of {head_dim} elements: use --device cpu");
-            CudaError::Unsupported { what }
-        })?;
+        let tile = choose(head_dim, Room { capability, shared_memory })
+            .ok_or_else(|| no_heads_of(head_dim))?;
         let options: Vec<&str> = tile.options.iter().map(String::as_str).collect();
         let module = Module::compile(device, tile.source.name, &tile.source.text(), &options)?;
         Ok(Self { tile, kernel: module.function(c"attend")? })

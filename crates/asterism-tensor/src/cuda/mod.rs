@@ -42,7 +42,7 @@ mod staging;
 mod view;
 mod weights;
 
-pub use backend::{Activations, CHUNK_TOKENS, Cuda, LINEAR_ROWS};
+pub use backend::{Activations, Cuda};
 pub use buffer::Buffer;
 pub use cudnn::{Attention, Cudnn};
 pub use device::{Device, Properties};
@@ -57,6 +57,11 @@ pub use memory::{Grown, Ids};
 pub use module::{Argument, Function, Module, compile};
 pub use view::{Element, View, ViewMut};
 pub use weights::{Embedding, Matrix};
+
+#[cfg(test)]
+pub(crate) use flash::no_heads_of;
+#[cfg(test)]
+pub(crate) use weights::only_bf16;
 
 #[cfg(test)]
 mod tests;

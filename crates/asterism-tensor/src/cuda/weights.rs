@@ -72,6 +72,8 @@ impl Embedding {
     }
 }
 
-pub(super) fn only_bf16() -> CudaError {
-    CudaError::Unsupported { what: "f32 weights or keys: use --dtype bf16, or --device cpu".into() }
+pub(crate) fn only_bf16() -> CudaError {
+    CudaError::Unsupported {
+        what: "f32 weights or keys: keep them in bf16, or compute on the CPU".into(),
+    }
 }

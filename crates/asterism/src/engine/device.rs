@@ -112,8 +112,11 @@ impl Loading<'_> {
     /// A GPU that can compute in the precision asked for.
     fn open(&self, ordinal: usize) -> Result<Cuda, TensorError> {
         if self.options.precision != Precision::Bf16 {
-            let what = format!("{}: use --dtype bf16, or --device cpu", self.options.precision);
-            return Err(CudaError::Unsupported { what }.into());
+            let what = format!(
+                "GPUs cannot compute in {}: compute in bf16, or on the CPU",
+                self.options.precision
+            );
+            return Err(TensorError::Unsupported { what });
         }
         Ok(Cuda::open(ordinal)?)
     }

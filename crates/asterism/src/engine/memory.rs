@@ -4,8 +4,7 @@ use super::EngineError;
 use super::compute::Loaded;
 use crate::model::ModelConfig;
 use crate::plan::{Cost, Method, Plan, PlanSpec};
-use crate::tensor::cuda::{CHUNK_TOKENS, LINEAR_ROWS};
-use crate::tensor::{Backend, HeadShape, KvPrecision};
+use crate::tensor::{Backend, Cuda, HeadShape, KvPrecision, LayerWidths};
 
 /// Bytes that a context takes on a GPU beside the weights, all hosts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +20,21 @@ impl MemoryNeed {
     /// `reserve` tokens of question and answer.
     #[must_use]
     pub fn of(config: &ModelConfig, precision: KvPrecision, plan: &Plan, reserve: usize) -> Self {
+        Self::on::<Cuda>(config, precision, plan, reserve)
+    }
+
+    /// The same, on any kind of processor.
+    fn on<B: Backend>(
+        config: &ModelConfig,
+        precision: KvPrecision,
+        plan: &Plan,
+        reserve: usize,
+    ) -> Self {
         let size = config.size(precision);
         let ModelConfig { heads, kv_heads, head_dim, .. } = *config;
         let shape = HeadShape { heads, kv_heads, head_dim };
+        let ModelConfig { hidden, intermediate, vocab, .. } = *config;
+        let widths = LayerWidths { hidden, intermediate, vocab, shape };
         let token = size.kv_bytes(size.layers);
         let hosts = Cost::of(plan, &size).hosts;
         let keys = hosts.iter().map(|h| h.kv_bytes + h.anchor_bytes).sum::<u64>();
@@ -32,9 +43,9 @@ impl MemoryNeed {
                 let tokens = match plan.spec.method {
                     // The whole shard passes through a layer before the next.
                     Method::Ring | Method::Zigzag => plan.host_tokens(host),
-                    _ => plan.host_tokens(host).min(CHUNK_TOKENS),
+                    _ => plan.host_tokens(host).min(B::most_chunk_tokens()),
                 };
-                activations(config, tokens)
+                B::pass_bytes(widths, tokens)
             })
             .sum();
         // Keys of an anchor and its block, or of a shard on its way, are copied into one run; keys
@@ -65,7 +76,7 @@ pub(super) fn check<B: Backend>(
 ) -> Result<(), EngineError> {
     let Some(free) = loaded.backend.free_memory()? else { return Ok(()) };
     let (config, precision) = (loaded.decoder.config(), loaded.decoder.kv_precision());
-    let need = |plan: &Plan| MemoryNeed::of(config, precision, plan, reserve).total();
+    let need = |plan: &Plan| MemoryNeed::on::<B>(config, precision, plan, reserve).total();
     let needed = need(plan);
     if needed <= free {
         return Ok(());
@@ -85,18 +96,6 @@ fn longest(spec: PlanSpec, tokens: usize, fits: impl Fn(&Plan) -> bool) -> usize
         }
     }
     low
-}
-
-/// Bytes of the buffers of a forward pass of `tokens` tokens: those of a workspace and of the
-/// products within a layer.
-fn activations(config: &ModelConfig, tokens: usize) -> u64 {
-    let rows = LINEAR_ROWS.min(tokens);
-    let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    // f32: residual stream, angles and log-sum-exps; the rest bf16.
-    let floats = tokens * (config.hidden + config.head_dim + config.heads) + config.vocab;
-    let narrow = tokens * 2 * (q + kv)
-        + rows * (q + 2 * kv + config.hidden.max(q) + 3 * config.intermediate);
-    (4 * floats + 2 * narrow) as u64
 }
 
 #[cfg(test)]
