@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, bail};
 use asterism::cancel::Cancel;
 use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session};
 use asterism::model::{FetchOptions, ModelSource};
-use asterism::plan::{AnchorKv, AnchorPolicy, Method, PlanSpec};
+use asterism::plan::{Method, PlanSpec, Star};
 use asterism::tensor::{Activations, Cpu, Elements, HeadShape, KvSegment, Precision};
 use clap::Parser;
 use half::bf16;
@@ -89,13 +89,12 @@ fn main() -> Result<()> {
         let answer = serde_json::from_str(&line?).map_err(Into::into).and_then(|r| match r {
             Request::Generate { length, decode, seed, method, block, anchor } => {
                 let engine = engine.as_ref().ok_or_else(|| anyhow!("generate needs --model"))?;
-                let method = Method::ALL
+                let star = Star::new(block).anchor(anchor);
+                let method = [Method::Star(star), Method::Ring, Method::Zigzag, Method::Dense]
                     .into_iter()
                     .find(|m| m.name() == method)
                     .ok_or_else(|| anyhow!("unknown method {method}"))?;
-                let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
-                let spec = PlanSpec { method, block, anchor, anchor_kv, anchor_policy, hosts: 1 };
-                generate(engine, length, decode, seed, spec)
+                generate(engine, length, decode, seed, method.into())
             }
             Request::Linear { rows, inputs, outputs, dtype } => {
                 Ok(linear(&cpu, rows, inputs, outputs, precision(&dtype)?))

@@ -3,6 +3,8 @@
 use super::bench::BenchArgs;
 use super::eval::EvalArgs;
 use asterism::engine::DeviceChoice;
+use asterism::model::ModelConfig;
+use asterism::plan::ModelSize;
 use asterism::tensor::{KvPrecision, Precision};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -144,6 +146,11 @@ impl ModelArgs {
     pub(crate) fn kv_precision(&self) -> KvPrecision {
         self.kv_dtype.unwrap_or(Precision::from(self.dtype).into())
     }
+
+    /// The sizes of `model`, as the cost of a plan depends on them where it would compute.
+    pub(crate) fn size(&self, model: &ModelConfig) -> ModelSize {
+        model.size(self.kv_precision(), self.device.row_precision(self.dtype.into()))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -198,7 +205,7 @@ pub(crate) struct GenerationArgs {
     pub(crate) stop: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MethodName {
     /// Star Attention: independent blocks behind an anchor.
     Star,
@@ -208,6 +215,12 @@ pub(crate) enum MethodName {
     Zigzag,
     /// Full attention: exact.
     Dense,
+}
+
+impl std::fmt::Display for MethodName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.to_possible_value().as_ref().map_or("", clap::builder::PossibleValue::get_name))
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -24,6 +24,7 @@ pub(crate) struct Asking {
 
 pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
     let spec = config::plan_spec(&args.method)?;
+    let star = config::star(&args.method);
     let (generation, text) = config::generation(&args.generation)?;
     let reads_stdin = args.context.iter().any(|path| path.as_os_str() == "-");
     if args.question.is_none() && (args.compare || reads_stdin) {
@@ -37,7 +38,9 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
     let asking = Asking { engine, frame, generation, text, interrupt, json: args.json };
     let context = asking.frame.context_tokens(asking.engine.tokenizer(), &document)?;
     match args.question {
-        Some(question) if args.compare => compare::run(&asking, &context, &question, spec),
+        Some(question) if args.compare => {
+            compare::run(&asking, &context, &question, star, spec.hosts)
+        }
         Some(question) => {
             // Before the long part: an empty question is an error now.
             let query = asking.frame.query_tokens(asking.engine.tokenizer(), &question)?;

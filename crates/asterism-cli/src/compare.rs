@@ -4,12 +4,10 @@ use super::ask::Asking;
 use super::error::CliError;
 use super::report;
 use asterism::engine::{AnswerText, Phase1};
-use asterism::plan::{Method, Plan, PlanSpec};
+use asterism::plan::{Method, Plan, PlanSpec, Star};
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
-
-const METHODS: [Method; 3] = [Method::Star, Method::Ring, Method::Dense];
 
 /// One method's answer.
 struct Outcome {
@@ -31,12 +29,13 @@ pub(crate) fn run(
     asking: &Asking,
     context: &[u32],
     question: &str,
-    spec: PlanSpec,
+    star: Star,
+    hosts: usize,
 ) -> Result<(), CliError> {
     let query = asking.frame.query_tokens(asking.engine.tokenizer(), question)?;
     let mut outcomes = Vec::new();
-    for method in METHODS {
-        let mut session = asking.encode(context.to_vec(), PlanSpec { method, ..spec })?;
+    for method in [Method::Star(star), Method::Ring, Method::Dense] {
+        let mut session = asking.encode(context.to_vec(), PlanSpec { method, hosts })?;
         let cancel = asking.interrupt.cancel();
         let answer =
             session.answer(&query, &asking.generation, &asking.text, &mut |_| (), cancel)?;

@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::progress;
 use asterism::engine::{Engine, EngineOptions, Generation, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource};
-use asterism::plan::{AnchorKv, AnchorPolicy, Method, Plan, PlanSpec};
+use asterism::plan::{AnchorKv, Method, Plan, PlanSpec, Star};
 use asterism::tensor::Sampling;
 use asterism::tensor::{Isa, Precision};
 use std::sync::Arc;
@@ -19,13 +19,14 @@ impl From<Dtype> for Precision {
     }
 }
 
-impl From<MethodName> for Method {
-    fn from(name: MethodName) -> Self {
-        match name {
-            MethodName::Star => Self::Star,
-            MethodName::Ring => Self::Ring,
-            MethodName::Zigzag => Self::Zigzag,
-            MethodName::Dense => Self::Dense,
+impl MethodName {
+    /// The method of this name, with the settings `star` if it is star.
+    pub(crate) const fn with(self, star: Star) -> Method {
+        match self {
+            Self::Star => Method::Star(star),
+            Self::Ring => Method::Ring,
+            Self::Zigzag => Method::Zigzag,
+            Self::Dense => Method::Dense,
         }
     }
 }
@@ -41,20 +42,19 @@ impl From<AnchorKvName> for AnchorKv {
 
 /// How the context is to be encoded; refuses impossible blocks and anchors before anything loads.
 pub(crate) fn plan_spec(args: &MethodArgs) -> Result<PlanSpec, CliError> {
-    let spec = PlanSpec {
-        method: args.method.into(),
-        block: args.block,
-        anchor: match args.anchor {
-            Anchor::Full => args.block,
-            Anchor::None => 0,
-            Anchor::Tokens(tokens) => tokens,
-        },
-        anchor_kv: args.anchor_kv.into(),
-        anchor_policy: AnchorPolicy::default(),
-        hosts: usize::from(args.hosts),
-    };
+    let spec = PlanSpec { method: args.method.with(star(args)), hosts: usize::from(args.hosts) };
     Plan::new(spec, 1)?;
     Ok(spec)
+}
+
+/// The settings of star, which other methods leave unused.
+pub(crate) fn star(args: &MethodArgs) -> Star {
+    let anchor = match args.anchor {
+        Anchor::Full => args.block,
+        Anchor::None => 0,
+        Anchor::Tokens(tokens) => tokens,
+    };
+    Star::new(args.block).anchor(anchor).anchor_kv(args.anchor_kv.into())
 }
 
 /// How answers are generated and shown.

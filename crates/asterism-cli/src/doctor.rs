@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::{config, machine, report};
 use asterism::cancel::Cancel;
 use asterism::engine::{Engine, Generation, Session, TextOptions};
-use asterism::plan::{AnchorKv, AnchorPolicy, Method, PlanSpec};
+use asterism::plan::PlanSpec;
 use asterism::tensor::Isa;
 use asterism::tensor::cuda::{Device, KernelCache, Libraries};
 use serde_json::{Map, Value};
@@ -130,9 +130,7 @@ fn self_test(engine: &Arc<Engine>) -> Result<String, anyhow::Error> {
         "What is the access code for the Lisbon vault?",
     )?;
     let start = Instant::now();
-    let ask = |method, block, hosts| -> Result<String, anyhow::Error> {
-        let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
-        let spec = PlanSpec { method, block, anchor: block, anchor_kv, anchor_policy, hosts };
+    let ask = |spec: PlanSpec| -> Result<String, anyhow::Error> {
         let cancel = Cancel::new();
         let context = prompt.context.clone();
         let mut session = Session::encode(Arc::clone(engine), context, spec, &|_| (), &cancel)?;
@@ -141,10 +139,10 @@ fn self_test(engine: &Arc<Engine>) -> Result<String, anyhow::Error> {
         let answer = session.answer(&prompt.query, &generation, &options, &mut |_| (), &cancel)?;
         Ok(answer.text.trim().to_owned())
     };
-    let dense = ask(Method::Dense, 0, 1)?;
-    let whole = ask(Method::Star, prompt.context.len().max(16), 2)?;
+    let dense = ask(PlanSpec::dense())?;
+    let whole = ask(PlanSpec::star(prompt.context.len().max(16)).hosts(2))?;
     anyhow::ensure!(dense == whole, "one block of star answered {whole:?}, dense {dense:?}");
-    let star = ask(Method::Star, 256, 2)?;
+    let star = ask(PlanSpec::star(256).hosts(2))?;
     if engine.name == "nano" {
         anyhow::ensure!(star.contains("48213"), "star on two hosts answered {star:?}");
     }

@@ -13,7 +13,7 @@
 //! another place than the first is recomputed.
 
 use super::args::{self, AnchorKvName, MethodName};
-use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, PlanSpec};
+use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Star};
 use clap::ValueEnum;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -74,7 +74,7 @@ pub(crate) fn short(tokens: usize) -> String {
 /// How a context is to be encoded, before its length is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MethodSpec {
-    method: Method,
+    method: MethodName,
     block: Size,
     anchor: Size,
     anchor_kv: AnchorKv,
@@ -106,17 +106,16 @@ impl MethodSpec {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.trim().split(':');
         let name = parts.next().unwrap_or_default();
-        let method: Method = MethodName::from_str(name, true)
-            .map_err(|_| {
-                let known = Method::ALL.map(Method::name).join(", ");
-                format!("`{name}` is no method: expected one of {known}")
-            })?
-            .into();
+        let method = MethodName::from_str(name, true).map_err(|_| {
+            let known: Vec<String> =
+                MethodName::value_variants().iter().map(ToString::to_string).collect();
+            format!("`{name}` is no method: expected one of {}", known.join(", "))
+        })?;
         let mut spec = Self::new(method, DEFAULT_BLOCK);
         let mut seen = Vec::new();
         for setting in parts {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
-            if method != Method::Star {
+            if method != MethodName::Star {
                 return Err(format!("`{setting}`: {method} has no settings, only star has"));
             }
             if seen.contains(&key) {
@@ -139,7 +138,7 @@ impl MethodSpec {
     }
 
     /// With the defaults for all that is not given.
-    fn new(method: Method, block: Size) -> Self {
+    fn new(method: MethodName, block: Size) -> Self {
         let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
         Self { method, block, anchor: ALL, anchor_kv, anchor_policy }
     }
@@ -148,13 +147,13 @@ impl MethodSpec {
     /// anchor at other positions, other tokens at its positions, and the block before as the
     /// anchor.
     pub(crate) fn anchor_study(block: Size) -> Vec<Self> {
-        let star = Self::new(Method::Star, block);
+        let star = Self::new(MethodName::Star, block);
         let with = |content, place| {
             let anchor_policy = AnchorPolicy { content, place, ..AnchorPolicy::default() };
             Self { anchor_kv: AnchorKv::Recompute, anchor_policy, ..star }
         };
         vec![
-            Self::new(Method::Dense, DEFAULT_BLOCK),
+            Self::new(MethodName::Dense, DEFAULT_BLOCK),
             star,
             Self { anchor: NOTHING, ..star },
             with(AnchorContent::First, AnchorPlace::Random),
@@ -198,11 +197,12 @@ impl MethodSpec {
     pub(crate) fn plan_spec(&self, tokens: usize, hosts: usize) -> PlanSpec {
         let block = self.block.of(tokens);
         let Self { method, anchor_kv, anchor_policy, .. } = *self;
-        PlanSpec { method, block, anchor: self.anchor.of(block), anchor_kv, anchor_policy, hosts }
+        let star = Star { block, anchor: self.anchor.of(block), anchor_kv, anchor_policy };
+        PlanSpec { method: method.with(star), hosts }
     }
 
     /// The method without its settings.
-    pub(crate) fn method(&self) -> Method {
+    pub(crate) fn method(&self) -> MethodName {
         self.method
     }
 }
@@ -220,7 +220,7 @@ fn named<T: Copy>(all: &[T], name: fn(T) -> &'static str, value: &str) -> Result
 impl fmt::Display for MethodSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.method)?;
-        if self.method != Method::Star {
+        if self.method != MethodName::Star {
             return Ok(());
         }
         write!(f, ":block={}", self.block)?;
@@ -251,30 +251,35 @@ mod tests {
         MethodSpec::parse(text).unwrap().plan_spec(tokens, 2)
     }
 
+    fn star(text: &str, tokens: usize) -> Star {
+        plan(text, tokens).method.as_star().unwrap()
+    }
+
     #[test]
     fn every_method_has_its_defaults() {
-        for method in Method::ALL {
-            assert_eq!(plan(method.name(), 100).method, method);
+        for method in ["star", "ring", "zigzag", "dense"] {
+            assert_eq!(plan(method, 100).method.name(), method);
+            assert_eq!(plan(method, 100).hosts, 2);
         }
-        let star = plan("star", 100_000);
-        assert_eq!((star.block, star.anchor, star.hosts), (4096, 4096, 2));
+        let star = star("star", 100_000);
+        assert_eq!((star.block, star.anchor), (4096, 4096));
         assert_eq!(star.anchor_kv, AnchorKv::Shared);
     }
 
     #[test]
     fn sizes_are_tokens_or_shares() {
-        let star = plan("star:block=1/4:anchor=1/2:anchor-kv=recompute", 16_384);
+        let star = star("star:block=1/4:anchor=1/2:anchor-kv=recompute", 16_384);
         assert_eq!((star.block, star.anchor), (4096, 2048));
         assert_eq!(star.anchor_kv, AnchorKv::Recompute);
-        assert_eq!(plan("star:block=8k:anchor=1k", 5).anchor, 1024);
-        assert_eq!(plan("star:anchor=none", 5).anchor, 0);
+        assert_eq!(self::star("star:block=8k:anchor=1k", 5).anchor, 1024);
+        assert_eq!(self::star("star:anchor=none", 5).anchor, 0);
         // Rounded up, so that a quarter gives four blocks and not five.
-        assert_eq!(plan("star:block=1/4", 1001).block, 251);
+        assert_eq!(self::star("star:block=1/4", 1001).block, 251);
     }
 
     #[test]
     fn another_anchor_is_recomputed() {
-        let star = plan("star:anchor-content=Shuffled:anchor-at=previous:anchor=1k", 100_000);
+        let star = star("star:anchor-content=Shuffled:anchor-at=previous:anchor=1k", 100_000);
         let AnchorPolicy { content, place, .. } = star.anchor_policy;
         assert_eq!((content, place), (AnchorContent::Shuffled, AnchorPlace::Previous));
         assert_eq!((star.anchor, star.anchor_kv), (1024, AnchorKv::Recompute));

@@ -1,6 +1,6 @@
 //! `asterism plan`: what encoding a context costs, before it is spent.
 
-use super::args::{ModelArgs, PlanArgs};
+use super::args::{MethodName, ModelArgs, PlanArgs};
 use super::error::CliError;
 use super::{config, inputs, report};
 use anyhow::Context;
@@ -10,6 +10,7 @@ use asterism::plan::{Cost, HostCost, Method, Plan, PlanSpec, Span};
 use asterism::tensor::Precision;
 use asterism::tensor::cuda::Device;
 use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
+use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -30,11 +31,12 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             frame.context_tokens(&tokenizer, &document)?.len()
         }
     };
-    let size = model.size(args.model.kv_precision());
-    let plans: Vec<(Plan, Cost)> = Method::ALL
-        .into_iter()
-        .map(|method| {
-            let plan = Plan::new(PlanSpec { method, ..spec }, tokens)?;
+    let size = args.model.size(&model);
+    let star = config::star(&args.method);
+    let plans: Vec<(Plan, Cost)> = MethodName::value_variants()
+        .iter()
+        .map(|name| {
+            let plan = Plan::new(PlanSpec { method: name.with(star), ..spec }, tokens)?;
             let cost = Cost::of(&plan, &size);
             Ok((plan, cost))
         })

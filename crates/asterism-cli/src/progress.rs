@@ -2,7 +2,7 @@
 
 use asterism::engine::{Phase1, Progress};
 use asterism::model::FetchProgress;
-use asterism::plan::{Method, Plan};
+use asterism::plan::Plan;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -61,7 +61,7 @@ impl Encoding {
         bar.set_style(style("{prefix} {bar:30} {percent:>3}% {msg} {elapsed} (left {eta})"));
         bar.set_prefix(format!("encoding {} tokens", plan.tokens));
         bar.enable_steady_tick(Duration::from_millis(200));
-        let unit = if plan.spec.method == Method::Star { "blocks" } else { "shards" };
+        let unit = if plan.spec.method.as_star().is_some() { "blocks" } else { "shards" };
         let encoding = Self { bar, finished: AtomicUsize::new(0), blocks: plan.blocks(), unit };
         encoding.show(0);
         encoding

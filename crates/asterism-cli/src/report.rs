@@ -51,8 +51,8 @@ pub(crate) fn count(n: usize) -> String {
 pub(crate) fn plan(plan: &Plan) -> String {
     let hosts = if plan.spec.hosts == 1 { "host" } else { "hosts" };
     let shape = match plan.spec.method {
-        Method::Star => {
-            let kv = match plan.spec.anchor_kv {
+        Method::Star(star) => {
+            let kv = match star.anchor_kv {
                 AnchorKv::Shared => "shared",
                 AnchorKv::Recompute => "recomputed",
             };
@@ -61,7 +61,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
                 n => format!("anchor {}, {kv}", count(n)),
             };
             let blocks = if plan.blocks() == 1 { "block" } else { "blocks" };
-            format!(", {} {blocks} of {} ({anchor})", plan.blocks(), count(plan.spec.block))
+            format!(", {} {blocks} of {} ({anchor})", plan.blocks(), count(star.block))
         }
         _ => String::new(),
     };
@@ -106,10 +106,10 @@ pub(crate) fn timings(phase1: &Phase1, answer: &AnswerText) -> Value {
 /// How the context was encoded, for programs.
 pub(crate) fn plan_json(plan: &Plan) -> Value {
     let mut value = json!({ "method": plan.spec.method.name(), "hosts": plan.spec.hosts });
-    if plan.spec.method == Method::Star {
-        value["block"] = plan.spec.block.into();
+    if let Method::Star(star) = plan.spec.method {
+        value["block"] = star.block.into();
         value["anchor"] = plan.anchor.into();
-        value["anchor_kv"] = match plan.spec.anchor_kv {
+        value["anchor_kv"] = match star.anchor_kv {
             AnchorKv::Shared => "shared".into(),
             AnchorKv::Recompute => "recompute".into(),
         };

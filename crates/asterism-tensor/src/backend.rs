@@ -94,7 +94,10 @@ pub struct SplitQkv<'a, B: Backend> {
 /// share one; its operations may be called from any thread. They may return before the work is
 /// done, and then run in the order they were called in.
 pub trait Backend: Send + Sync + Sized + 'static {
-    /// Queries, keys, values and outputs of attention, in the precision this backend computes in.
+    /// The precision of [`Backend::Rows`], in which this backend computes.
+    const ROWS: Precision;
+
+    /// Queries, keys, values and outputs of attention, in precision [`Backend::ROWS`].
     type Rows: Memory + Default;
     /// f32: the residual stream, log-sum-exps, logits, angles.
     type Sums: Memory + Default;

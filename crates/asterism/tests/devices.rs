@@ -6,12 +6,13 @@ mod common;
 use asterism::cancel::Cancel;
 use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session, TextOptions};
 use asterism::model::{FetchOptions, ModelSource};
-use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, PlanSpec};
+use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, PlanSpec, Star};
 use asterism::tensor::{KvPrecision, Precision};
-use common::{FAMILIES, Golden, devices, engine_on, relative_error, run, spec, tiny, tiny_on};
+use common::{
+    FAMILIES, Golden, HOSTS, assert_as_planned, devices, engine_on, methods, relative_error, run,
+    tiny, tiny_on,
+};
 use std::sync::Arc;
-
-const HOSTS: [usize; 5] = [1, 2, 3, 4, 8];
 
 /// Relative error of logits in bf16. These models are so small, and their weights so random, that
 /// rounding shows: rounding the weights alone makes up to 1.4e-2, activations on a GPU 3.9e-2.
@@ -29,7 +30,7 @@ fn every_family_is_close_to_f32() {
             let (exact, engine) = (tiny(family), tiny_on(family, device, Precision::Bf16));
             let ids = Golden::open(family).ints("input_ids");
             let (context, query) = ids.split_at(ids.len() - 7);
-            for plan in [spec(Method::Dense, 0, 0, 1), spec(Method::Star, 32, 16, 1)] {
+            for plan in [PlanSpec::dense(), PlanSpec::star(32).anchor(16).hosts(1)] {
                 let (found, _) = run(&engine, context, query, plan, 1);
                 let (expected, _) = run(&exact, context, query, plan, 1);
                 check(&found, &expected, &format!("{family}, {} on {device}", plan.method));
@@ -45,20 +46,28 @@ fn methods_agree_on_any_number_of_hosts() {
             let (exact, engine) = (tiny(family), tiny_on(family, device, Precision::Bf16));
             let ids = Golden::open(family).ints("input_ids");
             let (context, query) = ids.split_at(90);
-            for method in [Method::Dense, Method::Ring, Method::Zigzag, Method::Star] {
-                let base = spec(method, 16, 10, 1);
-                let (expected, _) = run(&exact, context, query, base, 1);
+            let star = Star::new(16).anchor(10);
+            let recomputed = Method::Star(star.anchor_kv(AnchorKv::Recompute));
+            for method in methods(star).into_iter().chain([recomputed]) {
+                let (expected, _) = run(&exact, context, query, method, 1);
                 for hosts in HOSTS {
-                    for anchor_kv in [AnchorKv::Shared, AnchorKv::Recompute] {
-                        let plan = PlanSpec { anchor_kv, hosts, ..base };
-                        let (found, tokens) = run(&engine, context, query, plan, 4);
-                        assert_eq!(tokens.len(), 4);
-                        let what = format!("{family}, {method} x{hosts} {anchor_kv:?} on {device}");
-                        check(&found, &expected, &what);
-                    }
+                    let plan = PlanSpec { method, hosts };
+                    let (found, tokens) = run(&engine, context, query, plan, 4);
+                    assert_eq!(tokens.len(), 4);
+                    check(&found, &expected, &format!("{family}, {plan:?} on {device}"));
                 }
             }
         }
+    }
+}
+
+/// Queries, outputs and keys are as wide as the device has them.
+#[test]
+fn hosts_send_what_the_plan_says() {
+    for device in devices("hosts_send_what_the_plan_says") {
+        let engine = tiny_on("llama3", device, Precision::Bf16);
+        let context = Golden::open("llama3").ints("input_ids");
+        assert_as_planned(&engine, &context[..90]);
     }
 }
 
@@ -73,11 +82,10 @@ fn other_anchors_agree_on_any_number_of_hosts() {
         for place in AnchorPlace::ALL {
             let content = AnchorContent::Random;
             let anchor_policy = AnchorPolicy { content, place, seed: 1 };
-            let base = spec(Method::Star, 16, 16, 1);
-            let base = PlanSpec { anchor_kv: AnchorKv::Recompute, anchor_policy, ..base };
-            let (expected, _) = run(&exact, context, query, base, 1);
+            let star = Star::new(16).anchor_kv(AnchorKv::Recompute).anchor_policy(anchor_policy);
+            let (expected, _) = run(&exact, context, query, star, 1);
             for hosts in HOSTS {
-                let (found, _) = run(&engine, context, query, PlanSpec { hosts, ..base }, 1);
+                let (found, _) = run(&engine, context, query, star.hosts(hosts), 1);
                 check(&found, &expected, &format!("{anchor_policy:?} x{hosts} on {device}"));
             }
         }
@@ -93,7 +101,7 @@ fn nano_is_close_to_f32_over_a_long_text() {
     let query = frame.query_tokens(exact.tokenizer(), "Where did he live?").expect("tokens");
     for device in devices("nano_is_close_to_f32_over_a_long_text") {
         let engine = engine_on(&ModelSource::Nano, device, Precision::Bf16);
-        for plan in [spec(Method::Dense, 0, 0, 1), spec(Method::Star, 1024, 256, 2)] {
+        for plan in [PlanSpec::dense(), PlanSpec::star(1024).anchor(256).hosts(2)] {
             let (found, _) = run(&engine, &context, &query, plan, 1);
             let (expected, _) = run(&exact, &context, &query, plan, 1);
             let error = relative_error(&found, &expected);
@@ -117,7 +125,7 @@ fn a_gpu_answers_as_the_cpu_does() {
     let text = format!("{half} The access code for the Lisbon vault is 48213. {half}");
     for device in others {
         let gpu = engine_on(&ModelSource::Nano, device, Precision::Bf16);
-        for plan in [spec(Method::Dense, 0, 0, 1), spec(Method::Star, 4096, 1024, 3)] {
+        for plan in [PlanSpec::dense(), PlanSpec::star(4096).anchor(1024).hosts(3)] {
             let answers = [&cpu, &gpu].map(|engine| answer(engine, &text, plan));
             assert!(answers[0].0.contains("48213"), "{}", answers[0].0);
             assert_eq!(answers[1], answers[0], "{} on {device}", plan.method);
@@ -133,7 +141,7 @@ fn fp8_keys_cost_little() {
     let text = format!("{half} The access code for the Lisbon vault is 48213. {half}");
     for device in devices("fp8_keys_cost_little") {
         let fp8 = nano(device, KvPrecision::Fp8);
-        let dense = spec(Method::Dense, 0, 0, 1);
+        let dense = PlanSpec::dense();
         if device == DeviceChoice::Cpu {
             let cancel = Cancel::new();
             let refused = Session::encode(fp8, vec![1; 20], dense, &|_| (), &cancel).err();
@@ -145,7 +153,8 @@ fn fp8_keys_cost_little() {
         let frame = bf16.frame(None).expect("frame");
         let context = frame.context_tokens(bf16.tokenizer(), &book(12_000)).expect("tokens");
         let query = frame.query_tokens(bf16.tokenizer(), "Where did he live?").expect("tokens");
-        for plan in [dense, spec(Method::Star, 4096, 1024, 1), spec(Method::Zigzag, 0, 0, 3)] {
+        for plan in [dense, PlanSpec::star(4096).anchor(1024).hosts(1), PlanSpec::zigzag().hosts(3)]
+        {
             let (found, _) = run(&fp8, &context, &query, plan, 40);
             let (expected, _) = run(&bf16, &context, &query, plan, 40);
             let error = relative_error(&found, &expected);
@@ -170,7 +179,7 @@ fn replayed_steps_are_what_plain_steps_are() {
             let frame = engine.frame(None).expect("frame");
             let context = frame.context_tokens(engine.tokenizer(), &book(500)).expect("tokens");
             let query = frame.query_tokens(engine.tokenizer(), "What came next?").expect("tokens");
-            let one_host = spec(Method::Star, 4096, 4096, 1);
+            let one_host = PlanSpec::star(4096).hosts(1);
             let (_, replayed) = run(&engine, &context, &query, one_host, 1300);
             let equal = ties_with_plain_steps(&engine, &exact, &context, &query, &replayed);
             println!("keys in {precision} on {device}: {equal} choices between equals");
@@ -189,7 +198,7 @@ fn ties_with_plain_steps(
     tokens: &[u32],
 ) -> usize {
     const EQUAL: f32 = 0.1; // logits; on a GPU, bf16 moves them by some 0.03
-    let two_hosts = spec(Method::Star, 4096, 4096, 2);
+    let two_hosts = PlanSpec::star(4096).hosts(2);
     let mut asked = query.to_vec();
     let mut left = tokens;
     let mut ties = 0;

@@ -4,9 +4,9 @@
 mod common;
 
 use asterism::model::ModelSource;
-use asterism::plan::Method;
+use asterism::plan::PlanSpec;
 use asterism::tensor::Precision;
-use common::{FAMILIES, Golden, max_difference, run, spec, tiny};
+use common::{FAMILIES, Golden, max_difference, run, tiny};
 
 /// Checks rows of golden logits: the logits after tokens `0..=row`.
 fn check(name: &str, engine: &std::sync::Arc<asterism::engine::Engine>, rows: &[usize]) {
@@ -14,7 +14,7 @@ fn check(name: &str, engine: &std::sync::Arc<asterism::engine::Engine>, rows: &[
     let (ids, logits, greedy) =
         (golden.ints("input_ids"), golden.floats("logits"), golden.ints("greedy"));
     let vocab = engine.config().vocab;
-    let dense = spec(Method::Dense, 0, 0, 1);
+    let dense = PlanSpec::dense();
     for (i, row) in rows.iter().enumerate().filter(|(_, row)| **row > 0) {
         let (found, _) = run(engine, &ids[..*row], &ids[*row..=*row], dense, 1);
         let difference = max_difference(&found, &logits[i * vocab..][..vocab]);

@@ -3,20 +3,16 @@
 
 mod common;
 
-use asterism::cancel::Cancel;
-use asterism::engine::{DeviceChoice, Engine, EngineOptions, Phase1, Progress, Session};
+use asterism::engine::{DeviceChoice, Engine, EngineOptions};
 use asterism::model::{Shape, random_model};
 use asterism::plan::{
-    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Cost, Method, Plan, PlanSpec,
+    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, Plan, PlanSpec, Star,
 };
 use asterism::tensor::Precision;
 use common::naive::NaiveLlama;
-use common::{Golden, golden_dir, max_difference, run, spec, tiny};
+use common::{Golden, HOSTS, assert_as_planned, golden_dir, max_difference, methods, run, tiny};
 use proptest::prelude::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-const HOSTS: [usize; 5] = [1, 2, 3, 4, 8];
 
 fn tokens(len: usize, seed: u64) -> Vec<u32> {
     let mut state = seed | 1;
@@ -38,7 +34,7 @@ proptest! {
         let anchor = anchor.min(block);
         let ids = tokens(n + query, seed);
         let anchor_kv = if recompute { AnchorKv::Recompute } else { AnchorKv::Shared };
-        let spec = PlanSpec { anchor_kv, ..spec(Method::Star, block, anchor, HOSTS[hosts]) };
+        let spec = PlanSpec::star(block).anchor(anchor).anchor_kv(anchor_kv).hosts(HOSTS[hosts]);
         let (found, _) = run(&tiny("llama2"), &ids[..n], &ids[n..], spec, 1);
         let expected = NaiveLlama::open(&golden_dir("llama2")).star(&ids, n, block, anchor);
         let difference = max_difference(&found, &expected);
@@ -62,9 +58,11 @@ proptest! {
         let engine = tiny("llama2");
         let naive = NaiveLlama::open(&golden_dir("llama2"));
         for anchor_policy in policies(seed) {
-            let base = spec(Method::Star, block, anchor.min(block), 1);
-            let one = PlanSpec { anchor_kv: AnchorKv::Recompute, anchor_policy, ..base };
-            let plan = Plan::new(one, n).expect("plan");
+            let star = Star::new(block)
+                .anchor(anchor.min(block))
+                .anchor_kv(AnchorKv::Recompute)
+                .anchor_policy(anchor_policy);
+            let plan = Plan::new(star, n).expect("plan");
             let later = plan.hosts.iter().flatten().filter(|block| block.start > 0);
             let anchors: Vec<(Vec<u32>, usize)> = later
                 .map(|block| {
@@ -78,7 +76,7 @@ proptest! {
                 prop_assert!(max_difference(&paper, &expected) < 1e-6);
             }
             for hosts in [1, 3] {
-                let (found, _) = run(&engine, &ids[..n], &ids[n..], PlanSpec { hosts, ..one }, 1);
+                let (found, _) = run(&engine, &ids[..n], &ids[n..], star.hosts(hosts), 1);
                 let difference = max_difference(&found, &expected);
                 prop_assert!(difference < 1e-3, "{anchor_policy:?} x{hosts}: {difference}");
             }
@@ -91,11 +89,12 @@ fn other_anchors_make_a_difference_and_the_default_is_the_papers() {
     let engine = tiny("llama3");
     let ids = Golden::open("llama3").ints("input_ids");
     let (context, query) = ids.split_at(90);
-    let base = PlanSpec { anchor_kv: AnchorKv::Recompute, ..spec(Method::Star, 16, 8, 2) };
-    assert!(AnchorPolicy::default().is_paper() && base.anchor_policy.is_paper());
-    let (shared, _) = run(&engine, context, query, spec(Method::Star, 16, 8, 2), 1);
+    let star = Star::new(16).anchor(8);
+    assert!(AnchorPolicy::default() == AnchorPolicy::PAPER && star.anchor_policy.is_paper());
+    let (shared, _) = run(&engine, context, query, star.hosts(2), 1);
     for anchor_policy in policies(0) {
-        let (found, _) = run(&engine, context, query, PlanSpec { anchor_policy, ..base }, 1);
+        let star = star.anchor_kv(AnchorKv::Recompute).anchor_policy(anchor_policy);
+        let (found, _) = run(&engine, context, query, star.hosts(2), 1);
         let difference = max_difference(&found, &shared);
         assert_eq!(difference < 1e-4, anchor_policy.is_paper(), "{anchor_policy:?}: {difference}");
     }
@@ -109,12 +108,11 @@ fn exact_methods_agree_on_any_number_of_hosts() {
         // 5 context tokens leave most of 8 hosts without any.
         for n in [5, 90] {
             let (context, query) = ids[..n + 6].split_at(n);
-            let (expected, expected_tokens) =
-                run(&engine, context, query, spec(Method::Dense, 0, 0, 1), 8);
+            let (expected, expected_tokens) = run(&engine, context, query, PlanSpec::dense(), 8);
             for method in [Method::Dense, Method::Ring, Method::Zigzag] {
                 for hosts in HOSTS {
                     let (logits, tokens) =
-                        run(&engine, context, query, spec(method, 0, 0, hosts), 8);
+                        run(&engine, context, query, PlanSpec { method, hosts }, 8);
                     let difference = max_difference(&logits, &expected);
                     assert!(difference < 1e-4, "{family} {method} x{hosts}: {difference}");
                     assert_eq!(tokens, expected_tokens, "{family} {method} x{hosts}");
@@ -130,11 +128,11 @@ fn star_does_not_depend_on_hosts_or_on_who_computes_the_anchor() {
     let ids = Golden::open("mistral").ints("input_ids");
     let (context, query) = ids.split_at(90);
     for anchor in [0, 1, 10, 16] {
-        let base = spec(Method::Star, 16, anchor, 1);
-        let (expected, expected_tokens) = run(&engine, context, query, base, 8);
+        let star = Star::new(16).anchor(anchor);
+        let (expected, expected_tokens) = run(&engine, context, query, star, 8);
         for hosts in HOSTS {
             for anchor_kv in [AnchorKv::Shared, AnchorKv::Recompute] {
-                let spec = PlanSpec { anchor_kv, hosts, ..base };
+                let spec = star.anchor_kv(anchor_kv).hosts(hosts);
                 let (logits, tokens) = run(&engine, context, query, spec, 8);
                 let difference = max_difference(&logits, &expected);
                 assert!(difference < 1e-4, "anchor {anchor} x{hosts} {anchor_kv:?}: {difference}");
@@ -146,38 +144,7 @@ fn star_does_not_depend_on_hosts_or_on_who_computes_the_anchor() {
 
 #[test]
 fn hosts_send_and_report_what_the_plan_says() {
-    let engine = tiny("llama3");
-    for method in Method::ALL {
-        for hosts in HOSTS {
-            for anchor_kv in [AnchorKv::Shared, AnchorKv::Recompute] {
-                for anchor in [0, 8] {
-                    let spec = PlanSpec { anchor_kv, ..spec(method, 16, anchor, hosts) };
-                    assert_as_planned(&engine, &tokens(90, 1), spec);
-                }
-            }
-        }
-    }
-}
-
-/// Encodes `context` and compares what was sent and reported with what the plan says.
-fn assert_as_planned(engine: &Arc<Engine>, context: &[u32], spec: PlanSpec) {
-    let size = engine.config().size(engine.kv_precision());
-    let work = AtomicU64::new(0);
-    let progress = |step: Progress| {
-        work.fetch_add(step.work, Ordering::Relaxed);
-    };
-    let (engine, cancel) = (Arc::clone(engine), Cancel::new());
-    let session =
-        Session::encode(engine, context.to_vec(), spec, &progress, &cancel).expect("phase 1");
-    let (plan, phase1) = (session.plan(), session.phase1());
-    assert_eq!(work.into_inner(), Phase1::work(plan, size.layers), "{spec:?}");
-    let sent: u64 = Cost::of(plan, &size).hosts.iter().map(|host| host.sent_bytes).sum();
-    // Dense also announces its passes to all other hosts, with four numbers: so short a context
-    // takes one pass for each host that keeps some of it.
-    let passes = plan.hosts.iter().filter(|spans| !spans.is_empty()).count() as u64;
-    let others = spec.hosts as u64 - 1;
-    let announced = if spec.method == Method::Dense { passes * others * 4 * 8 } else { 0 };
-    assert_eq!(phase1.bytes_sent, sent + announced, "{spec:?}");
+    assert_as_planned(&tiny("llama3"), &tokens(90, 1));
 }
 
 #[test]
@@ -189,11 +156,11 @@ fn a_context_of_one_layer_is_its_keys_by_any_method() {
     let engine = Arc::new(Engine::load(files, &options).expect("model"));
     let ids = tokens(70, 3);
     let (context, query) = ids.split_at(60);
-    let (expected, _) = run(&engine, context, query, spec(Method::Dense, 0, 0, 1), 1);
+    let (expected, _) = run(&engine, context, query, PlanSpec::dense(), 1);
     // Keys of the first layer come from embeddings and positions alone: even star is exact.
-    for method in Method::ALL {
+    for method in methods(Star::new(16).anchor(8)) {
         for hosts in HOSTS {
-            let (found, _) = run(&engine, context, query, spec(method, 16, 8, hosts), 1);
+            let (found, _) = run(&engine, context, query, PlanSpec { method, hosts }, 1);
             let difference = max_difference(&found, &expected);
             assert!(difference < 1e-4, "{method} x{hosts}: {difference}");
         }
@@ -205,9 +172,9 @@ fn one_block_is_dense_and_more_blocks_are_not() {
     let engine = tiny("qwen2");
     let ids = Golden::open("qwen2").ints("input_ids");
     let (context, query) = ids.split_at(90);
-    let (dense, _) = run(&engine, context, query, spec(Method::Dense, 0, 0, 1), 1);
-    let (one, _) = run(&engine, context, query, spec(Method::Star, 128, 128, 4), 1);
+    let (dense, _) = run(&engine, context, query, PlanSpec::dense(), 1);
+    let (one, _) = run(&engine, context, query, PlanSpec::star(128).hosts(4), 1);
     assert!(max_difference(&one, &dense) < 1e-4);
-    let (many, _) = run(&engine, context, query, spec(Method::Star, 16, 4, 4), 1);
+    let (many, _) = run(&engine, context, query, PlanSpec::star(16).anchor(4).hosts(4), 1);
     assert!(max_difference(&many, &dense) > 1e-2, "blocks must make a difference");
 }

@@ -6,9 +6,9 @@ mod common;
 use asterism::cancel::Cancel;
 use asterism::engine::{Engine, Generation, Session, TextOptions};
 use asterism::model::ModelSource;
-use asterism::plan::Method;
+use asterism::plan::{Method, PlanSpec, Star};
 use asterism::tensor::Precision;
-use common::{devices, engine_on, spec};
+use common::{devices, engine_on};
 use std::sync::Arc;
 
 const KEYS: [&str; 5] =
@@ -61,9 +61,9 @@ fn grid(engine: &Arc<Engine>) -> Vec<Vec<u32>> {
         let (text, facts) = haystack(tokens * 33 / 10);
         let context = frame.context_tokens(engine.tokenizer(), &text).expect("tokens");
         assert!(context.len().abs_diff(tokens) < tokens / 10, "{} tokens", context.len());
-        for method in [Method::Star, Method::Dense] {
+        for method in [Star::new(block).into(), Method::Dense] {
             for hosts in [1, 4] {
-                let spec = spec(method, block, block, hosts);
+                let spec = PlanSpec { method, hosts };
                 let engine = Arc::clone(engine);
                 let mut session = Session::encode(engine, context.clone(), spec, &|_| (), &cancel)
                     .expect("phase 1");

@@ -5,10 +5,10 @@ mod common;
 
 use asterism::engine::{Engine, EngineOptions};
 use asterism::model::{FetchOptions, ModelSource};
-use asterism::plan::Method;
+use asterism::plan::PlanSpec;
 use asterism::tensor::{Isa, Precision};
 use asterism::text::Special;
-use common::{relative_error, run, spec};
+use common::{relative_error, run};
 use std::sync::Arc;
 
 fn engine(isa: Isa, precision: Precision) -> Arc<Engine> {
@@ -26,7 +26,7 @@ fn bf16_is_close_to_f32_on_every_instruction_set() {
     let text: String = book[start..].chars().take(600).collect();
     let tokens = exact.tokenizer().encode(&text, Special::AsText).expect("tokens");
     let (context, query) = tokens.split_at(tokens.len() - 9);
-    let block = spec(Method::Star, 64, 32, 2);
+    let block = PlanSpec::star(64).anchor(32).hosts(2);
     let (expected, _) = run(&exact, context, query, block, 1);
     for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
         let (found, _) = run(&engine(isa, Precision::Bf16), context, query, block, 1);

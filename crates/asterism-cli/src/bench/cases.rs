@@ -1,12 +1,12 @@
 //! What is to be measured: every method at every length on every number of hosts.
 
 use super::args::BenchArgs;
+use crate::args::MethodName;
 use crate::error::CliError;
 use crate::method_spec::MethodSpec;
 use crate::report;
 use asterism::model::ModelConfig;
-use asterism::plan::{Cost, Method, Plan};
-use asterism::tensor::KvPrecision;
+use asterism::plan::{Cost, Plan};
 use std::fmt::Display;
 
 /// One method at one length on some hosts.
@@ -29,18 +29,14 @@ impl Case {
 ///
 /// # Errors
 /// A value given twice, an impossible block or anchor, a context that does not fit the model.
-pub(super) fn all(
-    args: &BenchArgs,
-    model: &ModelConfig,
-    precision: KvPrecision,
-) -> Result<Vec<Case>, CliError> {
+pub(super) fn all(args: &BenchArgs, model: &ModelConfig) -> Result<Vec<Case>, CliError> {
     distinct("--lengths", &args.lengths)?;
     distinct("--hosts", &args.hosts)?;
     distinct("--methods", &args.methods)?;
     if args.query_tokens == 0 {
         return Err(CliError::Usage("--query-tokens is 0: a question has a token or more".into()));
     }
-    let size = model.size(precision);
+    let size = args.model.size(model);
     let mut cases = Vec::new();
     for &tokens in &args.lengths {
         let needed = args.positions(tokens);
@@ -68,7 +64,7 @@ pub(super) fn all(
 
 /// The method that the others are compared with: dense, or the first.
 pub(super) fn baseline(methods: &[MethodSpec]) -> Option<MethodSpec> {
-    let dense = methods.iter().find(|method| method.method() == Method::Dense);
+    let dense = methods.iter().find(|method| method.method() == MethodName::Dense);
     dense.or(methods.first()).copied()
 }
 
@@ -92,7 +88,7 @@ mod tests {
         let command = BenchArgs::augment_args(Command::new("bench").no_binary_name(true));
         let args = BenchArgs::from_arg_matches(&command.get_matches_from(line.split(' '))).unwrap();
         let model = "small".parse::<Shape>().unwrap().config().unwrap();
-        all(&args, &model, KvPrecision::Bf16)
+        all(&args, &model)
     }
 
     #[test]
@@ -101,7 +97,8 @@ mod tests {
             cases("--lengths 1k,2k --hosts 1,3 --methods ring,star:block=1/4,dense").unwrap();
         assert_eq!(cases.len(), 12);
         let star = &cases[10];
-        assert_eq!((star.plan.tokens, star.hosts(), star.plan.spec.block), (2048, 3, 512));
+        let block = star.plan.spec.method.as_star().unwrap().block;
+        assert_eq!((star.plan.tokens, star.hosts(), block), (2048, 3, 512));
         let methods: Vec<_> = cases[..3].iter().map(|case| case.method).collect();
         assert_eq!(baseline(&methods), Some(methods[2]));
         assert_eq!(baseline(&methods[..2]), Some(methods[0]));

@@ -29,7 +29,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), CliError> {
     let options =
         EngineOptions { time_stages: args.breakdown, ..config::engine_options(&args.model)? };
     let model = Model::find(&args)?;
-    let cases = cases::all(&args, &model.config()?, args.model.kv_precision())?;
+    let cases = cases::all(&args, &model.config()?)?;
     let engine = model.load(&options)?;
     let bench = Bench {
         engine,

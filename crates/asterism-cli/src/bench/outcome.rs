@@ -130,6 +130,7 @@ pub(super) mod tests {
             heads: 2,
             kv_width: 32,
             kv_row_bytes: 64,
+            element_bytes: 4,
         };
         let cost = Cost::of(&plan, &size);
         let kv_bytes = 256 * tokens as u64;

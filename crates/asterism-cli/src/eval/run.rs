@@ -4,6 +4,7 @@ use super::ahead::Ahead;
 use super::args::{GenerateArgs, RunArgs, SetArgs};
 use super::progress::Bar;
 use super::source::{self, Reader, Source, distinct};
+use crate::args::MethodName;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::method_spec::MethodSpec;
@@ -164,7 +165,7 @@ fn describe<B: Args>(
     settings.insert("stop words".to_owned(), json!(source.stop_words.join(" ")));
     let method = |method: &MethodSpec| MethodInfo {
         name: method.to_string(),
-        baseline: method.method() == asterism::plan::Method::Dense,
+        baseline: method.method() == MethodName::Dense,
     };
     RunInfo {
         asterism: env!("CARGO_PKG_VERSION").to_owned(),

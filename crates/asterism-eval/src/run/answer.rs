@@ -108,7 +108,7 @@ impl Answer for EngineAnswer {
         if context + query + most > max_positions {
             return Err(EngineError::TooLong { context, query, answer: most, max_positions });
         }
-        let size = self.engine.config().size(self.engine.kv_precision());
+        let size = self.engine.model_size();
         let shape = Plan::new(plan, context)?;
         let (flops, steps) =
             (Cost::of(&shape, &size).total_flops(), Phase1::work(&shape, size.layers));
@@ -137,7 +137,7 @@ impl Answer for EngineAnswer {
     }
 
     fn work(&self, plan: PlanSpec, tokens: usize, most: usize) -> u64 {
-        let size = self.engine.config().size(self.engine.kv_precision());
+        let size = self.engine.model_size();
         let encode = Plan::new(plan, tokens).map_or(0, |plan| Cost::of(&plan, &size).total_flops());
         encode + DECODE_WEIGHT * most as u64 * 2 * size.linear_weights
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{Benchmark, Metric};
 use asterism::model::ModelFiles;
-use asterism::plan::{AnchorKv, AnchorPolicy, Method as PlanMethod};
+use asterism::plan::Method as PlanMethod;
 use asterism::tensor::Bytes;
 use asterism::text::Prompt;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ impl Answer for Echo {
         }
         on_work(10);
         let text = match plan.method {
-            PlanMethod::Star => String::new(),
+            PlanMethod::Star(_) => String::new(),
             _ => format!("  number {}<|stop|> and more", prompt.query[0]),
         };
         Ok((text, Timings { phase1_s: 0.5, ..Timings::default() }))
@@ -100,19 +100,14 @@ fn samples(count: usize) -> Vec<Sample> {
     (0..count).map(sample).collect()
 }
 
-fn spec(method: PlanMethod, block: usize) -> PlanSpec {
-    let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
-    PlanSpec { method, block, anchor: block, anchor_kv, anchor_policy, hosts: 1 }
-}
-
 /// Runs `samples` by dense and star into `dir`; returns what happened.
 fn run(
     dir: &Path,
     echo: &Echo,
     samples: &[Sample],
 ) -> (Result<Vec<Failure>, RunError>, Vec<String>) {
-    let dense = |_: usize| spec(PlanMethod::Dense, 0);
-    let star = |length: usize| spec(PlanMethod::Star, length / 4);
+    let dense = |_: usize| PlanSpec::dense();
+    let star = |length: usize| PlanSpec::star(length / 4).hosts(1);
     let methods = [
         Method { name: "dense".into(), plan: &dense },
         Method { name: "star:block=1/4".into(), plan: &star },
@@ -204,7 +199,7 @@ fn a_file_that_is_no_result_is_not_touched() {
 
 #[test]
 fn impossible_lengths_and_plans_are_refused_before_work() {
-    let tiny = |length: usize| spec(PlanMethod::Star, length / 64);
+    let tiny = |length: usize| PlanSpec::star(length / 64).hosts(1);
     let methods = [Method { name: "star:block=1/64".into(), plan: &tiny }];
     let message = check(&methods, &[4096, 8193], 8192).unwrap_err().to_string();
     assert!(message.contains("8193") && message.contains("8192"), "{message}");

@@ -81,6 +81,8 @@ impl Cpu {
 }
 
 impl Backend for Cpu {
+    const ROWS: Precision = Precision::F32;
+
     type Rows = Aligned<f32>;
     type Sums = Aligned<f32>;
     type Kv = Elements;

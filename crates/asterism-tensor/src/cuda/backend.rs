@@ -148,6 +148,8 @@ impl Activations {
 }
 
 impl Backend for Cuda {
+    const ROWS: Precision = Precision::Bf16;
+
     type Rows = Grown<bf16>;
     type Sums = Grown<f32>;
     type Kv = Kv;

@@ -17,6 +17,7 @@ pub(super) trait Compute: Send + Sync {
     fn config(&self) -> &ModelConfig;
     fn precision(&self) -> Precision;
     fn kv_precision(&self) -> KvPrecision;
+    fn row_precision(&self) -> Precision;
     fn weight_bytes(&self) -> usize;
     fn hardware(&self) -> String;
     fn peak(&self) -> Result<Peak, EngineError>;
@@ -84,6 +85,10 @@ impl<B: Backend> Compute for On<B> {
 
     fn kv_precision(&self) -> KvPrecision {
         self.0.decoder.kv_precision()
+    }
+
+    fn row_precision(&self) -> Precision {
+        B::ROWS
     }
 
     fn weight_bytes(&self) -> usize {

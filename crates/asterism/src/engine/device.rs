@@ -4,7 +4,8 @@ use super::EngineError;
 use super::compute::{Compute, On};
 use super::load::EngineOptions;
 use crate::model::{Checkpoint, ModelConfig};
-use crate::tensor::{Cpu, Cuda, CudaError, Precision, TensorError};
+use crate::tensor::cuda::Device;
+use crate::tensor::{Backend, Cpu, Cuda, CudaError, Precision, TensorError};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -18,6 +19,21 @@ pub enum DeviceChoice {
     Cpu,
     /// The GPU of this number, counted from 0 among those the process sees.
     Cuda(usize),
+}
+
+impl DeviceChoice {
+    /// The precision of activations where this choice leads with weights in `weights`: bf16 on a
+    /// GPU, f32 on the CPU. `Auto` looks whether there is a GPU, but opens none.
+    #[must_use]
+    pub fn row_precision(self, weights: Precision) -> Precision {
+        let on_gpu = match self {
+            Self::Cpu => false,
+            Self::Cuda(_) => true,
+            // A GPU computes in bf16 only; `Auto` takes the CPU for anything else.
+            Self::Auto => weights == Precision::Bf16 && Device::count().is_ok(),
+        };
+        if on_gpu { Cuda::ROWS } else { Cpu::ROWS }
+    }
 }
 
 /// A device of another name.
@@ -73,7 +89,7 @@ impl Loading<'_> {
                 }
                 self.on(cuda)
             }
-            DeviceChoice::Auto => match crate::tensor::cuda::Device::count() {
+            DeviceChoice::Auto => match Device::count() {
                 // A machine without a GPU: nothing is missing.
                 Err(CudaError::Missing(_) | CudaError::NoDevice) => self.on_cpu(),
                 _ => self.on_gpu_if_possible(warnings),
@@ -125,7 +141,7 @@ impl Loading<'_> {
         self.on(Cpu::new(self.options.threads, self.options.isa).map_err(TensorError::from)?)
     }
 
-    fn on<B: crate::tensor::Backend>(&self, backend: B) -> Result<Box<dyn Compute>, EngineError> {
+    fn on<B: Backend>(&self, backend: B) -> Result<Box<dyn Compute>, EngineError> {
         let config = self.config.clone();
         let loaded = On::load(backend, config, self.checkpoint, self.options, self.progress)?;
         Ok(Box::new(loaded))

@@ -4,6 +4,7 @@ use super::EngineError;
 use super::compute::Compute;
 use super::device::{DeviceChoice, Loading};
 use crate::model::{Checkpoint, ModelConfig, ModelFiles, StageTimes};
+use crate::plan::ModelSize;
 use crate::tensor::{Isa, KvPrecision, Peak, Precision};
 use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
 use std::sync::Arc;
@@ -93,6 +94,12 @@ impl Engine {
     #[must_use]
     pub fn kv_precision(&self) -> KvPrecision {
         self.compute.kv_precision()
+    }
+
+    /// The sizes of the model, as the cost of a plan on this engine depends on them.
+    #[must_use]
+    pub fn model_size(&self) -> ModelSize {
+        self.config().size(self.kv_precision(), self.compute.row_precision())
     }
 
     /// The precision of weights.

@@ -4,7 +4,7 @@ use super::EngineError;
 use super::compute::Loaded;
 use crate::model::ModelConfig;
 use crate::plan::{Cost, Method, Plan, PlanSpec};
-use crate::tensor::{Backend, Cuda, HeadShape, KvPrecision, LayerWidths};
+use crate::tensor::{Backend, Cuda, HeadShape, KvPrecision, LayerWidths, Precision};
 
 /// Bytes that a context takes on a GPU beside the weights, all hosts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl MemoryNeed {
         plan: &Plan,
         reserve: usize,
     ) -> Self {
-        let size = config.size(precision);
+        let size = config.size(precision, Precision::Bf16);
         let ModelConfig { heads, kv_heads, head_dim, .. } = *config;
         let shape = HeadShape { heads, kv_heads, head_dim };
         let ModelConfig { hidden, intermediate, vocab, .. } = *config;
@@ -52,7 +52,7 @@ impl MemoryNeed {
         // in fp8 are unpacked.
         let run = match plan.spec.method {
             _ if precision == KvPrecision::Fp8 => plan.tokens,
-            Method::Star => plan.anchor + plan.spec.block.min(plan.tokens),
+            Method::Star(star) => plan.anchor + star.block.min(plan.tokens),
             _ if plan.hosts.len() > 1 => plan.tokens,
             _ => 0,
         };
@@ -101,18 +101,10 @@ fn longest(spec: PlanSpec, tokens: usize, fits: impl Fn(&Plan) -> bool) -> usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{AnchorKv, AnchorPolicy};
 
     #[test]
     fn the_longest_context_that_fits_is_found() {
-        let spec = PlanSpec {
-            method: Method::Star,
-            block: 64,
-            anchor: 64,
-            anchor_kv: AnchorKv::Shared,
-            anchor_policy: AnchorPolicy::default(),
-            hosts: 1,
-        };
+        let spec = PlanSpec::star(64).hosts(1);
         assert_eq!(longest(spec, 100_000, |plan| plan.tokens <= 777), 777);
         assert_eq!(longest(spec, 1000, |_| false), 0);
         assert_eq!(longest(spec, 1000, |_| true), 999);

@@ -10,7 +10,7 @@ use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::comm::Comm;
 use crate::model::Workspace;
-use crate::plan::{AnchorKv, Method, Plan, Span};
+use crate::plan::{AnchorKv, Method, Plan, Span, Star};
 use crate::tensor::Backend;
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,10 @@ impl Phase1 {
     /// All the work of a plan for a model of `layers` layers, in the unit of [`Progress::work`].
     #[must_use]
     pub fn work(plan: &Plan, layers: usize) -> u64 {
-        let recomputed = match (plan.spec.method, plan.spec.anchor_kv) {
-            (Method::Star, AnchorKv::Recompute) => (plan.blocks() - 1) * plan.anchor,
+        let recomputed = match plan.spec.method {
+            Method::Star(Star { anchor_kv: AnchorKv::Recompute, .. }) => {
+                (plan.blocks() - 1) * plan.anchor
+            }
             _ => 0,
         };
         ((plan.tokens + recomputed) * layers) as u64
@@ -86,8 +88,9 @@ impl<B: Backend> Run<'_, B> {
             })
             .collect::<Result<Vec<_>, EngineError>>()?;
         let ((), bytes_sent) = match self.plan.spec.method {
-            Method::Star => {
-                hosts::run(&mut stores, |c, s| self.star(c, s), |c, s| self.star(c, s))?
+            Method::Star(star) => {
+                let work = |c: &dyn Comm<B>, s: &mut KvStore<B>| self.star(star, c, s);
+                hosts::run(&mut stores, work, work)?
             }
             Method::Ring | Method::Zigzag => {
                 hosts::run(&mut stores, |c, s| self.ring(c, s), |c, s| self.ring(c, s))?
@@ -157,12 +160,17 @@ impl<B: Backend> Run<'_, B> {
     }
 
     /// Star: this host's blocks, each behind the anchor.
-    fn star(&self, comm: &dyn Comm<B>, store: &mut KvStore<B>) -> Result<(), EngineError> {
+    fn star(
+        &self,
+        star: Star,
+        comm: &dyn Comm<B>,
+        store: &mut KvStore<B>,
+    ) -> Result<(), EngineError> {
         let Loaded { backend, decoder } = self.loaded;
         let (shape, precision) = (decoder.shape(), decoder.kv_precision());
         let (rank, anchor) = (comm.rank(), self.plan.anchor);
         let layers = decoder.config().context_layers();
-        let shared = self.plan.spec.anchor_kv == AnchorKv::Shared;
+        let shared = star.anchor_kv == AnchorKv::Shared;
         let others: Vec<usize> =
             (1..comm.size()).filter(|host| !self.plan.hosts[*host].is_empty()).collect();
         let publish = (shared && rank == 0).then_some(Publish {

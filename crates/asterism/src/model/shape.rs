@@ -167,7 +167,7 @@ impl Shape {
     /// # Errors
     /// As [`Shape::config`].
     pub fn engine_bytes(&self, precision: Precision) -> Result<u64, ModelError> {
-        let matrices = self.config()?.size(precision.into()).linear_weights
+        let matrices = self.config()?.size(precision.into(), precision).linear_weights
             + self.vocab as u64 * self.hidden as u64;
         Ok(self.checkpoint_bytes()? + matrices * precision.bytes() as u64)
     }

@@ -2,14 +2,15 @@
 
 use super::ModelConfig;
 use crate::plan::ModelSize;
-use crate::tensor::{HeadShape, KvPrecision};
+use crate::tensor::{HeadShape, KvPrecision, Precision};
 
 impl ModelConfig {
-    /// The sizes that the cost of a plan depends on, with keys cached in `precision`.
+    /// The sizes that the cost of a plan depends on, with keys cached in `kv` and activations in
+    /// `rows`: f32 on a CPU, bf16 on a GPU.
     #[must_use]
-    pub fn size(&self, precision: KvPrecision) -> ModelSize {
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let qkv = self.hidden * (q + 2 * kv);
+    pub fn size(&self, kv: KvPrecision, rows: Precision) -> ModelSize {
+        let (q, kv_width) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let qkv = self.hidden * (q + 2 * kv_width);
         // The output projection, then gate, up and down.
         let behind = q * self.hidden + 3 * self.hidden * self.intermediate;
         ModelSize {
@@ -19,12 +20,13 @@ impl ModelConfig {
             skipped_weights: behind as u64,
             q_width: q,
             heads: self.heads,
-            kv_width: kv,
-            kv_row_bytes: precision.row_bytes(HeadShape {
+            kv_width,
+            kv_row_bytes: kv.row_bytes(HeadShape {
                 heads: self.heads,
                 kv_heads: self.kv_heads,
                 head_dim: self.head_dim,
             }),
+            element_bytes: rows.bytes(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What stands in front of a block and at which positions: the paper's anchor, and those its anchor
 //! study compares it with (arXiv 2411.17116, table 4).
 
-use super::{Plan, Span};
+use super::{Plan, Span, Star};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::collections::HashMap;
@@ -83,6 +83,10 @@ pub struct AnchorPolicy {
 }
 
 impl AnchorPolicy {
+    /// The paper's anchor: the beginning of the context, at its own positions.
+    pub const PAPER: Self =
+        Self { content: AnchorContent::First, place: AnchorPlace::First, seed: 0 };
+
     /// Whether the anchor is the beginning of the context at its own positions.
     #[must_use]
     pub fn is_paper(&self) -> bool {
@@ -99,19 +103,21 @@ enum Purpose {
 
 impl Plan {
     /// The tokens of the anchor in front of `block`, which is one of the plan's and not the first:
-    /// `[anchor]` tokens of `context` or, if they are random, below `vocab`.
+    /// `[anchor]` tokens of `context` or, if they are random, below `vocab`. Empty for methods
+    /// without an anchor.
     #[must_use]
     pub fn anchor_tokens(&self, context: &[u32], block: Span, vocab: usize) -> Vec<u32> {
+        let Some(star) = self.spec.method.as_star() else { return Vec::new() };
         let first = &context[..self.anchor];
-        match self.spec.anchor_policy.content {
+        match star.anchor_policy.content {
             AnchorContent::First => first.to_vec(),
             AnchorContent::Constant => vec![most_common(context); self.anchor],
             AnchorContent::Random => {
-                let mut draws = self.draws(block, Purpose::Content);
+                let mut draws = star.draws(block, Purpose::Content);
                 (0..self.anchor).map(|_| below(&mut draws, vocab) as u32).collect()
             }
             AnchorContent::Shuffled => {
-                let mut draws = self.draws(block, Purpose::Content);
+                let mut draws = star.draws(block, Purpose::Content);
                 let mut tokens = first.to_vec();
                 // Fisher and Yates.
                 for end in (2..=tokens.len()).rev() {
@@ -119,35 +125,38 @@ impl Plan {
                 }
                 tokens
             }
-            AnchorContent::Previous => context[self.previous(block).range()].to_vec(),
+            AnchorContent::Previous => context[star.previous(block, self.anchor).range()].to_vec(),
         }
     }
 
     /// The positions of the anchor in front of `block`, which is one of the plan's and not the
-    /// first.
+    /// first. Empty for methods without an anchor.
     #[must_use]
     pub fn anchor_positions(&self, block: Span) -> Span {
-        match self.spec.anchor_policy.place {
+        let Some(star) = self.spec.method.as_star() else { return Span::new(0..0) };
+        match star.anchor_policy.place {
             AnchorPlace::First => Span::new(0..self.anchor),
-            AnchorPlace::Previous => self.previous(block),
+            AnchorPlace::Previous => star.previous(block, self.anchor),
             AnchorPlace::Random => {
                 let places = block.start - self.anchor + 1;
-                let start = below(&mut self.draws(block, Purpose::Place), places);
+                let start = below(&mut star.draws(block, Purpose::Place), places);
                 Span { start, len: self.anchor }
             }
         }
     }
+}
 
-    /// As much of the block before `block` as the anchor is long. All blocks but the last are
-    /// whole.
-    fn previous(&self, block: Span) -> Span {
-        Span { start: block.start - self.spec.block, len: self.anchor }
+impl Star {
+    /// The first `len` tokens, at most a block, of the block before `block`. All blocks but the
+    /// last are whole.
+    fn previous(self, block: Span, len: usize) -> Span {
+        Span { start: block.start - self.block, len }
     }
 
     /// A stream of random numbers of its own for every block.
-    fn draws(&self, block: Span, purpose: Purpose) -> Xoshiro256PlusPlus {
+    fn draws(self, block: Span, purpose: Purpose) -> Xoshiro256PlusPlus {
         let stream = 2 * block.start as u64 + purpose as u64;
-        Xoshiro256PlusPlus::seed_from_u64(self.spec.anchor_policy.seed ^ stream.rotate_left(32))
+        Xoshiro256PlusPlus::seed_from_u64(self.anchor_policy.seed ^ stream.rotate_left(32))
     }
 }
 
@@ -170,14 +179,14 @@ fn most_common(tokens: &[u32]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{AnchorKv, Method, PlanError, PlanSpec};
+    use crate::plan::{AnchorKv, PlanError};
     use proptest::prelude::*;
 
     const VOCAB: usize = 50;
 
-    fn plan(policy: AnchorPolicy, block: usize, anchor: usize, hosts: usize) -> PlanSpec {
-        let anchor_kv = AnchorKv::Recompute;
-        PlanSpec { method: Method::Star, block, anchor, anchor_kv, anchor_policy: policy, hosts }
+    /// Blocks of `block` tokens behind recomputed anchors of `anchor` tokens.
+    fn star(policy: AnchorPolicy, block: usize, anchor: usize) -> Star {
+        Star::new(block).anchor(anchor).anchor_kv(AnchorKv::Recompute).anchor_policy(policy)
     }
 
     fn of(content: AnchorContent, place: AnchorPlace) -> AnchorPolicy {
@@ -193,7 +202,7 @@ mod tests {
     fn contents_are_what_their_names_say() {
         let block = Span::new(48..64);
         let tokens = |content| {
-            let spec = plan(of(content, AnchorPlace::First), 16, 4, 2);
+            let spec = star(of(content, AnchorPlace::First), 16, 4).hosts(2);
             Plan::new(spec, 70).unwrap().anchor_tokens(&context(), block, VOCAB)
         };
         assert_eq!(tokens(AnchorContent::First), [100, 9, 102, 103]);
@@ -209,7 +218,7 @@ mod tests {
         // The last block is shorter, the one before it is not.
         let block = Span::new(64..70);
         let place = |place| {
-            let spec = plan(of(AnchorContent::First, place), 16, 4, 2);
+            let spec = star(of(AnchorContent::First, place), 16, 4).hosts(2);
             Plan::new(spec, 70).unwrap().anchor_positions(block)
         };
         assert_eq!(place(AnchorPlace::First), Span::new(0..4));
@@ -218,13 +227,13 @@ mod tests {
 
     #[test]
     fn only_the_papers_anchor_can_be_shared() {
-        let spec = |policy| PlanSpec { anchor_kv: AnchorKv::Shared, ..plan(policy, 16, 16, 1) };
-        assert!(Plan::new(spec(AnchorPolicy { seed: 3, ..AnchorPolicy::default() }), 70).is_ok());
+        let shared = |policy| star(policy, 16, 16).anchor_kv(AnchorKv::Shared);
+        assert!(Plan::new(shared(AnchorPolicy { seed: 3, ..AnchorPolicy::default() }), 70).is_ok());
         for policy in [
             of(AnchorContent::Random, AnchorPlace::First),
             of(AnchorContent::First, AnchorPlace::Previous),
         ] {
-            let error = Plan::new(spec(policy), 70).unwrap_err();
+            let error = Plan::new(shared(policy), 70).unwrap_err();
             assert_eq!(error, PlanError::SharedPolicy(policy));
             for word in [policy.content.name(), policy.place.name(), "recompute"] {
                 assert!(error.to_string().contains(word), "{error}");
@@ -246,9 +255,9 @@ mod tests {
         ) {
             let (content, place) = (AnchorContent::ALL[content], AnchorPlace::ALL[place]);
             let policy = AnchorPolicy { content, place, seed };
-            let spec = plan(policy, block, anchor.min(block), hosts);
-            let many = Plan::new(spec, tokens).unwrap();
-            let one = Plan::new(PlanSpec { hosts: 1, ..spec }, tokens).unwrap();
+            let star = star(policy, block, anchor.min(block));
+            let many = Plan::new(star.hosts(hosts), tokens).unwrap();
+            let one = Plan::new(star, tokens).unwrap();
             let context: Vec<u32> = (1000..1000 + tokens as u32).collect();
             for block in many.hosts.iter().flatten().filter(|block| block.start > 0) {
                 let positions = many.anchor_positions(*block);
@@ -267,9 +276,9 @@ mod tests {
         #[test]
         fn random_draws_differ_between_seeds_blocks_and_purposes(seed in any::<u64>()) {
             let policy = AnchorPolicy { seed, ..of(AnchorContent::Random, AnchorPlace::Random) };
-            let here = Plan::new(plan(policy, 64, 64, 1), 640).unwrap();
+            let here = Plan::new(star(policy, 64, 64), 640).unwrap();
             let policy = AnchorPolicy { seed: seed ^ 1, ..policy };
-            let there = Plan::new(plan(policy, 64, 64, 1), 640).unwrap();
+            let there = Plan::new(star(policy, 64, 64), 640).unwrap();
             let tokens = |plan: &Plan, block: usize| {
                 plan.anchor_tokens(&[0; 640], plan.hosts[0][block], 1000)
             };

@@ -1,56 +1,11 @@
-//! Blocks, anchors and hosts.
+//! Which host encodes which tokens.
 
-use super::AnchorPolicy;
+use super::{AnchorKv, AnchorPolicy, Method, PlanSpec, Star};
 use std::ops::Range;
 
 /// Blocks smaller than this are refused: the anchor could hold no sentence, and the overhead of a
 /// block would exceed its work.
 pub const MIN_BLOCK: usize = 16;
-
-/// How a context is encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// Star Attention (arXiv 2411.17116): independent blocks, each behind the anchor.
-    Star,
-    /// Ring attention, contiguous shards: exact; what the paper compares with.
-    Ring,
-    /// Ring attention, zigzag shards (host h has chunks h and 2H-1-h): exact and balanced.
-    Zigzag,
-    /// Full attention on the query host; other hosts hold their share of the keys.
-    Dense,
-}
-
-impl Method {
-    /// Every method.
-    pub const ALL: [Self; 4] = [Self::Star, Self::Ring, Self::Zigzag, Self::Dense];
-
-    /// Its name on the command line and in reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Star => "star",
-            Self::Ring => "ring",
-            Self::Zigzag => "zigzag",
-            Self::Dense => "dense",
-        }
-    }
-}
-
-impl std::fmt::Display for Method {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// Where a block's anchor keys come from. Both give the same result for the paper's anchor: under
-/// causal attention its keys do not depend on what follows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AnchorKv {
-    /// Computed once, by the host of the first block, and sent to the others.
-    Shared,
-    /// Computed again for every block, as the paper's reference does.
-    Recompute,
-}
 
 /// Tokens at consecutive positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -117,23 +72,6 @@ pub enum PlanError {
     EmptyContext,
 }
 
-/// What the user chose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PlanSpec {
-    /// How the context is encoded.
-    pub method: Method,
-    /// Tokens of a block (star).
-    pub block: usize,
-    /// Tokens of the anchor (star), from 0 to `block`.
-    pub anchor: usize,
-    /// Where the anchor's keys come from (star).
-    pub anchor_kv: AnchorKv,
-    /// What the anchor is (star); only the default one can be shared.
-    pub anchor_policy: AnchorPolicy,
-    /// Hosts that share the work.
-    pub hosts: usize,
-}
-
 /// Which host encodes which positions of a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -141,7 +79,8 @@ pub struct Plan {
     pub spec: PlanSpec,
     /// Length of the context.
     pub tokens: usize,
-    /// Tokens of the anchor: `spec.anchor`, or the whole context if that is shorter.
+    /// Tokens of the anchor: as many as star's settings say, or the whole context if that is
+    /// shorter; 0 for other methods.
     pub anchor: usize,
     /// Per host, the spans it encodes and whose keys it keeps, in order. Star: its blocks.
     /// Together they cover `0..tokens` once.
@@ -153,33 +92,25 @@ impl Plan {
     ///
     /// # Errors
     /// See [`PlanError`].
-    pub fn new(spec: PlanSpec, tokens: usize) -> Result<Self, PlanError> {
+    pub fn new(spec: impl Into<PlanSpec>, tokens: usize) -> Result<Self, PlanError> {
+        let spec = spec.into();
         if spec.hosts == 0 {
             return Err(PlanError::NoHosts);
         }
         if tokens == 0 {
             return Err(PlanError::EmptyContext);
         }
-        if spec.method == Method::Star {
-            if spec.block < MIN_BLOCK {
-                return Err(PlanError::BlockTooSmall(spec.block));
+        let (hosts, anchor) = match spec.method {
+            Method::Star(star) => {
+                star.check()?;
+                (blocks(tokens, star.block, spec.hosts), star.anchor.min(tokens))
             }
-            if spec.anchor > spec.block {
-                let (anchor, block) = (spec.anchor, spec.block);
-                return Err(PlanError::AnchorAboveBlock { anchor, block });
-            }
-            if spec.anchor_kv == AnchorKv::Shared && !spec.anchor_policy.is_paper() {
-                return Err(PlanError::SharedPolicy(spec.anchor_policy));
-            }
-        }
-        let hosts = match spec.method {
-            Method::Star => star(tokens, spec.block, spec.hosts),
             Method::Ring | Method::Dense => {
-                even(tokens, spec.hosts).map(|span| non_empty(vec![span])).collect()
+                (even(tokens, spec.hosts).map(|span| non_empty(vec![span])).collect(), 0)
             }
-            Method::Zigzag => zigzag(tokens, spec.hosts),
+            Method::Zigzag => (zigzag(tokens, spec.hosts), 0),
         };
-        Ok(Self { spec, tokens, anchor: spec.anchor.min(tokens), hosts })
+        Ok(Self { spec, tokens, anchor, hosts })
     }
 
     /// Number of blocks (star), or of shards with tokens in them.
@@ -195,9 +126,26 @@ impl Plan {
     }
 }
 
+impl Star {
+    /// Refuses settings that no context can be encoded with.
+    fn check(self) -> Result<(), PlanError> {
+        let Self { block, anchor, anchor_kv, anchor_policy } = self;
+        if block < MIN_BLOCK {
+            return Err(PlanError::BlockTooSmall(block));
+        }
+        if anchor > block {
+            return Err(PlanError::AnchorAboveBlock { anchor, block });
+        }
+        if anchor_kv == AnchorKv::Shared && !anchor_policy.is_paper() {
+            return Err(PlanError::SharedPolicy(anchor_policy));
+        }
+        Ok(())
+    }
+}
+
 /// Blocks of `block` tokens, the last one shorter, dealt to the hosts in order: the first
 /// `blocks % hosts` hosts get one more than the others.
-fn star(tokens: usize, block: usize, hosts: usize) -> Vec<Vec<Span>> {
+fn blocks(tokens: usize, block: usize, hosts: usize) -> Vec<Vec<Span>> {
     let blocks: Vec<Span> = Span::new(0..tokens).chunks(block).collect();
     even(blocks.len(), hosts).map(|share| blocks[share.range()].to_vec()).collect()
 }
@@ -224,23 +172,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn spec(method: Method, block: usize, anchor: usize, hosts: usize) -> PlanSpec {
-        let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
-        PlanSpec { method, block, anchor, anchor_kv, anchor_policy, hosts }
-    }
-
     #[test]
     fn refusals_name_the_numbers() {
-        let error = |s, tokens| Plan::new(s, tokens).unwrap_err().to_string();
-        assert!(error(spec(Method::Star, 15, 0, 1), 9).contains("15"));
-        assert!(error(spec(Method::Star, 64, 65, 1), 9).contains("65"));
-        assert!(error(spec(Method::Star, 64, 64, 0), 9).contains("0 hosts"));
-        assert!(error(spec(Method::Dense, 0, 0, 1), 0).contains("empty"));
+        let error = |s: PlanSpec, tokens| Plan::new(s, tokens).unwrap_err().to_string();
+        assert!(error(PlanSpec::star(15).into(), 9).contains("15"));
+        assert!(error(PlanSpec::star(64).anchor(65).into(), 9).contains("65"));
+        assert!(error(PlanSpec::star(64).hosts(0), 9).contains("0 hosts"));
+        assert!(error(PlanSpec::dense(), 0).contains("empty"));
     }
 
     #[test]
     fn blocks_go_to_hosts_in_order() {
-        let plan = Plan::new(spec(Method::Star, 16, 16, 3), 70).unwrap();
+        let plan = Plan::new(PlanSpec::star(16).hosts(3), 70).unwrap();
         let starts: Vec<Vec<usize>> =
             plan.hosts.iter().map(|h| h.iter().map(|s| s.start).collect()).collect();
         assert_eq!(starts, [vec![0, 16], vec![32, 48], vec![64]]);
@@ -249,7 +192,7 @@ mod tests {
 
     #[test]
     fn zigzag_pairs_the_ends() {
-        let plan = Plan::new(spec(Method::Zigzag, 0, 0, 2), 8).unwrap();
+        let plan = Plan::new(PlanSpec::zigzag().hosts(2), 8).unwrap();
         assert_eq!(plan.hosts[0], [Span::new(0..2), Span::new(6..8)]);
         assert_eq!(plan.hosts[1], [Span::new(2..4), Span::new(4..6)]);
     }
@@ -260,7 +203,9 @@ mod tests {
             method in 0usize..4, tokens in 1usize..5000, block in 16usize..600,
             hosts in 1usize..20, anchor in 0usize..600,
         ) {
-            let spec = spec(Method::ALL[method], block, anchor.min(block), hosts);
+            let star = Star::new(block).anchor(anchor.min(block));
+            let method = [star.into(), Method::Ring, Method::Zigzag, Method::Dense][method];
+            let spec = PlanSpec { method, hosts };
             let plan = Plan::new(spec, tokens).unwrap();
             prop_assert_eq!(plan.hosts.len(), hosts);
             let mut spans: Vec<Span> = plan.hosts.iter().flatten().copied().collect();
@@ -275,12 +220,12 @@ mod tests {
             prop_assert!(plan.anchor <= tokens);
             // Shares are even: in tokens for the exact methods, in blocks for star.
             let shares: Vec<usize> = plan.hosts.iter().enumerate().map(|(h, spans)| {
-                if spec.method == Method::Star { spans.len() } else { plan.host_tokens(h) }
+                if method.as_star().is_some() { spans.len() } else { plan.host_tokens(h) }
             }).collect();
             let (min, max) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
-            let slack = if spec.method == Method::Zigzag { 2 } else { 1 };
+            let slack = if method == Method::Zigzag { 2 } else { 1 };
             prop_assert!(max - min <= slack);
-            if spec.method == Method::Star {
+            if method.as_star().is_some() {
                 prop_assert!(plan.hosts.iter().flatten().all(|s| s.len == block || s.end() == tokens));
             }
         }

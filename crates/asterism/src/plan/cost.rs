@@ -1,7 +1,7 @@
 //! What a plan costs, counted from shapes: floating-point operations, keys and values in memory,
 //! and bytes between hosts, for each host.
 
-use super::{AnchorKv, Method, Plan, Span};
+use super::{AnchorKv, Method, Plan, Span, Star};
 
 /// The sizes of a model that its cost depends on.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,9 @@ pub struct ModelSize {
     pub kv_width: usize,
     /// Bytes of the cached keys of one token in one layer.
     pub kv_row_bytes: usize,
+    /// Bytes of an element of the queries, and of the outputs of attention, that hosts send each
+    /// other: 4 on a CPU, 2 on a GPU.
+    pub element_bytes: usize,
 }
 
 /// What encoding the context costs one host.
@@ -100,7 +103,7 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
     let hosts = plan.hosts.len();
     let mut cost = HostCost { encoded: tokens, kv_bytes, ..HostCost::default() };
     let pairs = match plan.spec.method {
-        Method::Star => star_pairs(plan, size, host, &mut cost),
+        Method::Star(star) => star_pairs(plan, star, size, host, &mut cost),
         Method::Ring | Method::Zigzag => {
             // Every host's keys travel once round the ring: each host passes on all but one share.
             if hosts > 1 {
@@ -117,8 +120,9 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
     cost
 }
 
-fn star_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
+fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
     let anchor = plan.anchor;
+    let recompute = star.anchor_kv == AnchorKv::Recompute;
     let mut pairs = 0;
     let mut after_anchor = false;
     for block in &plan.hosts[host] {
@@ -128,12 +132,11 @@ fn star_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -
         }
         after_anchor = true;
         pairs += causal_pairs(*block, anchor);
-        if plan.spec.anchor_kv == AnchorKv::Recompute {
+        if recompute {
             cost.encoded += anchor as u64;
             pairs += causal_pairs(Span { start: 0, len: anchor }, 0);
         }
     }
-    let recompute = plan.spec.anchor_kv == AnchorKv::Recompute;
     // A recomputed anchor is a store like a block's, last layer included.
     let layers = if recompute { size.layers } else { size.context_layers };
     let anchor_bytes = anchor as u64 * size.kv_bytes(layers);
@@ -148,11 +151,12 @@ fn star_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -
 }
 
 /// The query host runs every token; each host attends over the keys it keeps. The query host sends
-/// queries (f32) to the others and keys to their owner; they return outputs and log-sum-exps (f32).
+/// queries to the others and keys to their owner; they return outputs, whose elements are as wide as
+/// those of queries, and log-sum-exps, which are f32.
 fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
     let all = plan.tokens as u64;
     let layers = size.context_layers as u64;
-    let q_bytes = all * layers * 4 * size.q_width as u64;
+    let q_bytes = all * layers * (size.element_bytes * size.q_width) as u64;
     if host == 0 {
         cost.encoded = all;
         let others = plan.hosts.len() as u64 - 1;
@@ -172,7 +176,7 @@ fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{AnchorPolicy, PlanSpec};
+    use crate::plan::PlanSpec;
     use proptest::prelude::*;
 
     const SIZE: ModelSize = ModelSize {
@@ -184,25 +188,18 @@ mod tests {
         heads: 2,
         kv_width: 4,
         kv_row_bytes: 8,
+        element_bytes: 4,
     };
 
-    fn cost(
-        method: Method,
-        tokens: usize,
-        block: usize,
-        anchor: usize,
-        kv: AnchorKv,
-        hosts: usize,
-    ) -> Cost {
-        let anchor_policy = AnchorPolicy::default();
-        let spec = PlanSpec { method, block, anchor, anchor_kv: kv, anchor_policy, hosts };
+    fn cost(spec: impl Into<PlanSpec>, tokens: usize) -> Cost {
         Cost::of(&Plan::new(spec, tokens).unwrap(), &SIZE)
     }
 
     #[test]
     fn a_shared_anchor_saves_what_recomputing_adds() {
-        let shared = cost(Method::Star, 1024, 256, 256, AnchorKv::Shared, 4);
-        let again = cost(Method::Star, 1024, 256, 256, AnchorKv::Recompute, 4);
+        let star = Star::new(256);
+        let shared = cost(star.hosts(4), 1024);
+        let again = cost(star.anchor_kv(AnchorKv::Recompute).hosts(4), 1024);
         assert_eq!(shared.hosts[1].encoded, 256);
         assert_eq!(again.hosts[1].encoded, 512);
         // Attention over [anchor | own]: own queries see 256 + (i + 1) keys.
@@ -218,20 +215,34 @@ mod tests {
 
     #[test]
     fn zigzag_is_balanced_where_the_plain_ring_is_not() {
-        let ring = cost(Method::Ring, 4096, 0, 0, AnchorKv::Shared, 4);
-        let zigzag = cost(Method::Zigzag, 4096, 0, 0, AnchorKv::Shared, 4);
+        let ring = cost(PlanSpec::ring().hosts(4), 4096);
+        let zigzag = cost(PlanSpec::zigzag().hosts(4), 4096);
         assert_eq!(ring.total_flops(), zigzag.total_flops());
         assert!(ring.critical_flops() > zigzag.critical_flops());
         let (a, b) = (zigzag.hosts[0].attention_flops, zigzag.hosts[3].attention_flops);
         assert_eq!(a, b);
     }
 
+    #[test]
+    fn dense_sends_rows_as_wide_as_the_device_has_them_and_log_sum_exps_in_f32() {
+        let plan = Plan::new(PlanSpec::dense().hosts(2), 100).unwrap();
+        for element_bytes in [2, 4] {
+            let hosts = Cost::of(&plan, &ModelSize { element_bytes, ..SIZE }).hosts;
+            // 100 tokens in the two layers that attend, 8 elements each.
+            let rows = 100 * 2 * 8 * element_bytes as u64;
+            // Of 50 tokens, keys and values of all three layers.
+            assert_eq!(hosts[0].sent_bytes, rows + 50 * 3 * 2 * 8);
+            // Two heads have a log-sum-exp each.
+            assert_eq!(hosts[1].sent_bytes, rows + 100 * 2 * 2 * 4);
+        }
+    }
+
     proptest! {
         #[test]
         fn exact_methods_do_the_same_attention(tokens in 1usize..3000, hosts in 1usize..9) {
             let total = |method| -> u64 {
-                cost(method, tokens, 0, 0, AnchorKv::Shared, hosts)
-                    .hosts.iter().map(|h| h.attention_flops).sum()
+                let cost = cost(PlanSpec { method, hosts }, tokens);
+                cost.hosts.iter().map(|h| h.attention_flops).sum()
             };
             let pairs = (tokens * (tokens + 1) / 2) as u64;
             for method in [Method::Ring, Method::Zigzag, Method::Dense] {
@@ -241,8 +252,8 @@ mod tests {
 
         #[test]
         fn one_block_costs_what_dense_costs(tokens in 16usize..3000) {
-            let star = cost(Method::Star, tokens, tokens, tokens, AnchorKv::Shared, 1);
-            let dense = cost(Method::Dense, tokens, 0, 0, AnchorKv::Shared, 1);
+            let star = cost(Star::new(tokens), tokens);
+            let dense = cost(PlanSpec::dense(), tokens);
             prop_assert_eq!(star, dense);
         }
     }

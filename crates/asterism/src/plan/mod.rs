@@ -4,7 +4,9 @@
 mod anchor;
 mod blocks;
 mod cost;
+mod method;
 
 pub use anchor::{AnchorContent, AnchorPlace, AnchorPolicy};
-pub use blocks::{AnchorKv, MIN_BLOCK, Method, Plan, PlanError, PlanSpec, Span};
+pub use blocks::{MIN_BLOCK, Plan, PlanError, Span};
 pub use cost::{Cost, HostCost, ModelSize};
+pub use method::{AnchorKv, Method, PlanSpec, Star};

@@ -6,14 +6,17 @@
 pub mod naive;
 
 use asterism::cancel::Cancel;
-use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session};
+use asterism::engine::{
+    DeviceChoice, Engine, EngineOptions, Generation, Phase1, Progress, Session,
+};
 use asterism::model::{FetchOptions, ModelSource};
-use asterism::plan::{AnchorKv, AnchorPolicy, Method, PlanSpec};
+use asterism::plan::{AnchorKv, Cost, Method, PlanSpec, Star};
 use asterism::tensor::Precision;
 use asterism::tensor::cuda::Device;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `tests/golden/NAME`.
 pub fn golden_dir(name: &str) -> PathBuf {
@@ -64,10 +67,45 @@ pub fn tiny_on(family: &str, device: DeviceChoice, precision: Precision) -> Arc<
     engine_on(&ModelSource::Directory(dir.path().to_owned()), device, precision)
 }
 
-/// A plan for `hosts` hosts with a shared anchor.
-pub fn spec(method: Method, block: usize, anchor: usize, hosts: usize) -> PlanSpec {
-    let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
-    PlanSpec { method, block, anchor, anchor_kv, anchor_policy, hosts }
+/// Numbers of hosts to try: one, several, and more than a short context has blocks.
+pub const HOSTS: [usize; 5] = [1, 2, 3, 4, 8];
+
+/// Every method, star with the settings `star`.
+pub fn methods(star: Star) -> [Method; 4] {
+    [Method::Star(star), Method::Ring, Method::Zigzag, Method::Dense]
+}
+
+/// Encodes `context` by every method on every number of hosts and compares what was sent and
+/// reported with what the plan says.
+pub fn assert_as_planned(engine: &Arc<Engine>, context: &[u32]) {
+    let star = Star::new(16);
+    let recomputed = star.anchor_kv(AnchorKv::Recompute);
+    let others = [star.anchor(0), recomputed.anchor(8), recomputed.anchor(0)].map(Method::Star);
+    for method in methods(star.anchor(8)).into_iter().chain(others) {
+        for hosts in HOSTS {
+            assert_one_as_planned(engine, context, PlanSpec { method, hosts });
+        }
+    }
+}
+
+fn assert_one_as_planned(engine: &Arc<Engine>, context: &[u32], spec: PlanSpec) {
+    let size = engine.model_size();
+    let work = AtomicU64::new(0);
+    let progress = |step: Progress| {
+        work.fetch_add(step.work, Ordering::Relaxed);
+    };
+    let (engine, cancel) = (Arc::clone(engine), Cancel::new());
+    let session =
+        Session::encode(engine, context.to_vec(), spec, &progress, &cancel).expect("phase 1");
+    let (plan, phase1) = (session.plan(), session.phase1());
+    assert_eq!(work.into_inner(), Phase1::work(plan, size.layers), "{spec:?}");
+    let sent: u64 = Cost::of(plan, &size).hosts.iter().map(|host| host.sent_bytes).sum();
+    // Dense also announces its passes to all other hosts, with four numbers: so short a context
+    // takes one pass for each host that keeps some of it.
+    let passes = plan.hosts.iter().filter(|spans| !spans.is_empty()).count() as u64;
+    let others = spec.hosts as u64 - 1;
+    let announced = if spec.method == Method::Dense { passes * others * 4 * 8 } else { 0 };
+    assert_eq!(phase1.bytes_sent, sent + announced, "{spec:?}");
 }
 
 /// All logits after `query`, and the greedy continuation of `steps` tokens.
@@ -75,12 +113,13 @@ pub fn run(
     engine: &Arc<Engine>,
     context: &[u32],
     query: &[u32],
-    spec: PlanSpec,
+    spec: impl Into<PlanSpec>,
     steps: usize,
 ) -> (Vec<f32>, Vec<u32>) {
     let cancel = Cancel::new();
-    let mut session = Session::encode(Arc::clone(engine), context.to_vec(), spec, &|_| (), &cancel)
-        .expect("phase 1");
+    let (engine, context) = (Arc::clone(engine), context.to_vec());
+    let mut session =
+        Session::encode(engine, context, spec.into(), &|_| (), &cancel).expect("phase 1");
     let settings = Generation {
         max_tokens: steps,
         ignore_eos: true,
@@ -89,7 +128,7 @@ pub fn run(
     };
     let mut on_token = |_| ControlFlow::Continue(());
     let answer = session.generate(query, &settings, &mut on_token, &cancel).expect("phase 2");
-    let mut logits = vec![f32::NAN; engine.config().vocab];
+    let mut logits = vec![f32::NAN; session.engine().config().vocab];
     for (token, logit) in answer.top_logits {
         logits[token as usize] = logit;
     }

@@ -1,0 +1,171 @@
+//! How a context is to be encoded: the method with its settings, and the number of hosts.
+
+use super::AnchorPolicy;
+
+/// How a context is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// Star Attention (arXiv 2411.17116): independent blocks, each behind the anchor.
+    Star(Star),
+    /// Ring attention, contiguous shards: exact; what the paper compares with.
+    Ring,
+    /// Ring attention, zigzag shards (host h has chunks h and 2H-1-h): exact and balanced.
+    Zigzag,
+    /// Full attention on the query host; other hosts hold their share of the keys.
+    Dense,
+}
+
+impl Method {
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Star(_) => "star",
+            Self::Ring => "ring",
+            Self::Zigzag => "zigzag",
+            Self::Dense => "dense",
+        }
+    }
+
+    /// The settings of star; `None` for the exact methods, which have none.
+    #[must_use]
+    pub const fn as_star(self) -> Option<Star> {
+        match self {
+            Self::Star(star) => Some(star),
+            Self::Ring | Self::Zigzag | Self::Dense => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl From<Star> for Method {
+    fn from(star: Star) -> Self {
+        Self::Star(star)
+    }
+}
+
+/// Where a block's anchor keys come from. Both give the same result for the paper's anchor: under
+/// causal attention its keys do not depend on what follows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum AnchorKv {
+    /// Computed once, by the host of the first block, and sent to the others.
+    #[default]
+    Shared,
+    /// Computed again for every block, as the paper's reference does.
+    Recompute,
+}
+
+/// The settings of Star Attention. [`Plan::new`](super::Plan::new) checks them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Star {
+    /// Tokens of a block.
+    pub block: usize,
+    /// Tokens of the anchor, from 0 to `block`.
+    pub anchor: usize,
+    /// Where the anchor's keys come from.
+    pub anchor_kv: AnchorKv,
+    /// What the anchor is; only the default one can be shared.
+    pub anchor_policy: AnchorPolicy,
+}
+
+impl Star {
+    /// Blocks of `block` tokens behind the paper's anchor: the whole first block, its keys shared.
+    #[must_use]
+    pub const fn new(block: usize) -> Self {
+        let anchor_policy = AnchorPolicy::PAPER;
+        Self { block, anchor: block, anchor_kv: AnchorKv::Shared, anchor_policy }
+    }
+
+    /// With an anchor of `tokens` tokens.
+    #[must_use]
+    pub const fn anchor(self, tokens: usize) -> Self {
+        Self { anchor: tokens, ..self }
+    }
+
+    /// With the anchor's keys from where `anchor_kv` says.
+    #[must_use]
+    pub const fn anchor_kv(self, anchor_kv: AnchorKv) -> Self {
+        Self { anchor_kv, ..self }
+    }
+
+    /// With the anchor that `policy` describes. Any but the paper's needs
+    /// [`AnchorKv::Recompute`].
+    #[must_use]
+    pub const fn anchor_policy(self, policy: AnchorPolicy) -> Self {
+        Self { anchor_policy: policy, ..self }
+    }
+
+    /// On `hosts` hosts.
+    #[must_use]
+    pub const fn hosts(self, hosts: usize) -> PlanSpec {
+        PlanSpec { method: Method::Star(self), hosts }
+    }
+}
+
+/// What a [`Plan`](super::Plan) is made from, but for the length of the context.
+///
+/// ```
+/// use asterism::plan::{Plan, PlanSpec};
+///
+/// let star = Plan::new(PlanSpec::star(4096).anchor(1024).hosts(4), 100_000)?;
+/// let dense = Plan::new(PlanSpec::dense(), 100_000)?;
+/// assert_eq!((star.blocks(), dense.blocks()), (25, 1));
+/// # Ok::<(), asterism::plan::PlanError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PlanSpec {
+    /// How the context is encoded.
+    pub method: Method,
+    /// Hosts that share the work.
+    pub hosts: usize,
+}
+
+impl PlanSpec {
+    /// Star Attention with blocks of `block` tokens: settings that become a `PlanSpec` with
+    /// [`Star::hosts`], or with `into` for one host.
+    #[must_use]
+    pub const fn star(block: usize) -> Star {
+        Star::new(block)
+    }
+
+    /// Ring attention over contiguous shards, on one host until [`hosts`](Self::hosts) says more.
+    #[must_use]
+    pub const fn ring() -> Self {
+        Self { method: Method::Ring, hosts: 1 }
+    }
+
+    /// Ring attention over zigzag shards, on one host until [`hosts`](Self::hosts) says more.
+    #[must_use]
+    pub const fn zigzag() -> Self {
+        Self { method: Method::Zigzag, hosts: 1 }
+    }
+
+    /// Full attention, on one host until [`hosts`](Self::hosts) says more.
+    #[must_use]
+    pub const fn dense() -> Self {
+        Self { method: Method::Dense, hosts: 1 }
+    }
+
+    /// The same method on `hosts` hosts.
+    #[must_use]
+    pub const fn hosts(self, hosts: usize) -> Self {
+        Self { hosts, ..self }
+    }
+}
+
+impl From<Method> for PlanSpec {
+    fn from(method: Method) -> Self {
+        Self { method, hosts: 1 }
+    }
+}
+
+impl From<Star> for PlanSpec {
+    fn from(star: Star) -> Self {
+        star.hosts(1)
+    }
+}
