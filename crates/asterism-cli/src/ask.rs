@@ -5,11 +5,12 @@ use super::error::CliError;
 use super::interrupt::Interrupt;
 use super::progress::Encoding;
 use super::{compare, config, inputs, report};
+use crate::terminal::{Out, note};
 use asterism::engine::{Engine, EngineError, Generation, Session, TextOptions};
 use asterism::plan::{Plan, PlanSpec};
 use asterism::text::PromptFrame;
 use serde_json::json;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 /// Everything but the document and the questions.
@@ -66,11 +67,15 @@ impl Asking {
 
     /// Phase 2: streams the answer, or prints it as JSON.
     fn answer(&self, session: &mut Session, question: &str, query: &[u32]) -> Result<(), CliError> {
-        let mut out = std::io::stdout().lock();
+        let mut out = Out::lock();
         let mut broken = None;
         let mut on_text = |piece: &str| {
             if !self.json && broken.is_none() {
                 broken = write!(out, "{piece}").and_then(|()| out.flush()).err();
+                if broken.is_some() {
+                    // Nobody will read the rest.
+                    self.interrupt.cancel().raise();
+                }
             }
         };
         let cancel = self.interrupt.cancel();
@@ -99,7 +104,10 @@ impl Asking {
         } else {
             writeln!(out)?;
             out.flush()?;
-            eprintln!("{}", report::closing_line(session.plan(), session.phase1(), &answer));
+            note(format_args!(
+                "{}",
+                report::closing_line(session.plan(), session.phase1(), &answer)
+            ));
         }
         Ok(())
     }
@@ -112,17 +120,18 @@ impl Asking {
         if terminal {
             let phase1 = session.phase1();
             let (tokens, time) = (report::count(phase1.tokens), report::seconds(phase1.time));
-            eprintln!("{tokens} tokens encoded in {time}. Ask; an empty line or Ctrl-D ends.");
+            note(format_args!(
+                "{tokens} tokens encoded in {time}. Ask; an empty line or Ctrl-D ends."
+            ));
         }
         let mut asked = 0;
         loop {
             if terminal {
-                eprint!("> ");
+                let _ = write!(std::io::stderr(), "> ");
             }
-            let mut line = String::new();
-            let read = self.interrupt.while_idle(|| stdin.lock().read_line(&mut line))?;
-            let question = line.trim();
-            if read == 0 || (terminal && question.is_empty()) {
+            let line = self.interrupt.while_idle(|| inputs::line(&mut stdin.lock()))?;
+            let question = line.as_deref().unwrap_or_default().trim();
+            if line.is_none() || (terminal && question.is_empty()) {
                 break;
             }
             if question.is_empty() {
@@ -131,7 +140,7 @@ impl Asking {
             asked += 1;
             let query = self.frame.query_tokens(self.engine.tokenizer(), question)?;
             match self.answer(session, question, &query) {
-                Err(CliError::Interrupted) if terminal => eprintln!("(stopped)"),
+                Err(CliError::Interrupted) if terminal => note(format_args!("(stopped)")),
                 other => other?,
             }
         }

@@ -3,6 +3,7 @@
 use super::ask::Asking;
 use super::error::CliError;
 use super::report;
+use crate::terminal::Out;
 use asterism::engine::{AnswerText, Phase1};
 use asterism::plan::{Method, Plan, PlanSpec, Star};
 use serde_json::json;
@@ -44,7 +45,7 @@ pub(crate) fn run(
     }
     let dense = outcomes.last().map_or(0.0, |o| o.first_token().as_secs_f64());
     let speedup = |o: &Outcome| dense / o.first_token().as_secs_f64();
-    let mut out = std::io::stdout().lock();
+    let mut out = Out::lock();
     if asking.json {
         for outcome in &outcomes {
             let Outcome { plan, phase1, answer } = outcome;
@@ -71,7 +72,7 @@ pub(crate) fn run(
                 format!("{:.0}", generated.tokens_per_second()),
                 report::bytes(outcome.phase1.bytes_sent + generated.bytes_sent),
                 format!("{:.2}x", speedup(outcome)),
-                outcome.answer.text.trim().replace('\n', " "),
+                out.shown(&outcome.answer.text.trim().replace('\n', " ")).into_owned(),
             ]
         })
         .collect();

@@ -3,6 +3,7 @@
 use super::args::{Anchor, AnchorKvName, Dtype, GenerationArgs, MethodArgs, MethodName, ModelArgs};
 use super::error::CliError;
 use super::progress;
+use crate::terminal::note;
 use asterism::engine::{Engine, EngineOptions, Generation, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource};
 use asterism::plan::{AnchorKv, Method, Plan, PlanSpec, Star};
@@ -120,7 +121,7 @@ pub(crate) fn load(files: ModelFiles, options: &EngineOptions) -> Result<Arc<Eng
     bar.finish();
     let engine = engine?;
     for warning in engine.warnings() {
-        eprintln!("warning: {warning}");
+        note(format_args!("warning: {warning}"));
     }
     Ok(Arc::new(engine))
 }

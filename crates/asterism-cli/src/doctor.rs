@@ -3,6 +3,7 @@
 use super::args::DoctorArgs;
 use super::error::CliError;
 use super::{config, machine, report};
+use crate::terminal::Out;
 use asterism::cancel::Cancel;
 use asterism::engine::{Engine, Generation, Session, TextOptions};
 use asterism::plan::PlanSpec;
@@ -38,7 +39,7 @@ pub(crate) fn run(args: DoctorArgs) -> Result<(), CliError> {
         Err(error) => (format!("FAILED: {error}"), false),
     };
     facts.push(("self-test", check));
-    let mut out = std::io::stdout().lock();
+    let mut out = Out::lock();
     if args.json {
         let object: Map<String, Value> =
             facts.into_iter().map(|(name, fact)| (name.to_owned(), fact.into())).collect();

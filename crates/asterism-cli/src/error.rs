@@ -3,11 +3,17 @@
 use asterism::engine::EngineError;
 use asterism::model::ModelError;
 use asterism::tensor::{CpuError, TensorError};
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+
+use super::terminal;
 
 /// Why a command stopped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
+    /// The arguments do not parse, or ask for help or the version.
+    #[error(transparent)]
+    Arguments(clap::Error),
     /// The arguments make no sense: exit code 2, as for arguments that do not parse.
     #[error("{0}")]
     Usage(String),
@@ -23,24 +29,42 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
-    /// Writes the message and its causes to stderr.
+    /// Writes the message and its causes to stderr; help goes to stdout.
     pub(crate) fn print(&self) {
         match self {
             Self::BrokenPipe => {}
-            Self::Failed(error) => eprintln!("error: {error:#}"),
-            other => eprintln!("error: {other}"),
+            Self::Arguments(error) => print_arguments(error),
+            Self::Failed(error) => terminal::note(format_args!("error: {error:#}")),
+            other => terminal::note(format_args!("error: {other}")),
         }
     }
 
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
+            Self::Arguments(error) => u8::try_from(error.exit_code()).unwrap_or(2),
             Self::BrokenPipe => 0,
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
         })
     }
+}
+
+/// Help and complaints quote values of the environment: in colour only where those hold nothing
+/// that a terminal obeys. Where they cannot be written there is nobody to tell.
+fn print_arguments(error: &clap::Error) {
+    let text = error.render().to_string();
+    let shown = terminal::lines(&text);
+    let is_terminal = match error.use_stderr() {
+        true => std::io::stderr().is_terminal(),
+        false => std::io::stdout().is_terminal(),
+    };
+    let _ = match () {
+        () if !is_terminal || shown == text => error.print(),
+        () if error.use_stderr() => write!(std::io::stderr(), "{shown}"),
+        () => write!(std::io::stdout(), "{shown}"),
+    };
 }
 
 impl From<anyhow::Error> for CliError {
@@ -90,11 +114,12 @@ impl From<asterism::plan::PlanError> for CliError {
     }
 }
 
+/// Of standard output: whoever reads or writes a file says which one.
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self::BrokenPipe,
-            _ => Self::Failed(error.into()),
+            _ => Self::Failed(anyhow::Error::from(error).context("cannot write standard output")),
         }
     }
 }

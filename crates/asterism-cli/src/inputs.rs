@@ -3,8 +3,11 @@
 use super::error::CliError;
 use anyhow::{Context, anyhow};
 use asterism::text::join_documents;
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
+
+/// Bytes of a line of standard input, far more than any question has.
+const MOST_QUESTION: u64 = 1 << 30;
 
 /// Reads `-` or a file as UTF-8 text.
 fn read(path: &Path) -> Result<String, CliError> {
@@ -28,6 +31,16 @@ pub(crate) fn utf8(bytes: Vec<u8>, path: &Path) -> Result<String, CliError> {
         let at = error.utf8_error().valid_up_to();
         anyhow!("{name} is not UTF-8 text: byte {at} (counted from 0) starts no character; convert it first").into()
     })
+}
+
+/// The next line of standard input, `None` at its end.
+pub(crate) fn line(stdin: &mut impl BufRead) -> Result<Option<String>, CliError> {
+    let mut bytes = Vec::new();
+    let read = stdin.take(MOST_QUESTION).read_until(b'\n', &mut bytes);
+    match read.context("cannot read standard input")? {
+        0 => Ok(None),
+        _ => Ok(Some(utf8(bytes, Path::new("standard input"))?)),
+    }
 }
 
 /// Reads all documents and joins them with blank lines.

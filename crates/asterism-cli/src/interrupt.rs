@@ -4,6 +4,7 @@
 use super::error::CliError;
 use anyhow::Context;
 use asterism::cancel::Cancel;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,7 +25,7 @@ impl Interrupt {
         ctrlc::set_handler(move || {
             // Nothing to stop, or stopping takes too long: leave.
             if shared.idle.load(Ordering::Acquire) || shared.cancel.is_raised() {
-                eprintln!();
+                let _ = writeln!(std::io::stderr());
                 std::process::exit(EXIT_CODE);
             }
             shared.cancel.raise();

@@ -19,15 +19,18 @@ mod method_spec;
 mod plan;
 mod progress;
 mod report;
+mod terminal;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use error::CliError;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match dispatch(cli) {
+    let done = Cli::try_parse().map_err(CliError::Arguments).and_then(dispatch);
+    // What is still on its way out may find that nobody reads, or that the disk is full.
+    match done.and_then(|()| Ok(terminal::Out::lock().flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.print();
@@ -45,8 +48,10 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Eval(args) => eval::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "asterism", &mut std::io::stdout());
-            Ok(())
+            // Into memory first: the generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "asterism", &mut script);
+            Ok(terminal::Out::lock().write_all(&script)?)
         }
     }
 }

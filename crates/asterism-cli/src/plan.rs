@@ -3,6 +3,7 @@
 use super::args::{MethodName, ModelArgs, PlanArgs};
 use super::error::CliError;
 use super::{config, inputs, report};
+use crate::terminal::Out;
 use anyhow::Context;
 use asterism::engine::{MemoryNeed, RESERVE};
 use asterism::model::ModelConfig;
@@ -41,7 +42,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             Ok((plan, cost))
         })
         .collect::<Result<_, CliError>>()?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Out::lock();
     if args.json {
         let value = json!({
             "model": files.name,

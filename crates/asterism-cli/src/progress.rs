@@ -1,5 +1,6 @@
 //! Progress bars on stderr. They hide themselves where stderr is not a terminal.
 
+use crate::terminal::line;
 use asterism::engine::{Phase1, Progress};
 use asterism::model::FetchProgress;
 use asterism::plan::Plan;
@@ -27,7 +28,7 @@ impl Loading {
     pub(crate) fn new(name: &str) -> Self {
         let bar = ProgressBar::hidden();
         bar.set_style(style("{prefix} {bar:30} {pos}/{len} layers {elapsed} (left {eta})"));
-        bar.set_prefix(format!("loading {name}"));
+        bar.set_prefix(format!("loading {}", line(name)));
         Self { bar, start: Instant::now() }
     }
 
@@ -110,7 +111,7 @@ impl Cases {
 
     /// A case of `work` operations starts.
     pub(crate) fn begin(&self, name: String, work: u64) {
-        self.bar.set_message(name);
+        self.bar.set_message(line(&name).into_owned());
         self.end.set(self.end.get() + work);
     }
 
@@ -155,7 +156,7 @@ impl Downloads {
         let bar = bars.entry(file.to_owned()).or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new(total));
             bar.set_style(style("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} ({eta})"));
-            bar.set_prefix(file.to_owned());
+            bar.set_prefix(line(file).into_owned());
             bar
         });
         bar.set_length(total);

@@ -15,6 +15,7 @@ pub(crate) use args::BenchArgs;
 use super::config;
 use super::error::CliError;
 use super::interrupt::Interrupt;
+use crate::terminal::Out;
 use asterism::engine::EngineOptions;
 use measure::Bench;
 use model::Model;
@@ -49,6 +50,6 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), CliError> {
         peak,
         outcomes: &outcomes,
     };
-    write!(std::io::stdout().lock(), "{}", report.text())?;
+    write!(Out::lock(), "{}", report.text())?;
     output::write(&args, &report)
 }

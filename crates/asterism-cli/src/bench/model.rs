@@ -2,6 +2,7 @@
 
 use super::args::BenchArgs;
 use crate::error::CliError;
+use crate::terminal::note;
 use crate::{config, machine, report};
 use anyhow::Context;
 use asterism::engine::{Engine, EngineOptions};
@@ -60,7 +61,7 @@ pub(super) fn write(shape: &Shape, seed: u64, dir: &Path) -> Result<(), CliError
     check_memory(shape, shape.checkpoint_bytes()?)?;
     let files = random_model(shape, seed)?;
     files.write(dir).with_context(|| format!("cannot write {name}"))?;
-    eprintln!("{name}: {}", files.name);
+    note(format_args!("{name}: {}", files.name));
     Ok(())
 }
 

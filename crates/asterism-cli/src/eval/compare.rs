@@ -3,6 +3,7 @@
 use super::args::CompareArgs;
 use crate::error::CliError;
 use crate::report;
+use crate::terminal::Out;
 use anyhow::anyhow;
 use asterism_eval::compare::{Comparison, Side, TaskChange, compare};
 use asterism_eval::report::{points, short, signed_points};
@@ -13,7 +14,7 @@ use std::io::Write;
 
 pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     let (before, after) = (RunInfo::read(&args.before)?, RunInfo::read(&args.after)?);
-    let mut out = std::io::stdout().lock();
+    let mut out = Out::lock();
     for (old, new) in methods(args, &before, &after)? {
         let comparison = compare(
             Side { dir: &args.before, info: &before, method: &old },

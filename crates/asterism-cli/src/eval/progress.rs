@@ -1,5 +1,6 @@
 //! A run as it goes: which answer is given, how much is done, how long the rest will take.
 
+use crate::terminal::{line, note};
 use asterism_eval::run::{Failure, Observer, Record, Step};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,14 +36,14 @@ impl Bar {
                 0 => String::new(),
                 _ => format!(" (left {})", HumanDuration(self.bar.eta())),
             };
-            eprintln!("{percent:>3}%{left} {what}");
+            note(format_args!("{percent:>3}%{left} {what}"));
         }
-        self.bar.set_message(what);
+        self.bar.set_message(line(&what).into_owned());
     }
 
     /// A line that stays.
     pub(super) fn line(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| note(format_args!("{text}")));
     }
 
     /// Work that is to be done.
@@ -65,7 +66,7 @@ impl Observer for Bar {
     fn begin(&self, step: &Step<'_>) {
         self.reported.store(0, Ordering::Relaxed);
         let Step { length, task, method, index, .. } = step;
-        self.bar.set_message(format!("{length} {task} #{index}: {method}"));
+        self.bar.set_message(line(&format!("{length} {task} #{index}: {method}")).into_owned());
     }
 
     fn work(&self, amount: u64) {

@@ -8,6 +8,7 @@ use crate::args::MethodName;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::method_spec::MethodSpec;
+use crate::terminal::{Out, note};
 use crate::{config, machine, report};
 use anyhow::anyhow;
 use asterism::engine::Engine;
@@ -69,6 +70,7 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
         dir: out,
         answer: &answer,
         methods: &methods,
+        most: info.samples,
         machine,
         stop_words: &source.stop_words,
         observer: &bar,
@@ -216,7 +218,7 @@ pub(super) fn finish(dir: &Path) -> Result<(), CliError> {
             ]);
         }
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = Out::lock();
     write!(out, "{}", report::table(&header, &rows))?;
     writeln!(out, "\nreport: {}\n        {}", page.display(), markdown.display())?;
     Ok(())
@@ -237,15 +239,15 @@ pub(super) fn generate<B: Args>(args: GenerateArgs<B>, open: Open<B>) -> Result<
             match source.samples(task, length, set.samples as usize, &reader.tokenizer) {
                 Ok(made) => {
                     write_jsonl(&path, &made.samples)?;
-                    if let Some(note) = &made.note {
-                        eprintln!("note: {note}");
+                    if let Some(text) = &made.note {
+                        note(format_args!("note: {text}"));
                     }
-                    made.failures.iter().for_each(|failure| eprintln!("{failure}"));
+                    made.failures.iter().for_each(|failure| note(format_args!("{failure}")));
                     failed += usize::from(!made.failures.is_empty());
-                    println!("{}", path.display());
+                    writeln!(Out::lock(), "{}", path.display())?;
                 }
                 Err(error @ (EvalError::TooShort { .. } | EvalError::NotEnough { .. })) => {
-                    eprintln!("{length}/{}: {error}", task.name);
+                    note(format_args!("{length}/{}: {error}", task.name));
                     failed += usize::from(!set.is_all());
                 }
                 Err(error) => return Err(error.into()),

@@ -2,6 +2,7 @@
 
 use super::args::SetArgs;
 use crate::error::CliError;
+use crate::terminal::note;
 use asterism::model::{ModelConfig, ModelFiles};
 use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
 use asterism_eval::run::{Failure, digest};
@@ -128,7 +129,7 @@ impl Source {
     /// Tells the user which tasks of `all` are not asked.
     pub(super) fn say_what_is_left_out(&self) {
         for (task, why) in &self.left_out {
-            eprintln!("note: {task} is left out: {why}");
+            note(format_args!("note: {task} is left out: {why}"));
         }
     }
 

@@ -45,22 +45,22 @@ pub enum RunError {
         /// Its value now.
         now: String,
     },
-    /// Another process writes into the folder.
+    /// Another process writes into the folder or the file.
     #[error(
-        "{}: another run is writing here: wait for it, or choose another folder",
-        dir.display()
+        "{}: another run is writing here: wait for it, or write somewhere else",
+        path.display()
     )]
     Busy {
-        /// The folder.
-        dir: PathBuf,
+        /// The folder or the file.
+        path: PathBuf,
     },
     /// The file system does not lock files, as some network mounts do not.
     #[error(
-        "{} cannot be locked against other runs ({error}): choose a folder on another file system",
+        "{} cannot be locked against other runs ({error}): write to another file system",
         path.display()
     )]
     NoLock {
-        /// The file.
+        /// The folder or the file.
         path: PathBuf,
         /// What the system said.
         error: std::io::Error,
@@ -75,6 +75,34 @@ pub enum RunError {
         path: PathBuf,
         /// The sample's number.
         index: usize,
+    },
+    /// A finished result belongs to a sample that there is not.
+    #[error(
+        "{}: there is no sample {index}: the file was changed, or the samples have; choose another \
+         folder",
+        path.display()
+    )]
+    NoSample {
+        /// The file with the earlier results.
+        path: PathBuf,
+        /// The sample's number.
+        index: usize,
+    },
+    /// A finished result has another score than its answer earns.
+    #[error(
+        "{}: sample {index} has the score {before}, and its answer earns {now}: the file was changed, \
+         or written by another version; choose another folder",
+        path.display()
+    )]
+    OtherScore {
+        /// The file with the earlier results.
+        path: PathBuf,
+        /// The sample's number.
+        index: usize,
+        /// The score in the file.
+        before: f64,
+        /// The score of its answer.
+        now: f64,
     },
     /// The user asked to stop; everything answered so far is written.
     #[error("cancelled")]

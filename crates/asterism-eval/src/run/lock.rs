@@ -1,4 +1,4 @@
-//! One run at a time in a folder.
+//! One run at a time in a folder, or in a file.
 
 use super::RunError;
 use crate::EvalError;
@@ -25,11 +25,23 @@ impl Lock {
         std::fs::create_dir_all(dir).map_err(EvalError::io(dir))?;
         let path = dir.join(FILE);
         let file = File::create(&path).map_err(EvalError::io(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(RunError::Busy { dir: dir.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(RunError::NoLock { path, error }),
-        }
+        lock(&file, dir)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Locks an open file against other runs until it is closed; `path` is what errors call it.
+///
+/// # Errors
+///
+/// [`RunError::Busy`] while another run has it, and [`RunError::NoLock`] where files cannot be
+/// locked.
+pub fn lock(file: &File, path: &Path) -> Result<(), RunError> {
+    let path = path.to_owned();
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(RunError::Busy { path }),
+        Err(TryLockError::Error(error)) => Err(RunError::NoLock { path, error }),
     }
 }
 

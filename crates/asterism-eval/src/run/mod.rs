@@ -9,6 +9,7 @@
 mod answer;
 mod error;
 pub mod info;
+pub mod journal;
 mod lock;
 mod record;
 #[cfg(test)]
@@ -17,14 +18,14 @@ mod tests;
 pub use answer::{Answer, EngineAnswer, Tokenise};
 pub use error::RunError;
 pub use info::{MachineInfo, MethodInfo, ModelInfo, RunInfo};
-pub use lock::Lock;
+pub use lock::{Lock, lock};
 pub use record::{Record, Timings, digest, file_name, fingerprint, path, read, sha256};
 
 use crate::{EvalError, Sample, TaskInfo, cut_at_stop_words};
 use asterism::cancel::Cancel;
 use asterism::engine::EngineError;
 use asterism::plan::{Plan, PlanSpec};
-use record::RecordFile;
+use journal::Journal;
 use std::path::Path;
 
 /// A way to encode contexts.
@@ -108,6 +109,8 @@ pub struct Runner<'a> {
     pub answer: &'a dyn Answer,
     /// By which methods.
     pub methods: &'a [Method<'a>],
+    /// The most samples of a task at a length that any run into the folder asked for.
+    pub most: usize,
     /// On which machine: its place among the run's machines, if it is known.
     pub machine: Option<usize>,
     /// Where answers end.
@@ -164,8 +167,8 @@ impl Runner<'_> {
         let mut files = Vec::new();
         for method in self.methods {
             let path = record::path(self.dir, group.length, task, &method.name);
-            let (file, done) = RecordFile::open(path)?;
-            check_same_samples(&file, &done, group.samples)?;
+            let (file, done) = record::open(path)?;
+            self.check_same_samples(&file, &done, group)?;
             files.push((method, file, done));
         }
 
@@ -217,6 +220,33 @@ impl Runner<'_> {
         Ok(failures)
     }
 
+    /// Results go on only where they belong to the same samples and say of them what we would say.
+    fn check_same_samples(
+        &self,
+        file: &Journal,
+        done: &[Record],
+        group: &Group<'_>,
+    ) -> Result<(), RunError> {
+        for record in done {
+            let (path, index) = (file.path().to_owned(), record.index);
+            let Some(sample) = group.samples.iter().find(|sample| sample.index == index) else {
+                // Of fewer samples than an earlier run had, the last ones are not here.
+                if group.samples.len() < self.most && done.len() <= self.most {
+                    continue;
+                }
+                return Err(RunError::NoSample { path, index });
+            };
+            if fingerprint(sample) != record.sample {
+                return Err(RunError::OtherSample { path, index });
+            }
+            let score = group.task.metric.score(&record.pred, sample);
+            if (score - record.score).abs() > 1e-9 {
+                return Err(RunError::OtherScore { path, index, before: record.score, now: score });
+            }
+        }
+        Ok(())
+    }
+
     fn ask(
         &self,
         prompt: &asterism::text::Prompt,
@@ -240,22 +270,6 @@ impl Runner<'_> {
             extra: sample.extra.clone(),
         }
     }
-}
-
-/// Results go on only where they belong to the same samples.
-fn check_same_samples(
-    file: &RecordFile,
-    done: &[Record],
-    samples: &[Sample],
-) -> Result<(), RunError> {
-    for record in done {
-        let sample = samples.iter().find(|sample| sample.index == record.index);
-        if sample.is_some_and(|sample| fingerprint(sample) != record.sample) {
-            let path = file.path().to_owned();
-            return Err(RunError::OtherSample { path, index: record.index });
-        }
-    }
-    Ok(())
 }
 
 /// What could not be read, as a failure of the run.

@@ -1,17 +1,16 @@
 //! One answer as a line of JSON, and the files such lines are kept in.
 //!
 //! `DIR/<length>/<task>/<method>.jsonl` has a line per sample, written as soon as it is answered. A
-//! file can be opened again to go on: the finished lines are kept, and a last line that was cut off
-//! in the middle is dropped.
+//! file can be opened again to go on: see [`journal`](super::journal).
 
 use crate::{EvalError, Sample};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// One sample answered by one method.
+use super::journal::{Contents, Journal, Part};
+
+/// One sample answered by one method. Lines begin with its first two fields: [`FORM`] relies on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The sample's number in its set.
@@ -61,6 +60,11 @@ impl Timings {
     #[must_use]
     pub fn first_token_s(&self) -> f64 {
         self.phase1_s + self.query_s
+    }
+
+    /// All that were measured, in seconds.
+    fn times(&self) -> [f64; 3] {
+        [self.phase1_s, self.query_s, self.decode_s]
     }
 
     /// From the prompt to the last token of the answer, in seconds.
@@ -115,73 +119,52 @@ pub fn file_name(method: &str) -> String {
     method.replace('/', "of").replace(|c: char| !c.is_alphanumeric() && !"=-._".contains(c), ",")
 }
 
+/// What errors call a record.
+const WHAT: &str = "result of an evaluation";
+/// How a record's line begins.
+const FORM: [Part; 3] = [Part::Word("{\"index\":"), Part::Number, Part::Word(",\"pred\":\"")];
+
 /// The records of a file, by index; none if it does not exist.
 ///
 /// # Errors
 ///
-/// A file that cannot be read, or a finished line that is no record.
+/// A file that cannot be read, or a finished line that is no record or a second one of its sample.
 pub fn read(path: &Path) -> Result<Vec<Record>, EvalError> {
-    match File::open(path) {
-        Ok(file) => Ok(scan(path, &file)?.0),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(EvalError::io(path)(error)),
+    checked(path, Journal::read(path, WHAT, &FORM)?)
+}
+
+/// Opens or creates a file of records that grows, and returns what it already holds.
+pub(super) fn open(path: PathBuf) -> Result<(Journal, Vec<Record>), EvalError> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(EvalError::io(parent))?;
     }
+    read(&path)?;
+    let (journal, contents) = Journal::open(path, WHAT, &FORM)?;
+    let records = checked(journal.path(), contents)?;
+    Ok((journal, records))
 }
 
-/// A file of records that grows.
-pub(super) struct RecordFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl RecordFile {
-    /// Opens or creates `path` and returns what it already holds.
-    pub(super) fn open(path: PathBuf) -> Result<(Self, Vec<Record>), EvalError> {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(EvalError::io(parent))?;
+/// The records by index, after a look at what no run writes.
+fn checked(path: &Path, contents: Contents<Record>) -> Result<Vec<Record>, EvalError> {
+    let mut lines: Vec<(usize, Record)> = (1..).zip(contents.records).collect();
+    let bad = |line: usize, reason: String| {
+        Err(EvalError::BadLine { path: path.to_owned(), line, reason })
+    };
+    for (line, record) in &lines {
+        if !(0.0..=1.0).contains(&record.score) {
+            return bad(*line, format!("a score of {}, and it is a share of 1", record.score));
         }
-        let open =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = open.map_err(EvalError::io(&path))?;
-        let (records, whole) = scan(&path, &file)?;
-        file.set_len(whole).map_err(EvalError::io(&path))?;
-        file.seek(SeekFrom::End(0)).map_err(EvalError::io(&path))?;
-        Ok((Self { path, file }, records))
-    }
-
-    /// Adds a line, in one write: a stop can tear only the last one.
-    pub(super) fn append(&mut self, record: &Record) -> Result<(), EvalError> {
-        let mut line = serde_json::to_string(record).map_err(|error| EvalError::BadFile {
-            path: self.path.clone(),
-            reason: error.to_string(),
-        })?;
-        line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(EvalError::io(&self.path))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-/// The finished lines of `file`, by index, and how many bytes they take.
-fn scan(path: &Path, file: &File) -> Result<(Vec<Record>, u64), EvalError> {
-    let mut reader = BufReader::new(file);
-    let (mut records, mut whole, mut line) = (Vec::<Record>::new(), 0, Vec::new());
-    for number in 1.. {
-        line.clear();
-        let read = reader.by_ref().read_until(b'\n', &mut line).map_err(EvalError::io(path))?;
-        if read == 0 || line.last() != Some(&b'\n') {
-            break;
+        if let Some(time) = record.timings.times().into_iter().find(|time| !(0.0..).contains(time))
+        {
+            return bad(*line, format!("a time of {time} seconds"));
         }
-        let record = serde_json::from_slice(&line).map_err(|error| EvalError::BadLine {
-            path: path.to_owned(),
-            line: number,
-            reason: format!("no result of an evaluation: {error}"),
-        })?;
-        records.push(record);
-        whole += read as u64;
     }
-    records.sort_by_key(|record| record.index);
-    Ok((records, whole))
+    lines.sort_by_key(|(_, record)| record.index);
+    if let Some([(first, record), (second, _)]) =
+        lines.array_windows().find(|[(_, a), (_, b)]| a.index == b.index)
+    {
+        let index = record.index;
+        return bad(*second, format!("sample {index} is already answered in line {first}"));
+    }
+    Ok(lines.into_iter().map(|(_, record)| record).collect())
 }

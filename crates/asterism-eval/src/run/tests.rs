@@ -117,6 +117,7 @@ fn run(
         dir,
         answer: echo,
         methods: &methods,
+        most: samples.len(),
         machine: Some(0),
         stop_words: &["<|stop|>".to_owned()],
         observer: &log,
@@ -184,6 +185,40 @@ fn other_samples_do_not_mix_with_earlier_results() {
     // More samples of the same set are welcome.
     let (_, log) = run(dir.path(), &Echo::new(99), &samples(3));
     assert_eq!(log[4..], ["end dense 2", "end star:block=1/4 2"]);
+}
+
+/// Every line below is JSON of the right form; what it says cannot be.
+#[test]
+fn results_that_no_run_writes_are_refused_with_their_line() {
+    let lie = |change: &dyn Fn(&mut Vec<serde_json::Value>)| {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), &Echo::new(99), &samples(3)).0.unwrap();
+        let file = path(dir.path(), 128, "niah", "dense");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        change(&mut lines);
+        let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        std::fs::write(&file, lines.join("\n") + "\n").unwrap();
+        let before = std::fs::read(&file).unwrap();
+        let error = run(dir.path(), &Echo::new(99), &samples(3)).0.unwrap_err().to_string();
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+        error
+    };
+    for score in [5.0, 1e308, -0.5] {
+        let error = lie(&|lines| lines[1]["score"] = score.into());
+        assert!(error.contains("dense.jsonl:2: a score of"), "{error}");
+    }
+    let error = lie(&|lines| lines[2]["score"] = 0.25.into());
+    assert!(error.contains("sample 2 has the score 0.25") && error.contains("earns 1"), "{error}");
+    let error = lie(&|lines| lines[2]["timings"]["query_s"] = (-1.0).into());
+    assert!(error.contains("dense.jsonl:3: a time of -1"), "{error}");
+    let error = lie(&|lines| lines.push(lines[0].clone()));
+    assert!(error.contains("dense.jsonl:4: sample 0 is already answered in line 1"), "{error}");
+    let error = lie(&|lines| lines[1]["index"] = 2.into());
+    assert!(error.contains("dense.jsonl:3: sample 2 is already answered"), "{error}");
+    // Of an index beyond every sample ever asked for.
+    let error = lie(&|lines| lines[1]["index"] = u64::MAX.into());
+    assert!(error.contains("sample 18446744073709551615"), "{error}");
 }
 
 #[test]
