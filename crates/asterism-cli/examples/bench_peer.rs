@@ -9,7 +9,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use asterism::cancel::Cancel;
-use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session};
+use asterism::engine::{Context, DeviceChoice, Engine, EngineOptions, Generation};
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{Method, PlanSpec, Star};
 use asterism::tensor::{Activations, Cpu, Elements, HeadShape, KvSegment, Precision};
@@ -73,6 +73,7 @@ fn main() -> Result<()> {
         isa: None,
         device: args.device,
         time_stages: false,
+        cache_bytes: 0,
     };
     let engine = match args.model {
         Some(source) => {
@@ -129,12 +130,13 @@ fn generate(
     let query = context.pop().ok_or_else(|| anyhow!("length is 0"))?;
     let cancel = Cancel::new();
     engine.take_peak_memory()?;
-    let mut session = Session::encode(Arc::clone(engine), context, spec, &|_| (), &cancel)?;
+    let room = decode + 2;
+    let context = Context::encode(Arc::clone(engine), context, spec, room, &|_| (), &cancel)?;
     // The first token costs no step, so `decode` steps give one more.
     let settings = Generation { max_tokens: decode + 1, ignore_eos: true, ..Generation::default() };
     let mut on_token = |_| ControlFlow::Continue(());
-    let answer = session.generate(&[query], &settings, &mut on_token, &cancel)?;
-    let phase1 = session.phase1().time.as_secs_f64();
+    let answer = context.generate(&[query], &settings, &mut on_token, &cancel)?;
+    let phase1 = context.phase1().time.as_secs_f64();
     Ok(json!({
         "length": length,
         "prefill_s": phase1 + answer.query_time.as_secs_f64(),

@@ -6,11 +6,12 @@ use super::interrupt::Interrupt;
 use super::progress::Encoding;
 use super::{compare, config, inputs, report};
 use crate::terminal::{Out, note};
-use asterism::engine::{Engine, EngineError, Generation, Session, TextOptions};
+use asterism::engine::{Context, Engine, EngineError, Generation, TextOptions};
 use asterism::plan::{Plan, PlanSpec};
 use asterism::text::PromptFrame;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Everything but the document and the questions.
@@ -45,41 +46,45 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
         Some(question) => {
             // Before the long part: an empty question is an error now.
             let query = asking.frame.query_tokens(asking.engine.tokenizer(), &question)?;
-            let mut session = asking.encode(context, spec)?;
-            asking.answer(&mut session, &question, &query)
+            let context = asking.encode(context, spec, query.len())?;
+            asking.answer(&context, &question, &query)
         }
         None => {
-            let mut session = asking.encode(context, spec)?;
-            asking.converse(&mut session)
+            let context = asking.encode(context, spec, 1)?;
+            asking.converse(&context)
         }
     }
 }
 
 impl Asking {
-    /// Phase 1, with a progress bar.
-    pub(crate) fn encode(&self, context: Vec<u32>, spec: PlanSpec) -> Result<Session, CliError> {
+    /// Phase 1, with a progress bar, for questions of up to `query` tokens.
+    pub(crate) fn encode(
+        &self,
+        context: Vec<u32>,
+        spec: PlanSpec,
+        query: usize,
+    ) -> Result<Context, CliError> {
         let plan = Plan::new(spec, context.len())?;
         let bar = Encoding::new(&plan, self.engine.config().layers);
         let engine = Arc::clone(&self.engine);
         let cancel = self.interrupt.cancel();
-        Ok(Session::encode(engine, context, spec, &|p| bar.report(p), cancel)?)
+        let room = query.saturating_add(self.generation.max_tokens);
+        Ok(Context::encode(engine, context, spec, room, &|p| bar.report(p), cancel)?)
     }
 
     /// Phase 2: streams the answer, or prints it as JSON.
-    fn answer(&self, session: &mut Session, question: &str, query: &[u32]) -> Result<(), CliError> {
+    fn answer(&self, context: &Context, question: &str, query: &[u32]) -> Result<(), CliError> {
         let mut out = Out::lock();
         let mut broken = None;
         let mut on_text = |piece: &str| {
-            if !self.json && broken.is_none() {
+            if !self.json {
                 broken = write!(out, "{piece}").and_then(|()| out.flush()).err();
-                if broken.is_some() {
-                    // Nobody will read the rest.
-                    self.interrupt.cancel().raise();
-                }
             }
+            // Nobody reads on where writing failed.
+            if broken.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let cancel = self.interrupt.cancel();
-        let result = session.answer(query, &self.generation, &self.text, &mut on_text, cancel);
+        let result = context.answer(query, &self.generation, &self.text, &mut on_text, cancel);
         if let Some(error) = broken {
             return Err(error.into());
         }
@@ -97,8 +102,8 @@ impl Asking {
                 "finish": answer.generated.finish.name(),
                 "token_ids": answer.generated.tokens,
                 "model": self.engine.name,
-                "plan": report::plan_json(session.plan()),
-                "timings": report::timings(session.phase1(), &answer),
+                "plan": report::plan_json(context.plan()),
+                "timings": report::timings(context.phase1(), &answer),
             });
             writeln!(out, "{value}")?;
         } else {
@@ -106,7 +111,7 @@ impl Asking {
             out.flush()?;
             note(format_args!(
                 "{}",
-                report::closing_line(session.plan(), session.phase1(), &answer)
+                report::closing_line(context.plan(), context.phase1(), &answer)
             ));
         }
         Ok(())
@@ -114,11 +119,11 @@ impl Asking {
 
     /// Questions from standard input, each answered from the same encoded context. On a terminal
     /// Ctrl-C stops an answer and, at the prompt, leaves.
-    fn converse(&self, session: &mut Session) -> Result<(), CliError> {
+    fn converse(&self, context: &Context) -> Result<(), CliError> {
         let stdin = std::io::stdin();
         let terminal = stdin.is_terminal();
         if terminal {
-            let phase1 = session.phase1();
+            let phase1 = context.phase1();
             let (tokens, time) = (report::count(phase1.tokens), report::seconds(phase1.time));
             note(format_args!(
                 "{tokens} tokens encoded in {time}. Ask; an empty line or Ctrl-D ends."
@@ -139,7 +144,7 @@ impl Asking {
             }
             asked += 1;
             let query = self.frame.query_tokens(self.engine.tokenizer(), question)?;
-            match self.answer(session, question, &query) {
+            match self.answer(context, question, &query) {
                 Err(CliError::Interrupted) if terminal => note(format_args!("(stopped)")),
                 other => other?,
             }

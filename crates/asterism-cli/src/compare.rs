@@ -8,6 +8,7 @@ use asterism::engine::{AnswerText, Phase1};
 use asterism::plan::{Method, Plan, PlanSpec, Star};
 use serde_json::json;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// One method's answer.
@@ -36,11 +37,12 @@ pub(crate) fn run(
     let query = asking.frame.query_tokens(asking.engine.tokenizer(), question)?;
     let mut outcomes = Vec::new();
     for method in [Method::Star(star), Method::Ring, Method::Dense] {
-        let mut session = asking.encode(context.to_vec(), PlanSpec { method, hosts })?;
+        let encoded = asking.encode(context.to_vec(), PlanSpec { method, hosts }, query.len())?;
         let cancel = asking.interrupt.cancel();
+        let mut go_on = |_: &str| ControlFlow::Continue(());
         let answer =
-            session.answer(&query, &asking.generation, &asking.text, &mut |_| (), cancel)?;
-        let (plan, phase1) = (session.plan().clone(), *session.phase1());
+            encoded.answer(&query, &asking.generation, &asking.text, &mut go_on, cancel)?;
+        let (plan, phase1) = (encoded.plan().clone(), encoded.phase1().clone());
         outcomes.push(Outcome { plan, phase1, answer });
     }
     let dense = outcomes.last().map_or(0.0, |o| o.first_token().as_secs_f64());

@@ -111,6 +111,8 @@ pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError
         isa,
         device: args.device,
         time_stages: false,
+        // Most commands encode a context once, or want to know what encoding takes.
+        cache_bytes: 0,
     })
 }
 

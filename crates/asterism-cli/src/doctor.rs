@@ -5,12 +5,13 @@ use super::error::CliError;
 use super::{config, machine, report};
 use crate::terminal::Out;
 use asterism::cancel::Cancel;
-use asterism::engine::{Engine, Generation, Session, TextOptions};
+use asterism::engine::{Context, Engine, Generation, TextOptions};
 use asterism::plan::PlanSpec;
 use asterism::tensor::Isa;
 use asterism::tensor::cuda::{Device, KernelCache, Libraries};
 use serde_json::{Map, Value};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -133,11 +134,12 @@ fn self_test(engine: &Arc<Engine>) -> Result<String, anyhow::Error> {
     let start = Instant::now();
     let ask = |spec: PlanSpec| -> Result<String, anyhow::Error> {
         let cancel = Cancel::new();
-        let context = prompt.context.clone();
-        let mut session = Session::encode(Arc::clone(engine), context, spec, &|_| (), &cancel)?;
+        let (tokens, room) = (prompt.context.clone(), prompt.query.len() + 24);
+        let context = Context::encode(Arc::clone(engine), tokens, spec, room, &|_| (), &cancel)?;
         let generation = Generation { max_tokens: 24, ..Generation::default() };
         let options = TextOptions::default();
-        let answer = session.answer(&prompt.query, &generation, &options, &mut |_| (), &cancel)?;
+        let mut go_on = |_: &str| ControlFlow::Continue(());
+        let answer = context.answer(&prompt.query, &generation, &options, &mut go_on, &cancel)?;
         Ok(answer.text.trim().to_owned())
     };
     let dense = ask(PlanSpec::dense())?;

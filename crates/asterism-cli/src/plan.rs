@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::{config, inputs, report};
 use crate::terminal::Out;
 use anyhow::Context;
-use asterism::engine::{MemoryNeed, RESERVE};
+use asterism::engine::MemoryNeed;
 use asterism::model::ModelConfig;
 use asterism::plan::{Cost, HostCost, Method, Plan, PlanSpec, Span};
 use asterism::tensor::Precision;
@@ -14,6 +14,9 @@ use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::io::Write;
+
+/// Tokens of question and answer that memory is counted for.
+const ROOM: usize = 1024;
 
 pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let spec = config::plan_spec(&args.method)?;
@@ -49,7 +52,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             "tokens": tokens,
             "max_positions": model.max_positions,
             "methods": plans.iter().map(|(plan, cost)| {
-                let need = MemoryNeed::of(&model, args.model.kv_precision(), plan, RESERVE);
+                let need = MemoryNeed::of(&model, args.model.kv_precision(), plan, ROOM);
                 as_json(plan, cost, need)
             }).collect::<Vec<_>>(),
         });
@@ -74,7 +77,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
 /// What the chosen method takes of a GPU's memory, and what the GPUs here have.
 fn on_gpu(model: &ModelConfig, args: &ModelArgs, plan: &Plan) -> String {
     let precision = Precision::from(args.dtype);
-    let need = MemoryNeed::of(model, args.kv_precision(), plan, RESERVE);
+    let need = MemoryNeed::of(model, args.kv_precision(), plan, ROOM);
     let weights = model.parameters() * precision.bytes() as u64;
     let mut line = format!(
         "on one GPU: {} weights + {} keys + {} activations = {}",

@@ -91,6 +91,7 @@ pub(crate) fn timings(phase1: &Phase1, answer: &AnswerText) -> Value {
     let generated = &answer.generated;
     json!({
         "context_tokens": phase1.tokens,
+        "reused_tokens": phase1.reused.iter().map(|block| block.len).sum::<usize>(),
         "phase1_s": phase1.time.as_secs_f64(),
         "query_tokens": generated.query_tokens,
         "query_s": generated.query_time.as_secs_f64(),

@@ -4,7 +4,7 @@
 mod common;
 
 use asterism::cancel::Cancel;
-use asterism::engine::{DeviceChoice, Engine, EngineOptions, Generation, Session, TextOptions};
+use asterism::engine::{Context, DeviceChoice, Engine, EngineOptions, Generation, TextOptions};
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, PlanSpec, Star};
 use asterism::tensor::{KvPrecision, Precision};
@@ -144,7 +144,7 @@ fn fp8_keys_cost_little() {
         let dense = PlanSpec::dense();
         if device == DeviceChoice::Cpu {
             let cancel = Cancel::new();
-            let refused = Session::encode(fp8, vec![1; 20], dense, &|_| (), &cancel).err();
+            let refused = Context::encode(fp8, vec![1; 20], dense, 0, &|_| (), &cancel).err();
             let message = refused.expect("an error").to_string();
             assert!(message.contains("cache them in bf16"), "{message}");
             continue;
@@ -241,8 +241,9 @@ fn answer(engine: &Arc<Engine>, text: &str, plan: PlanSpec) -> (String, Vec<u32>
         .prompt(engine.tokenizer(), text, "What is the access code for the Lisbon vault?")
         .expect("prompt");
     let cancel = Cancel::new();
-    let mut session = Session::encode(Arc::clone(engine), prompt.context, plan, &|_| (), &cancel)
-        .expect("phase 1");
+    let mut session =
+        Context::encode(Arc::clone(engine), prompt.context, plan, 0, &|_| (), &cancel)
+            .expect("phase 1");
     let settings = Generation { max_tokens: 24, ..Generation::default() };
     let answer = session
         .answer(&prompt.query, &settings, &TextOptions::default(), &mut |_| (), &cancel)

@@ -10,7 +10,7 @@ use super::interrupt::Interrupt;
 use super::terminal::note;
 use super::{config, report};
 use anyhow::anyhow;
-use asterism::engine::{Engine, Generation, Session, TextOptions};
+use asterism::engine::{Context, Engine, EngineOptions, Generation, TextOptions};
 use asterism::model::ModelFiles;
 use asterism::plan::PlanSpec;
 use asterism::text::Special;
@@ -20,6 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use input::{Line, Sample};
 use output::{Done, Record, fingerprint};
 use serde_json::{Map, json};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// A command's settings.
@@ -44,7 +45,10 @@ pub(crate) fn run(args: BatchArgs) -> Result<(), CliError> {
     let run = settings(&args, &files, spec, &generation, &text);
     // Before the long part; the file is made only when there is a model to write into it.
     check(&lines, &Done::read(&args.output, &args.input, &run)?)?;
-    let engine = config::load(files, &config::engine_options(&args.model)?)?;
+    // Lines about the same context share its blocks.
+    let EngineOptions { cache_bytes, .. } = EngineOptions::default();
+    let options = EngineOptions { cache_bytes, ..config::engine_options(&args.model)? };
+    let engine = config::load(files, &options)?;
     let (mut out, done) = output::open(&args.output, &args.input, &run)?;
     check(&lines, &done)?;
     let batch = Batch { engine, spec, generation, text, interrupt, run };
@@ -142,12 +146,14 @@ impl Batch {
         let engine = Arc::clone(&self.engine);
         let cancel = self.interrupt.cancel();
         let length = context.len() + query.len();
-        let mut session = match Session::encode(engine, context, self.spec, &|_| (), cancel) {
+        let room = query.len().saturating_add(self.generation.max_tokens);
+        let context = match Context::encode(engine, context, self.spec, room, &|_| (), cancel) {
             // An empty context is this sample's fault, not the command line's.
             Err(asterism::engine::EngineError::Plan(error)) => return Err(anyhow!(error).into()),
             other => other?,
         };
-        let answer = session.answer(&query, &self.generation, &self.text, &mut |_| (), cancel)?;
+        let mut go_on = |_: &str| ControlFlow::Continue(());
+        let answer = context.answer(&query, &self.generation, &self.text, &mut go_on, cancel)?;
         let mut rest = Map::new();
         rest.insert("token_ids".to_owned(), json!(answer.generated.tokens));
         rest.insert("finish".to_owned(), answer.generated.finish.name().into());
@@ -158,8 +164,8 @@ impl Batch {
         if self.generation.top_logits > 0 {
             rest.insert("top_logits".to_owned(), json!(answer.generated.top_logits));
         }
-        rest.insert("plan".to_owned(), report::plan_json(session.plan()));
-        rest.insert("timings".to_owned(), report::timings(session.phase1(), &answer));
+        rest.insert("plan".to_owned(), report::plan_json(context.plan()));
+        rest.insert("timings".to_owned(), report::timings(context.phase1(), &answer));
         let (prompt, run) = (sample.fingerprint(), self.run.clone());
         Ok(Record { index, prompt, run, pred: answer.text.trim().to_owned(), rest })
     }

@@ -6,7 +6,7 @@ use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::method_spec::short;
 use crate::{machine, progress};
-use asterism::engine::{Engine, EngineError, Generation, Phase1, Progress, Session};
+use asterism::engine::{Context, Engine, EngineError, Generation, Phase1, Progress};
 use asterism::tensor::Peak;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -78,10 +78,11 @@ impl Bench {
             let context = tokens[..length].to_vec();
             let engine = Arc::clone(&self.engine);
             let cancel = self.interrupt.cancel();
-            let mut session = Session::encode(engine, context, case.plan.spec, &report, cancel)?;
-            let phase1 = *session.phase1();
+            let room = case.query + self.decode_tokens + 1;
+            let context = Context::encode(engine, context, case.plan.spec, room, &report, cancel)?;
+            let phase1 = context.phase1().clone();
             let first = self.engine.take_stages()?;
-            let answer = self.answer(&mut session, &tokens[length..length + case.query])?;
+            let answer = self.answer(&context, &tokens[length..length + case.query])?;
             let stages = first.zip(self.engine.take_stages()?);
             Ok::<_, EngineError>((phase1, answer, stages.map(<[_; 2]>::from)))
         });
@@ -96,7 +97,7 @@ impl Bench {
     /// The time of the question and that of all decoding steps; `None` if none are asked for.
     fn answer(
         &self,
-        session: &mut Session,
+        context: &Context,
         query: &[u32],
     ) -> Result<Option<(Duration, Duration)>, EngineError> {
         if self.decode_tokens == 0 {
@@ -107,7 +108,7 @@ impl Bench {
         let settings = Generation { max_tokens, ignore_eos: true, ..Generation::default() };
         let mut go_on = |_| ControlFlow::Continue(());
         let cancel = self.interrupt.cancel();
-        let answer = session.generate(query, &settings, &mut go_on, cancel)?;
+        let answer = context.generate(query, &settings, &mut go_on, cancel)?;
         Ok(Some((answer.query_time, answer.decode_time)))
     }
 

@@ -135,7 +135,13 @@ pub(super) mod tests {
         let cost = Cost::of(&plan, &size);
         let kv_bytes = 256 * tokens as u64;
         let sample = |ms: &u64| Sample {
-            phase1: Phase1 { tokens, time: Duration::from_millis(*ms), bytes_sent: 7, kv_bytes },
+            phase1: Phase1 {
+                tokens,
+                time: Duration::from_millis(*ms),
+                bytes_sent: 7,
+                kv_bytes,
+                reused: Vec::new(),
+            },
             question: Some(Duration::from_millis(*ms / 20)),
             decode: Some(Duration::from_millis(*ms / 10)),
             stages: None,

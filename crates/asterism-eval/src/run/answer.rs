@@ -3,9 +3,10 @@
 use super::record::Timings;
 use crate::{CountTokens, EvalError, Sample};
 use asterism::cancel::Cancel;
-use asterism::engine::{Engine, EngineError, Generation, Phase1, Session, TextOptions};
+use asterism::engine::{Context, Engine, EngineError, Generation, Phase1, TextOptions};
 use asterism::plan::{Cost, Plan, PlanSpec};
 use asterism::text::{Prompt, Special, Tokenizer};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// A decoding step reads all weights for one token; encoding uses them for many at once. So a step
@@ -102,12 +103,7 @@ impl Answer for EngineAnswer {
         on_work: &(dyn Fn(u64) + Sync),
         cancel: &Cancel,
     ) -> Result<(String, Timings), EngineError> {
-        // Too long a prompt is refused before its context is encoded, not after.
-        let max_positions = self.engine.config().max_positions;
-        let (context, query) = (prompt.context.len(), prompt.query.len());
-        if context + query + most > max_positions {
-            return Err(EngineError::TooLong { context, query, answer: most, max_positions });
-        }
+        let context = prompt.context.len();
         let size = self.engine.model_size();
         let shape = Plan::new(plan, context)?;
         let (flops, steps) =
@@ -117,12 +113,13 @@ impl Answer for EngineAnswer {
             on_work((progress.work as f64 * per_step) as u64);
         };
         let engine = Arc::clone(&self.engine);
-        let mut session = Session::encode(engine, prompt.context.clone(), plan, &report, cancel)?;
+        let (tokens, room) = (prompt.context.clone(), prompt.query.len() + most);
+        let context = Context::encode(engine, tokens, plan, room, &report, cancel)?;
         let settings = Generation { max_tokens: most, ..Generation::default() };
         let options = TextOptions { stop: self.stop_words.clone(), show_special: true };
-        let mut quiet = |_: &str| ();
-        let answer = session.answer(&prompt.query, &settings, &options, &mut quiet, cancel)?;
-        let (phase1, generated) = (session.phase1(), &answer.generated);
+        let mut quiet = |_: &str| ControlFlow::Continue(());
+        let answer = context.answer(&prompt.query, &settings, &options, &mut quiet, cancel)?;
+        let (phase1, generated) = (context.phase1(), &answer.generated);
         let timings = Timings {
             context_tokens: phase1.tokens,
             query_tokens: generated.query_tokens,

@@ -2,75 +2,64 @@
 //! own block, nothing else (paper, section 2.1).
 
 use super::{Attention, AttentionError};
-use crate::cache::KvStore;
+use crate::cache::{EncodedBlock, KvStore};
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
 use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Segment, TensorError};
 
 /// Where the anchor's keys are.
-pub enum AnchorKeys<'a, 'c, B: Backend> {
+pub enum AnchorKeys<'a, B: Backend> {
     /// There is no anchor, or the block is the first and contains it.
     None,
-    /// The first tokens of this host's own store: it encoded the first block.
-    Own(usize),
+    /// The first tokens, as many as given, of the first block, which this host holds.
+    First(&'a EncodedBlock<B>, usize),
     /// A copy from the first host, or the host's own recomputation.
-    Copy(&'a mut AnchorCopy<'c, B>),
-}
-
-impl<'c, B: Backend> AnchorKeys<'_, 'c, B> {
-    /// The same keys for a shorter while: one chunk of several.
-    pub fn reborrow(&mut self) -> AnchorKeys<'_, 'c, B> {
-        match self {
-            Self::None => AnchorKeys::None,
-            Self::Own(tokens) => AnchorKeys::Own(*tokens),
-            Self::Copy(copy) => AnchorKeys::Copy(copy),
-        }
-    }
+    Copy(&'a mut AnchorCopy<B>),
 }
 
 /// A copy of the anchor's keys, of all layers in which blocks attend to them.
 ///
 /// From the first host they arrive chunk by chunk and, within a chunk, layer by layer; waiting only
-/// for the layer that is needed lets this host start a layer while the first host still works on
-/// the next.
-pub struct AnchorCopy<'a, B: Backend> {
+/// for the layer that is needed lets this host start a layer before the rest has arrived.
+pub struct AnchorCopy<B: Backend> {
     store: KvStore<B>,
     tokens: usize,
     /// Layers of chunks that have arrived.
     arrived: usize,
-    comm: Option<&'a dyn Comm<B>>,
     shape: HeadShape,
 }
 
-impl<'a, B: Backend> AnchorCopy<'a, B> {
-    /// The keys of `tokens` tokens in `layers` layers, which host 0 will send over `comm`.
+impl<B: Backend> AnchorCopy<B> {
+    /// The keys of `tokens` tokens in `layers` layers, which host 0 will send.
     ///
     /// # Errors
     /// If there is no memory for it.
     pub fn received(
         backend: &B,
-        comm: &'a dyn Comm<B>,
         layers: usize,
         shape: HeadShape,
         precision: KvPrecision,
         tokens: usize,
     ) -> Result<Self, TensorError> {
         let store = KvStore::new(backend, layers, shape, precision, tokens)?;
-        Ok(Self { store, tokens, arrived: 0, comm: Some(comm), shape })
+        Ok(Self { store, tokens, arrived: 0, shape })
     }
 
     /// Keys that this host computed itself.
     #[must_use]
     pub fn computed(store: KvStore<B>, shape: HeadShape) -> Self {
         let tokens = store.tokens();
-        Self { store, tokens, arrived: 0, comm: None, shape }
+        Self { store, tokens, arrived: 0, shape }
     }
 
     /// The anchor's keys of one layer, waiting for them if necessary.
-    fn layer(&mut self, backend: &B, layer: usize) -> Result<Vec<Segment<'_, B>>, AttentionError> {
-        while let Some(comm) = self.comm
-            && self.store.layer_tokens(layer) < self.tokens
-        {
+    fn layer(
+        &mut self,
+        backend: &B,
+        comm: &dyn Comm<B>,
+        layer: usize,
+    ) -> Result<Vec<Segment<'_, B>>, AttentionError> {
+        while self.store.layer_tokens(layer) < self.tokens {
             let keys = comm.recv_kv(0)?;
             let values = comm.recv_kv(0)?;
             let tokens = keys.len() / self.shape.kv_width();
@@ -86,10 +75,10 @@ impl<'a, B: Backend> AnchorCopy<'a, B> {
     }
 }
 
-/// Sends the anchor's keys to the hosts that need them, as the first host computes them.
-pub struct Publish<'a, B: Backend> {
-    /// The first host's end of the network.
-    pub comm: &'a dyn Comm<B>,
+/// Who needs the anchor's keys, and which: sent by the first host as it computes them, or from the
+/// first block if that is there already.
+#[derive(Clone, Copy)]
+pub struct Publish<'a> {
     /// Tokens of the anchor.
     pub anchor: usize,
     /// Hosts with blocks to encode behind the anchor.
@@ -100,33 +89,62 @@ pub struct Publish<'a, B: Backend> {
     pub layers: usize,
 }
 
-impl<B: Backend> Clone for Publish<'_, B> {
-    fn clone(&self) -> Self {
-        *self
+impl Publish<'_> {
+    fn send<B: Backend>(
+        &self,
+        comm: &dyn Comm<B>,
+        [keys, values]: [Message<B>; 2],
+    ) -> Result<(), AttentionError> {
+        for host in self.to {
+            comm.send(*host, keys.clone())?;
+            comm.send(*host, values.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Sends the anchor's keys from the first block, which was encoded before.
+    ///
+    /// # Errors
+    /// If there is no memory for a copy, or another host stopped.
+    pub fn stored<B: Backend>(
+        &self,
+        backend: &B,
+        comm: &dyn Comm<B>,
+        shape: HeadShape,
+        first: &EncodedBlock<B>,
+    ) -> Result<(), AttentionError> {
+        let copy = |part: Part<'_, B::Kv>| {
+            let mut kv = backend.kv(self.precision, shape, part.len)?;
+            backend.extend(&mut kv, part)?;
+            Ok::<_, TensorError>(Message::Kv(std::sync::Arc::new(kv)))
+        };
+        for layer in 0..self.layers {
+            let Some(anchor) = first.segment(layer, Span::new(0..self.anchor)) else { continue };
+            self.send(comm, [copy(anchor.keys)?, copy(anchor.values)?])?;
+        }
+        Ok(())
     }
 }
 
-impl<B: Backend> Copy for Publish<'_, B> {}
-
 /// Attention within one block and its anchor.
-pub struct BlockAttention<'a, 'c, B: Backend> {
+pub struct BlockAttention<'a, B: Backend> {
     /// Compute backend.
     pub backend: &'a B,
+    /// This host's end of the network.
+    pub comm: &'a dyn Comm<B>,
     /// Heads of the model.
     pub shape: HeadShape,
-    /// The host's keys, with the chunk already opened.
+    /// The block's keys, with the chunk already opened.
     pub store: &'a mut KvStore<B>,
     /// Where the anchor's keys are.
-    pub anchor: AnchorKeys<'a, 'c, B>,
-    /// Position of the block's first token.
-    pub block_start: usize,
+    pub anchor: AnchorKeys<'a, B>,
     /// The tokens of this forward pass.
     pub chunk: Span,
     /// Set on the first host while it encodes the first block for others too.
-    pub publish: Option<Publish<'a, B>>,
+    pub publish: Option<Publish<'a>>,
 }
 
-impl<B: Backend> BlockAttention<'_, '_, B> {
+impl<B: Backend> BlockAttention<'_, B> {
     fn publish(
         &self,
         layer: usize,
@@ -134,23 +152,18 @@ impl<B: Backend> BlockAttention<'_, '_, B> {
         v: Part<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
         let Some(publish) = self.publish else { return Ok(()) };
-        let Publish { comm, anchor, to, precision, layers } = publish;
-        let tokens = anchor.saturating_sub(self.chunk.start).min(self.chunk.len);
-        if tokens == 0 || layer >= layers {
+        let tokens = publish.anchor.saturating_sub(self.chunk.start).min(self.chunk.len);
+        if tokens == 0 || layer >= publish.layers || publish.to.is_empty() {
             return Ok(());
         }
         let part = tokens * self.shape.kv_width();
         let (k, v) = (k.slice(0..part), v.slice(0..part));
-        let [keys, values] = Message::rounded(self.backend, precision, self.shape, [k, v])?;
-        for host in to {
-            comm.send(*host, keys.clone())?;
-            comm.send(*host, values.clone())?;
-        }
-        Ok(())
+        let messages = Message::rounded(self.backend, publish.precision, self.shape, [k, v])?;
+        publish.send(self.comm, messages)
     }
 }
 
-impl<B: Backend> Attention<B> for BlockAttention<'_, '_, B> {
+impl<B: Backend> Attention<B> for BlockAttention<'_, B> {
     fn keep(
         &mut self,
         layer: usize,
@@ -169,13 +182,14 @@ impl<B: Backend> Attention<B> for BlockAttention<'_, '_, B> {
     ) -> Result<(), AttentionError> {
         let mut segments = match &mut self.anchor {
             AnchorKeys::None => Vec::new(),
-            AnchorKeys::Own(tokens) => {
-                self.store.segment(layer, Span::new(0..*tokens)).into_iter().collect()
+            AnchorKeys::First(block, tokens) => {
+                block.segment(layer, Span::new(0..*tokens)).into_iter().collect()
             }
-            AnchorKeys::Copy(copy) => copy.layer(self.backend, layer)?,
+            AnchorKeys::Copy(copy) => copy.layer(self.backend, self.comm, layer)?,
         };
-        segments.extend(self.store.segment(layer, Span::new(self.block_start..self.chunk.end())));
-        // One host has all the keys: nothing is merged, and nobody needs the log-sum-exps.
+        segments.extend(self.store.segments(layer));
+        // A block's keys are all on this host, so nothing is merged; `attend` writes log-sum-exps
+        // regardless, and they are dropped.
         let rows = self.chunk.len * self.shape.heads;
         let mut lse = B::Sums::default();
         self.backend.sums_at_least(&mut lse, rows)?;

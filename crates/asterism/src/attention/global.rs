@@ -1,43 +1,57 @@
 //! Exact attention over the keys of all hosts: phase 2 of Star Attention (paper, section 2.2), and
 //! dense prefill with keys spread over hosts.
 //!
-//! The query host (rank 0) runs the model. In each layer that attends ([`Step`]) it sends the
-//! queries to the other hosts, which attend over the keys they hold and send back a [`Partial`];
-//! the query host merges. The paper runs the query through the model on every host instead; the
-//! result is the same, and running it once leaves the other hosts' cores and memory bandwidth free.
+//! The query host (rank 0) runs the model. In each layer that attends it sends the queries to the
+//! other hosts, which attend over the keys they hold and send back a [`Partial`]; the query host
+//! merges. The paper runs the query through the model on every host instead; the result is the same,
+//! and running it once leaves the other hosts' cores and memory bandwidth free.
 //!
-//! What a query sees is decided by positions alone, on every host alike.
+//! A pass may have rows of several sequences. What a query sees is decided by its sequence and by
+//! positions alone, on every host alike.
 
 use super::{Attention, AttentionError, Partial};
-use crate::cache::KvStore;
-use crate::comm::{Comm, CommError, Message};
+use crate::cache::{EncodedBlock, KvStore, Tail};
+use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, PartMut};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Segment};
+use std::ops::Range;
 use std::sync::Arc;
 
-/// A forward pass on the query host, as the other hosts must know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    /// Its tokens.
-    pub chunk: Span,
-    /// The host that keeps their keys.
-    pub owner: usize,
-    /// How many layers attend: all of a question's, all but the last of a context's.
-    pub attending: usize,
+/// Where the keys of a sequence's new tokens go.
+pub enum NewKeys<'a, B: Backend> {
+    /// Into the tail of a question.
+    Tail(&'a mut Tail<B>),
+    /// Into this host's share of a context.
+    Store(&'a mut KvStore<B>),
+    /// To another host, rounded to what it caches; this host's share is what it attends to.
+    Other {
+        /// That host.
+        host: usize,
+        /// What keys are rounded to.
+        precision: KvPrecision,
+        /// This host's share of the context.
+        own: &'a KvStore<B>,
+    },
 }
 
-impl Step {
-    fn to_words(self) -> Vec<u64> {
-        let Self { chunk, owner, attending } = self;
-        [chunk.start, chunk.len, owner, attending].map(|word| word as u64).to_vec()
+impl<B: Backend> NewKeys<'_, B> {
+    fn segments(&self, layer: usize) -> Vec<Segment<'_, B>> {
+        match self {
+            Self::Tail(tail) => tail.segments(layer),
+            Self::Store(store) => store.segments(layer),
+            Self::Other { own, .. } => own.segments(layer),
+        }
     }
+}
 
-    /// `None` if `words` are not a step's.
-    fn of_words(words: &[u64]) -> Option<Self> {
-        let words: [u64; 4] = words.try_into().ok()?;
-        let [start, len, owner, attending] = words.map(|word| word as usize);
-        Some(Self { chunk: Span { start, len }, owner, attending })
-    }
+/// The rows of one sequence in a forward pass, on the query host.
+pub struct SequenceRows<'a, B: Backend> {
+    /// Positions of its tokens.
+    pub span: Span,
+    /// The encoded blocks of its context that this host holds.
+    pub blocks: &'a [Arc<EncodedBlock<B>>],
+    /// Where the keys of its tokens go, opened for them.
+    pub new: NewKeys<'a, B>,
 }
 
 /// Attention on the query host.
@@ -45,34 +59,41 @@ pub struct GlobalAttention<'a, B: Backend> {
     backend: &'a B,
     comm: &'a dyn Comm<B>,
     shape: HeadShape,
-    store: &'a mut KvStore<B>,
-    precision: KvPrecision,
-    step: Step,
+    sequences: Vec<SequenceRows<'a, B>>,
     /// `[tokens, heads]`: of the keys merged so far
     lse: B::Sums,
 }
 
 impl<'a, B: Backend> GlobalAttention<'a, B> {
-    /// Begins a forward pass and tells the other hosts.
+    /// Attention of a pass whose rows are those of `sequences`, one after the other.
     ///
     /// # Errors
-    /// If another host stopped.
-    pub fn begin(
+    /// If there is no memory for the log-sum-exps.
+    pub fn new(
         backend: &'a B,
         comm: &'a dyn Comm<B>,
         shape: HeadShape,
-        store: &'a mut KvStore<B>,
-        precision: KvPrecision,
-        step: Step,
+        sequences: Vec<SequenceRows<'a, B>>,
     ) -> Result<Self, AttentionError> {
-        comm.send_to_others(&Message::Words(step.to_words()))?;
-        if step.owner == comm.rank() {
-            store.open(step.chunk);
-        }
+        let rows: usize = sequences.iter().map(|sequence| sequence.span.len).sum();
         let mut lse = B::Sums::default();
-        backend.sums_at_least(&mut lse, step.chunk.len * shape.heads)?;
-        Ok(Self { backend, comm, shape, store, precision, step, lse })
+        backend.sums_at_least(&mut lse, rows * shape.heads)?;
+        Ok(Self { backend, comm, shape, sequences, lse })
     }
+}
+
+/// The rows of each of `spans` in a pass that has them one after the other.
+fn rows(spans: impl Iterator<Item = Span>) -> impl Iterator<Item = Range<usize>> {
+    spans.scan(0, |next, span| {
+        let rows = *next..*next + span.len;
+        *next = rows.end;
+        Some(rows)
+    })
+}
+
+/// `rows` of a buffer with `width` elements per row.
+fn elements(rows: &Range<usize>, width: usize) -> Range<usize> {
+    rows.start * width..rows.end * width
 }
 
 impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
@@ -83,11 +104,19 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         v: Part<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
         let Self { backend, comm, shape, .. } = *self;
-        if self.step.owner == comm.rank() {
-            return Ok(self.store.append(backend, layer, k, v)?);
-        }
-        for message in Message::rounded(backend, self.precision, shape, [k, v])? {
-            comm.send(self.step.owner, message)?;
+        let all = rows(self.sequences.iter().map(|sequence| sequence.span)).collect::<Vec<_>>();
+        for (sequence, rows) in self.sequences.iter_mut().zip(all) {
+            let range = elements(&rows, shape.kv_width());
+            let (k, v) = (k.slice(range.clone()), v.slice(range));
+            match &mut sequence.new {
+                NewKeys::Tail(tail) => tail.append(backend, layer, k, v)?,
+                NewKeys::Store(store) => store.append(backend, layer, k, v)?,
+                NewKeys::Other { host, precision, .. } => {
+                    for message in Message::rounded(backend, *precision, shape, [k, v])? {
+                        comm.send(*host, message)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -98,14 +127,23 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         q: Part<'_, B::Rows>,
         mut out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        let Self { backend, comm, shape, step: Step { chunk, .. }, .. } = *self;
+        let Self { backend, comm, shape, .. } = *self;
         // Queries go out before this host attends over its own keys, so that all work at once.
         if comm.size() > 1 {
             comm.send_to_others(&Message::Rows(Arc::new(backend.copy_rows(q)?)))?;
         }
-        let segments = self.store.segments(layer);
-        let mut lse = PartMut::new(&mut self.lse, 0..chunk.len * shape.heads);
-        backend.attend(q, chunk.start, shape, &segments, out.reborrow(), lse.reborrow())?;
+        let tokens = q.len / shape.q_width();
+        let mut lse = PartMut::new(&mut self.lse, 0..tokens * shape.heads);
+        let spans = self.sequences.iter().map(|sequence| sequence.span);
+        for (sequence, rows) in self.sequences.iter().zip(rows(spans)) {
+            let mut segments: Vec<_> =
+                sequence.blocks.iter().flat_map(|block| block.segments(layer)).collect();
+            segments.extend(sequence.new.segments(layer));
+            let (range, start) = (elements(&rows, shape.q_width()), sequence.span.start);
+            let (q, out) = (q.slice(range.clone()), out.slice(range));
+            let lse = lse.slice(elements(&rows, shape.heads));
+            backend.attend(q, start, shape, &segments, out, lse)?;
+        }
         for from in (0..comm.size()).filter(|from| *from != comm.rank()) {
             let part = comm.recv_rows(from, out.len)?;
             let part_lse = comm.recv_sums(from, lse.len)?;
@@ -117,52 +155,52 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
     }
 }
 
-/// Tells the other hosts that there is no further forward pass: [`serve`] returns.
-///
-/// # Errors
-/// If another host stopped.
-pub fn announce_end<B: Backend>(comm: &dyn Comm<B>) -> Result<(), CommError> {
-    comm.send_to_others(&Message::Words(Vec::new()))
+/// A forward pass of the query host, as another host takes part in it.
+pub struct OthersPass<'a, B: Backend> {
+    /// The layers that run.
+    pub layers: Range<usize>,
+    /// How many layers attend: all of a question's, all but the last of a context's.
+    pub attending: usize,
+    /// Positions of each sequence's rows and the encoded blocks of its context that this host holds.
+    pub sequences: &'a [(Span, &'a [Arc<EncodedBlock<B>>])],
+    /// This host's share of a context that is being encoded, and whether it gets the keys of this
+    /// pass, whose tokens are opened then.
+    pub share: Option<(&'a mut KvStore<B>, bool)>,
 }
 
-/// What every host but the query host does: keeps the keys that are its own and attends over them,
-/// for each forward pass in the layers that its [`Step`] says, until the query host says that it is
-/// done.
+/// What every host but the query host does in a forward pass: keeps the keys that are its own and
+/// attends over what it holds.
 ///
 /// # Errors
 /// If another host stopped, or the query host sends something else than expected.
 pub fn serve<B: Backend>(
     backend: &B,
     comm: &dyn Comm<B>,
-    layers: usize,
     shape: HeadShape,
-    store: &mut KvStore<B>,
+    pass: OthersPass<'_, B>,
 ) -> Result<(), AttentionError> {
-    loop {
-        let (rank, words) = (comm.rank(), comm.recv_words(0)?);
-        if words.is_empty() {
-            return Ok(());
+    let OthersPass { layers, attending, sequences, mut share } = pass;
+    let tokens: usize = sequences.iter().map(|(span, _)| span.len).sum();
+    for layer in layers {
+        if let Some((store, true)) = &mut share {
+            let (keys, values) = (comm.recv_kv(0)?, comm.recv_kv(0)?);
+            store.extend(backend, layer, &keys, &values)?;
         }
-        let Some(Step { chunk, owner, attending }) = Step::of_words(&words) else {
-            return Err(CommError::Unexpected { rank, from: 0, expected: "a step" }.into());
-        };
-        let owns = owner == rank;
-        if owns {
-            store.open(chunk);
+        if layer >= attending {
+            continue;
         }
-        for layer in 0..layers {
-            if owns {
-                let (keys, values) = (comm.recv_kv(0)?, comm.recv_kv(0)?);
-                store.extend(backend, layer, &keys, &values)?;
-            }
-            if layer >= attending {
-                continue;
-            }
-            let q = comm.recv_rows(0, chunk.len * shape.q_width())?;
-            let q = Part::new(&*q, 0..q.len());
-            let part = Partial::of(backend, q, chunk.start, shape, &store.segments(layer))?;
-            comm.send(0, Message::Rows(Arc::new(part.out)))?;
-            comm.send(0, Message::Sums(Arc::new(part.lse)))?;
+        let q = comm.recv_rows(0, tokens * shape.q_width())?;
+        let mut part = Partial::empty(backend, tokens, shape)?;
+        let spans = sequences.iter().map(|(span, _)| *span);
+        for ((span, blocks), rows) in sequences.iter().zip(rows(spans)) {
+            let mut segments: Vec<_> =
+                blocks.iter().flat_map(|block| block.segments(layer)).collect();
+            segments.extend(share.iter().flat_map(|(store, _)| store.segments(layer)));
+            let q = Part::new(&*q, elements(&rows, shape.q_width()));
+            part.attend(backend, q, span.start, shape, &segments, &rows)?;
         }
+        comm.send(0, Message::Rows(Arc::new(part.out)))?;
+        comm.send(0, Message::Sums(Arc::new(part.lse)))?;
     }
+    Ok(())
 }

@@ -12,7 +12,7 @@ mod partial;
 mod ring;
 
 pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
-pub use global::{GlobalAttention, Step, announce_end, serve};
+pub use global::{GlobalAttention, NewKeys, OthersPass, SequenceRows, serve};
 pub use partial::Partial;
 pub use ring::RingAttention;
 

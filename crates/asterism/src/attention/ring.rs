@@ -26,8 +26,6 @@ pub struct RingAttention<'a, B: Backend> {
     pub shards: &'a [Vec<Span>],
     /// Looked at between chunks.
     pub cancel: &'a Cancel,
-    /// Called with the number of queries that finished a layer.
-    pub progress: &'a (dyn Fn(usize) + 'a),
 }
 
 /// Attention over the keys met so far, of all own queries.
@@ -121,9 +119,7 @@ impl<B: Backend> Attention<B> for RingAttention<'_, B> {
         let lse = PartMut::new(&mut lse, 0..tokens * self.shape.heads);
         let mut whole = Whole::<B> { out, lse };
         if hosts == 1 {
-            self.attend_shard(q, &self.store.segments(layer), true, &mut whole)?;
-            (self.progress)(tokens);
-            return Ok(());
+            return self.attend_shard(q, &self.store.segments(layer), true, &mut whole);
         }
         let (keys, values) = self.store.layer_kv(backend, layer, self.precision)?;
         let (mut keys, mut values) = (Arc::new(keys), Arc::new(values));
@@ -144,7 +140,6 @@ impl<B: Backend> Attention<B> for RingAttention<'_, B> {
                 values = self.comm.recv_kv(previous)?;
             }
         }
-        (self.progress)(tokens);
         Ok(())
     }
 }

@@ -89,6 +89,14 @@ impl<B: Backend> Comm<B> for LocalComm<B> {
         }
     }
 
+    fn renew(&self) {
+        for mailbox in &self.network.mailboxes {
+            let mut queues = mailbox.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            queues.iter_mut().for_each(VecDeque::clear);
+        }
+        self.network.aborted.store(false, Ordering::Release);
+    }
+
     fn bytes_sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -137,5 +145,16 @@ mod tests {
         hosts[0].abort();
         assert_eq!(waiting.join().unwrap().err(), Some(CommError::Aborted));
         assert_eq!(hosts[0].send(1, Message::Words(vec![])), Err(CommError::Aborted));
+    }
+
+    #[test]
+    fn a_renewed_group_has_forgotten_what_was_sent_before() {
+        let hosts = group(2);
+        hosts[1].send(0, Message::Words(vec![1])).unwrap();
+        hosts[1].abort();
+        assert_eq!(hosts[0].recv(1).err(), Some(CommError::Aborted));
+        hosts[0].renew();
+        hosts[1].send(0, Message::Words(vec![2])).unwrap();
+        assert_eq!(hosts[0].recv_words(1).unwrap(), [2]);
     }
 }

@@ -101,8 +101,13 @@ pub trait Comm<B: Backend>: Send {
     /// [`CommError::Aborted`] if some host gave up.
     fn recv(&self, from: usize) -> Result<Message<B>, CommError>;
 
-    /// Gives up: every host that waits or will wait gets [`CommError::Aborted`].
+    /// Gives up what the hosts are doing together: every host that waits or will wait gets
+    /// [`CommError::Aborted`], until [`Comm::renew`].
     fn abort(&self);
+
+    /// Forgets the messages of what was given up, so that the group can do something else. Only when
+    /// no host sends or waits.
+    fn renew(&self);
 
     /// Bytes this host has sent.
     fn bytes_sent(&self) -> u64;

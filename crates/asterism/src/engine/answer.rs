@@ -1,7 +1,7 @@
 //! An answer as text: decoded as it comes, cut at stop strings.
 
 use super::generate::{Finish, Generated, Generation};
-use super::{EngineError, Session};
+use super::{Context, EngineError};
 use crate::cancel::Cancel;
 use crate::text::{Detokenizer, StopStrings, TextError};
 use std::ops::ControlFlow;
@@ -25,17 +25,18 @@ pub struct AnswerText {
     pub generated: Generated,
 }
 
-impl Session {
-    /// As [`Session::generate`], with `on_text` called for every piece of text as it is certain.
+impl Context {
+    /// As [`Context::generate`], with `on_text` called for every piece of text as it is certain. It
+    /// may end the answer.
     ///
     /// # Errors
-    /// As [`Session::generate`], or if a stop string is empty.
+    /// As [`Context::generate`], or if a stop string is empty.
     pub fn answer(
-        &mut self,
+        &self,
         query: &[u32],
         settings: &Generation,
         options: &TextOptions,
-        on_text: &mut dyn FnMut(&str),
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
         cancel: &Cancel,
     ) -> Result<AnswerText, EngineError> {
         let engine = Arc::clone(self.engine());
@@ -44,19 +45,20 @@ impl Session {
         let mut text = String::new();
         let mut failure: Option<TextError> = None;
         let mut emit = |piece: &str| {
-            if !piece.is_empty() {
-                text.push_str(piece);
-                on_text(piece);
+            if piece.is_empty() {
+                return ControlFlow::Continue(());
             }
+            text.push_str(piece);
+            on_text(piece)
         };
         let mut on_token = |token| {
             match pieces.push(token) {
                 Err(error) => failure = Some(error),
                 Ok(piece) => {
                     let step = stops.push(&piece);
-                    emit(&step.emit);
+                    let wanted = emit(&step.emit);
                     if !step.stopped {
-                        return ControlFlow::Continue(());
+                        return wanted;
                     }
                 }
             }
@@ -68,9 +70,9 @@ impl Session {
         }
         if generated.finish != Finish::Stop {
             let step = stops.push(&pieces.finish()?);
-            emit(&step.emit);
-            if !step.stopped {
-                emit(&stops.finish());
+            // The answer is complete: whether more is wanted makes no difference.
+            if emit(&step.emit).is_continue() && !step.stopped {
+                let _ = emit(&stops.finish());
             }
         }
         Ok(AnswerText { text, generated })

@@ -1,16 +1,20 @@
-//! A decoder on a backend, and contexts encoded on it, behind types that do not say which backend:
-//! the one place where it is chosen at run time.
+//! A decoder on a backend and the hosts that work with it, behind a type that does not say which
+//! backend: the one place where it is chosen at run time.
 
-use super::generate::{Generated, Question, generate};
-use super::prefill::{Phase1, Progress, Run};
-use super::{EngineError, EngineOptions, memory};
-use crate::cache::KvStore;
-use crate::cancel::Cancel;
+use super::group::Group;
+use super::host::Host;
+use super::loaded::Loaded;
+use super::request::Request;
+use super::service::Service;
+use super::{EngineError, EngineOptions};
+use crate::cache::Ledger;
+use crate::comm::LocalComm;
 use crate::model::{Checkpoint, Decoder, ModelConfig, StageTimes};
-use crate::plan::Plan;
 use crate::tensor::{Backend, KvPrecision, Peak, Precision};
-use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 /// A loaded model.
 pub(super) trait Compute: Send + Sync {
@@ -24,39 +28,26 @@ pub(super) trait Compute: Send + Sync {
     fn take_peak_memory(&self) -> Result<Option<u64>, EngineError>;
     fn take_stages(&self) -> Result<Option<StageTimes>, EngineError>;
 
-    /// Phase 1. The query host has room for `reserve` more tokens.
-    fn encode(
-        &self,
-        plan: &Plan,
-        context: &[u32],
-        reserve: usize,
-        progress: &(dyn Fn(Progress) + Sync),
-        cancel: &Cancel,
-    ) -> Result<(Box<dyn Encoded>, Phase1), EngineError>;
-}
-
-/// The keys of a context.
-pub(super) trait Encoded: Send {
-    /// Phase 2. Leaves the keys of the question and its answer behind.
-    fn generate(
-        &mut self,
-        question: &Question<'_>,
-        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
-        cancel: &Cancel,
-    ) -> Result<Generated, EngineError>;
-
-    /// Forgets all but the first `tokens` tokens of the query host.
-    fn truncate(&mut self, tokens: usize);
-}
-
-/// A backend and a decoder on it.
-pub(super) struct Loaded<B: Backend> {
-    pub(super) backend: B,
-    pub(super) decoder: Decoder<B>,
+    /// Where the group of `hosts` hosts takes requests. It is started when it is first needed, and
+    /// ends with the engine.
+    fn requests(&self, hosts: usize) -> Result<Sender<Request>, EngineError>;
 }
 
 /// [`Compute`] on one kind of backend.
-pub(super) struct On<B: Backend>(Arc<Loaded<B>>);
+pub(super) struct On<B: Backend> {
+    loaded: Arc<Loaded<B>>,
+    ledger: Ledger,
+    /// Bytes of blocks that no context holds which a group may keep.
+    spare: u64,
+    /// The groups that were started, by their number of hosts.
+    groups: Mutex<BTreeMap<usize, Running>>,
+}
+
+/// A group of hosts at work.
+struct Running {
+    requests: Sender<Request>,
+    thread: JoinHandle<()>,
+}
 
 impl<B: Backend> On<B> {
     pub(super) fn load(
@@ -70,21 +61,43 @@ impl<B: Backend> On<B> {
         let precisions = (precision, kv_precision.unwrap_or(precision.into()));
         let decoder =
             Decoder::load(&backend, config, checkpoint, precisions, time_stages, progress)?;
-        Ok(Self(Arc::new(Loaded { backend, decoder })))
+        let ledger = Ledger::new(backend.free_memory()?);
+        Ok(Self {
+            loaded: Arc::new(Loaded { backend, decoder }),
+            ledger,
+            spare: options.cache_bytes,
+            groups: Mutex::default(),
+        })
+    }
+
+    fn start(&self, hosts: usize) -> Result<Running, EngineError> {
+        let host = |comm| {
+            let (loaded, ledger) = (Arc::clone(&self.loaded), self.ledger.clone());
+            Host::new(loaded, Box::new(comm), ledger, self.spare / hosts as u64)
+        };
+        let group = Group::start(LocalComm::<B>::group(hosts).into_iter().map(host).collect())?;
+        let (requests, receiver) = channel();
+        let service = Service::new(group, receiver, requests.clone());
+        let name = format!("asterism {hosts} hosts");
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || service.run())
+            .map_err(EngineError::NoThread)?;
+        Ok(Running { requests, thread })
     }
 }
 
 impl<B: Backend> Compute for On<B> {
     fn config(&self) -> &ModelConfig {
-        self.0.decoder.config()
+        self.loaded.decoder.config()
     }
 
     fn precision(&self) -> Precision {
-        self.0.decoder.precision()
+        self.loaded.decoder.precision()
     }
 
     fn kv_precision(&self) -> KvPrecision {
-        self.0.decoder.kv_precision()
+        self.loaded.decoder.kv_precision()
     }
 
     fn row_precision(&self) -> Precision {
@@ -92,57 +105,45 @@ impl<B: Backend> Compute for On<B> {
     }
 
     fn weight_bytes(&self) -> usize {
-        self.0.decoder.weight_bytes()
+        self.loaded.decoder.weight_bytes()
     }
 
     fn hardware(&self) -> String {
-        self.0.backend.describe()
+        self.loaded.backend.describe()
     }
 
     fn peak(&self) -> Result<Peak, EngineError> {
-        Ok(self.0.backend.peak(self.precision())?)
+        Ok(self.loaded.backend.peak(self.precision())?)
     }
 
     fn take_stages(&self) -> Result<Option<StageTimes>, EngineError> {
-        Ok(self.0.decoder.take_stages(&self.0.backend)?)
+        Ok(self.loaded.decoder.take_stages(&self.loaded.backend)?)
     }
 
     fn take_peak_memory(&self) -> Result<Option<u64>, EngineError> {
-        Ok(self.0.backend.take_peak_memory()?)
+        Ok(self.loaded.backend.take_peak_memory()?)
     }
 
-    fn encode(
-        &self,
-        plan: &Plan,
-        context: &[u32],
-        reserve: usize,
-        progress: &(dyn Fn(Progress) + Sync),
-        cancel: &Cancel,
-    ) -> Result<(Box<dyn Encoded>, Phase1), EngineError> {
-        memory::check(&self.0, plan, reserve)?;
-        let run = Run { loaded: &self.0, plan, context, progress, cancel };
-        let (stores, phase1) = run.encode(reserve)?;
-        Ok((Box::new(Keys { loaded: Arc::clone(&self.0), stores }), phase1))
+    fn requests(&self, hosts: usize) -> Result<Sender<Request>, EngineError> {
+        // Only whole groups are ever put into the map.
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = groups.get(&hosts) {
+            return Ok(running.requests.clone());
+        }
+        let running = self.start(hosts)?;
+        let requests = running.requests.clone();
+        groups.insert(hosts, running);
+        Ok(requests)
     }
 }
 
-/// [`Encoded`] on one kind of backend: one store per host.
-struct Keys<B: Backend> {
-    loaded: Arc<Loaded<B>>,
-    stores: Vec<KvStore<B>>,
-}
-
-impl<B: Backend> Encoded for Keys<B> {
-    fn generate(
-        &mut self,
-        question: &Question<'_>,
-        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
-        cancel: &Cancel,
-    ) -> Result<Generated, EngineError> {
-        generate(&self.loaded, &mut self.stores, question, on_token, cancel)
-    }
-
-    fn truncate(&mut self, tokens: usize) {
-        self.stores[0].truncate(&self.loaded.backend, tokens);
+impl<B: Backend> Drop for On<B> {
+    fn drop(&mut self) {
+        let groups = self.groups.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (_, Running { requests, thread }) in std::mem::take(groups) {
+            // A group that has ended already needs no telling.
+            let _ = requests.send(Request::Stop);
+            let _ = thread.join();
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Where the engine computes: chosen by the user, or the best there is.
 
 use super::EngineError;
+use super::EngineOptions;
 use super::compute::{Compute, On};
-use super::load::EngineOptions;
 use crate::model::{Checkpoint, ModelConfig};
 use crate::tensor::cuda::Device;
 use crate::tensor::{Backend, Cpu, Cuda, CudaError, Precision, TensorError};

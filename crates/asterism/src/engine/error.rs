@@ -36,7 +36,7 @@ pub enum EngineError {
     #[error(
         "{context} context tokens + {query} question tokens + {answer} answer tokens = {} positions, \
          but the model has {max_positions}: shorten the context, or the answer (--max-tokens of ask and batch)",
-        context + query + answer
+        context.saturating_add(*query).saturating_add(*answer)
     )]
     TooLong {
         /// Tokens of the context.
@@ -86,9 +86,49 @@ pub enum EngineError {
         /// Position of the token they were computed from.
         position: usize,
     },
+    /// There is no memory left for a question and its answer.
+    #[error(
+        "a question and its answer of {tokens} tokens need {} MiB, and {} MiB are left: ask for a \
+         shorter answer, or let go of contexts and questions that run",
+        needed >> 20, free >> 20
+    )]
+    NoRoom {
+        /// Tokens of the question and the most its answer may have.
+        tokens: usize,
+        /// Bytes that their keys need.
+        needed: u64,
+        /// Bytes that are left.
+        free: u64,
+    },
+    /// A context that the hosts do not hold: a bug.
+    #[error("the hosts do not hold this context; please report this")]
+    UnknownContext,
+    /// A thread could not be started.
+    #[error("a thread for a host could not be started: {0}")]
+    NoThread(#[source] std::io::Error),
+    /// The hosts have ended.
+    #[error("the engine has stopped")]
+    Stopped,
+    /// What went wrong for several requests at once.
+    #[error(transparent)]
+    Shared(std::sync::Arc<EngineError>),
     /// A host's thread panicked: a bug.
     #[error("host {0} panicked; please report this")]
     HostPanicked(usize),
+}
+
+impl EngineError {
+    /// The same error for each of `count` requests that it ended.
+    pub(super) fn for_each_of(self, count: usize) -> Vec<Self> {
+        match self {
+            error if count == 1 => vec![error],
+            Self::Cancelled => (0..count).map(|_| Self::Cancelled).collect(),
+            error => {
+                let error = std::sync::Arc::new(error);
+                (0..count).map(|_| Self::Shared(std::sync::Arc::clone(&error))).collect()
+            }
+        }
+    }
 }
 
 impl From<AttentionError> for EngineError {

@@ -1,44 +1,14 @@
 //! A model, its tokenizer and its prompt frame, ready to compute.
 
 use super::EngineError;
+use super::EngineOptions;
 use super::compute::Compute;
-use super::device::{DeviceChoice, Loading};
+use super::device::Loading;
 use crate::model::{Checkpoint, ModelConfig, ModelFiles, StageTimes};
 use crate::plan::ModelSize;
-use crate::tensor::{Isa, KvPrecision, Peak, Precision};
+use crate::tensor::{KvPrecision, Peak, Precision};
 use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
 use std::sync::Arc;
-
-/// How the engine computes.
-#[derive(Debug, Clone)]
-pub struct EngineOptions {
-    /// Compute threads, shared by all in-process hosts.
-    pub threads: usize,
-    /// Precision of weights.
-    pub precision: Precision,
-    /// Precision of cached keys and values; that of the weights if `None`.
-    pub kv_precision: Option<KvPrecision>,
-    /// Instruction set; the best of this machine if `None`.
-    pub isa: Option<Isa>,
-    /// What computes: the CPU unless another is asked for.
-    pub device: DeviceChoice,
-    /// Note where the time of forward passes goes, for [`Engine::take_stages`].
-    pub time_stages: bool,
-}
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            threads,
-            precision: Precision::Bf16,
-            kv_precision: None,
-            isa: None,
-            device: DeviceChoice::Cpu,
-            time_stages: false,
-        }
-    }
-}
 
 /// A loaded model.
 pub struct Engine {
@@ -185,7 +155,8 @@ impl Engine {
             return Err(EngineError::UnknownToken { token, vocab });
         }
         let max_positions = self.config().max_positions;
-        if context + query + answer > max_positions {
+        let all = context.checked_add(query).and_then(|tokens| tokens.checked_add(answer));
+        if all.is_none_or(|all| all > max_positions) {
             return Err(EngineError::TooLong { context, query, answer, max_positions });
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! What a context takes of a processor's memory, and whether it fits: asked before any work.
 
 use super::EngineError;
-use super::compute::Loaded;
+use super::loaded::Loaded;
+use crate::cache::{Index, Ledger, Reservation};
 use crate::model::ModelConfig;
 use crate::plan::{Cost, Method, Plan, PlanSpec};
 use crate::tensor::{Backend, Cuda, HeadShape, KvPrecision, LayerWidths, Precision};
@@ -67,22 +68,46 @@ impl MemoryNeed {
     }
 }
 
-/// Refuses a plan whose keys and activations do not fit what `loaded`'s backend has left, with what
-/// would fit. Backends that do not know their memory refuse nothing.
-pub(super) fn check<B: Backend>(
+/// Bytes of the keys and values of `tokens` tokens, in all layers.
+pub(super) fn keys<B: Backend>(loaded: &Loaded<B>, tokens: usize) -> u64 {
+    let config = loaded.decoder.config();
+    let size = config.size(loaded.kv_precision(), loaded.decoder.precision());
+    (tokens as u64).saturating_mul(size.kv_bytes(size.layers))
+}
+
+/// Bytes that host `rank` needs only while it encodes `plan`: activations and the anchor's keys.
+pub(super) fn pass<B: Backend>(loaded: &Loaded<B>, plan: &Plan, rank: usize) -> u64 {
+    let (config, precision) = (loaded.decoder.config(), loaded.kv_precision());
+    let size = config.size(precision, loaded.decoder.precision());
+    let anchor = Cost::of(plan, &size).hosts[rank].anchor_bytes;
+    let activations = MemoryNeed::on::<B>(config, precision, plan, 0).activations;
+    anchor + activations / plan.hosts.len() as u64
+}
+
+/// Reserves `bytes` for a part of `plan`, giving up blocks of `index` that no context holds if
+/// that is what it takes.
+///
+/// # Errors
+/// [`EngineError::NoMemory`], with what would fit.
+pub(super) fn reserve<B: Backend>(
     loaded: &Loaded<B>,
+    ledger: &Ledger,
+    index: &mut Index<B>,
     plan: &Plan,
-    reserve: usize,
-) -> Result<(), EngineError> {
-    let Some(free) = loaded.backend.free_memory()? else { return Ok(()) };
-    let (config, precision) = (loaded.decoder.config(), loaded.decoder.kv_precision());
-    let need = |plan: &Plan| MemoryNeed::on::<B>(config, precision, plan, reserve).total();
-    let needed = need(plan);
-    if needed <= free {
-        return Ok(());
+    bytes: u64,
+) -> Result<Reservation, EngineError> {
+    let mut reserved = ledger.reserve(bytes);
+    if let Err(left) = reserved
+        && index.give_up(bytes - left) > 0
+    {
+        reserved = ledger.reserve(bytes);
     }
-    let fits = longest(plan.spec, plan.tokens, |plan| need(plan) <= free);
-    Err(EngineError::NoMemory { tokens: plan.tokens, needed, free, fits })
+    reserved.map_err(|free| {
+        let (config, precision) = (loaded.decoder.config(), loaded.kv_precision());
+        let need = |plan: &Plan| MemoryNeed::on::<B>(config, precision, plan, 0).total();
+        let fits = longest(plan.spec, plan.tokens, |plan| need(plan) <= free);
+        EngineError::NoMemory { tokens: plan.tokens, needed: need(plan), free, fits }
+    })
 }
 
 /// The most tokens, below `tokens`, whose plan passes `fits`; 0 if none does.

@@ -2,26 +2,42 @@
 //! see tokens and text, never a tensor.
 //!
 //! * [`Engine`]: a model ready to compute
-//! * [`Session`]: a context encoded by a plan, and the answers drawn from it
+//! * [`Context`]: a text encoded by a plan; any number of questions may be asked of it at once
 //! * [`AnswerText`]: text, tokens, why it ended, and what it cost
+//!
+//! Inside, callers send requests to a *service*, one per group of *hosts*. It runs on a thread of its
+//! own, does slice after slice of what its *schedule* says, and has all hosts obey one *command* after
+//! the other.
 
 mod answer;
+mod command;
 mod compute;
+mod context;
 mod device;
+mod encode;
+mod encoding_queue;
 mod error;
 mod generate;
-mod hosts;
-mod lead;
+mod group;
+mod host;
 mod load;
+mod loaded;
 mod memory;
-mod prefill;
-mod session;
+mod options;
+mod phase1;
+mod question_queue;
+mod request;
+mod schedule;
+mod service;
+mod share;
+mod step;
 
 pub use answer::{AnswerText, TextOptions};
+pub use context::Context;
 pub use device::{DeviceChoice, UnknownDevice};
 pub use error::EngineError;
 pub use generate::{Finish, Generated, Generation};
-pub use load::{Engine, EngineOptions};
+pub use load::Engine;
 pub use memory::MemoryNeed;
-pub use prefill::{Phase1, Progress};
-pub use session::{RESERVE, Session};
+pub use options::EngineOptions;
+pub use phase1::{Phase1, Progress};

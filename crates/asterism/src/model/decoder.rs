@@ -75,8 +75,20 @@ pub struct Workspace<B: Backend> {
     qkv: B::Rows,          // [rows, (heads + 2 kv_heads) * head_dim]
     input: B::Activations, // [rows, hidden or heads * head_dim]: what enters a projection
     gated: B::Activations, // [rows, intermediate]
-    logits: B::Sums,       // [vocab]
+    logits: B::Sums,       // [rows whose logits were asked for, vocab]
     ids: B::Ids,           // [tokens]
+    pass: Pass,
+}
+
+/// How far a forward pass has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pass {
+    /// Its tokens.
+    count: usize,
+    /// How many layers attend.
+    attending: usize,
+    /// The first layer that has not run.
+    next_layer: usize,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -151,28 +163,11 @@ impl<B: Backend> Decoder<B> {
         HeadShape { heads, kv_heads, head_dim }
     }
 
-    /// Runs `tokens` of a context, which stand at the positions of `spans`, through the layers for
-    /// their keys and values: attention and MLP run in [`ModelConfig::context_layers`] of them,
-    /// since no later token reads what the last would give.
-    ///
-    /// # Errors
-    /// See [`ForwardError`].
-    pub fn encode(
-        &self,
-        backend: &B,
-        tokens: &[u32],
-        spans: &[Span],
-        attention: &mut dyn Attention<B>,
-        cancel: &Cancel,
-        work: &mut Workspace<B>,
-    ) -> Result<(), ForwardError> {
-        self.begin(backend, tokens, spans, work)?;
-        let attending = self.config.context_layers();
-        self.layers(backend, tokens.len(), attending, attention, cancel, work)
-    }
-
-    /// What comes before the layers of a forward pass and cannot be recorded: room for it, and its
-    /// tokens and positions.
+    /// Begins a forward pass of `tokens`, which stand at the positions of `spans`: makes room for it
+    /// in `work` and notes its tokens and positions, what cannot be recorded. All layers keep the
+    /// tokens' keys and values; the first `attending` also attend and have an MLP: all of them
+    /// ([`ModelConfig::layers`]) for a question, [`ModelConfig::context_layers`] for a context,
+    /// since no later token reads what its last layer would give.
     ///
     /// # Errors
     /// See [`ForwardError`].
@@ -181,6 +176,7 @@ impl<B: Backend> Decoder<B> {
         backend: &B,
         tokens: &[u32],
         spans: &[Span],
+        attending: usize,
         work: &mut Workspace<B>,
     ) -> Result<(), ForwardError> {
         let (shape, count) = (self.shape(), tokens.len());
@@ -192,95 +188,124 @@ impl<B: Backend> Decoder<B> {
         let chunk_rows = count.min(backend.linear_rows());
         backend.sums_at_least(&mut work.x, count * self.config.hidden)?;
         backend.sums_at_least(&mut work.angles, count * shape.head_dim)?;
-        backend.sums_at_least(&mut work.logits, vocab)?;
         backend.rows_at_least(&mut work.q, count * shape.q_width())?;
         backend.rows_at_least(&mut work.k, count * shape.kv_width())?;
         backend.rows_at_least(&mut work.v, count * shape.kv_width())?;
         backend.rows_at_least(&mut work.attention, count * shape.q_width())?;
         backend.rows_at_least(&mut work.qkv, chunk_rows * shape.qkv_width())?;
         let positions: Vec<u32> = spans.iter().flat_map(|s| s.range()).map(|p| p as u32).collect();
-        Ok(backend.set_ids(&mut work.ids, tokens, &positions)?)
+        backend.set_ids(&mut work.ids, tokens, &positions)?;
+        work.pass = Pass { count, attending, next_layer: 0 };
+        Ok(())
     }
 
-    /// The layers of a forward pass of `count` tokens, after [`Decoder::begin`]. Leaves the hidden
-    /// states before the final norm, `[tokens, hidden]`, in `work`, for [`Decoder::head`].
+    /// Runs the pass that [`Decoder::begin`] began through its next `layers` layers, or as many as
+    /// are left. Between two calls other passes may run, in workspaces of their own. Returns whether
+    /// the pass is finished; its hidden states before the final norm, `[tokens, hidden]`, are then in
+    /// `work`, for [`Decoder::head`].
     ///
     /// # Errors
     /// See [`ForwardError`].
-    pub fn run(
+    pub fn advance(
         &self,
         backend: &B,
-        count: usize,
+        layers: usize,
         attention: &mut dyn Attention<B>,
         cancel: &Cancel,
         work: &mut Workspace<B>,
-    ) -> Result<(), ForwardError> {
-        self.layers(backend, count, self.config.layers, attention, cancel, work)
+    ) -> Result<bool, ForwardError> {
+        let Pass { next_layer, .. } = work.pass;
+        if next_layer == 0 {
+            self.embed(backend, work)?;
+        }
+        let end = next_layer.saturating_add(layers).min(self.layers.len());
+        for index in next_layer..end {
+            self.layer(backend, index, attention, cancel, work)?;
+        }
+        work.pass.next_layer = end;
+        Ok(end == self.layers.len())
     }
 
-    /// All layers keep the tokens' keys and values; the first `attending` also attend and have an
-    /// MLP.
-    fn layers(
-        &self,
-        backend: &B,
-        count: usize,
-        attending: usize,
-        attention: &mut dyn Attention<B>,
-        cancel: &Cancel,
-        work: &mut Workspace<B>,
-    ) -> Result<(), ForwardError> {
-        let shape = self.shape();
-        self.clock.time(backend, Stage::Rest, || {
+    /// The residual stream and the angles of a pass.
+    fn embed(&self, backend: &B, work: &mut Workspace<B>) -> Result<(), ForwardError> {
+        let (shape, count) = (self.shape(), work.pass.count);
+        Ok(self.clock.time(backend, Stage::Rest, || {
             let x = PartMut::new(&mut work.x, 0..count * self.config.hidden);
             backend.embed(&self.embedding, &work.ids, x)?;
             let angles = PartMut::new(&mut work.angles, 0..count * shape.head_dim);
             backend.angles(&self.frequencies, &work.ids, angles)
-        })?;
+        })?)
+    }
+
+    /// One layer of a pass.
+    fn layer(
+        &self,
+        backend: &B,
+        index: usize,
+        attention: &mut dyn Attention<B>,
+        cancel: &Cancel,
+        work: &mut Workspace<B>,
+    ) -> Result<(), ForwardError> {
+        let (shape, layer) = (self.shape(), &self.layers[index]);
+        let Pass { count, attending, .. } = work.pass;
         let chunks = || Span::new(0..count).chunks(backend.linear_rows());
-        for (index, layer) in self.layers.iter().enumerate() {
-            for chunk in chunks() {
-                stop_if(cancel)?;
-                self.project(backend, layer, chunk, work)?;
-            }
-            let q = Part::new(&work.q, 0..count * shape.q_width());
-            let k = Part::new(&work.k, 0..count * shape.kv_width());
-            let v = Part::new(&work.v, 0..count * shape.kv_width());
-            self.clock.time(backend, Stage::Attention, || attention.keep(index, k, v))?;
-            if index >= attending {
-                continue;
-            }
-            let out = PartMut::new(&mut work.attention, 0..count * shape.q_width());
-            self.clock.time(backend, Stage::Attention, || attention.attend(index, q, out))?;
-            for chunk in chunks() {
-                stop_if(cancel)?;
-                self.finish(backend, layer, chunk, work)?;
-            }
+        for chunk in chunks() {
+            stop_if(cancel)?;
+            self.project(backend, layer, chunk, work)?;
+        }
+        let q = Part::new(&work.q, 0..count * shape.q_width());
+        let k = Part::new(&work.k, 0..count * shape.kv_width());
+        let v = Part::new(&work.v, 0..count * shape.kv_width());
+        self.clock.time(backend, Stage::Attention, || attention.keep(index, k, v))?;
+        if index >= attending {
+            return Ok(());
+        }
+        let out = PartMut::new(&mut work.attention, 0..count * shape.q_width());
+        self.clock.time(backend, Stage::Attention, || attention.attend(index, q, out))?;
+        for chunk in chunks() {
+            stop_if(cancel)?;
+            self.finish(backend, layer, chunk, work)?;
         }
         Ok(())
     }
 
-    /// Computes the logits that follow the last of the `count` tokens which [`Decoder::run`] left
-    /// hidden states of in `work`: for [`Decoder::logits`] and [`Decoder::next_token`].
+    /// Makes room for the logits of `rows` tokens: what [`Decoder::head`] needs and must not do
+    /// while a step is recorded.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn reserve_logits(
+        &self,
+        backend: &B,
+        rows: usize,
+        work: &mut Workspace<B>,
+    ) -> Result<(), TensorError> {
+        backend.sums_at_least(&mut work.logits, rows * self.config.vocab)
+    }
+
+    /// Computes the logits that follow the last `rows` tokens of the finished pass in `work`: for
+    /// [`Decoder::logits`] and [`Decoder::next_token`].
     ///
     /// # Errors
     /// If the backend fails.
     pub fn head(
         &self,
         backend: &B,
-        count: usize,
+        rows: usize,
         work: &mut Workspace<B>,
     ) -> Result<(), TensorError> {
         let ModelConfig { hidden, vocab, rms_norm_eps, .. } = self.config;
-        let last = Part::new(&work.x, (count - 1) * hidden..count * hidden);
+        let count = work.pass.count;
+        let last = Part::new(&work.x, (count - rows) * hidden..count * hidden);
         self.clock.time(backend, Stage::Rest, || {
             backend.rms_norm(last, &self.norm, rms_norm_eps, &mut work.input)
         })?;
-        let logits = PartMut::new(&mut work.logits, 0..vocab);
+        let logits = PartMut::new(&mut work.logits, 0..rows * vocab);
         self.clock
             .time(backend, Stage::Linear, || backend.linear_sums(&work.input, &self.head, logits))
     }
 
-    /// Copies the logits `[vocab]` that [`Decoder::head`] computed.
+    /// Copies the logits `[vocab]` that [`Decoder::head`] computed for row `row`.
     ///
     /// # Errors
     /// If the backend failed since it was last waited for.
@@ -288,12 +313,14 @@ impl<B: Backend> Decoder<B> {
         &self,
         backend: &B,
         work: &Workspace<B>,
+        row: usize,
         logits: &mut [f32],
     ) -> Result<(), TensorError> {
-        backend.read(Part::new(&work.logits, 0..self.config.vocab), logits)
+        let vocab = self.config.vocab;
+        backend.read(Part::new(&work.logits, row * vocab..(row + 1) * vocab), logits)
     }
 
-    /// The token below `among` that `sampler` chooses by the logits that [`Decoder::head`]
+    /// The token below `among` that `sampler` chooses by the logits of row `row` that [`Decoder::head`]
     /// computed; `None` if one of them is not finite.
     ///
     /// # Errors
@@ -302,10 +329,12 @@ impl<B: Backend> Decoder<B> {
         &self,
         backend: &B,
         work: &Workspace<B>,
+        row: usize,
         among: usize,
         sampler: &mut Sampler<B>,
     ) -> Result<Option<u32>, TensorError> {
-        sampler.next(backend, Part::new(&work.logits, 0..among))
+        let first = row * self.config.vocab;
+        sampler.next(backend, Part::new(&work.logits, first..first + among))
     }
 
     /// Empty buffers for forward passes.
@@ -323,6 +352,7 @@ impl<B: Backend> Decoder<B> {
             gated: backend.activations(self.precision),
             logits: B::Sums::default(),
             ids: B::Ids::default(),
+            pass: Pass::default(),
         }
     }
 

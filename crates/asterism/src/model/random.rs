@@ -281,17 +281,21 @@ mod tests {
             let spans = [Span::new(0..5)];
             let tokens = [1, 2, 3, 4, 5];
             let mut attention = Itself::default();
-            decoder.begin(&cpu, &tokens, &spans, &mut work).unwrap();
-            decoder.run(&cpu, tokens.len(), &mut attention, &cancel, &mut work).unwrap();
+            decoder.begin(&cpu, &tokens, &spans, 2, &mut work).unwrap();
+            // A layer at a time, as when other work is done in between.
+            assert!(!decoder.advance(&cpu, 1, &mut attention, &cancel, &mut work).unwrap());
+            assert!(decoder.advance(&cpu, 9, &mut attention, &cancel, &mut work).unwrap());
             assert_eq!((attention.attended, attention.kept), (vec![0, 1], vec![0, 1]));
             let mut logits = vec![f32::NAN; shape.vocab];
-            decoder.head(&cpu, tokens.len(), &mut work).unwrap();
-            decoder.logits(&cpu, &work, &mut logits).unwrap();
+            decoder.reserve_logits(&cpu, 1, &mut work).unwrap();
+            decoder.head(&cpu, 1, &mut work).unwrap();
+            decoder.logits(&cpu, &work, 0, &mut logits).unwrap();
             assert!(logits.iter().all(|logit| logit.is_finite()));
             assert!(logits.iter().any(|logit| *logit != logits[0]));
             // Tokens of a context leave the last layer behind once their keys are kept.
             let mut attention = Itself::default();
-            decoder.encode(&cpu, &tokens, &spans, &mut attention, &cancel, &mut work).unwrap();
+            decoder.begin(&cpu, &tokens, &spans, 1, &mut work).unwrap();
+            assert!(decoder.advance(&cpu, 2, &mut attention, &cancel, &mut work).unwrap());
             assert_eq!((attention.attended, attention.kept), (vec![0], vec![0, 1]));
         }
     }

@@ -168,7 +168,7 @@ mod tests {
             ("../x/y", ModelSource::Directory("../x/y".into())),
             ("/models/a@b", ModelSource::Directory("/models/a@b".into())),
             // An existing folder, relative to the package's root.
-            ("models/nano", ModelSource::Directory("models/nano".into())),
+            ("src/model", ModelSource::Directory("src/model".into())),
             ("Qwen/Qwen3-8B", hub("Qwen/Qwen3-8B", None)),
             ("a/b.c@refs/pr/1", hub("a/b.c", Some("refs/pr/1"))),
         ];

@@ -119,6 +119,19 @@ impl Plan {
         self.hosts.iter().map(Vec::len).sum()
     }
 
+    /// Whether every block but the first is encoded behind an anchor computed for it alone.
+    #[must_use]
+    pub fn recomputes_anchor(&self) -> bool {
+        let star = self.spec.method.as_star();
+        self.anchor > 0 && star.is_some_and(|star| star.anchor_kv == AnchorKv::Recompute)
+    }
+
+    /// Whether blocks are encoded behind the first block's own keys.
+    #[must_use]
+    pub fn shares_anchor(&self) -> bool {
+        self.anchor > 0 && !self.recomputes_anchor()
+    }
+
     /// Tokens whose keys `host` keeps.
     #[must_use]
     pub fn host_tokens(&self, host: usize) -> usize {

@@ -7,7 +7,7 @@ pub mod naive;
 
 use asterism::cancel::Cancel;
 use asterism::engine::{
-    DeviceChoice, Engine, EngineOptions, Generation, Phase1, Progress, Session,
+    Context, DeviceChoice, Engine, EngineOptions, Generation, Phase1, Progress,
 };
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{AnchorKv, Cost, Method, PlanSpec, Star};
@@ -96,16 +96,11 @@ fn assert_one_as_planned(engine: &Arc<Engine>, context: &[u32], spec: PlanSpec) 
     };
     let (engine, cancel) = (Arc::clone(engine), Cancel::new());
     let session =
-        Session::encode(engine, context.to_vec(), spec, &progress, &cancel).expect("phase 1");
+        Context::encode(engine, context.to_vec(), spec, 0, &progress, &cancel).expect("phase 1");
     let (plan, phase1) = (session.plan(), session.phase1());
     assert_eq!(work.into_inner(), Phase1::work(plan, size.layers), "{spec:?}");
     let sent: u64 = Cost::of(plan, &size).hosts.iter().map(|host| host.sent_bytes).sum();
-    // Dense also announces its passes to all other hosts, with four numbers: so short a context
-    // takes one pass for each host that keeps some of it.
-    let passes = plan.hosts.iter().filter(|spans| !spans.is_empty()).count() as u64;
-    let others = spec.hosts as u64 - 1;
-    let announced = if spec.method == Method::Dense { passes * others * 4 * 8 } else { 0 };
-    assert_eq!(phase1.bytes_sent, sent + announced, "{spec:?}");
+    assert_eq!(phase1.bytes_sent, sent, "{spec:?}");
 }
 
 /// All logits after `query`, and the greedy continuation of `steps` tokens.
@@ -118,8 +113,7 @@ pub fn run(
 ) -> (Vec<f32>, Vec<u32>) {
     let cancel = Cancel::new();
     let (engine, context) = (Arc::clone(engine), context.to_vec());
-    let mut session =
-        Session::encode(engine, context, spec.into(), &|_| (), &cancel).expect("phase 1");
+    let session = Context::encode(engine, context, spec, 0, &|_| (), &cancel).expect("phase 1");
     let settings = Generation {
         max_tokens: steps,
         ignore_eos: true,

@@ -1,0 +1,71 @@
+//! What the query host tells all hosts of a group to do. Each command is obeyed by all of them
+//! before the next one begins; each host answers with an [`Outcome`].
+
+use super::phase1::Progress;
+use crate::cancel::Cancel;
+use crate::plan::{Plan, Span};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Names a context within a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ContextId(pub(super) u64);
+
+/// A piece of work that all hosts do together.
+#[derive(Debug, Clone)]
+pub(super) enum Command {
+    /// Prepare to encode a context: find the blocks that are there already.
+    Open {
+        id: ContextId,
+        plan: Arc<Plan>,
+        /// `[plan.tokens]`
+        tokens: Arc<[u32]>,
+        /// Tokens of question and answer that the query host must have memory for beside it.
+        room: usize,
+        cancel: Cancel,
+    },
+    /// Run the next layer of the host's current pass over the context.
+    Encode {
+        id: ContextId,
+        /// Hosts that wait for the anchor's keys from the first host.
+        anchor_to: Arc<[usize]>,
+        /// Whether these keys are on their way: who needs them does nothing before.
+        anchor_sent: bool,
+    },
+    /// Take part in layers of a forward pass of the query host over encoded contexts.
+    Step {
+        /// The sequences' contexts and the positions of their rows.
+        sequences: Arc<[(ContextId, Span)]>,
+        layers: Range<usize>,
+    },
+    /// Keep a context whose encoding is finished on all hosts.
+    Keep(ContextId),
+    /// Let go of a context, whether encoded or half-way.
+    Forget(ContextId),
+}
+
+/// What a host did.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Bytes it sent to other hosts.
+    pub(super) sent: u64,
+    /// Work of phase 1 that is really done by now.
+    pub(super) progress: Vec<Progress>,
+    /// After [`Command::Open`] and [`Command::Encode`].
+    pub(super) encoding: Option<EncodingState>,
+}
+
+/// How far a host has come with a context.
+#[derive(Debug, Clone, Default)]
+pub(super) struct EncodingState {
+    /// Nothing is left to do.
+    pub(super) finished: bool,
+    /// It waits for the anchor's keys, or would.
+    pub(super) needs_anchor: bool,
+    /// It has sent the anchor's keys, in all layers.
+    pub(super) anchor_sent: bool,
+    /// Bytes of the keys and values of all its blocks, once finished.
+    pub(super) kv_bytes: u64,
+    /// The blocks it found instead of encoding them: indices among its own.
+    pub(super) reused: Vec<usize>,
+}

@@ -1,0 +1,35 @@
+//! A backend and a decoder on it: what all hosts of a process share.
+
+use crate::cache::{KvStore, Tail};
+use crate::model::Decoder;
+use crate::tensor::{Backend, HeadShape, KvPrecision, TensorError};
+
+/// A model on one kind of backend.
+pub(super) struct Loaded<B: Backend> {
+    pub(super) backend: B,
+    pub(super) decoder: Decoder<B>,
+}
+
+impl<B: Backend> Loaded<B> {
+    pub(super) fn layers(&self) -> usize {
+        self.decoder.config().layers
+    }
+
+    pub(super) fn shape(&self) -> HeadShape {
+        self.decoder.shape()
+    }
+
+    pub(super) fn kv_precision(&self) -> KvPrecision {
+        self.decoder.kv_precision()
+    }
+
+    /// An empty store for all layers, with room for `tokens` tokens.
+    pub(super) fn store(&self, tokens: usize) -> Result<KvStore<B>, TensorError> {
+        KvStore::new(&self.backend, self.layers(), self.shape(), self.kv_precision(), tokens)
+    }
+
+    /// An empty tail in pages of `page` tokens.
+    pub(super) fn tail(&self, page: usize) -> Tail<B> {
+        Tail::new(self.layers(), self.shape(), self.kv_precision(), page)
+    }
+}

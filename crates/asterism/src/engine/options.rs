@@ -1,0 +1,39 @@
+//! How the engine computes.
+
+use super::DeviceChoice;
+use crate::tensor::{Isa, KvPrecision, Precision};
+
+/// How the engine computes.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Compute threads, shared by all in-process hosts.
+    pub threads: usize,
+    /// Precision of weights.
+    pub precision: Precision,
+    /// Precision of cached keys and values; that of the weights if `None`.
+    pub kv_precision: Option<KvPrecision>,
+    /// Instruction set; the best of this machine if `None`.
+    pub isa: Option<Isa>,
+    /// What computes: the CPU unless another is asked for.
+    pub device: DeviceChoice,
+    /// Note where the time of forward passes goes, for [`Engine::take_stages`].
+    pub time_stages: bool,
+    /// Bytes of encoded blocks that may be kept when no context holds them, for contexts to come
+    /// that begin with, or contain, the same blocks.
+    pub cache_bytes: u64,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            threads,
+            precision: Precision::Bf16,
+            kv_precision: None,
+            isa: None,
+            device: DeviceChoice::Cpu,
+            time_stages: false,
+            cache_bytes: 1 << 30,
+        }
+    }
+}

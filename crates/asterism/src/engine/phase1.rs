@@ -1,0 +1,41 @@
+//! What phase 1 reports: progress while it runs, and what it took.
+
+use crate::plan::{Plan, Span};
+use std::time::Duration;
+
+/// A step of phase 1 on one host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The host that made it.
+    pub host: usize,
+    /// Work done since the host's last report, in tokens times layers; all reports of a run add up to
+    /// [`Phase1::work`].
+    pub work: u64,
+    /// Whether this step finished a block (star) or a shard.
+    pub finished_block: bool,
+}
+
+/// What phase 1 took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Phase1 {
+    /// Tokens of the context.
+    pub tokens: usize,
+    /// Time of the whole phase, waiting for its turn included.
+    pub time: Duration,
+    /// Bytes that the hosts sent each other.
+    pub bytes_sent: u64,
+    /// Bytes of the cached keys and values of all hosts.
+    pub kv_bytes: u64,
+    /// The blocks (star) or shares of hosts that were not encoded because they were there already.
+    pub reused: Vec<Span>,
+}
+
+impl Phase1 {
+    /// All the work of a plan for a model of `layers` layers, in the unit of [`Progress::work`].
+    #[must_use]
+    pub fn work(plan: &Plan, layers: usize) -> u64 {
+        let recomputed =
+            if plan.recomputes_anchor() { (plan.blocks() - 1) * plan.anchor } else { 0 };
+        ((plan.tokens + recomputed) * layers) as u64
+    }
+}

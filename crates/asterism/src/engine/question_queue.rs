@@ -1,0 +1,282 @@
+//! Questions that wait, run or are being answered, on the thread that leads the hosts.
+
+use super::EngineError;
+use super::group::Group;
+use super::loaded::Loaded;
+use super::memory;
+use super::request::{AnswerEvent, AskRequest, Ended};
+use super::schedule::UnderWay;
+use super::step::{Sequence, Steps};
+use crate::model::Sampler;
+use crate::tensor::Backend;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Sequences that decode together at most.
+const BATCH: usize = 32;
+
+/// Questions, in the order they came, and answers under way.
+pub(super) struct QuestionQueue<B: Backend> {
+    steps: Steps<B>,
+    /// Questions whose passes are not done, the first of them perhaps under way.
+    questions: VecDeque<Question<B>>,
+    /// Answers under way.
+    answers: Vec<Answer<B>>,
+}
+
+/// A question that has not run through the model yet.
+struct Question<B: Backend> {
+    request: AskRequest,
+    sequence: Sequence<B>,
+    /// Tokens whose passes are done.
+    done: usize,
+    /// Layers of the next pass that are done.
+    layers_done: usize,
+    bytes_sent: u64,
+}
+
+/// An answer that is being generated.
+struct Answer<B: Backend> {
+    request: AskRequest,
+    sequence: Sequence<B>,
+    sampler: Sampler<B>,
+    /// Tokens so far.
+    tokens: usize,
+    /// The last of them.
+    last: u32,
+    first_at: Instant,
+    bytes_sent: u64,
+}
+
+impl<B: Backend> QuestionQueue<B> {
+    pub(super) fn new(loaded: &Loaded<B>) -> Self {
+        Self { steps: Steps::new(loaded), questions: VecDeque::new(), answers: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.questions.is_empty() && self.answers.is_empty()
+    }
+
+    /// Sequences that decode.
+    pub(super) fn decoding(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// The first question: whether there is one, and whether a pass over it is under way.
+    pub(super) fn first(&self) -> Option<UnderWay> {
+        // A question whose answer would find no place waits.
+        let question = self.questions.front().filter(|_| self.answers.len() < BATCH)?;
+        Some(UnderWay(question.layers_done > 0))
+    }
+
+    /// Adds a question, once there is memory for it and its answer.
+    pub(super) fn add(&mut self, group: &mut Group<B>, request: AskRequest) {
+        match sequence(group, &request) {
+            Ok(sequence) => self.questions.push_back(Question {
+                request,
+                sequence,
+                done: 0,
+                layers_done: 0,
+                bytes_sent: 0,
+            }),
+            Err(error) => end(&request, Err(error)),
+        }
+    }
+
+    /// Ends what was cancelled and what has been heard enough of.
+    pub(super) fn drop_cancelled(&mut self) {
+        self.questions.retain(|question| {
+            let goes_on = !question.request.cancel.is_raised();
+            if !goes_on {
+                end(&question.request, Err(EngineError::Cancelled));
+            }
+            goes_on
+        });
+        self.answers.retain(|answer| {
+            let request = &answer.request;
+            let (cancelled, enough) = (request.cancel.is_raised(), request.enough.is_raised());
+            if cancelled {
+                end(request, Err(EngineError::Cancelled));
+            } else if enough {
+                end(request, Ok(answer.ended(false)));
+            }
+            !cancelled && !enough
+        });
+    }
+
+    /// Runs one layer of the first question's next pass.
+    pub(super) fn advance(&mut self, group: &mut Group<B>) {
+        let Some(mut question) = self.questions.pop_front() else { return };
+        match self.layer(group, &mut question) {
+            Ok(false) => self.questions.push_front(question),
+            Ok(true) => self.answer(group, question),
+            Err(error) => end(&question.request, Err(error)),
+        }
+    }
+
+    /// One layer of a question; true after the last one of its last pass.
+    fn layer(
+        &mut self,
+        group: &mut Group<B>,
+        question: &mut Question<B>,
+    ) -> Result<bool, EngineError> {
+        let Question { request, sequence, done, layers_done, bytes_sent } = question;
+        let (chunk, layers) =
+            (group.lead.loaded.backend.chunk_tokens(), group.lead.loaded.layers());
+        let end = request.query.len().min(*done + chunk);
+        let (tokens, is_last) = (&request.query[*done..end], end == request.query.len());
+        let cancel = &request.cancel;
+        let layer = *layers_done;
+        *bytes_sent +=
+            self.steps.question_layer(group, sequence, tokens, layer, is_last, cancel)?;
+        *layers_done += 1;
+        if *layers_done == layers {
+            (*done, *layers_done) = (end, 0);
+            return Ok(is_last);
+        }
+        Ok(false)
+    }
+
+    /// A question has run: its answer begins.
+    fn answer(&mut self, group: &mut Group<B>, question: Question<B>) {
+        let Question { request, sequence, bytes_sent, .. } = question;
+        let (first_at, tokens, last) = (Instant::now(), 0, 0);
+        let sampler = match self.begin_answer(group, &request, &sequence) {
+            Ok(sampler) => sampler,
+            Err(error) => return end(&request, Err(error)),
+        };
+        let mut answer = Answer { request, sequence, sampler, tokens, last, first_at, bytes_sent };
+        if answer.request.settings.max_tokens == 0 {
+            return end(&answer.request, Ok(answer.ended(false)));
+        }
+        let (position, among) = (answer.sequence.position(), answer.request.spelled);
+        let token = self.steps.first_token(&group.lead, position, among, &mut answer.sampler);
+        answer.first_at = Instant::now();
+        if answer.takes(token, &group.lead.loaded) {
+            self.answers.push(answer);
+        }
+    }
+
+    /// Tells of the logits that follow the question, if they were asked for, and makes the sampler.
+    fn begin_answer(
+        &self,
+        group: &Group<B>,
+        request: &AskRequest,
+        sequence: &Sequence<B>,
+    ) -> Result<Sampler<B>, EngineError> {
+        let Loaded { backend, decoder } = &*group.lead.loaded;
+        let vocab = decoder.config().vocab;
+        let mut top_logits = Vec::new();
+        if request.settings.top_logits > 0 {
+            // [vocab]
+            let mut logits = vec![0.0; vocab];
+            self.steps.first_logits(&group.lead, sequence.position(), &mut logits)?;
+            top_logits = largest(&logits, request.settings.top_logits);
+        }
+        let _ = request.events.send(AnswerEvent::Question { top_logits });
+        let prompt = request.context_tokens.iter().chain(&request.query).copied();
+        Ok(Sampler::new(backend, request.settings.sampling.clone(), vocab, prompt)?)
+    }
+
+    /// A decode step: one more token of every answer.
+    pub(super) fn decode(&mut self, group: &mut Group<B>) {
+        let alone = self.answers.len() == 1;
+        let steps = &mut self.steps;
+        // An answer without room ends; the others go on.
+        self.answers.retain_mut(|answer| {
+            match steps.make_room(&group.lead, &mut answer.sequence, alone) {
+                Ok(()) => true,
+                Err(error) => {
+                    end(&answer.request, Err(error));
+                    false
+                }
+            }
+        });
+        let tokens: Vec<u32> = self.answers.iter().map(|answer| answer.last).collect();
+        let mut sequences: Vec<_> =
+            self.answers.iter_mut().map(|answer| &mut answer.sequence).collect();
+        if sequences.is_empty() {
+            return;
+        }
+        let sent = match steps.decode(group, &mut sequences, &tokens) {
+            Ok(sent) => sent,
+            Err(error) => {
+                let errors = error.for_each_of(self.answers.len());
+                for (answer, error) in self.answers.drain(..).zip(errors) {
+                    end(&answer.request, Err(error));
+                }
+                return;
+            }
+        };
+        let share = sent / self.answers.len() as u64;
+        let mut row = 0;
+        self.answers.retain_mut(|answer| {
+            let (position, among) = (answer.sequence.position(), answer.request.spelled);
+            let sampler = &mut answer.sampler;
+            let token = steps.next_token(&group.lead, row, position, among, sampler);
+            row += 1;
+            answer.bytes_sent += share;
+            answer.takes(token, &group.lead.loaded)
+        });
+    }
+}
+
+impl<B: Backend> Answer<B> {
+    /// Passes the next token on; whether another is to come.
+    fn takes(&mut self, token: Result<u32, EngineError>, loaded: &Loaded<B>) -> bool {
+        let request = &self.request;
+        let token = match token {
+            Ok(token) => token,
+            Err(error) => {
+                end(request, Err(error));
+                return false;
+            }
+        };
+        self.tokens += 1;
+        self.last = token;
+        let eos = loaded.decoder.config().eos.contains(&token) && !request.settings.ignore_eos;
+        // Nobody listens any more: whoever asked has gone.
+        let heard = request.events.send(AnswerEvent::Token(token)).is_ok();
+        if eos || !heard || self.tokens == request.settings.max_tokens {
+            end(request, Ok(self.ended(eos)));
+            return false;
+        }
+        true
+    }
+
+    fn ended(&self, eos: bool) -> Ended {
+        Ended {
+            eos,
+            query_time: self.first_at.duration_since(self.request.since),
+            decode_time: self.first_at.elapsed(),
+            bytes_sent: self.bytes_sent,
+        }
+    }
+}
+
+/// What the query host needs for a question: room for it and its answer.
+fn sequence<B: Backend>(
+    group: &Group<B>,
+    request: &AskRequest,
+) -> Result<Sequence<B>, EngineError> {
+    let lead = &group.lead;
+    let query = request.query.len();
+    let tokens = query.saturating_add(request.settings.max_tokens);
+    let needed = memory::keys(&lead.loaded, tokens);
+    let reservation =
+        lead.ledger.reserve(needed).map_err(|free| EngineError::NoRoom { tokens, needed, free })?;
+    Sequence::new(lead, request.context, request.start, query, reservation)
+}
+
+/// The last event of a request. Who does not listen has gone.
+fn end(request: &AskRequest, result: Result<Ended, EngineError>) {
+    let _ = request.events.send(AnswerEvent::Done(result));
+}
+
+/// The `count` largest logits with their tokens, largest first, lower token first on a tie.
+fn largest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    all.truncate(count);
+    all
+}

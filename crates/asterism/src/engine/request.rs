@@ -1,0 +1,119 @@
+//! What callers ask of a group of hosts and what they hear back. Callers and hosts run on threads of
+//! their own.
+
+use super::EngineError;
+use super::command::ContextId;
+use super::generate::Generation;
+use super::phase1::{Phase1, Progress};
+use crate::cancel::Cancel;
+use crate::plan::Plan;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+/// What is asked.
+pub(super) enum Request {
+    Encode(EncodeRequest),
+    Ask(AskRequest),
+    /// Nobody holds the context any more.
+    Forget(ContextId),
+    /// The engine ends.
+    Stop,
+}
+
+/// Encode a context.
+pub(super) struct EncodeRequest {
+    pub(super) plan: Arc<Plan>,
+    /// `[plan.tokens]`
+    pub(super) tokens: Arc<[u32]>,
+    /// Tokens of question and answer that there must be memory for beside it.
+    pub(super) room: usize,
+    pub(super) waiter: Waiter,
+}
+
+/// Somebody who waits for a context.
+pub(super) struct Waiter {
+    pub(super) since: Instant,
+    pub(super) cancel: Cancel,
+    pub(super) events: Sender<EncodeEvent>,
+}
+
+/// What is heard while a context is encoded.
+pub(super) enum EncodeEvent {
+    Progress(Progress),
+    /// The last event.
+    Done(Result<(Held, Phase1), EngineError>),
+}
+
+/// An encoded context that somebody holds; dropping it lets go of the context.
+pub(super) struct Held {
+    id: ContextId,
+    requests: Sender<Request>,
+}
+
+impl Held {
+    pub(super) fn new(id: ContextId, requests: Sender<Request>) -> Self {
+        Self { id, requests }
+    }
+
+    pub(super) fn id(&self) -> ContextId {
+        self.id
+    }
+
+    /// Asks the hosts that hold the context for something.
+    pub(super) fn send(&self, request: Request) -> Result<(), EngineError> {
+        self.requests.send(request).map_err(|_| EngineError::Stopped)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A group that has ended holds nothing any more.
+        let _ = self.requests.send(Request::Forget(self.id));
+    }
+}
+
+/// Answer a question.
+pub(super) struct AskRequest {
+    pub(super) context: ContextId,
+    /// The tokens that the context's keys were computed from.
+    pub(super) context_tokens: Arc<[u32]>,
+    /// Position of the question's first token.
+    pub(super) start: usize,
+    /// The question; not empty.
+    pub(super) query: Vec<u32>,
+    pub(super) settings: Generation,
+    /// Token ids below this may be chosen. The head may be wider, padded to a round size.
+    pub(super) spelled: usize,
+    pub(super) since: Instant,
+    /// Raised by the user.
+    pub(super) cancel: Cancel,
+    /// Raised by the caller, who has heard enough.
+    pub(super) enough: Cancel,
+    pub(super) events: Sender<AnswerEvent>,
+}
+
+/// What is heard while a question is answered.
+pub(super) enum AnswerEvent {
+    /// The question has run; the largest logits that follow it, if they were asked for, with their
+    /// tokens, largest first.
+    Question { top_logits: Vec<(u32, f32)> },
+    /// The next token of the answer.
+    Token(u32),
+    /// The last event.
+    Done(Result<Ended, EngineError>),
+}
+
+/// How an answer ended, and what it took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    /// Whether the last token ends a sequence; otherwise the answer has all tokens that were allowed
+    /// or wanted.
+    pub(super) eos: bool,
+    /// From the request to the first token.
+    pub(super) query_time: Duration,
+    /// From the first token to the last.
+    pub(super) decode_time: Duration,
+    /// Bytes that the hosts sent each other.
+    pub(super) bytes_sent: u64,
+}

@@ -1,0 +1,92 @@
+//! The life of a group of hosts: takes requests, does what the [`Schedule`] says, and tells those who
+//! asked. It runs on a thread of its own, which leads the group.
+
+use super::EngineError;
+use super::command::{Command, ContextId};
+use super::encoding_queue::EncodingQueue;
+use super::group::Group;
+use super::question_queue::QuestionQueue;
+use super::request::Request;
+use super::schedule::{Schedule, Slice, Waiting};
+use crate::tensor::Backend;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+
+/// A group of hosts at work.
+pub(super) struct Service<B: Backend> {
+    group: Group<B>,
+    requests: Receiver<Request>,
+    encodings: EncodingQueue,
+    questions: QuestionQueue<B>,
+    schedule: Schedule,
+}
+
+impl<B: Backend> Service<B> {
+    /// Serves `requests`, which `sender` leads to.
+    pub(super) fn new(
+        group: Group<B>,
+        requests: Receiver<Request>,
+        sender: Sender<Request>,
+    ) -> Self {
+        let questions = QuestionQueue::new(&group.lead.loaded);
+        Self {
+            group,
+            requests,
+            encodings: EncodingQueue::new(sender),
+            questions,
+            schedule: Schedule::default(),
+        }
+    }
+
+    /// Serves until the engine ends.
+    pub(super) fn run(mut self) {
+        while self.take_requests() {
+            self.encodings.drop_cancelled(&mut self.group);
+            self.questions.drop_cancelled();
+            let contexts = self.encodings.work_left();
+            let waiting = Waiting {
+                decoding: self.questions.decoding(),
+                question: self.questions.first(),
+                contexts: &contexts,
+            };
+            match self.schedule.next(&waiting) {
+                Some(Slice::Decode) => self.questions.decode(&mut self.group),
+                Some(Slice::Question) => self.questions.advance(&mut self.group),
+                Some(Slice::Context(index)) => self.encodings.advance(&mut self.group, index),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes what has been asked meanwhile; waits if there is nothing else to do. False at the end.
+    fn take_requests(&mut self) -> bool {
+        loop {
+            let is_idle = self.encodings.is_empty() && self.questions.is_empty();
+            let request = if is_idle {
+                self.requests.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                self.requests.try_recv()
+            };
+            match request {
+                Ok(Request::Encode(request)) => self.encodings.add(&mut self.group, request),
+                Ok(Request::Ask(request)) => self.questions.add(&mut self.group, request),
+                Ok(Request::Forget(id)) => self.forget(id),
+                Ok(Request::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// One of those who hold a context lets go of it.
+    fn forget(&mut self, id: ContextId) {
+        if self.encodings.release(id) {
+            forget(&mut self.group, id);
+        }
+    }
+}
+
+/// Has all hosts let go of a context.
+pub(super) fn forget<B: Backend>(group: &mut Group<B>, id: ContextId) {
+    let forgotten: Result<_, EngineError> = group.obey(&Command::Forget(id));
+    // A host that has ended holds nothing any more: whoever asks next hears of it.
+    drop(forgotten);
+}

@@ -1,0 +1,53 @@
+//! What a host keeps of a context: blocks (star), or one share (other methods).
+
+use crate::cache::BlockKey;
+use crate::plan::{Method, Plan, Span};
+
+/// The pieces that host `rank` encodes and keeps, each as runs of positions: a block has one, the
+/// share of another method one or two.
+pub(super) fn blocks(plan: &Plan, rank: usize) -> Vec<Vec<Span>> {
+    let spans = &plan.hosts[rank];
+    match plan.spec.method {
+        Method::Star(_) => spans.iter().map(|span| vec![*span]).collect(),
+        // A ring host without tokens passes on what others send.
+        Method::Ring | Method::Zigzag => vec![spans.clone()],
+        Method::Dense if spans.is_empty() => Vec::new(),
+        Method::Dense => vec![spans.clone()],
+    }
+}
+
+/// The key of each of [`blocks`] for a model with a vocabulary of `vocab` tokens.
+pub(super) fn keys(plan: &Plan, context: &[u32], vocab: usize, rank: usize) -> Vec<BlockKey> {
+    let star = |span: &Span| {
+        if span.start == 0 || plan.anchor == 0 {
+            let how = "star";
+            return BlockKey::of(how, 0, &[], *span, &context[span.range()]);
+        }
+        let (how, at, before) = if plan.shares_anchor() {
+            ("star", 0, context[..plan.anchor].to_vec())
+        } else {
+            let before = plan.anchor_tokens(context, *span, vocab);
+            ("star recomputed", plan.anchor_positions(*span).start, before)
+        };
+        BlockKey::of(how, at, &before, *span, &context[span.range()])
+    };
+    match plan.spec.method {
+        Method::Star(_) => plan.hosts[rank].iter().map(star).collect(),
+        method => blocks(plan, rank)
+            .iter()
+            .map(|spans| {
+                // Exact keys depend on everything before them.
+                let end = spans.last().map_or(0, |span| span.end());
+                let how = format!("{method} {spans:?}");
+                BlockKey::of(&how, 0, &[], Span::new(0..end), &context[..end])
+            })
+            .collect(),
+    }
+}
+
+/// Tokens that pass through the model for one of [`blocks`], its recomputed anchor included.
+pub(super) fn work(plan: &Plan, block: &[Span]) -> usize {
+    let own: usize = block.iter().map(|span| span.len).sum();
+    let recomputes = plan.recomputes_anchor() && block.first().is_some_and(|span| span.start > 0);
+    own + if recomputes { plan.anchor } else { 0 }
+}

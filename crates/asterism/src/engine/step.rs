@@ -1,0 +1,317 @@
+//! Forward passes of phase 2 on the query host: layers of a question, and decode steps of several
+//! sequences at once.
+
+use super::EngineError;
+use super::command::{Command, ContextId};
+use super::group::Group;
+use super::host::{Blocks, Host};
+use super::loaded::Loaded;
+use crate::attention::{GlobalAttention, NewKeys, SequenceRows};
+use crate::cache::{PAGE, Reservation, Tail};
+use crate::cancel::Cancel;
+use crate::model::{Sampler, Workspace};
+use crate::plan::Span;
+use crate::tensor::Backend;
+
+/// A question and its answer: what the query host keeps of them.
+pub(super) struct Sequence<B: Backend> {
+    pub(super) context: ContextId,
+    blocks: Blocks<B>,
+    tail: Tail<B>,
+    /// Memory of the tail.
+    _reservation: Reservation,
+    /// Position of its next token.
+    position: usize,
+    decoding: Decoding<B>,
+}
+
+/// How far a sequence has come towards replaying a recorded step.
+enum Decoding<B: Backend> {
+    /// No step has run since the buffers it uses last changed: they may still grow, kernels may
+    /// still be loaded.
+    Cold,
+    /// A step has run, as the pass of this number.
+    Warm(u64),
+    /// The step of the token at `position` was recorded, as the pass of number `pass`.
+    Recorded { recording: B::Recording, position: usize, pass: u64 },
+}
+
+impl<B: Backend> Sequence<B> {
+    /// A sequence whose question of `query` tokens stands at `position`.
+    pub(super) fn new(
+        lead: &Host<B>,
+        context: ContextId,
+        position: usize,
+        query: usize,
+        reservation: Reservation,
+    ) -> Result<Self, EngineError> {
+        let blocks = lead.blocks(context)?.clone();
+        // A page holds the question and the beginning of the answer.
+        let tail = lead.loaded.tail((query + PAGE).next_multiple_of(PAGE));
+        Ok(Self {
+            context,
+            blocks,
+            tail,
+            _reservation: reservation,
+            position,
+            decoding: Decoding::Cold,
+        })
+    }
+
+    /// Position of its next token.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+}
+
+/// The workspaces of phase 2.
+pub(super) struct Steps<B: Backend> {
+    /// Of the question that is under way.
+    question: Workspace<B>,
+    /// Of decode steps.
+    decode: Workspace<B>,
+    /// Decode steps so far that ran outside a recording: what was recorded refers to the buffers of
+    /// `decode` as they were then.
+    passes: u64,
+}
+
+impl<B: Backend> Steps<B> {
+    pub(super) fn new(loaded: &Loaded<B>) -> Self {
+        let workspace = || loaded.decoder.workspace(&loaded.backend);
+        Self { question: workspace(), decode: workspace(), passes: 0 }
+    }
+
+    /// Runs layer `layer` of a pass over `tokens`, the next ones of a question; with the last layer of
+    /// the last tokens the logits are computed (`is_last`). Returns the bytes that hosts sent.
+    pub(super) fn question_layer(
+        &mut self,
+        group: &mut Group<B>,
+        sequence: &mut Sequence<B>,
+        tokens: &[u32],
+        layer: usize,
+        is_last: bool,
+        cancel: &Cancel,
+    ) -> Result<u64, EngineError> {
+        let span = Span { start: sequence.position, len: tokens.len() };
+        let work = &mut self.question;
+        let layers = group.lead.loaded.layers();
+        if layer == 0 {
+            let Loaded { backend, decoder } = &*group.lead.loaded;
+            decoder.begin(backend, tokens, &[span], layers, work)?;
+            sequence.tail.open(backend, span)?;
+        }
+        let command = Command::Step {
+            sequences: [(sequence.context, span)].into(),
+            layers: layer..layer + 1,
+        };
+        let sent = run(group, &command, |lead| {
+            let Loaded { backend, decoder } = &*lead.loaded;
+            let rows = vec![SequenceRows {
+                span,
+                blocks: &sequence.blocks,
+                new: NewKeys::Tail(&mut sequence.tail),
+            }];
+            let mut attention = GlobalAttention::new(backend, &*lead.comm, decoder.shape(), rows)?;
+            if decoder.advance(backend, 1, &mut attention, cancel, work)? && is_last {
+                decoder.reserve_logits(backend, 1, work)?;
+                decoder.head(backend, 1, work)?;
+            }
+            Ok(())
+        })?;
+        if layer + 1 == layers {
+            sequence.position += tokens.len();
+        }
+        Ok(sent)
+    }
+
+    /// The token below `among` that `sampler` chooses to follow the question.
+    pub(super) fn first_token(
+        &self,
+        lead: &Host<B>,
+        position: usize,
+        among: usize,
+        sampler: &mut Sampler<B>,
+    ) -> Result<u32, EngineError> {
+        choose(&lead.loaded, &self.question, 0, position, among, sampler)
+    }
+
+    /// Copies the logits `[vocab]` that follow the question.
+    pub(super) fn first_logits(
+        &self,
+        lead: &Host<B>,
+        position: usize,
+        logits: &mut [f32],
+    ) -> Result<(), EngineError> {
+        let Loaded { backend, decoder } = &*lead.loaded;
+        decoder.logits(backend, &self.question, 0, logits)?;
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(EngineError::NotFinite { position: position.saturating_sub(1) });
+        }
+        Ok(())
+    }
+
+    /// Runs one more token of each of `sequences`, whose rooms were [made](Self::make_room), and
+    /// computes the logits that follow. Returns the bytes that hosts sent.
+    pub(super) fn decode(
+        &mut self,
+        group: &mut Group<B>,
+        sequences: &mut [&mut Sequence<B>],
+        tokens: &[u32],
+    ) -> Result<u64, EngineError> {
+        let rows = sequences.len();
+        let spans: Vec<Span> =
+            sequences.iter().map(|sequence| Span { start: sequence.position, len: 1 }).collect();
+        let Loaded { backend, decoder } = &*group.lead.loaded;
+        let layers = group.lead.loaded.layers();
+        decoder.begin(backend, tokens, &spans, layers, &mut self.decode)?;
+        decoder.reserve_logits(backend, rows, &mut self.decode)?;
+        // Recording pays only where the whole step is this host's; moments that are timed cannot be
+        // replayed.
+        let alone = rows == 1 && group.lead.comm.size() == 1 && !decoder.times_stages();
+        let sent = match sequences {
+            [sequence] if alone => self.decode_one(&group.lead, sequence).map(|()| 0),
+            _ => self.decode_all(group, sequences, &spans),
+        }?;
+        sequences.iter_mut().for_each(|sequence| sequence.position += 1);
+        Ok(sent)
+    }
+
+    /// A decode step of all hosts together.
+    fn decode_all(
+        &mut self,
+        group: &mut Group<B>,
+        sequences: &mut [&mut Sequence<B>],
+        spans: &[Span],
+    ) -> Result<u64, EngineError> {
+        self.passes += 1;
+        let work = &mut self.decode;
+        let told = sequences.iter().zip(spans).map(|(sequence, span)| (sequence.context, *span));
+        let layers = 0..group.lead.loaded.layers();
+        let command = Command::Step { sequences: told.collect(), layers };
+        run(group, &command, |lead| pass(lead, sequences, spans, work))
+    }
+
+    /// A decode step of one sequence on the only host: replayed if it was recorded.
+    fn decode_one(
+        &mut self,
+        lead: &Host<B>,
+        sequence: &mut Sequence<B>,
+    ) -> Result<(), EngineError> {
+        let backend = &lead.loaded.backend;
+        let here = Span { start: sequence.position, len: 1 };
+        match &mut sequence.decoding {
+            Decoding::Recorded { recording, position, pass } if *pass == self.passes => {
+                if sequence.tail.advance(backend, here.start) {
+                    let later = (here.start - *position) as u32;
+                    return Ok(backend.replay(recording, later)?);
+                }
+                // The page is full: what was recorded appends to it.
+                sequence.decoding = Decoding::Cold;
+                sequence.tail.open(backend, here)?;
+            }
+            Decoding::Warm(pass) if *pass == self.passes => return self.record(lead, sequence),
+            _ => {}
+        }
+        self.passes += 1;
+        sequence.decoding = Decoding::Warm(self.passes);
+        pass(lead, &mut [sequence], &[here], &mut self.decode)
+    }
+
+    /// Runs the next token of `sequence` and records that, if the backend can.
+    fn record(&mut self, lead: &Host<B>, sequence: &mut Sequence<B>) -> Result<(), EngineError> {
+        let here = Span { start: sequence.position, len: 1 };
+        let work = &mut self.decode;
+        let recording =
+            lead.loaded.backend.record(|| pass(lead, &mut [&mut *sequence], &[here], work))?;
+        match recording {
+            Some(recording) => {
+                let (position, pass) = (here.start, self.passes);
+                sequence.decoding = Decoding::Recorded { recording, position, pass };
+                Ok(())
+            }
+            None => pass(lead, &mut [sequence], &[here], &mut self.decode),
+        }
+    }
+
+    /// The token below `among` that `sampler` chooses to follow row `row` of the last decode step.
+    pub(super) fn next_token(
+        &self,
+        lead: &Host<B>,
+        row: usize,
+        position: usize,
+        among: usize,
+        sampler: &mut Sampler<B>,
+    ) -> Result<u32, EngineError> {
+        choose(&lead.loaded, &self.decode, row, position, among, sampler)
+    }
+
+    /// Makes room for the next token of `sequence`, which decodes `alone` or beside others.
+    pub(super) fn make_room(
+        &self,
+        lead: &Host<B>,
+        sequence: &mut Sequence<B>,
+        alone: bool,
+    ) -> Result<(), EngineError> {
+        let span = Span { start: sequence.position, len: 1 };
+        let is_recorded = matches!(
+            &sequence.decoding,
+            Decoding::Recorded { pass, .. } if *pass == self.passes
+        );
+        // A step that is replayed makes room itself.
+        if !(alone && is_recorded) {
+            sequence.tail.open(&lead.loaded.backend, span)?;
+        }
+        Ok(())
+    }
+}
+
+/// All layers of a decode step, and its logits, after the decoder was told of its tokens.
+fn pass<B: Backend>(
+    lead: &Host<B>,
+    sequences: &mut [&mut Sequence<B>],
+    spans: &[Span],
+    work: &mut Workspace<B>,
+) -> Result<(), EngineError> {
+    let Loaded { backend, decoder } = &*lead.loaded;
+    let rows = sequences
+        .iter_mut()
+        .zip(spans)
+        .map(|(sequence, span)| SequenceRows {
+            span: *span,
+            blocks: &sequence.blocks,
+            new: NewKeys::Tail(&mut sequence.tail),
+        })
+        .collect();
+    let mut attention = GlobalAttention::new(backend, &*lead.comm, decoder.shape(), rows)?;
+    // Cancels are seen between steps.
+    decoder.advance(backend, usize::MAX, &mut attention, &Cancel::new(), work)?;
+    Ok(decoder.head(backend, spans.len(), work)?)
+}
+
+/// The token below `among` that `sampler` chooses by the logits of row `row`, those that follow the
+/// token before `position`.
+fn choose<B: Backend>(
+    loaded: &Loaded<B>,
+    work: &Workspace<B>,
+    row: usize,
+    position: usize,
+    among: usize,
+    sampler: &mut Sampler<B>,
+) -> Result<u32, EngineError> {
+    let token = loaded.decoder.next_token(&loaded.backend, work, row, among, sampler)?;
+    token.ok_or(EngineError::NotFinite { position: position.saturating_sub(1) })
+}
+
+/// Runs `lead` on the query host while the others obey `command`. Returns the bytes that all sent.
+fn run<B: Backend>(
+    group: &mut Group<B>,
+    command: &Command,
+    lead: impl FnOnce(&mut Host<B>) -> Result<(), EngineError>,
+) -> Result<u64, EngineError> {
+    let (own, outcomes) = group.run(command, |host| {
+        let before = host.comm.bytes_sent();
+        lead(host)?;
+        Ok(host.comm.bytes_sent() - before)
+    })?;
+    Ok(own + outcomes.iter().map(|outcome| outcome.sent).sum::<u64>())
+}
