@@ -12,7 +12,9 @@ use asterism::cancel::Cancel;
 use asterism::engine::{Context, DeviceChoice, Engine, EngineOptions, Generation};
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{Method, PlanSpec, Star};
-use asterism::tensor::{Activations, Cpu, Elements, HeadShape, KvSegment, Precision};
+use asterism::tensor::{
+    Activations, Cpu, Elements, HeadShape, KvSegment, KvSequence, Pass, Precision,
+};
 use clap::Parser;
 use half::bf16;
 use serde::Deserialize;
@@ -172,7 +174,7 @@ fn linear(cpu: &Cpu, rows: usize, inputs: usize, outputs: usize, dtype: Precisio
             cpu.pack_bf16(&[&w], inputs)
         }
     };
-    let mut input = Activations::new(dtype);
+    let mut input = Activations::new(dtype, Pass::Prefill);
     let mut y = vec![0.0; rows * outputs];
     speed(2.0 * (rows * inputs * outputs) as f64, || {
         // Rounding the input is part of the work, as inside a model.
@@ -186,11 +188,13 @@ fn attention(cpu: &Cpu, tokens: usize, shape: HeadShape) -> Value {
     let q = numbers(tokens * width);
     let kv = Elements::from_f32(Precision::Bf16, &q);
     let view = kv.view(0..tokens * width);
-    let segment = KvSegment { keys: view, values: view, tokens, start: 0 };
+    let segment = KvSegment { keys: view, values: view, tokens, start: 0, hidden: None };
+    let segments = [segment];
+    let all = [KvSequence { rows: 0..tokens, start: 0, segments: &segments }];
     let (mut out, mut lse) = (vec![0.0; tokens * width], vec![0.0; tokens * shape.heads]);
     // Two products; a query sees half of the keys on average.
     let flop = 2.0 * 2.0 * (tokens * (tokens + 1) / 2 * width) as f64;
-    speed(flop, || cpu.attend(&q, 0, shape, &[segment], &mut out, &mut lse))
+    speed(flop, || cpu.attend(&q, shape, &all, &mut out, &mut lse))
 }
 
 /// Median of several repetitions after a first one that warms up; as `protocol.py` does it.

@@ -4,6 +4,7 @@
 use super::{
     ElementsView, HeadShape, KvPrecision, Part, PartMut, Precision, Sampling, TensorError,
 };
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,29 @@ pub struct Segment<'a, B: Backend> {
     pub tokens: usize,
     /// Position of the first token.
     pub start: usize,
+    /// `[tokens]`: which keys no query sees, whatever its position; none if it is missing.
+    pub hidden: Option<&'a B::Flags>,
+}
+
+/// Some consecutive rows of queries and the keys they see.
+pub struct Sequence<'a, B: Backend> {
+    /// Which of all tokens of the queries.
+    pub rows: Range<usize>,
+    /// Position of the first of them.
+    pub start: usize,
+    /// Keys and values, in any number of segments.
+    pub segments: &'a [Segment<'a, B>],
+}
+
+/// What the rows of a forward pass are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Tokens of one text. They take the fastest arithmetic for their number.
+    Prefill,
+    /// Single tokens of any number of sequences. What comes out for a row does not depend, to the
+    /// last bit, on the others or on how many there are, and one row of a [`Pass::Prefill`] comes
+    /// out the same; weights are read once for many rows.
+    Decode,
 }
 
 /// How wide the layers of a model are.
@@ -107,8 +131,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Activations: Send;
     /// Tokens and their positions.
     type Ids: Send + Default;
-    /// Which tokens of the vocabulary were seen before.
-    type Seen: Send;
+    /// A yes or no for each of some things: tokens of a vocabulary, keys of a segment.
+    type Flags: Send + Sync;
     /// A step that can be run again: see [`Backend::record`].
     type Recording: Send;
     /// Weights of a linear layer.
@@ -212,8 +236,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
         hidden: usize,
     ) -> Result<Self::Embedding, TensorError>;
 
-    /// No activations yet; for layers with weights in `precision`.
-    fn activations(&self, precision: Precision) -> Self::Activations;
+    /// No activations yet; for layers with weights in `precision`, in passes of one kind.
+    fn activations(&self, precision: Precision, pass: Pass) -> Self::Activations;
 
     /// Grows `rows` to `len` elements if it has fewer; what was there may be lost.
     ///
@@ -316,11 +340,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// If the processor failed since it was last waited for.
     fn largest(&self, sums: Part<'_, Self::Sums>) -> Result<Option<u32>, TensorError>;
 
-    /// Which tokens were seen before, of each token of the vocabulary.
+    /// Flags that are set as `flags` are.
     ///
     /// # Errors
     /// As [`Backend::matrix`].
-    fn seen(&self, tokens: &[bool]) -> Result<Self::Seen, TensorError>;
+    fn flags(&self, flags: &[bool]) -> Result<Self::Flags, TensorError>;
 
     /// The token that `sampling` [chooses](Sampling::choose) by its logit and `uniform`, a random
     /// number below 2^53; it is added to those `seen`, which are needed if these are penalized.
@@ -332,7 +356,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         &self,
         logits: Part<'_, Self::Sums>,
         sampling: &Sampling,
-        seen: Option<&mut Self::Seen>,
+        seen: Option<&mut Self::Flags>,
         uniform: u64,
     ) -> Result<Option<u32>, TensorError>;
 
@@ -442,20 +466,26 @@ pub trait Backend: Send + Sync + Sized + 'static {
         out: SplitQkv<'_, Self>,
     ) -> Result<(), TensorError>;
 
-    /// Attention of `q [tokens, heads, head_dim]`, whose first token stands at position `start`,
-    /// over the keys of all `segments`: a query sees a key whose position is not greater than its
-    /// own. Fills `out [tokens, heads, head_dim]` with the normalised output and
-    /// `lse [tokens, heads]` with the log-sum-exp of the scaled scores; a row that sees no key gets
-    /// zeros and minus infinity.
+    /// Attention of the rows of `q [tokens, heads, head_dim]` that belong to `sequences`, each over
+    /// the keys of its own segments: a query sees a key that is not hidden and whose position is
+    /// not greater than its own. Fills their rows of `out [tokens, heads, head_dim]` with the
+    /// normalised output and of `lse [tokens, heads]` with the log-sum-exp of the scaled scores; a
+    /// row that sees no key gets zeros and minus infinity. Rows of no sequence may hold anything
+    /// afterwards.
+    ///
+    /// What comes out for a sequence does not depend, to the last bit, on the others of the call;
+    /// and of sequences of one token each, as in decoding, not on how many there are.
     ///
     /// # Errors
     /// If the processor fails.
+    ///
+    /// # Panics
+    /// If sequences share rows or are not in the order of their rows.
     fn attend(
         &self,
         q: Part<'_, Self::Rows>,
-        start: usize,
         shape: HeadShape,
-        segments: &[Segment<'_, Self>],
+        sequences: &[Sequence<'_, Self>],
         out: PartMut<'_, Self::Rows>,
         lse: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;

@@ -36,9 +36,11 @@ mod testing;
 pub mod user_cache;
 
 pub use aligned::Aligned;
-pub use backend::{Backend, LayerWidths, Memory, Peak, Rotation, RowReader, Segment, SplitQkv};
+pub use backend::{
+    Backend, LayerWidths, Memory, Pass, Peak, Rotation, RowReader, Segment, Sequence, SplitQkv,
+};
 pub use bytes::Bytes;
-pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, PackedMatrix};
+pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, KvSequence, PackedMatrix};
 pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};
 pub use error::TensorError;

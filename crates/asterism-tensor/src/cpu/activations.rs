@@ -5,17 +5,18 @@
 use super::kernels::tiles::{STEP, STRIP, Strips, TILE};
 use super::shared::SharedMut;
 use super::{Cpu, FEW_ROWS};
-use crate::{Aligned, Precision};
+use crate::{Aligned, Pass, Precision};
 use half::bf16;
 
 /// Rows that enter a linear layer, `[rows, inputs]`. Where the processor multiplies bf16 and the
-/// weights are bf16, many rows are rounded to bf16 as they are written, in the order of its tiles;
-/// otherwise they are f32. Kept and reused: no memory is allocated once it has grown.
+/// weights are bf16, many rows of a prefill are rounded to bf16 as they are written, in the order
+/// of its tiles; otherwise they are f32. Kept and reused: no memory is allocated once it has grown.
 #[derive(Debug)]
 pub struct Activations {
     rows: usize,
     inputs: usize,
     precision: Precision,
+    pass: Pass,
     tiled: bool,
     /// `[rows, inputs]`
     floats: Aligned<f32>,
@@ -24,11 +25,11 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// No rows yet; for layers with weights in `precision`.
+    /// No rows yet; for layers with weights in `precision`, in passes of one kind.
     #[must_use]
-    pub fn new(precision: Precision) -> Self {
+    pub fn new(precision: Precision, pass: Pass) -> Self {
         let (floats, strips) = (Aligned::default(), Aligned::default());
-        Self { rows: 0, inputs: 0, precision, tiled: false, floats, strips }
+        Self { rows: 0, inputs: 0, precision, pass, tiled: false, floats, strips }
     }
 
     /// Number of rows.
@@ -47,14 +48,25 @@ impl Activations {
     pub(super) fn reset(&mut self, cpu: &Cpu, rows: usize, inputs: usize) {
         self.rows = rows;
         self.inputs = inputs;
-        self.tiled =
-            self.precision == Precision::Bf16 && cpu.kernels.tiles.is_some() && rows > FEW_ROWS;
+        let is_bf16 = self.precision == Precision::Bf16;
+        self.tiled = is_bf16 && cpu.kernels.tiles.is_some() && !self.is_few();
         if self.tiled {
             let len = self.strip_count() * self.depth() * TILE;
             self.strips.at_least(len);
         } else {
             self.floats.at_least(rows * inputs);
         }
+    }
+
+    /// Makes room for rows that come of `x`, in a pass of the same kind.
+    pub(super) fn reset_as(&mut self, cpu: &Cpu, x: &Self, inputs: usize) {
+        self.pass = x.pass;
+        self.reset(cpu, x.rows, inputs);
+    }
+
+    /// Whether they are multiplied in f32, each row by itself.
+    pub(super) fn is_few(&self) -> bool {
+        self.pass == Pass::Decode || self.rows <= FEW_ROWS
     }
 
     /// Steps of 32 elements in a row.

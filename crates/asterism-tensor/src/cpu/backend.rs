@@ -1,9 +1,10 @@
 //! The CPU as a [`Backend`]: activations are f32 slices, keys [`Elements`]. Nothing here computes.
 
-use super::{Activations, Cpu, CpuError, KvSegment, PackedMatrix, ops};
+use super::{Activations, Cpu, CpuError, KvSegment, KvSequence, PackedMatrix, ops};
 use crate::{
     Aligned, Backend, Elements, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory, Part,
-    PartMut, Peak, Precision, Rotation, RowReader, Sampling, Segment, SplitQkv, TensorError,
+    PartMut, Pass, Peak, Precision, Rotation, RowReader, Sampling, Segment, Sequence, SplitQkv,
+    TensorError,
 };
 
 use std::convert::Infallible;
@@ -67,6 +68,19 @@ fn elements(part: Part<'_, Elements>) -> ElementsView<'_> {
     part.of.view(part.range())
 }
 
+fn kv_segments<'a>(segments: &[Segment<'a, Cpu>]) -> Vec<KvSegment<'a>> {
+    segments
+        .iter()
+        .map(|s| KvSegment {
+            keys: elements(s.keys),
+            values: elements(s.values),
+            tokens: s.tokens,
+            start: s.start,
+            hidden: s.hidden.map(Vec::as_slice),
+        })
+        .collect()
+}
+
 impl Cpu {
     fn pack(&self, parts: &[ElementsView<'_>], inputs: usize, paired: bool) -> PackedMatrix {
         if let Some(parts) = parts.iter().map(|part| part.bf16()).collect::<Option<Vec<_>>>() {
@@ -88,7 +102,7 @@ impl Backend for Cpu {
     type Kv = Elements;
     type Activations = Activations;
     type Ids = Ids;
-    type Seen = Vec<bool>;
+    type Flags = Vec<bool>;
     type Recording = Infallible;
     type Matrix = PackedMatrix;
     type Mark = Instant;
@@ -170,8 +184,8 @@ impl Backend for Cpu {
         Ok(rows)
     }
 
-    fn activations(&self, precision: Precision) -> Activations {
-        Activations::new(precision)
+    fn activations(&self, precision: Precision, pass: Pass) -> Activations {
+        Activations::new(precision, pass)
     }
 
     fn rows_at_least(&self, rows: &mut Aligned<f32>, len: usize) -> Result {
@@ -252,8 +266,8 @@ impl Backend for Cpu {
         Ok(finite.then_some(best as u32))
     }
 
-    fn seen(&self, tokens: &[bool]) -> Result<Vec<bool>> {
-        Ok(tokens.to_vec())
+    fn flags(&self, flags: &[bool]) -> Result<Vec<bool>> {
+        Ok(flags.to_vec())
     }
 
     fn choose(
@@ -369,22 +383,18 @@ impl Backend for Cpu {
     fn attend(
         &self,
         q: Part<'_, Aligned<f32>>,
-        start: usize,
         shape: HeadShape,
-        segments: &[Segment<'_, Self>],
+        sequences: &[Sequence<'_, Self>],
         out: PartMut<'_, Aligned<f32>>,
         lse: PartMut<'_, Aligned<f32>>,
     ) -> Result {
-        let segments: Vec<KvSegment<'_>> = segments
+        let segments: Vec<Vec<_>> = sequences.iter().map(|s| kv_segments(s.segments)).collect();
+        let sequences: Vec<KvSequence<'_>> = sequences
             .iter()
-            .map(|s| KvSegment {
-                keys: elements(s.keys),
-                values: elements(s.values),
-                tokens: s.tokens,
-                start: s.start,
-            })
+            .zip(&segments)
+            .map(|(s, segments)| KvSequence { rows: s.rows.clone(), start: s.start, segments })
             .collect();
-        self.attend(floats(q), start, shape, &segments, floats_mut(out), floats_mut(lse));
+        self.attend(floats(q), shape, &sequences, floats_mut(out), floats_mut(lse));
         Ok(())
     }
 

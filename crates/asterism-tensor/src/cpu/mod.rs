@@ -21,7 +21,7 @@ mod shared;
 mod team;
 
 pub use activations::Activations;
-pub use attention::KvSegment;
+pub use attention::{KvSegment, KvSequence};
 pub use backend::Ids;
 pub use kernels::Isa;
 pub use linear::PackedMatrix;
@@ -73,8 +73,8 @@ pub struct Cpu {
     kernels: &'static Kernels,
     /// One per thread of the team. A thread holds its own while it runs a task: never contended.
     scratch: Vec<Mutex<Scratch>>,
-    /// What several parts of an attention leave to be merged.
-    parts: Mutex<attention::Parts>,
+    /// What several parts of an attention leave to be merged: one for each call that runs.
+    parts: Mutex<Vec<attention::Parts>>,
 }
 
 /// A thread's working memory, kept between calls. Buffers only grow.
@@ -132,8 +132,12 @@ impl Cpu {
         self.team.run(tasks, &|thread, task| f(&mut lock(&self.scratch[thread]), task));
     }
 
-    fn parts(&self) -> MutexGuard<'_, attention::Parts> {
-        lock(&self.parts)
+    fn take_parts(&self) -> attention::Parts {
+        lock(&self.parts).pop().unwrap_or_default()
+    }
+
+    fn give_back_parts(&self, parts: attention::Parts) {
+        lock(&self.parts).push(parts);
     }
 }
 

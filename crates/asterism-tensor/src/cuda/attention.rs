@@ -9,7 +9,7 @@ use super::cudnn::Cudnn;
 use super::kernels::FEW_ROWS;
 use super::kv::{Kv, KvView};
 use super::{Attention, Buffer, Cuda, CudaError, View, ViewMut};
-use crate::{HeadShape, Segment};
+use crate::{HeadShape, Segment, Sequence};
 use half::bf16;
 use std::ops::Range;
 
@@ -107,7 +107,27 @@ fn mask<K>(queries: &Queries<'_>, keys: &[Keys<K>]) -> Option<Mask> {
 
 impl Cuda {
     /// See [`Backend::attend`](crate::Backend::attend).
-    pub(super) fn attend_segments(
+    pub(super) fn attend_sequences(
+        &self,
+        q: View<'_, bf16>,
+        shape: HeadShape,
+        sequences: &[Sequence<'_, Self>],
+        mut out: ViewMut<'_, bf16>,
+        mut lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        for Sequence { rows, start, segments } in sequences {
+            let range = |width: usize| rows.start * width..rows.end * width;
+            let q = q.slice(range(shape.q_width()))?;
+            let queries = Queries { q, tokens: rows.len(), start: *start, shape };
+            let out = out.reborrow().slice(range(shape.q_width()))?;
+            let lse = lse.reborrow().slice(range(shape.heads))?;
+            self.attend_segments(queries, segments, out, lse)?;
+        }
+        Ok(())
+    }
+
+    /// One sequence.
+    fn attend_segments(
         &self,
         queries: Queries<'_>,
         segments: &[Segment<'_, Self>],

@@ -1,7 +1,6 @@
 //! A GPU as a [`Backend`]: activations in bf16, the residual stream and all sums in f32. Operations
 //! are enqueued on the device's stream and return at once; what reads results waits.
 
-use super::attention::Queries;
 use super::cudnn::Cudnn;
 use super::flash::Flash;
 use super::gemv::{Gemv, MOST_ROWS};
@@ -12,8 +11,8 @@ use super::staging::Staging;
 use super::weights::{Embedding, Matrix, only_bf16};
 use super::{Buffer, CudaError, Device, Element, Event, Gemm, Recording, View, ViewMut};
 use crate::{
-    Backend, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory, Part, PartMut, Peak,
-    Precision, Rotation, RowReader, Sampling, Segment, SplitQkv, TensorError,
+    Backend, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory, Part, PartMut, Pass, Peak,
+    Precision, Rotation, RowReader, Sampling, Sequence, SplitQkv, TensorError,
 };
 use half::bf16;
 use std::collections::HashMap;
@@ -83,9 +82,10 @@ impl Cuda {
         w: &Matrix,
         bias: Option<&Buffer<f32>>,
         shape: (usize, usize, usize),
+        pass: Pass,
         mut y: ViewMut<'_, f32>,
     ) -> std::result::Result<(), CudaError> {
-        if shape.0 <= MOST_ROWS {
+        if is_few(pass, shape.0) {
             return self.gemv.add(x, w.weights.view(), bias.map(Buffer::view), shape, y);
         }
         self.gemm.accumulate(x, w.weights.view(), shape, y.reborrow())?;
@@ -117,12 +117,18 @@ impl Cuda {
     }
 }
 
+/// Whether rows are multiplied by the kernels that read weights once for each few of them: cuBLASLt
+/// chooses another algorithm, and another order of sums, for other numbers of rows.
+fn is_few(pass: Pass, rows: usize) -> bool {
+    pass == Pass::Decode || rows <= MOST_ROWS
+}
+
 /// What goes into a linear layer: `[rows, inputs]`.
-#[derive(Default)]
 pub struct Activations {
     values: Grown<bf16>,
     rows: usize,
     inputs: usize,
+    pass: Pass,
 }
 
 impl Activations {
@@ -155,7 +161,7 @@ impl Backend for Cuda {
     type Kv = Kv;
     type Activations = Activations;
     type Ids = Ids;
-    type Seen = Buffer<u8>;
+    type Flags = Buffer<u8>;
     type Recording = Recording;
     type Matrix = Matrix;
     type Mark = Event;
@@ -233,8 +239,8 @@ impl Backend for Cuda {
         Ok(Embedding::upload(self, &rows, vocab, hidden)?)
     }
 
-    fn activations(&self, _precision: Precision) -> Activations {
-        Activations::default()
+    fn activations(&self, _precision: Precision, pass: Pass) -> Activations {
+        Activations { values: Grown::default(), rows: 0, inputs: 0, pass }
     }
 
     fn rows_at_least(&self, rows: &mut Grown<bf16>, len: usize) -> Result {
@@ -305,9 +311,9 @@ impl Backend for Cuda {
         Ok(self.rows.largest(view(sums)?)?)
     }
 
-    fn seen(&self, tokens: &[bool]) -> Result<Buffer<u8>> {
-        let tokens: Vec<u8> = tokens.iter().map(|&seen| u8::from(seen)).collect();
-        Ok(Buffer::from_slice(&self.device, &tokens)?)
+    fn flags(&self, flags: &[bool]) -> Result<Buffer<u8>> {
+        let flags: Vec<u8> = flags.iter().map(|&flag| u8::from(flag)).collect();
+        Ok(Buffer::from_slice(&self.device, &flags)?)
     }
 
     fn choose(
@@ -363,8 +369,8 @@ impl Backend for Cuda {
         bias: Option<&Buffer<f32>>,
         y: PartMut<'_, Grown<bf16>>,
     ) -> Result {
-        let (shape, x, mut y) = (x.shape(w), x.view()?, view_mut(y)?);
-        if shape.0 <= MOST_ROWS {
+        let (shape, pass, x, mut y) = (x.shape(w), x.pass, x.view()?, view_mut(y)?);
+        if is_few(pass, shape.0) {
             return Ok(self.gemv.bf16(x, w.weights.view(), bias.map(Buffer::view), shape, y)?);
         }
         self.gemm.bf16(x, w.weights.view(), shape, y.reborrow())?;
@@ -375,8 +381,8 @@ impl Backend for Cuda {
     }
 
     fn linear_sums(&self, x: &Activations, w: &Matrix, y: PartMut<'_, Grown<f32>>) -> Result {
-        let (shape, x, y) = (x.shape(w), x.view()?, view_mut(y)?);
-        if shape.0 <= MOST_ROWS {
+        let (shape, pass, x, y) = (x.shape(w), x.pass, x.view()?, view_mut(y)?);
+        if is_few(pass, shape.0) {
             return Ok(self.gemv.f32(x, w.weights.view(), shape, y)?);
         }
         Ok(self.gemm.f32(x, w.weights.view(), shape, y)?)
@@ -389,20 +395,20 @@ impl Backend for Cuda {
         bias: Option<&Buffer<f32>>,
         y: PartMut<'_, Grown<f32>>,
     ) -> Result {
-        Ok(self.add_product(x.view()?, w, bias, x.shape(w), view_mut(y)?)?)
+        Ok(self.add_product(x.view()?, w, bias, x.shape(w), x.pass, view_mut(y)?)?)
     }
 
     fn linear_add_rows(
         &self,
         x: Part<'_, Grown<bf16>>,
-        _scratch: &mut Activations,
+        scratch: &mut Activations,
         w: &Matrix,
         bias: Option<&Buffer<f32>>,
         y: PartMut<'_, Grown<f32>>,
     ) -> Result {
         let inputs = w.weights.len() / w.outputs;
         let shape = (x.len / inputs, inputs, w.outputs);
-        Ok(self.add_product(view(x)?, w, bias, shape, view_mut(y)?)?)
+        Ok(self.add_product(view(x)?, w, bias, shape, scratch.pass, view_mut(y)?)?)
     }
 
     fn linear_gated(
@@ -413,9 +419,10 @@ impl Backend for Cuda {
         out: &mut Activations,
     ) -> Result {
         let (rows, inputs, both) = x.shape(w);
-        let x = x.view()?;
+        let (pass, x) = (x.pass, x.view()?);
+        out.pass = pass;
         let out = out.reset(&self.device, rows, both / 2)?;
-        if rows <= MOST_ROWS {
+        if is_few(pass, rows) {
             let (bias, shape) = (bias.map(Buffer::view), (rows, inputs, both / 2));
             return Ok(self.gemv.gated(x, w.weights.view(), bias, shape, out)?);
         }
@@ -444,18 +451,15 @@ impl Backend for Cuda {
     fn attend(
         &self,
         q: Part<'_, Grown<bf16>>,
-        start: usize,
         shape: HeadShape,
-        segments: &[Segment<'_, Self>],
+        sequences: &[Sequence<'_, Self>],
         out: PartMut<'_, Grown<bf16>>,
         lse: PartMut<'_, Grown<f32>>,
     ) -> Result {
-        let tokens = q.len / shape.q_width();
-        if tokens == 0 {
+        if q.len == 0 {
             return Ok(());
         }
-        let queries = Queries { q: view(q)?, tokens, start, shape };
-        Ok(self.attend_segments(queries, segments, view_mut(out)?, view_mut(lse)?)?)
+        Ok(self.attend_sequences(view(q)?, shape, sequences, view_mut(out)?, view_mut(lse)?)?)
     }
 
     fn merge(

@@ -5,7 +5,9 @@ use super::{Attention, AttentionError};
 use crate::cache::{EncodedBlock, KvStore};
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Segment, TensorError};
+use crate::tensor::{
+    Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Segment, Sequence, TensorError,
+};
 
 /// Where the anchor's keys are.
 pub enum AnchorKeys<'a, B: Backend> {
@@ -194,6 +196,8 @@ impl<B: Backend> Attention<B> for BlockAttention<'_, B> {
         let mut lse = B::Sums::default();
         self.backend.sums_at_least(&mut lse, rows)?;
         let lse = PartMut::new(&mut lse, 0..rows);
-        Ok(self.backend.attend(q, self.chunk.start, self.shape, &segments, out, lse)?)
+        let rows = 0..self.chunk.len;
+        let chunk = Sequence { rows, start: self.chunk.start, segments: &segments };
+        Ok(self.backend.attend(q, self.shape, &[chunk], out, lse)?)
     }
 }

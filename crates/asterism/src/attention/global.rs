@@ -13,7 +13,7 @@ use super::{Attention, AttentionError, Partial};
 use crate::cache::{EncodedBlock, KvStore, Tail};
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Segment};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Segment, Sequence};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -91,6 +91,18 @@ fn rows(spans: impl Iterator<Item = Span>) -> impl Iterator<Item = Range<usize>>
     })
 }
 
+/// The rows of each of `spans` with the keys that they see.
+fn sequences<'a, B: Backend>(
+    spans: impl Iterator<Item = Span> + Clone,
+    segments: &'a [Vec<Segment<'a, B>>],
+) -> Vec<Sequence<'a, B>> {
+    rows(spans.clone())
+        .zip(spans)
+        .zip(segments)
+        .map(|((rows, span), segments)| Sequence { rows, start: span.start, segments })
+        .collect()
+}
+
 /// `rows` of a buffer with `width` elements per row.
 fn elements(rows: &Range<usize>, width: usize) -> Range<usize> {
     rows.start * width..rows.end * width
@@ -135,15 +147,16 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         let tokens = q.len / shape.q_width();
         let mut lse = PartMut::new(&mut self.lse, 0..tokens * shape.heads);
         let spans = self.sequences.iter().map(|sequence| sequence.span);
-        for (sequence, rows) in self.sequences.iter().zip(rows(spans)) {
-            let mut segments: Vec<_> =
-                sequence.blocks.iter().flat_map(|block| block.segments(layer)).collect();
-            segments.extend(sequence.new.segments(layer));
-            let (range, start) = (elements(&rows, shape.q_width()), sequence.span.start);
-            let (q, out) = (q.slice(range.clone()), out.slice(range));
-            let lse = lse.slice(elements(&rows, shape.heads));
-            backend.attend(q, start, shape, &segments, out, lse)?;
-        }
+        let segments: Vec<Vec<_>> = self
+            .sequences
+            .iter()
+            .map(|sequence| {
+                let blocks = sequence.blocks.iter().flat_map(|block| block.segments(layer));
+                blocks.chain(sequence.new.segments(layer)).collect()
+            })
+            .collect();
+        let own = sequences(spans, &segments);
+        backend.attend(q, shape, &own, out.reborrow(), lse.reborrow())?;
         for from in (0..comm.size()).filter(|from| *from != comm.rank()) {
             let part = comm.recv_rows(from, out.len)?;
             let part_lse = comm.recv_sums(from, lse.len)?;
@@ -179,8 +192,8 @@ pub fn serve<B: Backend>(
     shape: HeadShape,
     pass: OthersPass<'_, B>,
 ) -> Result<(), AttentionError> {
-    let OthersPass { layers, attending, sequences, mut share } = pass;
-    let tokens: usize = sequences.iter().map(|(span, _)| span.len).sum();
+    let OthersPass { layers, attending, sequences: parts, mut share } = pass;
+    let tokens: usize = parts.iter().map(|(span, _)| span.len).sum();
     for layer in layers {
         if let Some((store, true)) = &mut share {
             let (keys, values) = (comm.recv_kv(0)?, comm.recv_kv(0)?);
@@ -190,15 +203,16 @@ pub fn serve<B: Backend>(
             continue;
         }
         let q = comm.recv_rows(0, tokens * shape.q_width())?;
-        let mut part = Partial::empty(backend, tokens, shape)?;
-        let spans = sequences.iter().map(|(span, _)| *span);
-        for ((span, blocks), rows) in sequences.iter().zip(rows(spans)) {
-            let mut segments: Vec<_> =
-                blocks.iter().flat_map(|block| block.segments(layer)).collect();
-            segments.extend(share.iter().flat_map(|(store, _)| store.segments(layer)));
-            let q = Part::new(&*q, elements(&rows, shape.q_width()));
-            part.attend(backend, q, span.start, shape, &segments, &rows)?;
-        }
+        let segments: Vec<Vec<_>> = parts
+            .iter()
+            .map(|(_, blocks)| {
+                let blocks = blocks.iter().flat_map(|block| block.segments(layer));
+                blocks.chain(share.iter().flat_map(|(store, _)| store.segments(layer))).collect()
+            })
+            .collect();
+        let own = sequences(parts.iter().map(|(span, _)| *span), &segments);
+        let q = Part::new(&*q, 0..tokens * shape.q_width());
+        let part = Partial::of(backend, q, shape, &own)?;
         comm.send(0, Message::Rows(Arc::new(part.out)))?;
         comm.send(0, Message::Sums(Arc::new(part.lse)))?;
     }

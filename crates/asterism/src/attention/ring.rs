@@ -7,7 +7,7 @@ use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Segment};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Segment, Sequence};
 use std::sync::Arc;
 
 /// Attention of one host's shard over the shards of all hosts.
@@ -58,10 +58,12 @@ impl<B: Backend> RingAttention<'_, B> {
             let out = whole.out.slice(range(shape.q_width()));
             let lse = whole.lse.slice(range(shape.heads));
             if first {
-                backend.attend(q, chunk.start, shape, segments, out, lse)?;
+                let all = Sequence { rows: 0..chunk.len, start: chunk.start, segments };
+                backend.attend(q, shape, &[all], out, lse)?;
             } else if segments.iter().any(|s| s.start < chunk.end()) {
                 // Shards that lie wholly after the chunk are seen by none of its queries.
-                let part = Partial::of(backend, q, chunk.start, shape, segments)?;
+                let all = Sequence { rows: 0..chunk.len, start: chunk.start, segments };
+                let part = Partial::of(backend, q, shape, &[all])?;
                 let part_out = Part::new(&part.out, 0..out.len);
                 let part_lse = Part::new(&part.lse, 0..lse.len);
                 backend.merge(out, lse, part_out, part_lse)?;
@@ -91,6 +93,7 @@ fn segments<'a, B: Backend>(
                 values: Part::new(values, range),
                 tokens: span.len,
                 start: span.start,
+                hidden: None,
             }
         })
         .collect()

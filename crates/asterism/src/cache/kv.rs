@@ -180,6 +180,7 @@ impl<B: Backend> KvStore<B> {
             values: Part::new(values, range),
             tokens,
             start,
+            hidden: None,
         }
     }
 

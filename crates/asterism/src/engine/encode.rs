@@ -14,7 +14,7 @@ use crate::cancel::Cancel;
 use crate::comm::Comm;
 use crate::model::Workspace;
 use crate::plan::{Method, Plan, Span};
-use crate::tensor::Backend;
+use crate::tensor::{self, Backend};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -152,7 +152,7 @@ impl<B: Backend> Encoding<B> {
             plan,
             context,
             cancel,
-            work: loaded.decoder.workspace(&loaded.backend),
+            work: loaded.decoder.workspace(&loaded.backend, tensor::Pass::Prefill),
             passes,
             layers_done: 0,
             store: None,

@@ -11,7 +11,7 @@ use crate::cache::{PAGE, Reservation, Tail};
 use crate::cancel::Cancel;
 use crate::model::{Sampler, Workspace};
 use crate::plan::Span;
-use crate::tensor::Backend;
+use crate::tensor::{Backend, Pass};
 
 /// A question and its answer: what the query host keeps of them.
 pub(super) struct Sequence<B: Backend> {
@@ -77,8 +77,8 @@ pub(super) struct Steps<B: Backend> {
 
 impl<B: Backend> Steps<B> {
     pub(super) fn new(loaded: &Loaded<B>) -> Self {
-        let workspace = || loaded.decoder.workspace(&loaded.backend);
-        Self { question: workspace(), decode: workspace(), passes: 0 }
+        let workspace = |kind| loaded.decoder.workspace(&loaded.backend, kind);
+        Self { question: workspace(Pass::Prefill), decode: workspace(Pass::Decode), passes: 0 }
     }
 
     /// Runs layer `layer` of a pass over `tokens`, the next ones of a question; with the last layer of

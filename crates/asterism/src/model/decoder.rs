@@ -8,7 +8,7 @@ use crate::attention::{Attention, AttentionError};
 use crate::cancel::Cancel;
 use crate::plan::Span;
 use crate::tensor::{
-    Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Precision, Rotation, SplitQkv,
+    Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Pass, Precision, Rotation, SplitQkv,
     TensorError,
 };
 use std::sync::Arc;
@@ -77,12 +77,12 @@ pub struct Workspace<B: Backend> {
     gated: B::Activations, // [rows, intermediate]
     logits: B::Sums,       // [rows whose logits were asked for, vocab]
     ids: B::Ids,           // [tokens]
-    pass: Pass,
+    pass: UnderWay,
 }
 
 /// How far a forward pass has come.
 #[derive(Debug, Clone, Copy, Default)]
-struct Pass {
+struct UnderWay {
     /// Its tokens.
     count: usize,
     /// How many layers attend.
@@ -195,7 +195,7 @@ impl<B: Backend> Decoder<B> {
         backend.rows_at_least(&mut work.qkv, chunk_rows * shape.qkv_width())?;
         let positions: Vec<u32> = spans.iter().flat_map(|s| s.range()).map(|p| p as u32).collect();
         backend.set_ids(&mut work.ids, tokens, &positions)?;
-        work.pass = Pass { count, attending, next_layer: 0 };
+        work.pass = UnderWay { count, attending, next_layer: 0 };
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl<B: Backend> Decoder<B> {
         cancel: &Cancel,
         work: &mut Workspace<B>,
     ) -> Result<bool, ForwardError> {
-        let Pass { next_layer, .. } = work.pass;
+        let UnderWay { next_layer, .. } = work.pass;
         if next_layer == 0 {
             self.embed(backend, work)?;
         }
@@ -247,7 +247,7 @@ impl<B: Backend> Decoder<B> {
         work: &mut Workspace<B>,
     ) -> Result<(), ForwardError> {
         let (shape, layer) = (self.shape(), &self.layers[index]);
-        let Pass { count, attending, .. } = work.pass;
+        let UnderWay { count, attending, .. } = work.pass;
         let chunks = || Span::new(0..count).chunks(backend.linear_rows());
         for chunk in chunks() {
             stop_if(cancel)?;
@@ -337,9 +337,9 @@ impl<B: Backend> Decoder<B> {
         sampler.next(backend, Part::new(&work.logits, first..first + among))
     }
 
-    /// Empty buffers for forward passes.
+    /// Empty buffers for forward passes of one kind.
     #[must_use]
-    pub fn workspace(&self, backend: &B) -> Workspace<B> {
+    pub fn workspace(&self, backend: &B, kind: Pass) -> Workspace<B> {
         Workspace {
             x: B::Sums::default(),
             q: B::Rows::default(),
@@ -348,11 +348,11 @@ impl<B: Backend> Decoder<B> {
             attention: B::Rows::default(),
             angles: B::Sums::default(),
             qkv: B::Rows::default(),
-            input: backend.activations(self.precision),
-            gated: backend.activations(self.precision),
+            input: backend.activations(self.precision, kind),
+            gated: backend.activations(self.precision, kind),
             logits: B::Sums::default(),
             ids: B::Ids::default(),
-            pass: Pass::default(),
+            pass: UnderWay::default(),
         }
     }
 

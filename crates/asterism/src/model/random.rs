@@ -277,7 +277,8 @@ mod tests {
             let decoder =
                 Decoder::load(&cpu, config, &Arc::new(checkpoint), precisions, false, &|_, _| ())
                     .unwrap();
-            let (mut work, cancel) = (decoder.workspace(&cpu), Cancel::new());
+            let (mut work, cancel) =
+                (decoder.workspace(&cpu, crate::tensor::Pass::Prefill), Cancel::new());
             let spans = [Span::new(0..5)];
             let tokens = [1, 2, 3, 4, 5];
             let mut attention = Itself::default();

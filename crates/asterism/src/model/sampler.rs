@@ -9,7 +9,7 @@ pub struct Sampler<B: Backend> {
     settings: Sampling,
     random: Xoshiro256PlusPlus,
     /// The tokens that prompt and answer have, if that counts.
-    seen: Option<B::Seen>,
+    seen: Option<B::Flags>,
 }
 
 impl<B: Backend> Sampler<B> {
@@ -31,7 +31,7 @@ impl<B: Backend> Sampler<B> {
                     *seen = true;
                 }
             }
-            backend.seen(&seen)
+            backend.flags(&seen)
         });
         Ok(Self { settings, random, seen: seen.transpose()? })
     }

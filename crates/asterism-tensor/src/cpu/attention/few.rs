@@ -1,13 +1,10 @@
 //! Few queries, as in decoding: keys and values are read once, in the order they lie in memory, and
 //! used directly for all heads.
 
-#![allow(unsafe_code)]
-
 use super::queries::{Queries, Running};
-use super::{KeyRange, KvSegment, Request};
+use super::{AttentionScratch, KeyRange, KvSegment, Request};
 use crate::cpu::Cpu;
 use crate::cpu::kernels::FewRows;
-use crate::cpu::shared::SharedMut;
 use crate::{ElementsView, HeadShape};
 
 /// Keys of one tile: those of all heads stay in the second-level cache, and what is done once per
@@ -24,44 +21,30 @@ pub(super) struct FewScratch {
 }
 
 impl Cpu {
-    /// All queries over each of `parts` parts of the keys; `outs [parts, tokens, heads, head_dim]`.
+    /// All queries of a sequence over some of its keys: row `r` of KV head `h` is row
+    /// `h * rows + r` of the running softmax.
     pub(super) fn attend_few(
         &self,
-        request: Request<'_>,
-        parts: usize,
-        outs: &mut [f32],
-        lses: &mut [f32],
+        request: &Request<'_>,
+        keys: &KeyRange<'_>,
+        scratch: &mut AttentionScratch,
     ) {
-        let Request { q, start, shape, segments } = request;
+        let Request { q, start, shape, .. } = *request;
         let tokens = request.tokens();
-        let (outs, lses) = (SharedMut::new(outs), SharedMut::new(lses));
         let queries = |kv_head| Queries { q, start, shape, kv_head, first: 0, tokens };
         let rows = queries(0).rows();
-        self.for_each_with(parts, |scratch, part| {
-            let (running, few) = (&mut scratch.attention.running, &mut scratch.attention.few);
-            running.reset(shape.kv_heads * rows, shape.head_dim);
-            few.scores.resize(shape.kv_heads * rows * KEYS, 0.0);
-            few.q.clear();
-            for queries in (0..shape.kv_heads).map(queries) {
-                for r in 0..queries.rows() {
-                    few.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
-                }
+        let (running, few) = (&mut scratch.running, &mut scratch.few);
+        running.reset(shape.kv_heads * rows, shape.head_dim);
+        few.scores.resize(shape.kv_heads * rows * KEYS, 0.0);
+        few.q.clear();
+        for queries in (0..shape.kv_heads).map(queries) {
+            for r in 0..queries.rows() {
+                few.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
             }
-            let keys = KeyRange::part(segments, part, parts);
-            for tile in keys.tiles(shape, KEYS, start + tokens - 1) {
-                self.fold_few(&queries(0), tile, running, few);
-            }
-            for queries in (0..shape.kv_heads).map(queries) {
-                for r in 0..queries.rows() {
-                    let row = part * tokens * shape.heads + queries.index(r);
-                    // SAFETY: this part's rows belong to this task alone.
-                    let out = unsafe { outs.slice(row * shape.head_dim, shape.head_dim) };
-                    // SAFETY: as above.
-                    let lse = unsafe { lses.slice(row, 1) };
-                    lse[0] = running.finish(queries.kv_head * rows + r, out);
-                }
-            }
-        });
+        }
+        for tile in keys.tiles(shape, KEYS, start + tokens - 1) {
+            self.fold_few(&queries(0), tile, running, few);
+        }
     }
 
     /// One tile of keys, all heads. `queries` are those of any KV head: positions are the same.
@@ -85,7 +68,7 @@ impl Cpu {
             let visible = tile.visible(queries.position(row % rows));
             scores[visible..].fill(0.0);
             if visible > 0 {
-                running.fold(self.kernels, row, &mut scores[..visible]);
+                running.fold(self.kernels, row, tile, &mut scores[..visible]);
             }
         }
         let out = &mut running.out[..kv_heads * rows * dim];

@@ -33,7 +33,7 @@ impl Cpu {
     }
 
     /// One row.
-    fn merge_row(&self, a: &mut [f32], a_lse: &mut f32, b: &[f32], b_lse: f32) {
+    pub(super) fn merge_row(&self, a: &mut [f32], a_lse: &mut f32, b: &[f32], b_lse: f32) {
         if b_lse == f32::NEG_INFINITY {
             return;
         }

@@ -2,8 +2,13 @@
 //! log-sum-exp of every row, which is what lets parts over different keys be merged exactly.
 //!
 //! One rule decides what is visible: **a query sees a key whose position is not greater than its
-//! own**. Causal blocks, a fully visible anchor, zigzag chunks and phase 2 all follow from it.
+//! own**. Causal blocks, a fully visible anchor, zigzag chunks and phase 2 all follow from it. Keys
+//! can be hidden from all queries beside that.
 //!
+//! Several sequences are attended in one loop of the team. What a row's result is depends on its
+//! own sequence alone: how that is cut into tasks and parts, too.
+//!
+//! * [`jobs`]: the sequences of one call, cut into tasks
 //! * [`tiles`]: many queries over bf16 keys, where the processor multiplies bf16
 //! * [`panels`]: many queries in f32
 //! * [`few`]: few queries, as in decoding: bound by reading the keys
@@ -12,15 +17,17 @@
 #![allow(unsafe_code)]
 
 mod few;
+mod jobs;
 mod merge;
 mod panels;
 mod queries;
 mod tiles;
 
-use super::Cpu;
 use super::kernels::tiles::TileKernels;
 use super::shared::SharedMut;
+use super::{Cpu, Scratch};
 use crate::{ElementsView, HeadShape};
+use jobs::{Job, Jobs};
 use queries::{Queries, Running};
 use std::ops::Range;
 
@@ -51,6 +58,19 @@ pub struct KvSegment<'a> {
     pub tokens: usize,
     /// Position of the first token.
     pub start: usize,
+    /// `[tokens]`: which keys no query sees; none if it is missing.
+    pub hidden: Option<&'a [bool]>,
+}
+
+/// Some consecutive rows of queries with the keys they see.
+#[derive(Debug, Clone)]
+pub struct KvSequence<'a> {
+    /// Which of all tokens of the queries.
+    pub rows: Range<usize>,
+    /// Position of the first of them.
+    pub start: usize,
+    /// Keys and values, in any number of segments.
+    pub segments: &'a [KvSegment<'a>],
 }
 
 impl<'a> KvSegment<'a> {
@@ -62,12 +82,36 @@ impl<'a> KvSegment<'a> {
             values: self.values.slice(from * width..to * width),
             tokens: to - from,
             start: self.start + from,
+            hidden: self.hidden.map(|hidden| &hidden[from..to]),
         }
     }
 
-    /// How many keys a query at `position` sees.
+    /// How many keys a query at `position` sees, the hidden ones among them; 0 if all are hidden.
     fn visible(&self, position: usize) -> usize {
-        (position + 1).saturating_sub(self.start).min(self.tokens)
+        let visible = (position + 1).saturating_sub(self.start).min(self.tokens);
+        match self.hidden {
+            Some(hidden) if hidden[..visible].iter().all(|hidden| *hidden) => 0,
+            _ => visible,
+        }
+    }
+
+    /// Makes the scores of hidden keys, the first of which `scores` holds, minus infinity.
+    fn hide(&self, scores: &mut [f32]) {
+        for (score, hidden) in scores.iter_mut().zip(self.hidden.into_iter().flatten()) {
+            if *hidden {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+    }
+
+    /// Makes the weights of hidden keys 0: the f32 kernels give the least normal number for a score
+    /// of minus infinity.
+    fn drop_hidden(&self, weights: &mut [f32]) {
+        for (weight, hidden) in weights.iter_mut().zip(self.hidden.into_iter().flatten()) {
+            if *hidden {
+                *weight = 0.0;
+            }
+        }
     }
 }
 
@@ -99,7 +143,7 @@ impl<'a> KeyRange<'a> {
             let low = start.clamp(offset, offset + segment.tokens) - offset;
             let high = end.clamp(offset, offset + segment.tokens) - offset;
             offset += segment.tokens;
-            let high = high.min(segment.visible(last));
+            let high = high.min((last + 1).saturating_sub(segment.start));
             (low..high)
                 .step_by(tile)
                 .map(move |from| segment.slice(shape, from, (from + tile).min(high)))
@@ -116,19 +160,20 @@ pub(super) struct AttentionScratch {
     few: few::FewScratch,
 }
 
-/// Outputs and log-sum-exps of several parts of the keys, before they are merged.
+/// Outputs and log-sum-exps of several parts of the keys, before they are merged: those of one
+/// split sequence after the other.
 #[derive(Default)]
 pub(super) struct Parts {
-    /// `[parts, tokens, heads, head_dim]`
+    /// per sequence `[parts, tokens, heads, head_dim]`
     out: Vec<f32>,
-    /// `[parts, tokens, heads]`
+    /// per sequence `[parts, tokens, heads]`
     lse: Vec<f32>,
 }
 
-/// What one call of [`Cpu::attend`] asks for.
+/// What is asked for of one sequence.
 #[derive(Clone, Copy)]
 struct Request<'a> {
-    /// `[tokens, heads, head_dim]`
+    /// `[tokens, heads, head_dim]`, those of the sequence
     q: &'a [f32],
     /// Position of the first token.
     start: usize,
@@ -177,70 +222,114 @@ impl Request<'_> {
 }
 
 impl Cpu {
-    /// Attention of `q [tokens, heads, head_dim]`, whose first token stands at position `start`,
-    /// over the keys of all `segments`. Fills `out [tokens, heads, head_dim]` with the normalised
-    /// output and `lse [tokens, heads]` with the log-sum-exp of the scaled scores; a row that sees
-    /// no key gets zeros and minus infinity.
+    /// Attention of the rows of `q [tokens, heads, head_dim]` that belong to `sequences`, each over
+    /// its own keys. Fills their rows of `out [tokens, heads, head_dim]` with the normalised output
+    /// and of `lse [tokens, heads]` with the log-sum-exp of the scaled scores; a row that sees no
+    /// key gets zeros and minus infinity. Rows of no sequence stay as they are.
+    ///
+    /// # Panics
+    /// If sequences share rows or are not in the order of their rows, or a buffer is too short.
     pub fn attend(
         &self,
         q: &[f32],
-        start: usize,
         shape: HeadShape,
-        segments: &[KvSegment<'_>],
+        sequences: &[KvSequence<'_>],
         out: &mut [f32],
         lse: &mut [f32],
     ) {
-        let request = Request { q, start, shape, segments };
         assert_eq!(out.len(), q.len(), "out must have the shape of q");
-        assert_eq!(lse.len(), request.tokens() * shape.heads, "lse must be [tokens, heads]");
-        if q.is_empty() {
-            return;
-        }
-        let cut = request.cut(self.threads());
-        if cut.parts == 1 {
-            return self.attend_parts(request, cut, out, lse);
-        }
-        let mut parts = self.parts();
-        let Parts { out: outs, lse: lses } = &mut *parts;
-        outs.resize(outs.len().max(cut.parts * out.len()), 0.0);
-        lses.resize(lses.len().max(cut.parts * lse.len()), 0.0);
-        let (outs, lses) = (&mut outs[..cut.parts * out.len()], &mut lses[..cut.parts * lse.len()]);
-        self.attend_parts(request, cut, outs, lses);
-        out.fill(0.0);
-        lse.fill(f32::NEG_INFINITY);
-        for (part, part_lse) in outs.chunks_exact(out.len()).zip(lses.chunks_exact(lse.len())) {
-            self.merge(out, lse, part, part_lse);
-        }
-    }
-
-    /// Every part of the keys. `outs` is `[parts, tokens, heads, head_dim]`.
-    fn attend_parts(&self, request: Request<'_>, cut: Cut, outs: &mut [f32], lses: &mut [f32]) {
-        let Request { q, start, shape, segments } = request;
-        let tokens = request.tokens();
-        if request.is_few() {
-            return self.attend_few(request, cut.parts, outs, lses);
-        }
-        let tiles = tokens.div_ceil(cut.tile);
-        let per_part = shape.kv_heads * tiles;
-        let (outs, lses) = (SharedMut::new(outs), SharedMut::new(lses));
-        self.for_each_with(cut.parts * per_part, |scratch, task| {
-            let (part, task) = (task / per_part, task % per_part);
-            // Late tiles see the most keys under a causal mask: they go first.
-            let (kv_head, t) = (task % shape.kv_heads, tiles - 1 - task / shape.kv_heads);
-            let first = t * cut.tile;
-            let count = cut.tile.min(tokens - first);
-            let queries = Queries { q, start, shape, kv_head, first, tokens: count };
-            let keys = KeyRange::part(segments, part, cut.parts);
-            self.attend_tile(queries, &keys, &mut scratch.attention);
-            for r in 0..queries.rows() {
-                let row = part * tokens * shape.heads + queries.index(r);
-                // SAFETY: (part, token, head) belongs to this task alone.
+        assert_eq!(lse.len() * shape.head_dim, q.len(), "lse must be [tokens, heads]");
+        let jobs = Jobs::cut(q, shape, sequences, self.threads());
+        let mut parts = self.take_parts();
+        let rows = jobs.part_rows();
+        parts.out.resize(parts.out.len().max(rows * shape.head_dim), 0.0);
+        parts.lse.resize(parts.lse.len().max(rows), 0.0);
+        let whole = (SharedMut::new(out), SharedMut::new(lse));
+        let partial = (SharedMut::new(&mut parts.out), SharedMut::new(&mut parts.lse));
+        self.for_each_with(jobs.tasks(), |scratch, task| {
+            let (job, task) = jobs.of_task(task);
+            let (part, finish) = self.attend_task(&job.request, job.cut, task, scratch);
+            let ((outs, lses), first) = match job.cut.parts {
+                1 => (&whole, job.first_row),
+                _ => (&partial, job.first_part_row + part * job.rows()),
+            };
+            for (r, row) in finish {
+                let row = first + row;
+                // SAFETY: the rows of sequences do not overlap (`Jobs::cut` saw that), and of one
+                // sequence, (part, token, head) belongs to this task alone.
                 let out = unsafe { outs.slice(row * shape.head_dim, shape.head_dim) };
                 // SAFETY: as above.
                 let lse = unsafe { lses.slice(row, 1) };
                 lse[0] = scratch.attention.running.finish(r, out);
             }
         });
+        self.merge_parts(&jobs, &parts, whole);
+        self.give_back_parts(parts);
+    }
+
+    /// Merges what the parts of split sequences left behind.
+    fn merge_parts(
+        &self,
+        jobs: &Jobs<'_>,
+        parts: &Parts,
+        (outs, lses): (SharedMut<'_, f32>, SharedMut<'_, f32>),
+    ) {
+        /// Rows of one task.
+        const ROWS: usize = 16;
+        let dim = jobs.shape.head_dim;
+        let split: Vec<&Job<'_>> = jobs.all.iter().filter(|job| job.cut.parts > 1).collect();
+        let runs: Vec<(&Job<'_>, usize)> = split
+            .into_iter()
+            .flat_map(|job| (0..job.rows()).step_by(ROWS).map(move |from| (job, from)))
+            .collect();
+        self.for_each(runs.len(), |task| {
+            let (job, from) = runs[task];
+            for row in from..(from + ROWS).min(job.rows()) {
+                let at = job.first_row + row;
+                // SAFETY: this row is this task's alone.
+                let (out, lse) = unsafe { (outs.slice(at * dim, dim), lses.slice(at, 1)) };
+                out.fill(0.0);
+                lse[0] = f32::NEG_INFINITY;
+                for part in 0..job.cut.parts {
+                    let from = job.first_part_row + part * job.rows() + row;
+                    let part = &parts.out[from * dim..][..dim];
+                    self.merge_row(out, &mut lse[0], part, parts.lse[from]);
+                }
+            }
+        });
+    }
+
+    /// One task of a sequence, left in the running softmax of `scratch`: which part of the keys it
+    /// is, and its rows there with their place among all rows `[tokens, heads]` of the sequence.
+    fn attend_task<'a>(
+        &self,
+        request: &Request<'a>,
+        cut: Cut,
+        task: usize,
+        scratch: &mut Scratch,
+    ) -> (usize, Box<dyn Iterator<Item = (usize, usize)> + 'a>) {
+        let Request { q, start, shape, segments } = *request;
+        let tokens = request.tokens();
+        if request.is_few() {
+            let keys = KeyRange::part(segments, task, cut.parts);
+            self.attend_few(request, &keys, &mut scratch.attention);
+            let queries = move |kv_head| Queries { q, start, shape, kv_head, first: 0, tokens };
+            let rows = queries(0).rows();
+            let places =
+                (0..shape.kv_heads * rows).map(move |r| (r, queries(r / rows).index(r % rows)));
+            return (task, Box::new(places));
+        }
+        let tiles = tokens.div_ceil(cut.tile);
+        let per_part = shape.kv_heads * tiles;
+        let (part, task) = (task / per_part, task % per_part);
+        // Late tiles see the most keys under a causal mask: they go first.
+        let (kv_head, t) = (task % shape.kv_heads, tiles - 1 - task / shape.kv_heads);
+        let first = t * cut.tile;
+        let count = cut.tile.min(tokens - first);
+        let queries = Queries { q, start, shape, kv_head, first, tokens: count };
+        let keys = KeyRange::part(segments, part, cut.parts);
+        self.attend_tile(queries, &keys, &mut scratch.attention);
+        (part, Box::new((0..queries.rows()).map(move |r| (r, queries.index(r)))))
     }
 
     /// Many queries over some of the keys, into the running softmax.

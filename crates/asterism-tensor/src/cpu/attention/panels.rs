@@ -56,7 +56,7 @@ impl Cpu {
                 let row = &mut scores[r * KEYS..][..count];
                 row[visible..].fill(0.0);
                 if visible > 0 {
-                    running.fold(self.kernels, r, &mut row[..visible]);
+                    running.fold(self.kernels, r, part, &mut row[..visible]);
                 }
             }
             let width = running.width;

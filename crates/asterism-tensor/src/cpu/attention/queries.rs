@@ -1,5 +1,6 @@
 //! The queries of one task, and the running softmax over what they have seen.
 
+use super::KvSegment;
 use crate::Aligned;
 use crate::HeadShape;
 use crate::cpu::Kernels;
@@ -67,15 +68,24 @@ impl Running {
         self.sum.resize(rows, 0.0);
     }
 
-    /// Folds the scores of row `r` in: turns them into weights relative to the new row maximum and
-    /// rescales what was summed before. Scores must not be empty.
-    pub(super) fn fold(&mut self, kernels: &Kernels, r: usize, scores: &mut [f32]) {
+    /// Folds the scores of row `r` with the first keys of `tile` in: turns them into weights
+    /// relative to the new row maximum and rescales what was summed before. One of these keys at
+    /// least must not be hidden.
+    pub(super) fn fold(
+        &mut self,
+        kernels: &Kernels,
+        r: usize,
+        tile: KvSegment<'_>,
+        scores: &mut [f32],
+    ) {
+        tile.hide(scores);
         let (max, sum) = (kernels.softmax_row)(scores, self.max[r]);
         if max > self.max[r] && self.sum[r] > 0.0 {
             let factor = (self.max[r] - max).exp2();
             self.sum[r] *= factor;
             (kernels.scale)(&mut self.out[r * self.width..][..self.width], factor);
         }
+        tile.drop_hidden(scores);
         self.max[r] = max;
         self.sum[r] += sum;
     }

@@ -14,14 +14,16 @@ fn naive(
     keys: &[f32],
     values: &[f32],
     positions: &[usize],
+    hidden: &[bool],
 ) -> (Vec<f32>, Vec<f32>) {
     let (mut out, mut lse) = (Vec::new(), Vec::new());
     let dim = shape.head_dim;
     for (row, q) in q.chunks(dim).enumerate() {
         let (token, kv_head) = (row / shape.heads, (row % shape.heads) / shape.group());
         let at = |t: usize| t * shape.kv_width() + kv_head * dim;
-        let seen: Vec<usize> =
-            (0..positions.len()).filter(|t| positions[*t] <= start + token).collect();
+        let seen: Vec<usize> = (0..positions.len())
+            .filter(|t| positions[*t] <= start + token && !hidden[*t])
+            .collect();
         let scores: Vec<f64> = seen
             .iter()
             .map(|t| {
@@ -58,6 +60,20 @@ fn exact(seed: &mut u64, len: usize) -> Vec<f32> {
     random(seed, len).into_iter().map(|x| bf16::from_f32(x * 2.0).to_f32()).collect()
 }
 
+/// One sequence, all of whose rows are in `q`.
+fn one(
+    cpu: &Cpu,
+    q: &[f32],
+    start: usize,
+    shape: HeadShape,
+    segments: &[KvSegment<'_>],
+    out: &mut [f32],
+    lse: &mut [f32],
+) {
+    let all = KvSequence { rows: 0..q.len() / shape.q_width(), start, segments };
+    cpu.attend(q, shape, &[all], out, lse);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
@@ -65,7 +81,8 @@ proptest! {
         kv_heads in 1usize..3, group in 1usize..4, dim in prop_oneof![Just(8usize), Just(20), Just(64)],
         tokens in prop_oneof![1usize..4, 1usize..90], start in 0usize..400,
         lengths in proptest::collection::vec(0usize..300, 1..4), gap in 0usize..50,
-        bf16 in any::<bool>(), mut seed in any::<u64>()
+        bf16 in any::<bool>(), hides in prop_oneof![Just(0.0f32), Just(0.5), Just(0.98)],
+        mut seed in any::<u64>()
     ) {
         let shape = HeadShape { heads: kv_heads * group, kv_heads, head_dim: dim };
         let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
@@ -74,19 +91,24 @@ proptest! {
         let mut position = 0;
         let mut stored = Vec::new();
         let (mut all_keys, mut all_values, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        let mut hidden = Vec::new();
         for len in lengths {
             let k = exact(&mut seed, len * shape.kv_width());
             let v = exact(&mut seed, len * shape.kv_width());
             positions.extend(position..position + len);
-            stored.push((Elements::from_f32(precision, &k), Elements::from_f32(precision, &v), len, position));
+            let flags: Vec<bool> = random(&mut seed, len).iter().map(|x| x.abs() < hides).collect();
+            hidden.extend(&flags);
+            let (ke, ve) = (Elements::from_f32(precision, &k), Elements::from_f32(precision, &v));
+            stored.push((ke, ve, len, position, flags));
             all_keys.extend(k);
             all_values.extend(v);
             position += len + gap;
         }
-        let segments: Vec<KvSegment<'_>> = stored.iter().map(|(k, v, tokens, start)| KvSegment {
+        let segments: Vec<KvSegment<'_>> = stored.iter().map(|(k, v, tokens, start, flags)| KvSegment {
             keys: k.view(0..k.len()), values: v.view(0..v.len()), tokens: *tokens, start: *start,
+            hidden: (hides > 0.0).then_some(flags.as_slice()),
         }).collect();
-        let (expected, expected_lse) = naive(&q, start, shape, &all_keys, &all_values, &positions);
+        let (expected, expected_lse) = naive(&q, start, shape, &all_keys, &all_values, &positions, &hidden);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let cpu = Cpu::new(2, Some(isa)).unwrap();
             // On tiles, queries and weights are rounded to bf16 too. Values reach 2.
@@ -102,7 +124,7 @@ proptest! {
             };
             let mut out = vec![f32::NAN; q.len()];
             let mut lse = vec![f32::NAN; tokens * shape.heads];
-            cpu.attend(&q, start, shape, &segments, &mut out, &mut lse);
+            one(&cpu, &q, start, shape, &segments, &mut out, &mut lse);
             check(&out, &lse, "whole");
             // The same keys in three parts, merged.
             out.fill(0.0);
@@ -112,7 +134,7 @@ proptest! {
                     KeyRange::part(&segments, part, 3).tiles(shape, 1000, usize::MAX - 1).collect();
                 let mut part_out = vec![f32::NAN; q.len()];
                 let mut part_lse = vec![f32::NAN; lse.len()];
-                cpu.attend(&q, start, shape, &part, &mut part_out, &mut part_lse);
+                one(&cpu, &q, start, shape, &part, &mut part_out, &mut part_lse);
                 cpu.merge(&mut out, &mut lse, &part_out, &part_lse);
             }
             check(&out, &lse, "merged");
@@ -130,17 +152,17 @@ fn few_queries_over_many_keys_are_split_between_threads() {
     // One token, and more whose rows are fewer than four threads could share.
     for tokens in [1, 9, 40, 150] {
         let (q, start) = (random(&mut seed, tokens * shape.q_width()), n - tokens);
-        let (expected, expected_lse) = naive(&q, start, shape, &k, &v, &positions);
+        let (expected, expected_lse) = naive(&q, start, shape, &k, &v, &positions, &vec![false; n]);
         for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
             let stored = |values: &[f32]| Elements::from_f32(precision, values);
             let (ke, ve) = (stored(&k), stored(&v));
             let (keys, values) = (ke.view(0..size), ve.view(0..size));
-            let segment = KvSegment { keys, values, tokens: n, start: 0 };
+            let segment = KvSegment { keys, values, tokens: n, start: 0, hidden: None };
             for threads in [1, 2, 4] {
                 let cpu = Cpu::new(threads, None).unwrap();
                 let mut out = vec![f32::NAN; q.len()];
                 let mut lse = vec![f32::NAN; tokens * shape.heads];
-                cpu.attend(&q, start, shape, &[segment], &mut out, &mut lse);
+                one(&cpu, &q, start, shape, &[segment], &mut out, &mut lse);
                 let named = format!("{tokens} tokens, {precision:?}, {threads} threads");
                 for (found, expected) in [(&out, &expected), (&lse, &expected_lse)] {
                     let pairs = found.iter().zip(expected);
@@ -150,4 +172,112 @@ fn few_queries_over_many_keys_are_split_between_threads() {
             }
         }
     }
+}
+
+/// Keys and values of `tokens` tokens in bf16 or f32, in segments of `page` tokens each.
+struct Paged {
+    keys: Elements,
+    values: Elements,
+    tokens: usize,
+    page: usize,
+}
+
+impl Paged {
+    fn new(
+        seed: &mut u64,
+        shape: HeadShape,
+        precision: Precision,
+        tokens: usize,
+        page: usize,
+    ) -> Self {
+        let mut stored = || Elements::from_f32(precision, &random(seed, tokens * shape.kv_width()));
+        Self { keys: stored(), values: stored(), tokens, page }
+    }
+
+    fn segments(&self, shape: HeadShape) -> Vec<KvSegment<'_>> {
+        let width = shape.kv_width();
+        (0..self.tokens)
+            .step_by(self.page)
+            .map(|start| {
+                let end = (start + self.page).min(self.tokens);
+                let range = start * width..end * width;
+                let (keys, values) = (self.keys.view(range.clone()), self.values.view(range));
+                KvSegment { keys, values, tokens: end - start, start, hidden: None }
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn a_sequence_gives_the_same_bits_whatever_else_is_in_the_call() {
+    let mut seed = 11;
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        for (precision, head_dim) in [(Precision::Bf16, 64), (Precision::F32, 20)] {
+            let shape = HeadShape { heads: 4, kv_heads: 2, head_dim };
+            let cpu = Cpu::new(3, Some(isa)).unwrap();
+            // Keys that are split between threads, few, none, and pages; most rows are of sequences
+            // that decode, every eighth sequence is a chunk of many rows.
+            let lengths = [1800, 1, 300, 0, 4097];
+            let all: Vec<Paged> = (0..17)
+                .map(|i| {
+                    let page = if i % 3 == 0 { 64 } else { 5000 };
+                    Paged::new(&mut seed, shape, precision, lengths[i % 5] + i, page)
+                })
+                .collect();
+            let segments: Vec<_> = all.iter().map(|paged| paged.segments(shape)).collect();
+            let tokens = |i: usize| if i % 8 == 7 { 40 } else { 1 };
+            let q = random(&mut seed, (0..17).map(tokens).sum::<usize>() * shape.q_width());
+            let run = |chosen: &[usize]| {
+                let (mut queries, mut sequences) = (Vec::new(), Vec::new());
+                let mut row = 0;
+                for &i in chosen {
+                    let first = (0..i).map(tokens).sum::<usize>();
+                    let width = shape.q_width();
+                    queries.extend(&q[first * width..(first + tokens(i)) * width]);
+                    let rows = row..row + tokens(i);
+                    row = rows.end;
+                    let start = (all[i].tokens + 3).saturating_sub(tokens(i));
+                    sequences.push(KvSequence { rows, start, segments: &segments[i] });
+                }
+                let mut out = vec![f32::NAN; queries.len()];
+                let mut lse = vec![f32::NAN; row * shape.heads];
+                cpu.attend(&queries, shape, &sequences, &mut out, &mut lse);
+                let width = shape.q_width();
+                let of = |s: &KvSequence<'_>| {
+                    let out = &out[s.rows.start * width..s.rows.end * width];
+                    let lse = &lse[s.rows.start * shape.heads..s.rows.end * shape.heads];
+                    out.iter().chain(lse).map(|x| x.to_bits()).collect::<Vec<u32>>()
+                };
+                sequences.iter().map(of).collect::<Vec<_>>()
+            };
+            let alone: Vec<_> = (0..17).map(|i| run(&[i]).remove(0)).collect();
+            for count in [2, 3, 5, 8, 17] {
+                let chosen: Vec<usize> = (17 - count..17).collect();
+                for (found, i) in run(&chosen).into_iter().zip(chosen) {
+                    assert!(found == alone[i], "{isa} {precision:?}: sequence {i} of {count}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_no_sequence_stay_as_they_are() {
+    let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 16 };
+    let (mut seed, cpu) = (3, Cpu::new(2, None).unwrap());
+    let paged = Paged::new(&mut seed, shape, Precision::Bf16, 50, 64);
+    let segments = paged.segments(shape);
+    let q = random(&mut seed, 5 * shape.q_width());
+    let (mut out, mut lse) = (vec![7.0; q.len()], vec![7.0; 5 * shape.heads]);
+    let sequence = |rows: Range<usize>| KvSequence { start: 50, segments: &segments, rows };
+    cpu.attend(&q, shape, &[sequence(1..2), sequence(4..5)], &mut out, &mut lse);
+    for row in 0..5 {
+        let untouched = out[row * shape.q_width()..][..shape.q_width()].iter().all(|x| *x == 7.0);
+        assert_eq!(untouched, row != 1 && row != 4, "row {row}");
+        assert_eq!(lse[2 * row] == 7.0, untouched);
+    }
+    let overlap = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        cpu.attend(&q, shape, &[sequence(0..3), sequence(2..5)], &mut out, &mut lse);
+    }));
+    assert!(overlap.is_err());
 }

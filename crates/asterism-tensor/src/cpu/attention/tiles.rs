@@ -106,6 +106,9 @@ impl Cpu {
         let keys = Panels { data: keys, stride: depth * PANEL_STEP, count: steps };
         // SAFETY: scores has 32 rows of KEYS; `begin` was called.
         unsafe { (kernels.multiply)(q, keys, depth, scores.as_mut_ptr(), KEYS, false) };
+        if part.hidden.is_some() {
+            scores.chunks_mut(KEYS).for_each(|row| part.hide(row));
+        }
         let mut factors = [1.0; BLOCK];
         (kernels.softmax)(SoftmaxRows {
             scores,
@@ -134,7 +137,7 @@ impl Cpu {
 /// How many keys of `part` each of 32 rows sees, from row `first` on; rows past the last see none.
 fn visible(queries: &Queries<'_>, part: KvSegment<'_>, first: usize) -> [usize; BLOCK] {
     let whole = first + BLOCK <= queries.rows();
-    if whole && part.visible(queries.position(first)) == part.tokens {
+    if part.hidden.is_none() && whole && part.visible(queries.position(first)) == part.tokens {
         return [part.tokens; BLOCK];
     }
     std::array::from_fn(|i| match first + i {

@@ -13,7 +13,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{FEW, FewRows};
+use super::FewRows;
 use half::bf16;
 
 /// Elements of a head at most; longer heads take the portable kernels.
@@ -41,12 +41,6 @@ pub(super) struct Part {
     /// This head's share of the next part: `[tokens, dim]` elements without gaps. Only fetched;
     /// need not exist.
     pub(super) next: *const bf16,
-}
-
-/// The one of `functions`, for one row, two and so on, that takes `n` rows.
-pub(super) fn of_rows<F: Copy>(n: usize, functions: [F; FEW]) -> F {
-    assert!((1..=FEW).contains(&n), "{n} rows at a time: at most {FEW}");
-    functions[n - 1]
 }
 
 macro_rules! few {
@@ -132,7 +126,9 @@ macro_rules! few {
                 // SAFETY: the part's keys have `dim` elements each, and `scores` has as many from
                 // here on for each of `count` rows, `width` apart (asserted); the features are
                 // present because `Kernels::of` handed this table out.
-                unsafe { of_rows(count, $score)(order, part, scores.as_mut_ptr(), width) };
+                unsafe {
+                    of_rows::<_, FEW>(count, $score)(order, part, scores.as_mut_ptr(), width)
+                };
             });
         }
 
@@ -226,7 +222,7 @@ macro_rules! few {
                 // SAFETY: the part's values have `dim` elements each, and `weights` has as many
                 // from here on for each of `count` rows, `width` apart (asserted); the features are
                 // present because `Kernels::of` handed this table out.
-                unsafe { of_rows(count, $weigh)(weights.as_ptr(), width, part, out) };
+                unsafe { of_rows::<_, FEW>(count, $weigh)(weights.as_ptr(), width, part, out) };
             });
         }
 

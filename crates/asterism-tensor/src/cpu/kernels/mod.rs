@@ -105,6 +105,10 @@ impl std::str::FromStr for Isa {
 /// `(a, lda, rows, k, b, c, ldc, accumulate)`: see [`portable::multiply`].
 pub(crate) type Multiply = fn(&[f32], usize, usize, usize, &[f32], &mut [f32], usize, bool);
 
+/// `(rows, inputs, panel, out, elements between rows of out)`: a few rows times one panel. What a
+/// row's products are does not depend on the others, to the last bit: see `portable::rows_panel`.
+pub(crate) type RowsTimesPanel<T> = fn(&[f32], usize, &[T], &mut [f32], usize);
+
 /// The kernels of one instruction set.
 pub(crate) struct Kernels {
     pub(crate) isa: Isa,
@@ -120,10 +124,10 @@ pub(crate) struct Kernels {
     pub(crate) widen: fn(&[bf16], &mut [f32]),
     /// f32 to bf16, to the nearest, ties to even.
     pub(crate) narrow: fn(&[f32], &mut [bf16]),
-    /// One row times one f32 panel.
-    pub(crate) row_f32: fn(&[f32], &[f32], &mut [f32]),
-    /// One row times one bf16 panel.
-    pub(crate) row_bf16: fn(&[f32], &[bf16], &mut [f32]),
+    /// A few rows times one f32 panel.
+    pub(crate) rows_f32: RowsTimesPanel<f32>,
+    /// A few rows times one bf16 panel.
+    pub(crate) rows_bf16: RowsTimesPanel<bf16>,
     /// `(scores, largest so far)` to weights; returns the largest and their sum: see
     /// `portable::softmax_row`.
     pub(crate) softmax_row: fn(&mut [f32], f32) -> (f32, f32),

@@ -1,5 +1,11 @@
-//! One row times one panel of bf16 weights: the linear layers of decoding. See `row_panel` in
+//! A few rows times one panel of weights: the linear layers of decoding. See `rows_panel` in
 //! [`portable`](super::portable).
+//!
+//! Several rows share what is read of a panel and widened. The sums of each row are computed by the
+//! same instructions in the same order whatever the number of rows, so that a sequence's next token
+//! does not depend on who else is served: two chains of additions per column, over the even and
+//! over the odd inputs. Two chains are as many as leave registers for several rows, and as many as one
+//! row needs: the processor widens weights no faster.
 
 #![allow(unsafe_code)]
 
@@ -7,57 +13,148 @@
 /// processor foresees only to the end of a page of 4 KiB.
 pub(super) const AHEAD: usize = 4096;
 
+/// The one of `functions`, for one row, two and so on, that takes `n` rows.
+pub(super) fn of_rows<F: Copy, const MOST: usize>(n: usize, functions: [F; MOST]) -> F {
+    assert!((1..=MOST).contains(&n), "{n} rows at a time: at most {MOST}");
+    functions[n - 1]
+}
+
 macro_rules! row {
-    ($features:literal, $lanes:literal, $zero:ident, $store:ident, $set1:ident, $fma:ident,
-     $add:ident) => {
-        fn row_bf16(x: &[f32], panel: &[bf16], out: &mut [f32]) {
-            assert!(panel.len() >= x.len() * PANEL, "panel too short");
-            assert_eq!(out.len(), PANEL, "out is one panel wide");
-            // SAFETY: the panel has PANEL elements for each of x (asserted); the features are
-            // present because `Kernels::of` handed this table out.
-            let [even, odd] = unsafe { row_sums(x, panel.as_ptr()) };
-            for i in 0..$lanes {
-                (out[2 * i], out[2 * i + 1]) = (even[i], odd[i]);
+    ($features:literal, $lanes:literal, $most:literal, [$($rows:literal),*], $zero:ident,
+     $load:ident, $store:ident, $set1:ident, $fma:ident, $add:ident) => {
+        /// Rows that share what is read of a panel: their sums fill the registers.
+        const ROWS: usize = $most;
+
+        /// An element of a panel.
+        trait Weight: Copy {
+            /// One of two registers that a row of a panel fills.
+            ///
+            /// # Safety
+            /// `row` has [`PANEL`] elements; the processor has the features of this module.
+            unsafe fn half(row: *const Self, half: usize) -> Register;
+
+            /// Where column `i` of register `half` belongs.
+            fn column(half: usize, i: usize) -> usize;
+        }
+
+        impl Weight for bf16 {
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn half(row: *const Self, half: usize) -> Register {
+                // SAFETY: by the trait's contract.
+                unsafe { widen_half(row, half) }
+            }
+
+            fn column(half: usize, i: usize) -> usize {
+                2 * i + half
             }
         }
 
-        /// Sums of the even and of the odd columns.
-        ///
+        impl Weight for f32 {
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn half(row: *const Self, half: usize) -> Register {
+                // SAFETY: by the trait's contract.
+                unsafe { $load(row.add(half * $lanes)) }
+            }
+
+            fn column(half: usize, i: usize) -> usize {
+                half * $lanes + i
+            }
+        }
+
+        fn rows_bf16(x: &[f32], inputs: usize, panel: &[bf16], out: &mut [f32], stride: usize) {
+            rows_panel(x, inputs, panel, out, stride);
+        }
+
+        fn rows_f32(x: &[f32], inputs: usize, panel: &[f32], out: &mut [f32], stride: usize) {
+            rows_panel(x, inputs, panel, out, stride);
+        }
+
+        fn rows_panel<W: Weight>(
+            x: &[f32],
+            inputs: usize,
+            panel: &[W],
+            out: &mut [f32],
+            stride: usize,
+        ) {
+            const { assert!(PANEL == 2 * $lanes) };
+            assert!(panel.len() >= inputs * PANEL, "panel too short");
+            let rows = x.chunks(ROWS * inputs).zip(out.chunks_mut(ROWS * stride));
+            for (x, out) in rows {
+                let count = x.len() / inputs;
+                assert!(x.len() == count * inputs && out.len() >= (count - 1) * stride + PANEL);
+                // SAFETY: `count` rows of x and of out, and a row of the panel for each input
+                // (asserted); the features are present because `Kernels::of` handed this table out.
+                unsafe {
+                    super::super::row::of_rows(count, [$(some_rows::<W, $rows>),*])(
+                        x, inputs, panel.as_ptr(), out, stride,
+                    );
+                }
+            }
+        }
+
         /// # Safety
-        /// `panel` has [`PANEL`] elements, as many as [`PAIRS`], for each of `x`.
+        /// `x` is `[R, inputs]`, `panel` has [`PANEL`] elements for each input, `out` has R rows of
+        /// as many, `stride` apart.
         #[target_feature(enable = $features)]
-        unsafe fn row_sums(x: &[f32], panel: *const bf16) -> [[f32; $lanes]; 2] {
-            const { assert!(PANEL == PAIRS) };
-            // Four rows at a time, so that eight chains of additions run at once.
-            let mut sums = [[$zero(); 2]; 4];
-            let (fours, rest) = x.as_chunks::<4>();
-            let mut row = panel;
-            for four in fours {
-                for (i, x) in four.iter().enumerate() {
-                    prefetch(row.wrapping_add(super::super::row::AHEAD), i * PANEL);
-                    let x = $set1(*x);
+        unsafe fn some_rows<W: Weight, const R: usize>(
+            x: &[f32],
+            inputs: usize,
+            panel: *const W,
+            out: &mut [f32],
+            stride: usize,
+        ) {
+            let mut sums = [[[$zero(); 2]; 2]; R];
+            let x = x.as_ptr();
+            for k in (0..inputs - inputs % 2).step_by(2) {
+                for chain in 0..2 {
+                    let row = panel.wrapping_add((k + chain) * PANEL);
+                    prefetch_weights(row);
                     for half in 0..2 {
-                        // SAFETY: row i of the next four.
-                        let wide = unsafe { widen_half(row.wrapping_add(i * PANEL), half) };
-                        sums[i][half] = $fma(x, wide, sums[i][half]);
+                        // SAFETY: row k + chain of the panel, and that element of R rows of x.
+                        unsafe {
+                            let wide = W::half(row, half);
+                            for (r, sums) in sums.iter_mut().enumerate() {
+                                let x = $set1(*x.add(r * inputs + k + chain));
+                                sums[chain][half] = $fma(x, wide, sums[chain][half]);
+                            }
+                        }
                     }
                 }
-                row = row.wrapping_add(4 * PANEL);
             }
-            for (i, x) in rest.iter().enumerate() {
+            if inputs % 2 == 1 {
+                let row = panel.wrapping_add((inputs - 1) * PANEL);
                 for half in 0..2 {
-                    // SAFETY: one of the last rows.
-                    let wide = unsafe { widen_half(row.wrapping_add(i * PANEL), half) };
-                    sums[i][half] = $fma($set1(*x), wide, sums[i][half]);
+                    // SAFETY: the last row of the panel and the last element of R rows of x.
+                    unsafe {
+                        let wide = W::half(row, half);
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            let x = $set1(*x.add((r + 1) * inputs - 1));
+                            sums[0][half] = $fma(x, wide, sums[0][half]);
+                        }
+                    }
                 }
             }
-            std::array::from_fn(|half| {
-                let [a, b, c, d] = sums.map(|sums| sums[half]);
-                let mut total = [0.0f32; $lanes];
-                // SAFETY: a register of floats.
-                unsafe { $store(total.as_mut_ptr(), $add($add(a, b), $add(c, d))) };
-                total
-            })
+            for (r, [even, odd]) in sums.into_iter().enumerate() {
+                let out = &mut out[r * stride..][..PANEL];
+                for half in 0..2 {
+                    let mut total = [0.0f32; $lanes];
+                    // SAFETY: a register of floats.
+                    unsafe { $store(total.as_mut_ptr(), $add(even[half], odd[half])) };
+                    for (i, total) in total.into_iter().enumerate() {
+                        out[W::column(half, i)] = total;
+                    }
+                }
+            }
+        }
+
+        /// Asks for what is read of a panel some time after `row`, a hint for any address.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn prefetch_weights<W>(row: *const W) {
+            let bytes = super::super::row::AHEAD * size_of::<bf16>();
+            _mm_prefetch::<_MM_HINT_T0>(row.cast::<i8>().wrapping_add(bytes));
         }
     };
 }

@@ -3,6 +3,9 @@
 use super::*;
 use proptest::prelude::*;
 
+/// Rows into rows.
+type Run<'a> = &'a dyn Fn(&[f32], &mut [f32]);
+
 fn tables() -> Vec<&'static Kernels> {
     Isa::ALL.into_iter().filter_map(Kernels::of).collect()
 }
@@ -65,26 +68,41 @@ proptest! {
     }
 
     #[test]
-    fn one_row_matches_the_naive_product(x in floats(1..90), seed in 1u32..9999) {
+    fn few_rows_match_the_naive_product_and_do_not_depend_on_each_other(
+        x in floats(1..90), rows in 1usize..15, seed in 1u32..9999
+    ) {
         // Terms may cancel: what rounding costs is relative to their sizes, not to their sum.
-        let terms = 48.0 * x.iter().map(|v| v.abs()).sum::<f32>();
+        let terms = 48.0 * x.iter().map(|v| v.abs()).sum::<f32>() * rows as f32;
         let close = |found: &[f32], expected: &[f32], what: &str| {
             for (f, e) in found.iter().zip(expected) {
                 assert!((f - e).abs() <= 1e-6 * terms + 1e-6, "{what}: {f} instead of {e}");
             }
         };
+        let k = x.len();
+        let all: Vec<f32> =
+            (1..=rows).flat_map(|r| x.iter().map(move |v| v * r as f32)).collect();
         for table in tables() {
-            let (n, k) = (table.panel, x.len());
+            let (n, stride) = (table.panel, table.panel + 3);
             let b: Vec<bf16> =
                 (0..k * n).map(|i| bf16::from_f32(((i as u32 * seed) % 97) as f32 - 48.0)).collect();
             let wide: Vec<f32> = b.iter().map(|v| v.to_f32()).collect();
-            let expected = naive(&x, &wide, 1, k, n);
-            let mut out = vec![f32::NAN; n];
-            (table.row_bf16)(&x, &b, &mut out);
-            close(&out, &expected, "row_bf16");
-            out.fill(f32::NAN);
-            (table.row_f32)(&x, &wide, &mut out);
-            close(&out, &expected, "row_f32");
+            let expected = naive(&all, &wide, rows, k, n);
+            let run_bf16 = |x: &[f32], out: &mut [f32]| (table.rows_bf16)(x, k, &b, out, stride);
+            let run_f32 = |x: &[f32], out: &mut [f32]| (table.rows_f32)(x, k, &wide, out, stride);
+            let runs: [(&str, Run<'_>); 2] = [("rows_bf16", &run_bf16), ("rows_f32", &run_f32)];
+            for (what, run) in runs {
+                let mut out = vec![f32::NAN; rows * stride];
+                run(&all, &mut out);
+                for (r, out) in out.chunks(stride).enumerate() {
+                    close(&out[..n], &expected[r * n..][..n], what);
+                    prop_assert!(out[n..].iter().all(|v| v.is_nan()), "wrote between rows");
+                    let mut alone = vec![f32::NAN; stride];
+                    run(&all[r * k..][..k], &mut alone);
+                    for (a, b) in alone[..n].iter().zip(out) {
+                        prop_assert_eq!(a.to_bits(), b.to_bits(), "{} {}: row {}", table.isa, what, r);
+                    }
+                }
+            }
         }
     }
 

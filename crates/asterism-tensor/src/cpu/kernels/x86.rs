@@ -219,8 +219,8 @@ macro_rules! table {
             multiply,
             widen,
             narrow,
-            row_f32,
-            row_bf16,
+            rows_f32,
+            rows_bf16,
             softmax_row,
             scale,
             silu_mul,
@@ -251,7 +251,6 @@ macro_rules! portable_bodies {
             $features,
             widen = portable::widen, (source: &[bf16], out: &mut [f32]);
             narrow = portable::narrow, (source: &[f32], out: &mut [bf16]);
-            row_f32 = portable::row_f32::<PANEL, true>, (x: &[f32], b: &[f32], out: &mut [f32]);
             softmax_row = portable::softmax_row::<true>,
                 (scores: &mut [f32], max: f32) -> (f32, f32);
             scale = portable::scale, (x: &mut [f32], factor: f32);
@@ -272,8 +271,8 @@ macro_rules! portable_bodies {
 
 /// 16 registers of 8 floats: 6 x 2 accumulators, 2 for b, 1 for a.
 pub(super) mod avx2 {
-    use super::super::few::{LINE, MOST_DIM, Part, few, of_rows, part_tokens};
-    use super::super::row::row;
+    use super::super::few::{LINE, MOST_DIM, Part, few, part_tokens};
+    use super::super::row::{of_rows, row};
     use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
     use std::arch::x86_64::{
@@ -321,7 +320,10 @@ pub(super) mod avx2 {
     row!(
         "avx2,fma",
         8,
+        3,
+        [1, 2, 3],
         _mm256_setzero_ps,
+        _mm256_loadu_ps,
         _mm256_storeu_ps,
         _mm256_set1_ps,
         _mm256_fmadd_ps,
@@ -331,8 +333,8 @@ pub(super) mod avx2 {
 
 /// 32 registers of 16 floats: 12 x 2 accumulators, 2 for b, a by broadcast from memory.
 pub(super) mod avx512 {
-    use super::super::few::{LINE, MOST_DIM, Part, few, of_rows, part_tokens};
-    use super::super::row::row;
+    use super::super::few::{LINE, MOST_DIM, Part, few, part_tokens};
+    use super::super::row::{of_rows, row};
     use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
     use std::arch::x86_64::{
@@ -381,7 +383,10 @@ pub(super) mod avx512 {
     row!(
         "avx512f,avx512bw,avx512dq,avx512vl,fma",
         16,
+        6,
+        [1, 2, 3, 4, 5, 6],
         _mm512_setzero_ps,
+        _mm512_loadu_ps,
         _mm512_storeu_ps,
         _mm512_set1_ps,
         _mm512_fmadd_ps,

@@ -1,7 +1,8 @@
 //! Linear layers: `y = x · Wᵀ`, over weights packed once at load into the order the kernels read.
 //!
 //! * [`packed`](PackedMatrix): the order of the weights
-//! * `few`: up to [`FEW_ROWS`] rows, as in decoding: bound by reading the weights
+//! * `few`: the rows of a decoding step, or up to [`FEW_ROWS`] of a prefill: bound by reading the
+//!   weights
 //! * `panels`: many rows in f32
 //! * `tiles`: many rows in bf16, where the processor multiplies that
 
@@ -20,8 +21,8 @@ use super::shared::SharedMut;
 use super::{Activations, Cpu};
 use packed::Layout;
 
-/// At most this many rows are multiplied one by one, reading the packed weights directly: below it
-/// a panel is used too seldom to be worth unpacking.
+/// At most this many rows of a prefill are multiplied as those of a decoding step are, reading the
+/// packed weights directly: below it a panel is used too seldom to be worth unpacking.
 pub(super) const FEW_ROWS: usize = 3;
 
 /// Where a product goes.
@@ -125,7 +126,7 @@ impl Cpu {
         out: &mut Activations,
     ) {
         assert!(w.paired, "a gated layer needs a pair of matrices");
-        out.reset(self, x.rows(), w.outputs());
+        out.reset_as(self, x, w.outputs());
         let rows = out.writer(self);
         self.product(x, w, &Output::Gate { rows, bias, silu_mul: self.kernels.silu_mul });
     }
@@ -137,7 +138,7 @@ impl Cpu {
             (None, Layout::Tiles(weights), Some(kernels)) => {
                 self.product_tiles(kernels, x, w, weights, output);
             }
-            (Some(x), _, _) if x.len() <= FEW_ROWS * w.inputs() => self.product_few(x, w, output),
+            (Some(rows), _, _) if x.is_few() => self.product_few(rows, w, output),
             (Some(x), Layout::F32(_) | Layout::Bf16(_), _) => self.product_panels(x, w, output),
             _ => panic!("weights packed for another instruction set"),
         }

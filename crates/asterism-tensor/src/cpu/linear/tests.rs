@@ -1,6 +1,6 @@
 //! Linear layers of every instruction set against the definition.
 
-use crate::{Activations, Cpu, Isa, PackedMatrix, Precision};
+use crate::{Activations, Cpu, Isa, PackedMatrix, Pass, Precision};
 use half::bf16;
 use proptest::prelude::*;
 
@@ -40,7 +40,8 @@ proptest! {
         rows in prop_oneof![1usize..6, 90usize..200],
         // The last goes through several passes of depth.
         inputs in prop_oneof![1usize..300, Just(64), Just(1100)],
-        outputs in prop_oneof![1usize..70, 300usize..320], seed in any::<u64>(), is_bf16 in any::<bool>()
+        outputs in prop_oneof![1usize..70, 300usize..320], seed in any::<u64>(), is_bf16 in any::<bool>(),
+        pass in prop_oneof![Just(Pass::Prefill), Just(Pass::Decode)]
     ) {
         let mut state = seed | 1;
         let mut next = || { state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
@@ -65,7 +66,7 @@ proptest! {
             let cpu = Cpu::new(2, Some(isa)).unwrap();
             let packed = pack(&cpu, precision, &w, inputs);
             prop_assert_eq!((packed.outputs(), packed.inputs()), (outputs, inputs));
-            let mut acts = Activations::new(precision);
+            let mut acts = Activations::new(precision, pass);
             cpu.take_rows(&x, inputs, &mut acts);
             let mut y = vec![f32::NAN; rows * outputs];
             cpu.linear(&acts, &packed, Some(&bias), &mut y);
@@ -81,7 +82,7 @@ proptest! {
             };
             let mut identity = vec![0.0; outputs * outputs];
             (0..outputs).for_each(|i| identity[i * outputs + i] = 1.0);
-            let mut out = Activations::new(precision);
+            let mut out = Activations::new(precision, pass);
             cpu.linear_gated(&acts, &pair, Some(&bias), &mut out);
             let mut y = vec![f32::NAN; rows * outputs];
             cpu.linear(&out, &pack(&cpu, precision, &identity, outputs), None, &mut y);
@@ -102,7 +103,7 @@ proptest! {
         let whole: Vec<bf16> = a.iter().chain(&b).copied().collect();
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let cpu = Cpu::new(1, Some(isa)).unwrap();
-            let mut acts = Activations::new(Precision::Bf16);
+            let mut acts = Activations::new(Precision::Bf16, Pass::Prefill);
             cpu.take_rows(&(0..5 * inputs).map(|i| i as f32 % 7.0).collect::<Vec<_>>(), inputs, &mut acts);
             let product = |packed: &PackedMatrix| {
                 let mut y = vec![f32::NAN; 5 * (first + second)];
@@ -111,6 +112,82 @@ proptest! {
             };
             let parts = product(&cpu.pack_bf16(&[&a, &b], inputs));
             prop_assert_eq!(parts, product(&cpu.pack_bf16(&[&whole], inputs)));
+        }
+    }
+}
+
+#[test]
+fn rows_that_decode_give_the_same_bits_however_many_there_are() {
+    let mut state = 5u64;
+    let mut next = |len: usize| -> Vec<f32> {
+        let mut number = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        (0..len).map(|_| number()).collect()
+    };
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        let cpu = Cpu::new(3, Some(isa)).unwrap();
+        // The second has no whole step of a tile.
+        for (precision, inputs, outputs) in
+            [(Precision::Bf16, 608, 200), (Precision::Bf16, 77, 45), (Precision::F32, 131, 70)]
+        {
+            let (x, norm) = (next(40 * inputs), next(inputs));
+            let [gate, up, down] = [0; 3].map(|_| next(outputs * inputs));
+            let w = pack(&cpu, precision, &gate, inputs);
+            let pair = match precision {
+                Precision::F32 => cpu.pack_f32_parts(&[&gate, &up], inputs, true),
+                Precision::Bf16 => {
+                    cpu.pack_bf16_parts(&[&narrow(&gate), &narrow(&up)], inputs, true)
+                }
+            };
+            let down = pack(&cpu, precision, &down, outputs);
+            // What the linear layers of a decoder do: [rows, outputs] and [rows, inputs].
+            let run = |first: usize, rows: usize, pass: Pass| -> Vec<Vec<u32>> {
+                let x = &x[first * inputs..(first + rows) * inputs];
+                let mut acts = Activations::new(precision, pass);
+                let mut gated = Activations::new(precision, pass);
+                let (mut y, mut sums) = (vec![f32::NAN; rows * outputs], x.to_vec());
+                cpu.rms_norm_rows(x, &norm, 1e-5, &mut acts);
+                cpu.linear(&acts, &w, None, &mut y);
+                cpu.linear_gated(&acts, &pair, None, &mut gated);
+                cpu.linear_add(&gated, &down, None, &mut sums);
+                let bits = |row: (&[f32], &[f32])| {
+                    row.0.iter().chain(row.1).map(|v| v.to_bits()).collect()
+                };
+                y.chunks(outputs).zip(sums.chunks(inputs)).map(bits).collect()
+            };
+            let alone: Vec<_> = (0..40).map(|r| run(r, 1, Pass::Decode).remove(0)).collect();
+            assert_eq!(run(3, 1, Pass::Prefill)[0], alone[3]);
+            for rows in [2, 3, 5, 8, 17, 33] {
+                for (r, found) in run(7, rows, Pass::Decode).into_iter().enumerate() {
+                    assert!(found == alone[7 + r], "{isa} {precision}: row {r} of {rows}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn times_of_rows_that_decode() {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()).take(3) {
+        let cpu = Cpu::new(2, Some(isa)).unwrap();
+        let (inputs, outputs) = (2048, 16384);
+        let w = cpu.pack_bf16(&[&narrow(&vec![0.5; inputs * outputs])], inputs);
+        for rows in [1, 2, 4, 8, 16, 32] {
+            let mut acts = Activations::new(Precision::Bf16, Pass::Decode);
+            cpu.take_rows(&vec![0.25; rows * inputs], inputs, &mut acts);
+            let mut y = vec![0.0; rows * outputs];
+            let mut times: Vec<_> = (0..15)
+                .map(|_| {
+                    let start = std::time::Instant::now();
+                    cpu.linear(&acts, &w, None, &mut y);
+                    start.elapsed()
+                })
+                .collect();
+            times.sort();
+            println!("{isa}, {rows} rows of {inputs} to {outputs}: {:?}", times[7]);
         }
     }
 }

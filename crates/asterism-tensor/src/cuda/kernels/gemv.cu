@@ -1,6 +1,7 @@
-// Products of few rows (1 to 8), y [rows, outputs] = x [rows, inputs] w^T with w [outputs, inputs]:
-// bound by reading w, once. Tensor cores take 8 rows for the price of one, and the threads are left
-// with little more to do than loading.
+// Products of few rows, y [rows, outputs] = x [rows, inputs] w^T with w [outputs, inputs]: bound by
+// reading w, once. Tensor cores take 8 rows for the price of one, and the threads are left with
+// little more to do than loading. There is an instance for up to 8 rows and one for 16; what comes
+// out for a row is the same, to the last bit, in both and beside any other rows.
 //
 // * A block computes a tile of 16 rows of w after the other. Its warps divide the inputs, 64 each
 //   in turn: together they read whole stretches of the rows. At a tile's end their sums meet in
@@ -12,18 +13,24 @@
 // * On Hopper the first weights are loaded while the kernel before may still run: that one writes
 //   x, never w.
 //
-// Macros: WARPS (at least 4), RESIDENT (blocks a multiprocessor is to hold). 16 and 2 do well on an
-// H100 and an H200: with twice the loads on their way the H200's memory gives less.
+// Macros: WARPS (at least 8), RESIDENT (blocks a multiprocessor is to hold; of 16 rows, one).
+// 16 and 2 do well on an H100 and an H200: with twice the loads on their way the H200's memory
+// gives less.
 // Grid: at most one block per tile, and no more than run at once; blocks of WARPS * 32 threads.
-// Where rows do not start at multiples of 16 bytes, elements are loaded one by one.
+// Where rows do not start at multiples of 16 bytes, elements are loaded one by one: by the instance
+// for 8 rows only.
 
-constexpr int ROWS = 8;    // of x in a fragment, used or not
+constexpr int ROWS = 8;    // of x in a fragment, used or not; an instance has FRAGMENTS of them
 constexpr int HEIGHT = 16; // rows of w in a fragment
 constexpr int STEP = 64;   // inputs of a warp at a time: 128 bytes of a row
 constexpr int STRIDE = WARPS * STEP;
 
 // What the warps of a block found, of two tiles in turn.
-typedef float Sums[2][WARPS][ROWS][HEIGHT];
+template <int FRAGMENTS>
+struct Sums {
+    static_assert(FRAGMENTS * ROWS * HEIGHT <= WARPS * 32, "a thread for each sum of a tile");
+    float of[2][WARPS][FRAGMENTS * ROWS][HEIGHT];
+};
 
 // Lets the kernel behind start loading, where it was launched to.
 __device__ __forceinline__ void release_next() {
@@ -76,9 +83,9 @@ __device__ __forceinline__ void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, 
 
 // `end` gets the sum of each row of x and output. With GATED, w holds two matrices [outputs,
 // inputs], one behind the other; a tile is 8 rows of each, and `end` gets the sums of both.
-template <bool GATED, bool ALIGNED, typename End>
+template <bool GATED, bool ALIGNED, int FRAGMENTS, typename End>
 __device__ __forceinline__ void product(const bf16* x, const bf16* w, int rows, int inputs,
-                                        int outputs, End end, Sums& sums) {
+                                        int outputs, End end, Sums<FRAGMENTS>& sums) {
     constexpr int OUTPUTS = GATED ? HEIGHT / 2 : HEIGHT; // of a tile
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int group = lane / 4, column = warp * STEP + lane % 4 * 8;
@@ -108,22 +115,27 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, int rows, 
     load_weights(0);
     wait_for_previous();
 
-    const bf16* x_row = x + (i64)min(group, rows - 1) * inputs;
-    const int x_inputs = group < rows ? inputs : 0; // zeros in rows that there are not
+    const bf16* x_row = x + (i64)group * inputs; // of the first fragment
     for (int turn = 0; tile < tiles; turn ^= 1) {
-        float c[4] = {};
+        float c[FRAGMENTS][4] = {};
         int next = tile + gridDim.x;
+#pragma unroll (FRAGMENTS == 1 ? 4 : 1)
         for (int k = 0; k < inputs; k += STRIDE) {
-            uint4 b[2];
 #pragma unroll
-            for (int part = 0; part < 2; part++) {
-                b[part] = load_8<ALIGNED, false>(x_row, k + part * 32 + column, x_inputs);
-            }
+            for (int f = 0; f < FRAGMENTS; f++) {
+                const bf16* row = x_row + (i64)f * ROWS * inputs;
+                const int there = f * ROWS + group < rows ? inputs : 0; // zeros in rows there are not
+                uint4 b[2];
 #pragma unroll
-            for (int part = 0; part < 2; part++) {
-                const uint4 l = weights[part][0], h = weights[part][1];
-                multiply(c, l.x, h.x, l.y, h.y, b[part].x, b[part].y);
-                multiply(c, l.z, h.z, l.w, h.w, b[part].z, b[part].w);
+                for (int part = 0; part < 2; part++) {
+                    b[part] = load_8<ALIGNED, false>(row, k + part * 32 + column, there);
+                }
+#pragma unroll
+                for (int part = 0; part < 2; part++) {
+                    const uint4 l = weights[part][0], h = weights[part][1];
+                    multiply(c[f], l.x, h.x, l.y, h.y, b[part].x, b[part].y);
+                    multiply(c[f], l.z, h.z, l.w, h.w, b[part].z, b[part].w);
+                }
             }
             // Behind the end of a tile comes the next; nothing is loaded behind the last.
             bool last = k + STRIDE >= inputs && next < tiles;
@@ -131,8 +143,12 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, int rows, 
             load_weights(last ? 0 : k + STRIDE);
         }
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            sums[turn][warp][lane % 4 * 2 + i % 2][group + i / 2 * 8] = c[i];
+        for (int f = 0; f < FRAGMENTS; f++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int row = f * ROWS + lane % 4 * 2 + i % 2;
+                sums.of[turn][warp][row][group + i / 2 * 8] = c[f][i];
+            }
         }
         // These sums are overwritten after the barrier of the next tile, when all have been read.
         __syncthreads();
@@ -143,7 +159,7 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, int rows, 
             for (int from = 0; from < WARPS; from++) {
 #pragma unroll
                 for (int i = 0; i < HEIGHT / OUTPUTS; i++) {
-                    sum[i] += sums[turn][from][row][threadIdx.x % OUTPUTS + i * OUTPUTS];
+                    sum[i] += sums.of[turn][from][row][threadIdx.x % OUTPUTS + i * OUTPUTS];
                 }
             }
             end(row, output, sum);
@@ -152,49 +168,83 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, int rows, 
     }
 }
 
-template <bool GATED, typename End>
+template <bool GATED, int FRAGMENTS, typename End>
 __device__ __forceinline__ void any_product(const bf16* x, const bf16* w, int rows, int inputs,
                                             int outputs, End end) {
-    __shared__ Sums sums;
+    __shared__ Sums<FRAGMENTS> sums;
+    if constexpr (FRAGMENTS > 1) {
+        return product<GATED, true, FRAGMENTS>(x, w, rows, inputs, outputs, end, sums);
+    }
     bool aligned = inputs % 8 == 0 && ((i64)x | (i64)w) % 16 == 0;
-    aligned ? product<GATED, true>(x, w, rows, inputs, outputs, end, sums)
-            : product<GATED, false>(x, w, rows, inputs, outputs, end, sums);
+    aligned ? product<GATED, true, FRAGMENTS>(x, w, rows, inputs, outputs, end, sums)
+            : product<GATED, false, FRAGMENTS>(x, w, rows, inputs, outputs, end, sums);
 }
 
 // y = x w^T + bias, rounded to bf16; a null bias [outputs] is none.
-extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT)
-    gemv_bf16(const bf16* x, const bf16* w, const float* bias, bf16* y, int rows, int inputs,
-              int outputs) {
-    any_product<false>(x, w, rows, inputs, outputs, [&](int row, int output, float (&sum)[1]) {
+template <int FRAGMENTS>
+__device__ __forceinline__ void rounded(const bf16* x, const bf16* w, const float* bias, bf16* y,
+                                        int rows, int inputs, int outputs) {
+    auto end = [&](int row, int output, float (&sum)[1]) {
         y[(i64)row * outputs + output] = narrow(sum[0] + (bias ? bias[output] : 0.0f));
-    });
+    };
+    any_product<false, FRAGMENTS>(x, w, rows, inputs, outputs, end);
 }
 
 // y = x w^T in f32.
-extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT)
-    gemv_f32(const bf16* x, const bf16* w, float* y, int rows, int inputs, int outputs) {
-    any_product<false>(x, w, rows, inputs, outputs, [&](int row, int output, float (&sum)[1]) {
+template <int FRAGMENTS>
+__device__ __forceinline__ void stored(const bf16* x, const bf16* w, float* y, int rows,
+                                       int inputs, int outputs) {
+    auto end = [&](int row, int output, float (&sum)[1]) {
         y[(i64)row * outputs + output] = sum[0];
-    });
+    };
+    any_product<false, FRAGMENTS>(x, w, rows, inputs, outputs, end);
 }
 
 // y += x w^T + bias in f32; a null bias [outputs] is none.
-extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT)
-    gemv_add(const bf16* x, const bf16* w, const float* bias, float* y, int rows, int inputs,
-             int outputs) {
-    any_product<false>(x, w, rows, inputs, outputs, [&](int row, int output, float (&sum)[1]) {
+template <int FRAGMENTS>
+__device__ __forceinline__ void added(const bf16* x, const bf16* w, const float* bias, float* y,
+                                      int rows, int inputs, int outputs) {
+    auto end = [&](int row, int output, float (&sum)[1]) {
         y[(i64)row * outputs + output] += sum[0] + (bias ? bias[output] : 0.0f);
-    });
+    };
+    any_product<false, FRAGMENTS>(x, w, rows, inputs, outputs, end);
 }
 
 // y = silu(gate) * up, rounded to bf16. The weights [2 * outputs, inputs] and the bias [2 *
 // outputs], if not null, are those of the gate and behind them those of up.
-extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT)
-    gemv_gated(const bf16* x, const bf16* w, const float* bias, bf16* y, int rows, int inputs,
-               int outputs) {
-    any_product<true>(x, w, rows, inputs, outputs, [&](int row, int output, float (&sum)[2]) {
+template <int FRAGMENTS>
+__device__ __forceinline__ void gated(const bf16* x, const bf16* w, const float* bias, bf16* y,
+                                      int rows, int inputs, int outputs) {
+    auto end = [&](int row, int output, float (&sum)[2]) {
         float gate = sum[0] + (bias ? bias[output] : 0.0f);
         float up = sum[1] + (bias ? bias[outputs + output] : 0.0f);
         y[(i64)row * outputs + output] = narrow(gate / (1.0f + __expf(-gate)) * up);
-    });
+    };
+    any_product<true, FRAGMENTS>(x, w, rows, inputs, outputs, end);
 }
+
+// The kernels for up to MOST rows.
+#define KERNELS(MOST, AT_ONCE)                                                                  \
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
+        gemv_bf16_##MOST(const bf16* x, const bf16* w, const float* bias, bf16* y, int rows,    \
+                         int inputs, int outputs) {                                             \
+        rounded<MOST / ROWS>(x, w, bias, y, rows, inputs, outputs);                             \
+    }                                                                                           \
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
+        gemv_f32_##MOST(const bf16* x, const bf16* w, float* y, int rows, int inputs,           \
+                        int outputs) {                                                          \
+        stored<MOST / ROWS>(x, w, y, rows, inputs, outputs);                                    \
+    }                                                                                           \
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
+        gemv_add_##MOST(const bf16* x, const bf16* w, const float* bias, float* y, int rows,    \
+                        int inputs, int outputs) {                                              \
+        added<MOST / ROWS>(x, w, bias, y, rows, inputs, outputs);                               \
+    }                                                                                           \
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
+        gemv_gated_##MOST(const bf16* x, const bf16* w, const float* bias, bf16* y, int rows,   \
+                          int inputs, int outputs) {                                            \
+        gated<MOST / ROWS>(x, w, bias, y, rows, inputs, outputs);                               \
+    }
+
+KERNELS(8, RESIDENT)
+KERNELS(16, 1)

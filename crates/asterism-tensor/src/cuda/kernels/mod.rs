@@ -52,7 +52,7 @@ pub(super) const GEMV_OPTIONS: [&str; 2] = ["-DWARPS=16", "-DRESIDENT=2"];
 /// Threads of a block of it: `WARPS`, of 32.
 pub(super) const GEMV_THREADS: u32 = 512;
 
-/// Blocks of it that a multiprocessor holds: `RESIDENT`.
+/// Blocks of it that a multiprocessor holds: `RESIDENT`. Of the instance for 16 rows, one.
 pub(super) const GEMV_RESIDENT: u32 = 2;
 
 const ATTENTION: Source = Source {

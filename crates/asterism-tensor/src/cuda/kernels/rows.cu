@@ -11,8 +11,8 @@ __device__ void embed_row(const bf16* from, float* to, int hidden) {
     }
 }
 
-// x [rows, hidden] = the rows `tokens [rows]` of table [vocab, hidden]; of a token that is not below
-// vocab, the last. Grid: rows.
+// x [rows, hidden] = the rows `tokens [rows]` of table [vocab, hidden]; of a token that is not
+// below vocab, the last. Grid: rows.
 extern "C" __global__ void embed(const bf16* table, const u32* tokens, float* x, int hidden,
                                  u32 vocab) {
     const bf16* from = table + (i64)min(tokens[blockIdx.x], vocab - 1) * hidden;

@@ -61,7 +61,7 @@ fn draws_agree(both: &Both, vocabularies: &[usize]) {
                 seed: 0,
             };
             let flags: Vec<bool> = (0..vocab).map(|_| unit(&mut random) > 0.8).collect();
-            let mut seen = (both.gpu.seen(&flags).unwrap(), both.cpu.seen(&flags).unwrap());
+            let mut seen = (both.gpu.flags(&flags).unwrap(), both.cpu.flags(&flags).unwrap());
             for _ in 0..8 {
                 let uniform = (f64::from(unit(&mut random)) * (1u64 << 53) as f64) as u64;
                 let of_cpu = |uniform: u64| {

@@ -35,7 +35,8 @@ fn products_of_few_rows_are_those_of_the_host() {
     let gemv = Gemv::compile(&device).unwrap();
     let mut random = random();
     let odd = [(1, 4096, 520), (3, 1032, 17), (8, 64, 24), (5, 100, 37), (7, 37, 5), (2, 8, 1)];
-    let all = (1..=MOST_ROWS).map(|rows| (rows, 2048, 136)).chain(odd);
+    let many = [9, 16, 17, 32, 33, 70].map(|rows| (rows, 1032, 40));
+    let all = (1..=MOST_ROWS).map(|rows| (rows, 2048, 136)).chain(odd).chain(many);
     // Views that start `skip` elements behind an address of many zeros.
     for ((rows, inputs, outputs), skip) in all.flat_map(|shape| [(shape, 0), (shape, 1)]) {
         let case = format!("{rows} x {inputs} -> {outputs}, {skip} skipped");
@@ -133,11 +134,38 @@ fn views_that_do_not_fit_are_refused() {
     assert!(matches!(result, Err(CudaError::Length { .. })));
     let result = gemv.gated(x.view(), w.view(), None, (2, 64, 32), y.view_mut());
     assert!(matches!(result, Err(CudaError::Length { .. })));
-    let rows = MOST_ROWS + 1;
-    let x = poisoned::<bf16>(&device, rows * 64);
-    let mut y = poisoned::<bf16>(&device, rows * 32);
-    let result = gemv.bf16(x.view(), w.view(), None, (rows, 64, 32), y.view_mut());
-    assert!(matches!(result, Err(CudaError::Unsupported { .. })));
+}
+
+#[test]
+fn a_row_gives_the_same_bits_however_many_there_are() {
+    let Some(device) = device() else { return };
+    let gemv = Gemv::compile(&device).unwrap();
+    let mut random = random();
+    for (inputs, outputs) in [(4096, 136), (1032, 17), (100, 37)] {
+        let x = halves(&mut random, 70 * inputs, 1.0);
+        let w = halves(&mut random, 2 * outputs * inputs, 3.0 / (inputs as f32).sqrt());
+        let (x, w) =
+            (Buffer::from_slice(&device, &x).unwrap(), Buffer::from_slice(&device, &w).unwrap());
+        let run = |rows: std::ops::Range<usize>| {
+            let shape = (rows.len(), inputs, outputs);
+            let x = x.slice(rows.start * inputs..rows.end * inputs).unwrap();
+            let one = w.slice(0..outputs * inputs).unwrap();
+            let mut sums = poisoned::<f32>(&device, rows.len() * outputs);
+            gemv.f32(x, one, shape, sums.view_mut()).unwrap();
+            gemv.add(x, one, None, shape, sums.view_mut()).unwrap();
+            let mut gated = poisoned::<bf16>(&device, rows.len() * outputs);
+            gemv.gated(x, w.view(), None, shape, gated.view_mut()).unwrap();
+            let sums = sums.to_vec().unwrap().into_iter().map(f32::to_bits);
+            let gated = gated.to_vec().unwrap().into_iter().map(|y| u32::from(y.to_bits()));
+            sums.zip(gated).collect::<Vec<_>>()
+        };
+        let alone: Vec<_> = (0..70).map(|row| run(row..row + 1)).collect();
+        for rows in [2, 3, 5, 8, 9, 16, 17, 32, 33, 65] {
+            for (row, found) in run(5..5 + rows).chunks(outputs).enumerate() {
+                assert!(found == alone[5 + row], "row {row} of {rows}, {inputs} to {outputs}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -151,7 +179,7 @@ fn times_of_products_of_few_rows() {
         let copies = (200 << 20) / (inputs * outputs * 2) + 2;
         let host = halves(&mut random, outputs * inputs, 1.0);
         let w: Vec<_> = (0..copies).map(|_| Buffer::from_slice(&device, &host).unwrap()).collect();
-        for rows in [1, 4, 8] {
+        for rows in [1, 4, 8, 16, 32] {
             let x = Buffer::from_slice(&device, &halves(&mut random, rows * inputs, 1.0)).unwrap();
             let mut y = poisoned::<bf16>(&device, rows * outputs);
             // Many launches between two events: one alone is too short to time.

@@ -4,8 +4,8 @@ use super::both::{Both, RowsOnBoth, SumsOnBoth, TOLERANCE, all, all_mut, all_of,
 use super::{halves, numbers, random, relative_error};
 use crate::cuda::Kv;
 use crate::{
-    Backend, ElementsView, HeadShape, KvPrecision, Memory, Part, Precision, Rotation, RowReader,
-    Segment, SplitQkv,
+    Backend, ElementsView, HeadShape, KvPrecision, Memory, Part, Pass, Precision, Rotation,
+    RowReader, Segment, Sequence, SplitQkv,
 };
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -33,14 +33,14 @@ fn norms_and_linear_layers_are_those_of_the_cpu() {
         on_both!(both, |backend, side| {
             let matrix = |w: &[bf16]| backend.matrix(&[ElementsView::Bf16(w)], inputs).unwrap();
             let weight = backend.vector(&norm).unwrap();
-            let mut input = backend.activations(Precision::Bf16);
+            let mut input = backend.activations(Precision::Bf16, Pass::Prefill);
             backend.rms_norm(all(&side!(x)), &weight, 1e-5, &mut input).unwrap();
             let (w, biases) = (matrix(gate), backend.vector(&bias[..outputs]).unwrap());
             Backend::linear(backend, &input, &w, Some(&biases), all_mut(&mut side!(y))).unwrap();
             Backend::linear_sums(backend, &input, &w, all_mut(&mut side!(logits))).unwrap();
             let pair =
                 backend.pair(ElementsView::Bf16(gate), ElementsView::Bf16(up), inputs).unwrap();
-            let mut gated = backend.activations(Precision::Bf16);
+            let mut gated = backend.activations(Precision::Bf16, Pass::Prefill);
             let biases = backend.vector(&bias).unwrap();
             Backend::linear_gated(backend, &input, &pair, Some(&biases), &mut gated).unwrap();
             let down = backend.matrix(&[ElementsView::Bf16(&back)], outputs).unwrap();
@@ -168,10 +168,13 @@ fn attend_on_both(
                 values: all(&side!(run.values)),
                 tokens: run.tokens,
                 start: run.start,
+                hidden: None,
             })
             .collect();
         let (q, out, lse) = (all(&side!(q)), all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
-        Backend::attend(backend, q, start, shape, &segments, out, lse).unwrap();
+        let rows = 0..q.len / shape.q_width();
+        let all = Sequence { rows, start, segments: &segments };
+        Backend::attend(backend, q, shape, &[all], out, lse).unwrap();
     });
     (out, lse)
 }

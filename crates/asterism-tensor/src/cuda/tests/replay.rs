@@ -12,7 +12,7 @@ use super::super::rows::RowKernels;
 use super::super::{Argument, Buffer, Cuda, Module};
 use super::both::{Both, all, all_mut};
 use super::{device, halves, poisoned, random, relative_error};
-use crate::{Backend, HeadShape, KvPrecision, Segment, TensorError};
+use crate::{Backend, HeadShape, KvPrecision, Segment, Sequence, TensorError};
 
 #[test]
 fn keys_and_values_are_appended_where_the_advance_says() {
@@ -130,9 +130,10 @@ fn a_recording_outlives_its_buffers_and_refuses_what_there_is_no_room_for() {
             [&mut keys, &mut values].into_iter().for_each(|kv| gpu.truncate(kv, 0));
             gpu.append([&mut keys, &mut values], [all(&new), all(&new)])?;
             let (keys, values) = (all(&keys), all(&values));
-            let segments = [Segment { keys, values, tokens: 1, start: 0 }];
+            let segments = [Segment { keys, values, tokens: 1, start: 0, hidden: None }];
+            let sequence = Sequence { rows: 0..1, start: 0, segments: &segments };
             let (out, lse) = (all_mut(&mut out), all_mut(&mut lse));
-            gpu.attend(all(&q), 0, shape, &segments, out, lse)
+            gpu.attend(all(&q), shape, &[sequence], out, lse)
         };
         // The first loads the kernels, which cannot be recorded.
         step().unwrap();

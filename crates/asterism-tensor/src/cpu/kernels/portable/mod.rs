@@ -36,8 +36,8 @@ pub(super) const KERNELS: Kernels = Kernels {
     multiply,
     widen,
     narrow,
-    row_f32: row_f32::<PANEL, false>,
-    row_bf16: row_bf16::<PANEL, false>,
+    rows_f32,
+    rows_bf16,
     softmax_row: softmax_row::<false>,
     scale,
     silu_mul: silu_mul::<false>,
@@ -123,43 +123,33 @@ pub(super) fn narrow(source: &[f32], out: &mut [bf16]) {
     }
 }
 
-/// `out[NR] = x[k] · b[k, NR]`: one row of a product, for decoding, where weights are read once and
-/// not worth unpacking. Four rows of `b` at a time, so that four chains of additions run at once.
-#[inline(always)]
-fn row_panel<T: Copy, const NR: usize, const FMA: bool>(
+/// `out[rows, PANEL] = x[rows, inputs] · b[inputs, PANEL]`, one row after the other: a product for
+/// decoding, where weights are read once and not worth unpacking. Rows of `out` are `stride` apart.
+fn rows_panel<T: Copy>(
     x: &[f32],
+    inputs: usize,
     b: &[T],
     out: &mut [f32],
+    stride: usize,
     value: impl Fn(T) -> f32,
 ) {
-    let mut sums = [[0.0f32; NR]; 4];
-    let mut x4 = x.chunks_exact(4);
-    let mut b4 = b.chunks_exact(4 * NR);
-    for (x, b) in (&mut x4).zip(&mut b4) {
-        for i in 0..4 {
-            for j in 0..NR {
-                sums[i][j] = mul_add::<FMA>(x[i], value(b[i * NR + j]), sums[i][j]);
+    for (x, out) in x.chunks_exact(inputs).zip(out.chunks_mut(stride)) {
+        let mut sums = [0.0f32; PANEL];
+        for (x, b) in x.iter().zip(b.chunks_exact(PANEL)) {
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum += x * value(*b);
             }
         }
-    }
-    for (x, b) in x4.remainder().iter().zip(b4.remainder().chunks_exact(NR)) {
-        for j in 0..NR {
-            sums[0][j] = mul_add::<FMA>(*x, value(b[j]), sums[0][j]);
-        }
-    }
-    for (j, o) in out.iter_mut().enumerate() {
-        *o = (sums[0][j] + sums[1][j]) + (sums[2][j] + sums[3][j]);
+        out[..PANEL].copy_from_slice(&sums);
     }
 }
 
-#[inline(always)]
-pub(super) fn row_f32<const NR: usize, const FMA: bool>(x: &[f32], b: &[f32], out: &mut [f32]) {
-    row_panel::<_, NR, FMA>(x, b, out, |v| v);
+fn rows_f32(x: &[f32], inputs: usize, b: &[f32], out: &mut [f32], stride: usize) {
+    rows_panel(x, inputs, b, out, stride, |v| v);
 }
 
-#[inline(always)]
-pub(super) fn row_bf16<const NR: usize, const FMA: bool>(x: &[f32], b: &[bf16], out: &mut [f32]) {
-    row_panel::<_, NR, FMA>(x, b, out, wide);
+fn rows_bf16(x: &[f32], inputs: usize, b: &[bf16], out: &mut [f32], stride: usize) {
+    rows_panel(x, inputs, b, out, stride, wide);
 }
 
 /// Partial results made one, by halves: four steps deep instead of sixteen.

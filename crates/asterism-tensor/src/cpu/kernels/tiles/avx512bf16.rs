@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::super::row::AHEAD;
+use super::super::row::{AHEAD, of_rows};
 use super::{
     BLOCK, MultiplyTiles, PANEL_STEP, Panels, STEP, STRIP, SoftmaxRows, Strips, TILE, TileKernels,
     portable,
@@ -31,7 +31,7 @@ pub(super) const fn table(
     peak: fn(usize) -> u64,
     multiply: MultiplyTiles,
 ) -> TileKernels {
-    TileKernels { begin, end, peak, multiply, row, narrow, pack_keys, pack_values, softmax }
+    TileKernels { begin, end, peak, multiply, rows, narrow, pack_keys, pack_values, softmax }
 }
 
 /// Checks the bounds of `multiply` once: everything below it works with pointers.
@@ -91,7 +91,7 @@ unsafe fn multiply(
             // out.
             unsafe {
                 let c = c.add(row * ldc + panel * BLOCK);
-                rows(a.as_ptr(), b.as_ptr(), depth, c, ldc, accumulate);
+                eight_rows(a.as_ptr(), b.as_ptr(), depth, c, ldc, accumulate);
             }
         }
     }
@@ -103,7 +103,7 @@ unsafe fn multiply(
 /// `a` points at a row of a strip that has seven more behind it and `depth` tiles, `b` at a panel
 /// of `depth` steps, and `c` at eight rows of 32, `ldc` apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn rows(
+unsafe fn eight_rows(
     a: *const bf16,
     b: *const bf16,
     depth: usize,
@@ -142,50 +142,80 @@ unsafe fn rows(
     }
 }
 
-/// See [`portable::row`].
-fn row(x: &[f32], panel: &[bf16], out: &mut [f32]) {
-    if !x.len().is_multiple_of(STEP) {
-        return portable::row(x, panel, out);
+/// Rows that share what is read of a panel in decoding: their sums fill the registers.
+const FEW: usize = 6;
+
+/// See [`portable::rows`].
+fn rows(x: &[f32], inputs: usize, panel: &[bf16], out: &mut [f32], stride: usize) {
+    if !inputs.is_multiple_of(STEP) {
+        return portable::rows(x, inputs, panel, out, stride);
     }
-    assert!(panel.len() >= x.len() / STEP * PANEL_STEP, "panel too short");
-    assert!(out.len() >= BLOCK, "out too short");
-    // SAFETY: the panel has a step for every 32 elements of x, out has 32 elements (checked); the
-    // features are present because `Kernels::of` handed this table out.
-    unsafe { row_whole(x.as_ptr(), panel.as_ptr(), x.len() / STEP, out.as_mut_ptr()) };
+    assert!(panel.len() >= inputs / STEP * PANEL_STEP, "panel too short");
+    for (x, out) in x.chunks(FEW * inputs).zip(out.chunks_mut(FEW * stride)) {
+        let count = x.len() / inputs;
+        assert!(x.len() == count * inputs && out.len() >= (count - 1) * stride + BLOCK);
+        let some_rows = of_rows(
+            count,
+            [
+                some_rows::<1>,
+                some_rows::<2>,
+                some_rows::<3>,
+                some_rows::<4>,
+                some_rows::<5>,
+                some_rows::<6>,
+            ],
+        );
+        // SAFETY: `count` rows of x and of out, and a step of the panel for every 32 inputs
+        // (asserted); the features are present because `Kernels::of` handed this table out.
+        unsafe { some_rows(x, inputs, panel.as_ptr(), out.as_mut_ptr(), stride) };
+    }
 }
 
+/// As in [`row`](super::super::row), sums of even and of odd inputs; their order does not depend on
+/// the number of rows.
+///
 /// # Safety
-/// `x` has `steps * 32` elements, `panel` that many steps, `out` 32 elements.
+/// `x` is `[R, inputs]`, `panel` has a step for every 32 inputs, `out` has R rows of 32, `stride`
+/// apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn row_whole(x: *const f32, panel: *const bf16, steps: usize, out: *mut f32) {
+unsafe fn some_rows<const R: usize>(
+    x: &[f32],
+    inputs: usize,
+    panel: *const bf16,
+    out: *mut f32,
+    stride: usize,
+) {
     let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-    // Per half of the panel, sums over even and over odd elements of x, of two pairs in turns:
-    // eight chains of additions run at once.
-    let mut sums = [[[_mm512_setzero_ps(); 2]; 2]; 2];
-    for step in 0..steps {
-        for pair in (0..STRIP).step_by(2) {
-            for (i, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: the pair is within `steps` steps of x and of the panel.
-                let x = unsafe { x.add(step * STEP + 2 * (pair + i)) };
-                // SAFETY: as above.
-                let x = unsafe { [_mm512_set1_ps(*x), _mm512_set1_ps(*x.add(1))] };
-                for (half, sums) in sums.iter_mut().enumerate() {
-                    let at = step * PANEL_STEP + half * TILE + (pair + i) * STEP;
-                    _mm_prefetch::<_MM_HINT_T0>(panel.wrapping_add(at + AHEAD).cast());
+    let x = x.as_ptr();
+    // Per row and half of the panel, sums over even and over odd inputs.
+    let mut sums = [[[_mm512_setzero_ps(); 2]; 2]; R];
+    for step in 0..inputs / STEP {
+        for pair in 0..STRIP {
+            for half in 0..2 {
+                let at = step * PANEL_STEP + half * TILE + pair * STEP;
+                _mm_prefetch::<_MM_HINT_T0>(panel.wrapping_add(at + AHEAD).cast());
+                // SAFETY: the pair is within the steps of the panel.
+                let w = unsafe { _mm512_loadu_si512(panel.add(at).cast()) };
+                let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w));
+                let odd = _mm512_castsi512_ps(_mm512_and_si512(w, upper));
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: two elements of row r.
+                    let x = unsafe { x.add(r * inputs + step * STEP + 2 * pair) };
                     // SAFETY: as above.
-                    let w = unsafe { _mm512_loadu_si512(panel.add(at).cast()) };
-                    let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w));
-                    let odd = _mm512_castsi512_ps(_mm512_and_si512(w, upper));
-                    sums[0] = _mm512_fmadd_ps(x[0], even, sums[0]);
-                    sums[1] = _mm512_fmadd_ps(x[1], odd, sums[1]);
+                    let x = unsafe { [_mm512_set1_ps(*x), _mm512_set1_ps(*x.add(1))] };
+                    sums[half][0] = _mm512_fmadd_ps(x[0], even, sums[half][0]);
+                    sums[half][1] = _mm512_fmadd_ps(x[1], odd, sums[half][1]);
                 }
             }
         }
     }
-    for half in 0..2 {
-        let [one, other] = sums.map(|sums| _mm512_add_ps(sums[half][0], sums[half][1]));
-        // SAFETY: out has two halves of 16.
-        unsafe { _mm512_storeu_ps(out.add(half * STRIP), _mm512_add_ps(one, other)) };
+    for (r, halves) in sums.into_iter().enumerate() {
+        for (half, [even, odd]) in halves.into_iter().enumerate() {
+            // SAFETY: row r of out has two halves of 16.
+            unsafe {
+                _mm512_storeu_ps(out.add(r * stride + half * STRIP), _mm512_add_ps(even, odd));
+            }
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) mod portable;
 #[cfg(test)]
 mod tests;
 
+use super::RowsTimesPanel;
 use half::bf16;
 
 /// Rows of a strip, and columns of half a panel.
@@ -95,8 +96,8 @@ pub(crate) struct TileKernels {
     pub(crate) peak: fn(usize) -> u64,
     /// Two strips times panels.
     pub(crate) multiply: MultiplyTiles,
-    /// One row of f32 times one panel.
-    pub(crate) row: fn(&[f32], &[bf16], &mut [f32]),
+    /// A few rows of f32 times one panel.
+    pub(crate) rows: RowsTimesPanel<bf16>,
     /// One row of f32 into a strip.
     pub(crate) narrow: fn(&[f32], &mut [bf16]),
     /// 32 keys into a panel.

@@ -11,7 +11,7 @@ pub(in super::super) const KERNELS: TileKernels = TileKernels {
     end: || (),
     peak: super::super::portable::peak,
     multiply,
-    row,
+    rows,
     narrow,
     pack_keys,
     pack_values,
@@ -49,13 +49,16 @@ pub(super) unsafe fn multiply(
     }
 }
 
-/// `out[32] = x · panel`: one row of a product, for decoding. `x` is not rounded.
-pub(super) fn row(x: &[f32], panel: &[bf16], out: &mut [f32]) {
-    out[..BLOCK].fill(0.0);
-    for (i, x) in x.iter().enumerate() {
-        let pair = &panel[i / STEP * PANEL_STEP + i % STEP / 2 * STEP..];
-        for (column, out) in out[..BLOCK].iter_mut().enumerate() {
-            *out += x * pair[column / STRIP * TILE + column % STRIP * 2 + i % 2].to_f32();
+/// `out[rows, 32] = x[rows, inputs] · panel`, one row after the other, for decoding. `x` is not
+/// rounded; rows of `out` are `stride` apart.
+pub(super) fn rows(x: &[f32], inputs: usize, panel: &[bf16], out: &mut [f32], stride: usize) {
+    for (x, out) in x.chunks_exact(inputs).zip(out.chunks_mut(stride)) {
+        out[..BLOCK].fill(0.0);
+        for (i, x) in x.iter().enumerate() {
+            let pair = &panel[i / STEP * PANEL_STEP + i % STEP / 2 * STEP..];
+            for (column, out) in out[..BLOCK].iter_mut().enumerate() {
+                *out += x * pair[column / STRIP * TILE + column % STRIP * 2 + i % 2].to_f32();
+            }
         }
     }
 }

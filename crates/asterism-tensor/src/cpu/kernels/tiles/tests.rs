@@ -91,10 +91,23 @@ proptest! {
             // The same panels, one unrounded row.
             let x = random(&mut seed, inner);
             let mut out = [f32::NAN; BLOCK];
-            (table.row)(&x, b.data, &mut out);
+            (table.rows)(&x, inner, b.data, &mut out, BLOCK);
             let expected: Vec<f32> = (0..BLOCK).map(|c| (0..inner).filter(|_| c < columns)
                 .map(|k| x[k] * right[c * inner + k].to_f32()).sum()).collect();
-            assert_close(&out, &expected, 1e-5, &format!("{isa} row"));
+            assert_close(&out, &expected, 1e-5, &format!("{isa} rows"));
+            // The same row among others gives the same bits.
+            for before in 0..8 {
+                let mut all = random(&mut seed, before * inner);
+                all.extend(&x);
+                all.extend(random(&mut seed, before / 2 * inner));
+                let (stride, count) = (BLOCK + 5, all.len() / inner);
+                let mut among = vec![f32::NAN; count * stride];
+                (table.rows)(&all, inner, b.data, &mut among, stride);
+                for (a, b) in among[before * stride..][..BLOCK].iter().zip(&out) {
+                    prop_assert_eq!(a.to_bits(), b.to_bits(), "{} after {} rows", isa, before);
+                }
+                prop_assert!(among.chunks(stride).all(|row| row[BLOCK..].iter().all(|v| v.is_nan())));
+            }
         }
     }
 
