@@ -5,12 +5,11 @@ use super::error::CliError;
 use super::{config, inputs, report};
 use crate::terminal::Out;
 use anyhow::Context;
-use asterism::engine::MemoryNeed;
+use asterism::engine::{MemoryNeed, ModelText};
 use asterism::model::ModelConfig;
 use asterism::plan::{Cost, HostCost, Method, Plan, PlanSpec, Span};
 use asterism::tensor::Precision;
 use asterism::tensor::cuda::Device;
-use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -21,21 +20,16 @@ const ROOM: usize = 1024;
 pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let spec = config::plan_spec(&args.method)?;
     let files = config::model_files(&args.model)?;
-    let model = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
+    let text = ModelText::open(&files)?;
+    let model = text.config();
     let tokens = match args.tokens {
         Some(tokens) => tokens,
         None => {
             let document = inputs::documents(&args.context)?;
-            let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
-            let template = ChatTemplate::from_files(
-                files.tokenizer_config.as_deref(),
-                files.chat_template.as_deref(),
-            )?;
-            let frame = PromptFrame::from_template(template.as_ref(), None, None)?;
-            frame.context_tokens(&tokenizer, &document)?.len()
+            text.frame(None)?.context_tokens(text.tokenizer(), &document)?.len()
         }
     };
-    let size = args.model.size(&model);
+    let size = args.model.size(model);
     let star = config::star(&args.method);
     let plans: Vec<(Plan, Cost)> = MethodName::value_variants()
         .iter()
@@ -52,7 +46,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             "tokens": tokens,
             "max_positions": model.max_positions,
             "methods": plans.iter().map(|(plan, cost)| {
-                let need = MemoryNeed::of(&model, args.model.kv_precision(), plan, ROOM);
+                let need = MemoryNeed::of(model, args.model.kv_precision(), plan, ROOM);
                 as_json(plan, cost, need)
             }).collect::<Vec<_>>(),
         });
@@ -69,7 +63,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let chosen = plans.iter().find(|(plan, _)| plan.spec.method == spec.method);
     if let Some((plan, cost)) = chosen {
         write!(out, "\n{}:\n{}", report::plan(plan), by_host(plan, cost))?;
-        writeln!(out, "\n{}", on_gpu(&model, &args.model, plan))?;
+        writeln!(out, "\n{}", on_gpu(model, &args.model, plan))?;
     }
     Ok(())
 }

@@ -142,13 +142,7 @@ fn a_context_beyond_the_models_positions_is_refused_before_any_work() {
 fn damaged_checkpoints_are_named() {
     let dir = TempDir::new().expect("dir");
     let context = file(&dir, "a.txt", document());
-    let model = dir.path().join("model");
-    std::fs::create_dir(&model).expect("dir");
-    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nano");
-    for entry in std::fs::read_dir(&nano).expect("nano") {
-        let path = entry.expect("entry").path();
-        std::fs::copy(&path, model.join(path.file_name().expect("name"))).expect("copy");
-    }
+    let model = nano_folder(&dir);
     let name = model.to_str().expect("UTF-8").to_owned();
     let run =
         || ask(&context).args(["--model", &name, "--max-tokens", "2", QUESTION]).clone_status();
@@ -252,6 +246,39 @@ fn batch_writes_results_resumes_and_survives_bad_lines() {
     assert_eq!(code, Some(1));
     assert!(message.contains("no result of batch"), "{message}");
     assert_eq!(std::fs::read_to_string(&output).expect("output"), "my notes\n");
+}
+
+/// A copy of nano's folder.
+fn nano_folder(dir: &TempDir) -> PathBuf {
+    let model = dir.path().join("model");
+    std::fs::create_dir(&model).expect("dir");
+    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nano");
+    for entry in std::fs::read_dir(&nano).expect("nano") {
+        let path = entry.expect("entry").path();
+        std::fs::copy(&path, model.join(path.file_name().expect("name"))).expect("copy");
+    }
+    model
+}
+
+/// Without a chat template a prompt begins with the token of `tokenizer_config.json`, or with none.
+#[test]
+fn plan_counts_the_tokens_that_ask_encodes() {
+    let dir = TempDir::new().expect("dir");
+    let context = file(&dir, "a.txt", document());
+    let model = nano_folder(&dir);
+    let mut counts = Vec::new();
+    for config in [r#"{"bos_token": "<|begin_of_text|>"}"#, r#"{"add_bos_token": false}"#] {
+        std::fs::write(model.join("tokenizer_config.json"), config).expect("write");
+        let run = |args: &[&str]| -> Value {
+            let mut command = asterism();
+            command.args(args).arg("--model").arg(&model).arg("--context").arg(&context);
+            serde_json::from_str(&succeed(command.arg("--json")).0).expect("JSON")
+        };
+        let asked = &run(&["ask", "--max-tokens", "1", "Why?"])["timings"]["context_tokens"];
+        assert_eq!(run(&["plan"])["tokens"], *asked, "{config}");
+        counts.push(asked.as_u64().expect("a count"));
+    }
+    assert_eq!(counts[0], counts[1] + 1);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use common::{
     FAMILIES, Golden, HOSTS, assert_as_planned, devices, engine_on, methods, relative_error, run,
     tiny, tiny_on,
 };
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Relative error of logits in bf16. These models are so small, and their weights so random, that
@@ -245,8 +246,9 @@ fn answer(engine: &Arc<Engine>, text: &str, plan: PlanSpec) -> (String, Vec<u32>
         Context::encode(Arc::clone(engine), prompt.context, plan, 0, &|_| (), &cancel)
             .expect("phase 1");
     let settings = Generation { max_tokens: 24, ..Generation::default() };
+    let mut go_on = |_: &str| ControlFlow::Continue(());
     let answer = session
-        .answer(&prompt.query, &settings, &TextOptions::default(), &mut |_| (), &cancel)
+        .answer(&prompt.query, &settings, &TextOptions::default(), &mut go_on, &cancel)
         .expect("answer");
     (answer.text, answer.generated.tokens)
 }

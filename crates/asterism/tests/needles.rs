@@ -9,6 +9,7 @@ use asterism::model::ModelSource;
 use asterism::plan::{Method, PlanSpec, Star};
 use asterism::tensor::Precision;
 use common::{devices, engine_on};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 const KEYS: [&str; 5] =
@@ -73,7 +74,13 @@ fn grid(engine: &Arc<Engine>) -> Vec<Vec<u32>> {
                     let query = frame.query_tokens(tokenizer, question).expect("query");
                     let options = TextOptions::default();
                     let answer = session
-                        .answer(&query, &settings, &options, &mut |_| (), &cancel)
+                        .answer(
+                            &query,
+                            &settings,
+                            &options,
+                            &mut |_| ControlFlow::Continue(()),
+                            &cancel,
+                        )
                         .expect("answer");
                     let place =
                         format!("{tokens} tokens, {method} x{hosts}, depth {}%", 25 * depth);

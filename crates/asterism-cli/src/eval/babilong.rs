@@ -1,9 +1,10 @@
 //! BABILong's samples as the command line describes them.
 
 use super::args::{BabilongArgs, SetArgs};
-use super::source::{Reader, Set, Source, file, haystack, unused_with_data};
+use super::source::{self, Set, Source, file, haystack, unused_with_data};
 use crate::error::CliError;
 use crate::method_spec::short;
+use asterism::engine::ModelText;
 use asterism_eval::babilong::{
     Asked, GROUPS, Settings, generate, read_babi, read_published, tasks,
 };
@@ -17,10 +18,10 @@ use std::path::{Path, PathBuf};
 pub(super) fn source(
     set: &SetArgs,
     args: &BabilongArgs,
-    reader: &Reader,
+    text: &ModelText,
     data: Option<&Path>,
 ) -> Result<Source, CliError> {
-    let frame = reader.frame(&set.template, ChatFrame::named)?;
+    let frame = source::frame(text, &set.template, ChatFrame::named)?;
     let chosen = select(&tasks(), &GROUPS, &set.tasks)?;
     if let Some(dir) = data {
         unused_with_data(&[

@@ -1,8 +1,9 @@
 //! InfiniteBench's samples as the command line describes them.
 
 use super::args::{InfiniteBenchArgs, SetArgs};
-use super::source::{Reader, Set, Source, file, unused_with_data};
+use super::source::{self, Set, Source, file, unused_with_data};
 use crate::error::CliError;
+use asterism::engine::ModelText;
 use asterism_eval::infinitebench::{GROUPS, generate, read, tasks};
 use asterism_eval::{Benchmark, ChatFrame, CountTokens, read_jsonl, select};
 use std::collections::BTreeMap;
@@ -13,10 +14,10 @@ use std::path::{Path, PathBuf};
 pub(super) fn source(
     set: &SetArgs,
     _: &InfiniteBenchArgs,
-    reader: &Reader,
+    text: &ModelText,
     data: Option<&Path>,
 ) -> Result<Source, CliError> {
-    let frame = reader.frame(&set.template, ChatFrame::named)?;
+    let frame = source::frame(text, &set.template, ChatFrame::named)?;
     let mut chosen = select(&tasks(), &GROUPS, &set.tasks)?;
     if let Some(dir) = data {
         unused_with_data(&[("--seed", set.seed.is_some())])?;

@@ -1,8 +1,9 @@
 //! RULER's samples as the command line describes them.
 
 use super::args::{RulerArgs, SearchName, SetArgs};
-use super::source::{Reader, Set, Source, described, file, haystack, unused_with_data};
+use super::source::{self, Set, Source, described, file, haystack, unused_with_data};
 use crate::error::CliError;
+use asterism::engine::ModelText;
 use asterism_eval::ruler::{GROUPS, Ruler, Settings, tasks};
 use asterism_eval::{Benchmark, CountTokens, read_jsonl, select};
 use serde_json::json;
@@ -14,11 +15,11 @@ use std::path::Path;
 pub(super) fn source(
     set: &SetArgs,
     args: &RulerArgs,
-    reader: &Reader,
+    text: &ModelText,
     data: Option<&Path>,
 ) -> Result<Source, CliError> {
     let (variant, from_files) = (args.variant.0, data.is_some());
-    let frame = reader.frame(&set.template, |name| variant.frame(name))?;
+    let frame = source::frame(text, &set.template, |name| variant.frame(name))?;
     let mut chosen = select(&tasks(variant), &GROUPS, &set.tasks)?;
     let mut left_out = BTreeMap::new();
     if from_files {

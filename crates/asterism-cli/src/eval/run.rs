@@ -3,7 +3,7 @@
 use super::ahead::Ahead;
 use super::args::{GenerateArgs, RunArgs, SetArgs};
 use super::progress::Bar;
-use super::source::{self, Reader, Source, distinct};
+use super::source::{self, Source, distinct};
 use crate::args::MethodName;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
@@ -11,7 +11,7 @@ use crate::method_spec::MethodSpec;
 use crate::terminal::{Out, note};
 use crate::{config, machine, report};
 use anyhow::anyhow;
-use asterism::engine::Engine;
+use asterism::engine::{Engine, ModelText};
 use asterism::plan::PlanSpec;
 use asterism_eval::report::{Report, Results, points, short, signed_points};
 use asterism_eval::run::{
@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 /// How a benchmark's arguments become its samples; the last one is the folder of files
 /// to read them from.
-type Open<B> = fn(&SetArgs, &B, &Reader, Option<&Path>) -> Result<Source, CliError>;
+type Open<B> = fn(&SetArgs, &B, &ModelText, Option<&Path>) -> Result<Source, CliError>;
 
 /// Runs, scores and reports.
 pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliError> {
@@ -37,8 +37,8 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
     distinct("--methods", &args.by.methods.0)?;
     let files = config::model_files(&args.model)?;
     let options = config::engine_options(&args.model)?;
-    let reader = Arc::new(Reader::of(&files)?);
-    let source = Arc::new(open(set, &args.benchmark, &reader, args.data.as_deref())?);
+    let text = Arc::new(ModelText::open(&files)?);
+    let source = Arc::new(open(set, &args.benchmark, &text, args.data.as_deref())?);
 
     let hosts = usize::from(args.hosts);
     let plans: Vec<_> = args.by.methods.0.iter().map(|method| plan_of(method, hosts)).collect();
@@ -50,10 +50,10 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
         .zip(&plans)
         .map(|(method, plan)| Method { name: method.to_string(), plan })
         .collect();
-    run::check(&methods, &set.lengths, reader.config.max_positions)?;
+    run::check(&methods, &set.lengths, text.config().max_positions)?;
 
     let precision = options.precision.to_string();
-    let model = ModelInfo::of(&files, &precision, reader.config.max_positions);
+    let model = ModelInfo::of(&files, &precision, text.config().max_positions);
     let _lock = run::Lock::take(out)?;
     let engine = Arc::new(Engine::load(files, &options)?);
     let (mut info, machine) = describe(&args, &source, model, &engine).begin(out)?;
@@ -81,7 +81,7 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
     let maker = Arc::clone(&source);
     let mut sets = Ahead::start(jobs.len(), is_idle, move |number| {
         let (length, task) = &jobs[number];
-        maker.samples(task, *length, samples, &reader.tokenizer)
+        maker.samples(task, *length, samples, text.tokenizer())
     });
     for (length, task) in pairs() {
         bar.expect_work(samples as u64 * runner.sample_work(length, task));
@@ -229,14 +229,14 @@ pub(super) fn generate<B: Args>(args: GenerateArgs<B>, open: Open<B>) -> Result<
     let GenerateArgs { set, out, .. } = &args;
     distinct("--lengths", &set.lengths)?;
     let files = config::model_files(&args.model)?;
-    let reader = Reader::of(&files)?;
-    let source = open(set, &args.benchmark, &reader, None)?;
+    let text = ModelText::open(&files)?;
+    let source = open(set, &args.benchmark, &text, None)?;
     source.say_what_is_left_out();
     let mut failed = 0;
     for &length in &set.lengths {
         for task in &source.tasks {
             let path = out.join(source::file(length, &task.name));
-            match source.samples(task, length, set.samples as usize, &reader.tokenizer) {
+            match source.samples(task, length, set.samples as usize, text.tokenizer()) {
                 Ok(made) => {
                     write_jsonl(&path, &made.samples)?;
                     if let Some(text) = &made.note {

@@ -3,8 +3,7 @@
 use super::args::SetArgs;
 use crate::error::CliError;
 use crate::terminal::note;
-use asterism::model::{ModelConfig, ModelFiles};
-use asterism::text::{ChatTemplate, PromptFrame, Tokenizer};
+use asterism::engine::ModelText;
 use asterism_eval::run::{Failure, digest};
 use asterism_eval::{
     Benchmark, ChatFrame, CountTokens, EvalError, Haystack, Reading, Sample, TaskInfo, exists,
@@ -150,56 +149,34 @@ pub(super) fn file(length: usize, task: &str) -> PathBuf {
     Path::new(&length.to_string()).join(task).join(FILE)
 }
 
-/// What of a model its samples depend on.
-pub(super) struct Reader {
-    pub(super) config: ModelConfig,
-    pub(super) tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+/// The chat markers of `--template`: the model's own for `auto`, else those that `named` gives.
+/// The model's own get the name of equal ones, if there are any; they still end where the model
+/// ends.
+pub(super) fn frame(
+    text: &ModelText,
+    template: &str,
+    named: impl Fn(&str) -> Result<ChatFrame, EvalError>,
+) -> Result<ChatFrame, CliError> {
+    if template != OWN {
+        return Ok(named(template)?);
+    }
+    let own = own_frame(text)?;
+    for name in ChatFrame::NAMES {
+        let frame = named(name)?;
+        if (&frame.head, &frame.tail) == (&own.head, &own.tail) {
+            return Ok(ChatFrame { name: frame.name, ..own });
+        }
+    }
+    Ok(own)
 }
 
-impl Reader {
-    /// Reads tokenizer and template, but no weights.
-    pub(super) fn of(files: &ModelFiles) -> Result<Self, CliError> {
-        let config = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
-        let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
-        let template = ChatTemplate::from_files(
-            files.tokenizer_config.as_deref(),
-            files.chat_template.as_deref(),
-        )?;
-        Ok(Self { config, tokenizer, template })
-    }
-
-    /// The chat markers of `--template`: the model's own for `auto`, else those that `named` gives.
-    /// The model's own get the name of equal ones, if there are any; they still end where the model
-    /// ends.
-    pub(super) fn frame(
-        &self,
-        template: &str,
-        named: impl Fn(&str) -> Result<ChatFrame, EvalError>,
-    ) -> Result<ChatFrame, CliError> {
-        if template != OWN {
-            return Ok(named(template)?);
-        }
-        let own = self.own_frame()?;
-        for name in ChatFrame::NAMES {
-            let frame = named(name)?;
-            if (&frame.head, &frame.tail) == (&own.head, &own.tail) {
-                return Ok(ChatFrame { name: frame.name, ..own });
-            }
-        }
-        Ok(own)
-    }
-
-    /// The model's own chat markers, ending at the tokens that end its answers; without a template
-    /// nothing but the token that begins every text.
-    fn own_frame(&self) -> Result<ChatFrame, CliError> {
-        let text = |id: u32| self.tokenizer.id_to_token(id);
-        let bos = self.config.bos.and_then(text);
-        let frame = PromptFrame::from_template(self.template.as_ref(), None, bos.as_deref())?;
-        let ends: Vec<String> = self.config.eos.iter().filter_map(|id| text(*id)).collect();
-        let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
-        Ok(ChatFrame::new(OWN, frame.head(), frame.tail(), &ends))
-    }
+/// The model's own chat markers, ending at the tokens that end its answers; without a template
+/// nothing but the token that begins every text.
+fn own_frame(text: &ModelText) -> Result<ChatFrame, CliError> {
+    let frame = text.frame(None)?;
+    let ends = text.ends();
+    let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
+    Ok(ChatFrame::new(OWN, frame.head(), frame.tail(), &ends))
 }
 
 /// What settings say of the file given with `option`: its name, and what it holds.

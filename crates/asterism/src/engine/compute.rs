@@ -18,7 +18,6 @@ use std::thread::JoinHandle;
 
 /// A loaded model.
 pub(super) trait Compute: Send + Sync {
-    fn config(&self) -> &ModelConfig;
     fn precision(&self) -> Precision;
     fn kv_precision(&self) -> KvPrecision;
     fn row_precision(&self) -> Precision;
@@ -88,10 +87,6 @@ impl<B: Backend> On<B> {
 }
 
 impl<B: Backend> Compute for On<B> {
-    fn config(&self) -> &ModelConfig {
-        self.loaded.decoder.config()
-    }
-
     fn precision(&self) -> Precision {
         self.loaded.decoder.precision()
     }

@@ -93,7 +93,7 @@ impl Context {
             start,
             query: query.to_vec(),
             settings: settings.clone(),
-            spelled: self.engine.tokenizer().vocab_size().min(self.engine.config().vocab),
+            spelled: self.engine.text().choices(),
             since: Instant::now(),
             cancel: cancel.clone(),
             enough: enough.clone(),

@@ -1,9 +1,8 @@
 //! A model, its tokenizer and its prompt frame, ready to compute.
 
-use super::EngineError;
-use super::EngineOptions;
 use super::compute::Compute;
 use super::device::Loading;
+use super::{EngineError, EngineOptions, ModelText};
 use crate::model::{Checkpoint, ModelConfig, ModelFiles, StageTimes};
 use crate::plan::ModelSize;
 use crate::tensor::{KvPrecision, Peak, Precision};
@@ -16,9 +15,7 @@ pub struct Engine {
     pub name: String,
     pub(super) compute: Box<dyn Compute>,
     warnings: Vec<String>,
-    tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
-    bos_text: Option<String>,
+    text: ModelText,
 }
 
 impl Engine {
@@ -40,24 +37,25 @@ impl Engine {
         options: &EngineOptions,
         progress: &dyn Fn(usize, usize),
     ) -> Result<Self, EngineError> {
-        let config = ModelConfig::parse(&files.config, files.generation_config.as_deref())?;
-        let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
-        let template = ChatTemplate::from_files(
-            files.tokenizer_config.as_deref(),
-            files.chat_template.as_deref(),
-        )?;
-        let bos_text = config.bos.and_then(|id| tokenizer.id_to_token(id));
+        let text = ModelText::open(&files)?;
+        let config = text.config().clone();
         let checkpoint = Checkpoint::open(files.weights, files.weight_index.as_deref())?;
         let mut warnings = Vec::new();
         let loading = Loading { config, checkpoint: &Arc::new(checkpoint), options, progress };
         let compute = loading.load(&mut warnings)?;
-        Ok(Self { name: files.name, compute, warnings, tokenizer, template, bos_text })
+        Ok(Self { name: files.name, compute, warnings, text })
     }
 
     /// The model's sizes and special tokens.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
-        self.compute.config()
+        self.text.config()
+    }
+
+    /// The model's tokenizer and prompts.
+    #[must_use]
+    pub fn text(&self) -> &ModelText {
+        &self.text
     }
 
     /// The precision of cached keys and values.
@@ -125,21 +123,21 @@ impl Engine {
     /// The model's tokenizer.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+        self.text.tokenizer()
     }
 
     /// The model's chat template, if it has one.
     #[must_use]
     pub fn template(&self) -> Option<&ChatTemplate> {
-        self.template.as_ref()
+        self.text.template()
     }
 
     /// What surrounds a document and a question in this model's prompt.
     ///
     /// # Errors
-    /// If the model's chat template cannot be rendered.
+    /// As [`ModelText::frame`].
     pub fn frame(&self, system: Option<&str>) -> Result<PromptFrame, EngineError> {
-        Ok(PromptFrame::from_template(self.template.as_ref(), system, self.bos_text.as_deref())?)
+        self.text.frame(system)
     }
 
     /// Checks that `tokens` have embeddings and that everything fits the model's positions.

@@ -1,6 +1,7 @@
 //! The narrow waist: a loaded model, contexts encoded once, questions answered from them. Callers
 //! see tokens and text, never a tensor.
 //!
+//! * [`ModelText`]: a model's tokenizer and prompts, without its weights
 //! * [`Engine`]: a model ready to compute
 //! * [`Context`]: a text encoded by a plan; any number of questions may be asked of it at once
 //! * [`AnswerText`]: text, tokens, why it ended, and what it cost
@@ -23,6 +24,7 @@ mod host;
 mod load;
 mod loaded;
 mod memory;
+mod model_text;
 mod options;
 mod phase1;
 mod question_queue;
@@ -39,5 +41,6 @@ pub use error::EngineError;
 pub use generate::{Finish, Generated, Generation};
 pub use load::Engine;
 pub use memory::MemoryNeed;
+pub use model_text::ModelText;
 pub use options::EngineOptions;
 pub use phase1::{Phase1, Progress};

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::TextError;
+use super::{TextError, Tokenizer};
 
 /// The special tokens a template can name, with Transformers' names.
 const SPECIAL_TOKENS: [&str; 7] =
@@ -72,17 +72,33 @@ impl TokenizerConfig {
     }
 }
 
-/// The bos token that a base model's prompt begins with, from its `tokenizer_config.json`; `None`
-/// if there is none, or if the file says that prompts do not begin with it.
+/// The text of the token that the prompt of a model without a chat template begins with; `None` if
+/// it begins with none. `tokenizer_config.json` decides: it may say that there is no such token
+/// (`add_bos_token` is false, or `bos_token` null) or name one. If it says nothing, the token is
+/// `bos`, the id in `config.json`.
 ///
 /// # Errors
-/// [`TextError::BadTokenizerConfig`] if the file does not hold what it should.
-pub fn configured_bos(tokenizer_config: &[u8]) -> Result<Option<String>, TextError> {
-    let config = TokenizerConfig::from_bytes(tokenizer_config)?;
-    if config.0.get("add_bos_token") == Some(&Json::Bool(false)) {
+/// [`TextError::BadTokenizerConfig`] if the file does not hold what it should, or names a token
+/// that `tokenizer` does not have: it would be read as ordinary text.
+pub fn bos_text(
+    tokenizer_config: Option<&[u8]>,
+    tokenizer: &Tokenizer,
+    bos: Option<u32>,
+) -> Result<Option<String>, TextError> {
+    let config = tokenizer_config.map(TokenizerConfig::from_bytes);
+    let config = config.transpose()?.unwrap_or_default();
+    if config.0.get("add_bos_token") == Some(&Json::Bool(false))
+        || config.0.get("bos_token") == Some(&Json::Null)
+    {
         return Ok(None);
     }
-    Ok(config.special_token("bos_token")?.map(str::to_owned))
+    match config.special_token("bos_token")? {
+        Some(text) if tokenizer.token_to_id(text).is_none() => {
+            Err(bad(format!("bos_token {text:?} is not a token of tokenizer.json")))
+        }
+        Some(text) => Ok(Some(text.to_owned())),
+        None => Ok(bos.and_then(|id| tokenizer.id_to_token(id))),
+    }
 }
 
 /// A JSON type in words.
@@ -103,6 +119,7 @@ fn bad(reason: String) -> TextError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::sentencepiece_tokenizer;
     use super::*;
     use serde_json::json;
 
@@ -143,11 +160,25 @@ mod tests {
 
     #[test]
     fn bos_of_a_base_model_is_the_configured_one_unless_switched_off() {
-        let bos = |config: Json| configured_bos(config.to_string().as_bytes()).unwrap();
+        let tokenizer = sentencepiece_tokenizer(Json::Null);
+        let bos = |config: Json| {
+            bos_text(Some(config.to_string().as_bytes()), &tokenizer, Some(2)).unwrap()
+        };
         let object = json!({"bos_token": {"content": "<s>"}, "add_bos_token": true});
         assert_eq!(bos(json!({"bos_token": "<s>"})).as_deref(), Some("<s>"));
         assert_eq!(bos(object).as_deref(), Some("<s>"));
         assert_eq!(bos(json!({"bos_token": "<s>", "add_bos_token": false})), None);
         assert_eq!(bos(json!({"bos_token": null})), None);
+        // Nothing is said: the id of config.json.
+        assert_eq!(bos(json!({"add_bos_token": true})).as_deref(), Some("</s>"));
+        assert_eq!(bos_text(None, &tokenizer, Some(2)).unwrap().as_deref(), Some("</s>"));
+        assert_eq!(bos_text(None, &tokenizer, None).unwrap(), None);
+    }
+
+    #[test]
+    fn bos_must_be_a_token() {
+        let tokenizer = sentencepiece_tokenizer(Json::Null);
+        let error = bos_text(Some(br#"{"bos_token": "<bos>"}"#), &tokenizer, None).unwrap_err();
+        assert!(error.to_string().contains("\"<bos>\" is not a token"), "{error}");
     }
 }

@@ -35,6 +35,8 @@ pub struct Tokenizer {
     /// Special tokens that no ordinary text may turn into; not the unknown token, which stands for
     /// ordinary text.
     control: HashMap<u32, String>,
+    /// Looked up once: the crate can only list all tokens.
+    highest_id: Option<u32>,
 }
 
 /// The parts of `tokenizer.json` that are read here and not by the crate.
@@ -104,7 +106,8 @@ impl Tokenizer {
         }
         let mut added_as_text = pipeline.get_added_vocabulary().clone();
         added_as_text.set_encode_special_tokens(true);
-        Ok(Self { pipeline, added_as_text, control })
+        let highest_id = pipeline.get_vocab(true).into_values().max();
+        Ok(Self { pipeline, added_as_text, control, highest_id })
     }
 
     /// The ids of `text`, and only of `text`.
@@ -200,6 +203,12 @@ impl Tokenizer {
     /// Number of tokens, added ones included. Models often have more rows than this.
     pub fn vocab_size(&self) -> usize {
         self.pipeline.get_vocab_size(true)
+    }
+
+    /// The highest id that has a token, added ones included; `None` without tokens. Ids may have
+    /// gaps, so this may be more than [`Self::vocab_size`].
+    pub fn highest_id(&self) -> Option<u32> {
+        self.highest_id
     }
 
     /// The token of `id` as its decoder receives it; `None` if it is special and to be skipped.
@@ -396,6 +405,7 @@ mod tests {
         assert_eq!(tok.id_to_token(4092).as_deref(), Some("<|eot_id|>"));
         assert_eq!(tok.token_to_id("no such token"), None);
         assert_eq!(tok.id_to_token(4094), None);
+        assert_eq!(tok.highest_id(), Some(4093));
     }
 
     #[test]
