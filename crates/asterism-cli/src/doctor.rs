@@ -2,13 +2,12 @@
 
 use super::args::DoctorArgs;
 use super::error::CliError;
-use super::{config, machine, report};
+use super::{config, gpu, machine, report};
 use crate::terminal::Out;
 use asterism::cancel::Cancel;
 use asterism::engine::{Context, Engine, Generation, TextOptions};
 use asterism::plan::PlanSpec;
 use asterism::tensor::Isa;
-use asterism::tensor::cuda::{Device, KernelCache, Libraries};
 use serde_json::{Map, Value};
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -16,11 +15,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// A fact with its name.
-type Fact = (&'static str, String);
+pub(crate) type Fact = (&'static str, String);
 
 pub(crate) fn run(args: DoctorArgs) -> Result<(), CliError> {
     let mut facts = machine();
-    facts.extend(gpus());
+    facts.extend(gpu::facts());
     facts.extend(hub());
     let options = config::engine_options(&args.model)?;
     let start = Instant::now();
@@ -68,49 +67,6 @@ fn machine() -> Vec<Fact> {
         ("memory", memory.unwrap_or_else(|| "unknown on this system".to_owned())),
         ("instruction sets", format!("{} (best: {})", sets.join(", "), Isa::best())),
     ]
-}
-
-/// The GPUs, and the libraries that computing on them takes.
-fn gpus() -> Vec<Fact> {
-    let libraries = Libraries::find();
-    let mut facts = Vec::new();
-    match Device::count() {
-        Ok(count) => facts.extend((0..count).map(|ordinal| {
-            let gpu = match Device::open(ordinal) {
-                Ok(device) => {
-                    let properties = device.properties();
-                    let (major, minor) = properties.capability;
-                    let (name, sms) = (&properties.name, properties.multiprocessors);
-                    let memory = report::bytes(properties.memory as u64);
-                    format!(
-                        "cuda:{ordinal}: {name}, {memory}, {sms} SMs, capability {major}.{minor}"
-                    )
-                }
-                Err(error) => format!("cuda:{ordinal} cannot be used: {error}"),
-            };
-            ("gpu", gpu)
-        })),
-        Err(error) => facts.push(("gpu", format!("none: {error}"))),
-    }
-    for (name, found) in [
-        ("CUDA driver", &libraries.driver),
-        ("NVRTC", &libraries.nvrtc),
-        ("cuBLASLt", &libraries.cublaslt),
-        ("cuDNN", &libraries.cudnn),
-    ] {
-        facts.push(match found {
-            Ok(found) => (name, format!("{} ({})", found.version, found.path.display())),
-            Err(missing) => (name, missing.to_string()),
-        });
-    }
-    let cache = KernelCache::of_user();
-    let kept = cache.folder().map(|folder| {
-        let (count, bytes) = cache.kept();
-        format!("{}: {count} compiled, {}", folder.display(), report::bytes(bytes))
-    });
-    let nowhere = || "compiled at every start: no XDG_CACHE_HOME and no home folder".to_owned();
-    facts.push(("GPU kernels", kept.unwrap_or_else(nowhere)));
-    facts
 }
 
 fn hub() -> Vec<Fact> {

@@ -12,6 +12,11 @@ mod config;
 mod doctor;
 mod error;
 mod eval;
+#[cfg(feature = "cuda")]
+mod gpu;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_gpu.rs"]
+mod gpu;
 mod inputs;
 mod interrupt;
 mod machine;

@@ -1,21 +1,15 @@
 //! `asterism plan`: what encoding a context costs, before it is spent.
 
-use super::args::{MethodName, ModelArgs, PlanArgs};
+use super::args::{MethodName, PlanArgs};
 use super::error::CliError;
-use super::{config, inputs, report};
+use super::{config, gpu, inputs, report};
 use crate::terminal::Out;
 use anyhow::Context;
-use asterism::engine::{MemoryNeed, ModelText};
-use asterism::model::ModelConfig;
+use asterism::engine::ModelText;
 use asterism::plan::{Cost, HostCost, Method, Plan, PlanSpec, Span};
-use asterism::tensor::Precision;
-use asterism::tensor::cuda::Device;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::io::Write;
-
-/// Tokens of question and answer that memory is counted for.
-const ROOM: usize = 1024;
 
 pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let spec = config::plan_spec(&args.method)?;
@@ -46,8 +40,9 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             "tokens": tokens,
             "max_positions": model.max_positions,
             "methods": plans.iter().map(|(plan, cost)| {
-                let need = MemoryNeed::of(model, args.model.kv_precision(), plan, ROOM);
-                as_json(plan, cost, need)
+                let mut value = as_json(plan, cost);
+                gpu::add_memory(&mut value, model, &args.model, plan);
+                value
             }).collect::<Vec<_>>(),
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&value).context("JSON")?)?;
@@ -63,33 +58,11 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let chosen = plans.iter().find(|(plan, _)| plan.spec.method == spec.method);
     if let Some((plan, cost)) = chosen {
         write!(out, "\n{}:\n{}", report::plan(plan), by_host(plan, cost))?;
-        writeln!(out, "\n{}", on_gpu(model, &args.model, plan))?;
-    }
-    Ok(())
-}
-
-/// What the chosen method takes of a GPU's memory, and what the GPUs here have.
-fn on_gpu(model: &ModelConfig, args: &ModelArgs, plan: &Plan) -> String {
-    let precision = Precision::from(args.dtype);
-    let need = MemoryNeed::of(model, args.kv_precision(), plan, ROOM);
-    let weights = model.parameters() * precision.bytes() as u64;
-    let mut line = format!(
-        "on one GPU: {} weights + {} keys + {} activations = {}",
-        report::bytes(weights),
-        report::bytes(need.keys),
-        report::bytes(need.activations),
-        report::bytes(weights + need.total()),
-    );
-    for ordinal in 0..Device::count().unwrap_or(0) {
-        match Device::open(ordinal).and_then(|gpu| gpu.memory().map(|memory| (gpu, memory))) {
-            Ok((gpu, (free, _))) => {
-                let (name, free) = (&gpu.properties().name, report::bytes(free as u64));
-                line += &format!("; cuda:{ordinal} ({name}) has {free} free");
-            }
-            Err(error) => line += &format!("; cuda:{ordinal}: {error}"),
+        if let Some(line) = gpu::memory(model, &args.model, plan) {
+            writeln!(out, "\n{line}")?;
         }
     }
-    line
+    Ok(())
 }
 
 /// One row per method.
@@ -164,7 +137,7 @@ fn positions(spans: &[Span]) -> String {
     if text.is_empty() { "none".to_owned() } else { text.join(" ") }
 }
 
-fn as_json(plan: &Plan, cost: &Cost, need: MemoryNeed) -> Value {
+fn as_json(plan: &Plan, cost: &Cost) -> Value {
     let host = |(spans, cost): (&Vec<Span>, &HostCost)| {
         json!({
             "spans": spans.iter().map(|s| [s.start, s.end()]).collect::<Vec<_>>(),
@@ -178,8 +151,6 @@ fn as_json(plan: &Plan, cost: &Cost, need: MemoryNeed) -> Value {
     };
     let mut value = report::plan_json(plan);
     value["total_flop"] = cost.total_flops().into();
-    value["gpu_key_bytes"] = need.keys.into();
-    value["gpu_activation_bytes"] = need.activations.into();
     value["critical_flop"] = cost.critical_flops().into();
     value["per_host"] = plan.hosts.iter().zip(&cost.hosts).map(host).collect();
     value

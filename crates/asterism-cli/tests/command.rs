@@ -317,6 +317,7 @@ fn doctor_and_completions_work() {
 /// Where there is no GPU, asking for one is refused with what is missing, and `auto` says nothing
 /// of it; where there is one, both use it.
 #[test]
+#[cfg(feature = "cuda")]
 fn devices_are_chosen_found_or_named() {
     let dir = TempDir::new().expect("dir");
     let path = file(&dir, "a.txt", document());

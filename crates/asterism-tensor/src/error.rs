@@ -42,6 +42,7 @@ pub enum TensorError {
 }
 
 #[cfg(test)]
+#[cfg(feature = "cuda")]
 mod tests {
     use crate::cuda::Missing;
     use crate::{CpuError, CudaError, Isa, TensorError};

@@ -24,6 +24,7 @@ mod aligned;
 mod backend;
 mod bytes;
 pub mod cpu;
+#[cfg(feature = "cuda")]
 pub mod cuda;
 mod elements;
 mod error;
@@ -41,6 +42,7 @@ pub use backend::{
 };
 pub use bytes::Bytes;
 pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, KvSequence, PackedMatrix};
+#[cfg(feature = "cuda")]
 pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};
 pub use error::TensorError;

@@ -242,9 +242,8 @@ fn answer(engine: &Arc<Engine>, text: &str, plan: PlanSpec) -> (String, Vec<u32>
         .prompt(engine.tokenizer(), text, "What is the access code for the Lisbon vault?")
         .expect("prompt");
     let cancel = Cancel::new();
-    let mut session =
-        Context::encode(Arc::clone(engine), prompt.context, plan, 0, &|_| (), &cancel)
-            .expect("phase 1");
+    let session = Context::encode(Arc::clone(engine), prompt.context, plan, 0, &|_| (), &cancel)
+        .expect("phase 1");
     let settings = Generation { max_tokens: 24, ..Generation::default() };
     let mut go_on = |_: &str| ControlFlow::Continue(());
     let answer = session

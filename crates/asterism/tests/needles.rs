@@ -66,9 +66,8 @@ fn grid(engine: &Arc<Engine>) -> Vec<Vec<u32>> {
             for hosts in [1, 4] {
                 let spec = PlanSpec { method, hosts };
                 let engine = Arc::clone(engine);
-                let mut session =
-                    Context::encode(engine, context.clone(), spec, 0, &|_| (), &cancel)
-                        .expect("phase 1");
+                let session = Context::encode(engine, context.clone(), spec, 0, &|_| (), &cancel)
+                    .expect("phase 1");
                 for (depth, (question, number)) in facts.iter().enumerate() {
                     let tokenizer = session.engine().tokenizer();
                     let query = frame.query_tokens(tokenizer, question).expect("query");

@@ -1,11 +1,10 @@
 //! Where the engine computes: chosen by the user, or the best there is.
 
-use super::EngineError;
-use super::EngineOptions;
 use super::compute::{Compute, On};
+
+use super::{EngineError, EngineOptions, gpu};
 use crate::model::{Checkpoint, ModelConfig};
-use crate::tensor::cuda::Device;
-use crate::tensor::{Backend, Cpu, Cuda, CudaError, Precision, TensorError};
+use crate::tensor::{Backend, Cpu, Precision, TensorError};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,7 +16,8 @@ pub enum DeviceChoice {
     /// The CPU.
     #[default]
     Cpu,
-    /// The GPU of this number, counted from 0 among those the process sees.
+    /// The GPU of this number, counted from 0 among those the process sees. Refused by builds
+    /// without the feature `cuda`.
     Cuda(usize),
 }
 
@@ -26,13 +26,7 @@ impl DeviceChoice {
     /// GPU, f32 on the CPU. `Auto` looks whether there is a GPU, but opens none.
     #[must_use]
     pub fn row_precision(self, weights: Precision) -> Precision {
-        let on_gpu = match self {
-            Self::Cpu => false,
-            Self::Cuda(_) => true,
-            // A GPU computes in bf16 only; `Auto` takes the CPU for anything else.
-            Self::Auto => weights == Precision::Bf16 && Device::count().is_ok(),
-        };
-        if on_gpu { Cuda::ROWS } else { Cpu::ROWS }
+        gpu::row_precision(self, weights)
     }
 }
 
@@ -82,66 +76,16 @@ impl Loading<'_> {
     pub(super) fn load(self, warnings: &mut Vec<String>) -> Result<Box<dyn Compute>, EngineError> {
         match self.options.device {
             DeviceChoice::Cpu => self.on_cpu(),
-            DeviceChoice::Cuda(ordinal) => {
-                let cuda = self.open(ordinal)?;
-                if let Some(why) = cuda.without_cudnn() {
-                    warnings.push(format!("attention runs on slower kernels: {why}"));
-                }
-                self.on(cuda)
-            }
-            DeviceChoice::Auto => match Device::count() {
-                // A machine without a GPU: nothing is missing.
-                Err(CudaError::Missing(_) | CudaError::NoDevice) => self.on_cpu(),
-                _ => self.on_gpu_if_possible(warnings),
-            },
+            DeviceChoice::Cuda(ordinal) => self.on_gpu(ordinal, warnings),
+            DeviceChoice::Auto => self.on_best(warnings),
         }
     }
 
-    fn on_gpu_if_possible(
-        self,
-        warnings: &mut Vec<String>,
-    ) -> Result<Box<dyn Compute>, EngineError> {
-        let instead = |why: &dyn std::fmt::Display| {
-            format!("computing on the CPU, not on the GPU: {why} (--device cpu says so at once)")
-        };
-        let cuda = match self.open(0) {
-            Ok(cuda) => cuda,
-            Err(why) => {
-                warnings.push(instead(&why));
-                return self.on_cpu();
-            }
-        };
-        let slow =
-            cuda.without_cudnn().map(|why| format!("attention runs on slower kernels: {why}"));
-        match self.on(cuda) {
-            Err(EngineError::Tensor(why)) => {
-                warnings.push(instead(&why));
-                self.on_cpu()
-            }
-            loaded => {
-                warnings.extend(slow);
-                loaded
-            }
-        }
-    }
-
-    /// A GPU that can compute in the precision asked for.
-    fn open(&self, ordinal: usize) -> Result<Cuda, TensorError> {
-        if self.options.precision != Precision::Bf16 {
-            let what = format!(
-                "GPUs cannot compute in {}: compute in bf16, or on the CPU",
-                self.options.precision
-            );
-            return Err(TensorError::Unsupported { what });
-        }
-        Ok(Cuda::open(ordinal)?)
-    }
-
-    fn on_cpu(&self) -> Result<Box<dyn Compute>, EngineError> {
+    pub(super) fn on_cpu(&self) -> Result<Box<dyn Compute>, EngineError> {
         self.on(Cpu::new(self.options.threads, self.options.isa).map_err(TensorError::from)?)
     }
 
-    fn on<B: Backend>(&self, backend: B) -> Result<Box<dyn Compute>, EngineError> {
+    pub(super) fn on<B: Backend>(&self, backend: B) -> Result<Box<dyn Compute>, EngineError> {
         let config = self.config.clone();
         let loaded = On::load(backend, config, self.checkpoint, self.options, self.progress)?;
         Ok(Box::new(loaded))

@@ -5,7 +5,7 @@ use super::loaded::Loaded;
 use crate::cache::{Index, Ledger, Reservation};
 use crate::model::ModelConfig;
 use crate::plan::{Cost, Method, Plan, PlanSpec};
-use crate::tensor::{Backend, Cuda, HeadShape, KvPrecision, LayerWidths, Precision};
+use crate::tensor::{Backend, HeadShape, KvPrecision, LayerWidths, Precision};
 
 /// Bytes that a context takes on a GPU beside the weights, all hosts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +19,10 @@ pub struct MemoryNeed {
 impl MemoryNeed {
     /// Counts `plan` for a model in bf16 whose keys are cached in `precision`, with room for
     /// `reserve` tokens of question and answer.
+    #[cfg(feature = "cuda")]
     #[must_use]
     pub fn of(config: &ModelConfig, precision: KvPrecision, plan: &Plan, reserve: usize) -> Self {
-        Self::on::<Cuda>(config, precision, plan, reserve)
+        Self::on::<crate::tensor::Cuda>(config, precision, plan, reserve)
     }
 
     /// The same, on any kind of processor.

@@ -19,6 +19,11 @@ mod encode;
 mod encoding_queue;
 mod error;
 mod generate;
+#[cfg(feature = "cuda")]
+mod gpu;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_gpu.rs"]
+mod gpu;
 mod group;
 mod host;
 mod load;

@@ -21,6 +21,7 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
 /// Files that are used where they are there.
+#[cfg(feature = "hub")]
 pub(super) const OPTIONAL: [&str; 3] = [GENERATION_CONFIG, TOKENIZER_CONFIG, CHAT_TEMPLATE];
 
 /// How a model's weights are stored.

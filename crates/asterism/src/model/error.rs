@@ -24,6 +24,18 @@ pub enum ModelError {
         reason: String,
     },
 
+    /// The source of this model was left out of this build.
+    #[error(
+        "{what}: this build has no such source; build asterism with its feature `{feature}`, or \
+         give a folder"
+    )]
+    NotBuilt {
+        /// The model asked for.
+        what: String,
+        /// The Cargo feature that brings its source.
+        feature: &'static str,
+    },
+
     /// A local file could not be read or mapped.
     #[error("{path}: cannot be read")]
     Io {

@@ -9,14 +9,20 @@ mod checkpoint;
 mod config;
 mod decoder;
 mod directory;
+#[cfg(feature = "hub")]
 mod download;
 mod error;
 mod fetch;
 mod fields;
+#[cfg(feature = "hub")]
 mod hub;
+#[cfg(feature = "hub")]
 mod hub_client;
+#[cfg(feature = "hub")]
 mod hub_settings;
+#[cfg(feature = "hub")]
 mod meter;
+#[cfg(feature = "nano")]
 mod nano;
 mod random;
 mod refusals;

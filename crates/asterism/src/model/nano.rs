@@ -4,6 +4,7 @@
 //! a Llama of 14 million weights in two shards.
 
 use super::ModelFiles;
+use super::source::NANO;
 
 /// A file of `models/nano/`.
 macro_rules! embedded {
@@ -19,13 +20,10 @@ macro_rules! shard {
     };
 }
 
-/// The name by which the model is asked for.
-pub(super) const NAME: &str = "nano";
-
 /// The model's files. The weights stay where they are in the binary.
 pub(super) fn files() -> ModelFiles {
     ModelFiles {
-        name: NAME.to_owned(),
+        name: NANO.to_owned(),
         config: embedded!("config.json").to_vec(),
         generation_config: Some(embedded!("generation_config.json").to_vec()),
         tokenizer: embedded!("tokenizer.json").to_vec(),

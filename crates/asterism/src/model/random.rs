@@ -196,6 +196,7 @@ fn normal_values() -> Vec<[u8; BF16_BYTES]> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "nano")]
 mod tests {
     use super::*;
     use crate::attention::{Attention, AttentionError};

@@ -8,8 +8,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{FetchOptions, ModelError, directory, hub, nano};
+#[cfg(feature = "hub")]
+use super::hub;
+#[cfg(feature = "nano")]
+use super::nano;
+use super::{FetchOptions, ModelError, directory};
 use crate::tensor::Bytes;
+
+/// The name of the built-in model.
+pub(super) const NANO: &str = "nano";
 
 /// The files of one model.
 pub struct ModelFiles {
@@ -69,18 +76,49 @@ impl ModelSource {
     /// and in offline mode files that are not in the cache.
     pub fn resolve(&self, options: &FetchOptions) -> Result<ModelFiles, ModelError> {
         match self {
-            Self::Nano => Ok(nano::files()),
+            Self::Nano => built_in(),
             Self::Directory(path) => directory::read(path, self.to_string()),
-            Self::Hub { repo, revision } => hub::Hub::new(repo, revision.as_deref(), options)?
-                .fetch(self.to_string(), options.offline),
+            Self::Hub { repo, revision } => {
+                from_hub(repo, revision.as_deref(), self.to_string(), options)
+            }
         }
     }
+}
+
+#[cfg(feature = "nano")]
+fn built_in() -> Result<ModelFiles, ModelError> {
+    Ok(nano::files())
+}
+
+#[cfg(not(feature = "nano"))]
+fn built_in() -> Result<ModelFiles, ModelError> {
+    Err(ModelError::NotBuilt { what: NANO.to_owned(), feature: "nano" })
+}
+
+#[cfg(feature = "hub")]
+fn from_hub(
+    repo: &str,
+    revision: Option<&str>,
+    name: String,
+    options: &FetchOptions,
+) -> Result<ModelFiles, ModelError> {
+    hub::Hub::new(repo, revision, options)?.fetch(name, options.offline)
+}
+
+#[cfg(not(feature = "hub"))]
+fn from_hub(
+    _: &str,
+    _: Option<&str>,
+    name: String,
+    _: &FetchOptions,
+) -> Result<ModelFiles, ModelError> {
+    Err(ModelError::NotBuilt { what: name, feature: "hub" })
 }
 
 impl fmt::Display for ModelSource {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nano => out.write_str(nano::NAME),
+            Self::Nano => out.write_str(NANO),
             Self::Directory(path) => path.display().fmt(out),
             Self::Hub { repo, revision } => {
                 out.write_str(repo)?;
@@ -96,7 +134,7 @@ impl FromStr for ModelSource {
     fn from_str(given: &str) -> Result<Self, ModelError> {
         let bad =
             |reason: &str| ModelError::BadSource { given: given.into(), reason: reason.into() };
-        if given == nano::NAME {
+        if given == NANO {
             return Ok(Self::Nano);
         }
         if let Some(rest) = given.strip_prefix('~') {

@@ -12,7 +12,6 @@ use asterism::engine::{
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{AnchorKv, Cost, Method, PlanSpec, Star};
 use asterism::tensor::Precision;
-use asterism::tensor::cuda::Device;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,12 +27,23 @@ pub const FAMILIES: [&str; 6] = ["llama2", "llama3", "llama_linear", "mistral", 
 
 /// The CPU and, where there is one, the first GPU. Otherwise says which test is skipped there.
 pub fn devices(test: &str) -> Vec<DeviceChoice> {
-    let mut devices = vec![DeviceChoice::Cpu];
-    match Device::count() {
-        Ok(_) => devices.push(DeviceChoice::Cuda(0)),
-        Err(error) => eprintln!("{test}: skipped on a GPU: {error}"),
+    match gpu() {
+        Ok(gpu) => vec![DeviceChoice::Cpu, gpu],
+        Err(error) => {
+            eprintln!("{test}: skipped on a GPU: {error}");
+            vec![DeviceChoice::Cpu]
+        }
     }
-    devices
+}
+
+#[cfg(feature = "cuda")]
+fn gpu() -> Result<DeviceChoice, asterism::tensor::CudaError> {
+    asterism::tensor::cuda::Device::count().map(|_| DeviceChoice::Cuda(0))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu() -> Result<DeviceChoice, &'static str> {
+    Err("built without the feature `cuda`")
 }
 
 /// Loads a model directory, or nano, on the CPU.

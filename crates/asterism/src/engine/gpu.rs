@@ -1,0 +1,80 @@
+//! Loading a model onto an NVIDIA GPU.
+
+use super::compute::Compute;
+use super::device::Loading;
+use super::{DeviceChoice, EngineError};
+use crate::tensor::cuda::Device;
+use crate::tensor::{Backend, Cpu, Cuda, CudaError, Precision, TensorError};
+
+/// As [`DeviceChoice::row_precision`].
+pub(super) fn row_precision(choice: DeviceChoice, weights: Precision) -> Precision {
+    let on_gpu = match choice {
+        DeviceChoice::Cpu => false,
+        DeviceChoice::Cuda(_) => true,
+        // A GPU computes in bf16 only; `Auto` takes the CPU for anything else.
+        DeviceChoice::Auto => weights == Precision::Bf16 && Device::count().is_ok(),
+    };
+    if on_gpu { Cuda::ROWS } else { Cpu::ROWS }
+}
+
+impl Loading<'_> {
+    /// Loads the model onto the GPU of number `ordinal`.
+    pub(super) fn on_gpu(
+        self,
+        ordinal: usize,
+        warnings: &mut Vec<String>,
+    ) -> Result<Box<dyn Compute>, EngineError> {
+        let cuda = self.open(ordinal)?;
+        warnings.extend(slow(&cuda));
+        self.on(cuda)
+    }
+
+    /// Loads the model onto the first GPU if there is one that can hold it, else onto the CPU.
+    pub(super) fn on_best(
+        self,
+        warnings: &mut Vec<String>,
+    ) -> Result<Box<dyn Compute>, EngineError> {
+        // No driver or no GPU: the CPU is what the user expects, so there is nothing to warn of.
+        if let Err(CudaError::Missing(_) | CudaError::NoDevice) = Device::count() {
+            return self.on_cpu();
+        }
+        let instead = |why: &dyn std::fmt::Display| {
+            format!("computing on the CPU, not on the GPU: {why} (--device cpu says so at once)")
+        };
+        let cuda = match self.open(0) {
+            Ok(cuda) => cuda,
+            Err(why) => {
+                warnings.push(instead(&why));
+                return self.on_cpu();
+            }
+        };
+        let slow = slow(&cuda);
+        match self.on(cuda) {
+            Err(EngineError::Tensor(why)) => {
+                warnings.push(instead(&why));
+                self.on_cpu()
+            }
+            loaded => {
+                warnings.extend(slow);
+                loaded
+            }
+        }
+    }
+
+    /// A GPU that can compute in the precision asked for.
+    fn open(&self, ordinal: usize) -> Result<Cuda, TensorError> {
+        if self.options.precision != Precision::Bf16 {
+            let what = format!(
+                "GPUs cannot compute in {}: compute in bf16, or on the CPU",
+                self.options.precision
+            );
+            return Err(TensorError::Unsupported { what });
+        }
+        Ok(Cuda::open(ordinal)?)
+    }
+}
+
+/// A warning where cuDNN is missing.
+fn slow(cuda: &Cuda) -> Option<String> {
+    cuda.without_cudnn().map(|why| format!("attention runs on slower kernels: {why}"))
+}
