@@ -73,23 +73,79 @@ impl From<anyhow::Error> for CliError {
     }
 }
 
+/// An error of the library, and the options that change what it complains of: the library knows
+/// no command line.
+#[derive(Debug)]
+struct WithOptions<E> {
+    error: E,
+    options: &'static str,
+}
+
+impl<E: std::fmt::Display> std::fmt::Display for WithOptions<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.error, self.options)
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for WithOptions<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// The options to change after `error`, if there are any.
+fn options(error: &EngineError) -> Option<&'static str> {
+    match error {
+        EngineError::TooLong { .. } => Some("--max-tokens of ask and batch"),
+        EngineError::NoMemory { .. } => Some("--block, --kv-dtype fp8, --device cpu"),
+        EngineError::NotFinite { .. } => Some("--dtype f32"),
+        EngineError::Tensor(TensorError::OutOfMemory { .. }) => {
+            Some("--block, --kv-dtype fp8, --device cpu")
+        }
+        EngineError::Tensor(TensorError::Unsupported { .. }) => {
+            Some("--device, --dtype, --kv-dtype")
+        }
+        EngineError::Tensor(TensorError::Missing { .. }) => Some("--device cpu needs none of it"),
+        EngineError::Model(error) => model_options(error),
+        _ => None,
+    }
+}
+
+fn model_options(error: &ModelError) -> Option<&'static str> {
+    match error {
+        ModelError::NotInCache { .. } | ModelError::Unreachable { .. } => Some("--offline"),
+        ModelError::NotBuilt { .. } => Some("--model"),
+        _ => None,
+    }
+}
+
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
-        match error {
-            EngineError::Cancelled => Self::Interrupted,
-            EngineError::Plan(error) => Self::Usage(error.to_string()),
-            EngineError::Sampling(error) => Self::Usage(error.to_string()),
-            EngineError::Tensor(error @ TensorError::Unsupported { .. }) => {
-                Self::Usage(error.to_string())
-            }
-            other => Self::Failed(other.into()),
+        let is_usage = matches!(
+            error,
+            EngineError::Plan(_)
+                | EngineError::Sampling(_)
+                | EngineError::Tensor(TensorError::Unsupported { .. })
+        );
+        match (error, is_usage) {
+            (EngineError::Cancelled, _) => Self::Interrupted,
+            (error, true) => Self::Usage(with_options(error).to_string()),
+            (error, false) => Self::Failed(with_options(error)),
         }
+    }
+}
+
+fn with_options(error: EngineError) -> anyhow::Error {
+    match options(&error) {
+        Some(options) => WithOptions { error, options }.into(),
+        None => error.into(),
     }
 }
 
 impl From<CpuError> for CliError {
     fn from(error: CpuError) -> Self {
-        Self::Usage(error.to_string())
+        let options = "--cpu";
+        Self::Usage(WithOptions { error, options }.to_string())
     }
 }
 
@@ -97,7 +153,7 @@ impl From<ModelError> for CliError {
     fn from(error: ModelError) -> Self {
         match error {
             error @ ModelError::BadSource { .. } => Self::Usage(error.to_string()),
-            other => Self::Failed(other.into()),
+            other => EngineError::from(other).into(),
         }
     }
 }

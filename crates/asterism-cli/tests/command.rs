@@ -102,6 +102,7 @@ fn wrong_input_is_named() {
     let model = fail(ask(&good).args(["--model", "no-such-model", QUESTION]), 2);
     assert!(model.contains("no-such-model") && model.contains("org/name"), "{model}");
     let offline = fail(ask(&good).args(["--model", "org/name", "--offline", QUESTION]), 1);
+    assert!(offline.contains("(--offline)"), "{offline}");
     assert!(offline.contains("org/name"), "{offline}");
 }
 
@@ -344,7 +345,7 @@ fn devices_are_chosen_found_or_named() {
     let err = fail(ask(&path).args(["--device", "gpu", QUESTION]), 2);
     assert!(err.contains("cuda:N"), "{err}");
     let err = fail(ask(&path).args(["--device", "cpu", "--kv-dtype", "fp8", QUESTION]), 2);
-    assert!(err.contains("cache them in bf16"), "{err}");
+    assert!(err.contains("cache them in bf16") && err.contains("--kv-dtype"), "{err}");
     let (out, _) = succeed(asterism().args(["plan", "--tokens", "64k", "--kv-dtype", "fp8"]));
     assert!(out.contains("on one GPU: "), "{out}");
 }

@@ -21,6 +21,7 @@ use crate::tensor::{Backend, Part, PartMut, TensorError};
 
 /// Why attention stopped.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AttentionError {
     /// A message did not arrive.
     #[error(transparent)]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 /// Why a message did not arrive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommError {
     /// Some host gave up (cancelled, failed or panicked): nobody waits for it.
     #[error("another host stopped")]

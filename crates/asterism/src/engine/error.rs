@@ -8,8 +8,10 @@ use crate::tensor::SamplingError;
 use crate::tensor::TensorError;
 use crate::text::TextError;
 
-/// Why the engine could not load, encode or answer.
+/// Why the engine could not load, encode or answer. [`EngineError::code`] gives each a name for
+/// programs.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EngineError {
     /// The checkpoint.
     #[error(transparent)]
@@ -35,7 +37,8 @@ pub enum EngineError {
     /// Context, question and answer need more positions than the model has.
     #[error(
         "{context} context tokens + {query} question tokens + {answer} answer tokens = {} positions, \
-         but the model has {max_positions}: shorten the context, or the answer (--max-tokens of ask and batch)",
+         but the model has {max_positions}: shorten the \
+         context, or allow fewer tokens of answer",
         context.saturating_add(*query).saturating_add(*answer)
     )]
     TooLong {
@@ -51,8 +54,8 @@ pub enum EngineError {
     /// The keys and activations of a context do not fit the processor's memory.
     #[error(
         "a context of {tokens} tokens needs {} MiB of GPU memory, and {} MiB are free: {fits} tokens \
-         would fit; shorten the context, take smaller blocks, cache keys in half the memory \
-         (--kv-dtype fp8), or use --device cpu",
+         would fit; shorten the context, take smaller blocks, cache keys in fp8, or compute on the \
+         CPU",
         needed >> 20, free >> 20
     )]
     NoMemory {
@@ -80,7 +83,8 @@ pub enum EngineError {
     },
     /// The model computed NaN or infinity: no text may be made of that.
     #[error(
-        "the model's logits are not finite at position {position}: the checkpoint is damaged or needs --dtype f32"
+        "the model's logits are not finite at position {position}: the checkpoint is damaged, or its \
+         weights need f32"
     )]
     NotFinite {
         /// Position of the token they were computed from.
@@ -154,7 +158,6 @@ impl From<ForwardError> for EngineError {
     fn from(error: ForwardError) -> Self {
         match error {
             ForwardError::Attention(error) => error.into(),
-            ForwardError::Cancelled => Self::Cancelled,
             ForwardError::UnknownToken { token, vocab } => Self::UnknownToken { token, vocab },
             ForwardError::Tensor(error) => Self::Tensor(error),
         }

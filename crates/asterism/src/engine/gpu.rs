@@ -38,9 +38,8 @@ impl Loading<'_> {
         if let Err(CudaError::Missing(_) | CudaError::NoDevice) = Device::count() {
             return self.on_cpu();
         }
-        let instead = |why: &dyn std::fmt::Display| {
-            format!("computing on the CPU, not on the GPU: {why} (--device cpu says so at once)")
-        };
+        let instead =
+            |why: &dyn std::fmt::Display| format!("computing on the CPU, not on the GPU: {why}");
         let cuda = match self.open(0) {
             Ok(cuda) => cuda,
             Err(why) => {

@@ -11,6 +11,7 @@
 //! the other.
 
 mod answer;
+mod code;
 mod command;
 mod compute;
 mod context;

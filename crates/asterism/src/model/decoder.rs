@@ -17,13 +17,11 @@ const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// Why a forward pass stopped.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ForwardError {
-    /// Attention stopped.
+    /// Attention stopped, or the caller asked to stop.
     #[error(transparent)]
     Attention(#[from] AttentionError),
-    /// The user asked to stop.
-    #[error("cancelled")]
-    Cancelled,
     /// A token that the vocabulary does not have.
     #[error("token {token} is outside the vocabulary of {vocab}")]
     UnknownToken {
@@ -39,6 +37,7 @@ pub enum ForwardError {
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// The checkpoint.
     #[error(transparent)]
@@ -446,5 +445,5 @@ impl<B: Backend> Decoder<B> {
 }
 
 fn stop_if(cancel: &Cancel) -> Result<(), ForwardError> {
-    if cancel.is_raised() { Err(ForwardError::Cancelled) } else { Ok(()) }
+    if cancel.is_raised() { Err(AttentionError::Cancelled.into()) } else { Ok(()) }
 }

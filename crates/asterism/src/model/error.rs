@@ -391,7 +391,7 @@ pub enum ModelError {
     /// Offline, and the cache does not hold the file.
     #[error(
         "{repo}: {file} is not in the local cache {cache}, and offline mode is on; \
-         run once without --offline (and without HF_HUB_OFFLINE) to fetch it"
+         leave offline mode once (also HF_HUB_OFFLINE) to fetch it"
     )]
     NotInCache {
         /// Repository, with its revision where one was given.

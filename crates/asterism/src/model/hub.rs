@@ -22,7 +22,7 @@ use super::{FetchOptions, FetchProgress, ModelError, ModelFiles};
 
 const THE_LIST: &str = "the list of files";
 const CACHE_SUFFICES: &str = "check the network, or go on without it: the local cache holds all \
-                              that is needed (--offline, or HF_HUB_OFFLINE=1)";
+                              that is needed (offline mode, HF_HUB_OFFLINE=1)";
 const CACHE_LACKS: &str = "check the network; the local cache does not hold the model either";
 
 /// One repository, at one revision.

@@ -45,6 +45,7 @@ impl Span {
 
 /// Why a plan cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanError {
     /// The block holds too few tokens.
     #[error("a block of {0} tokens is too small: use at least {MIN_BLOCK}")]

@@ -105,7 +105,7 @@ fn offline_mode_needs_the_network() {
     let mut options = server.options(cache.path());
     options.offline = true;
     let place = cache.path().display().to_string();
-    let help = "run once without --offline";
+    let help = "leave offline mode once";
     assert_says(fetch(REPO, &options), &[REPO, "config.json", "local cache", &place, help]);
 
     fetch(REPO, &server.options(cache.path())).unwrap();
@@ -188,7 +188,7 @@ fn an_unreachable_hub_is_called_a_missing_repository() {
     // Where the cache suffices, the message says how to use it.
     fetch(REPO, &Hub::sound().start().options(cache.path())).unwrap();
     let result = fetch(REPO, &nobody.options(cache.path()));
-    assert_says(result, &[unreachable, &endpoint, "--offline", "HF_HUB_OFFLINE=1"]);
+    assert_says(result, &[unreachable, &endpoint, "offline mode", "HF_HUB_OFFLINE=1"]);
     let result = fetch("org/tiny@v1", &nobody.options(cache.path()));
     assert_says(result, &[unreachable, "does not hold the model"]);
 }
