@@ -6,7 +6,20 @@
 
 use std::path::PathBuf;
 
+use crate::tensor::TensorError;
 use thiserror::Error;
+
+/// Why a model could not be loaded.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The checkpoint.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The backend.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}
 
 /// Why a model could not be found, fetched or understood.
 #[derive(Debug, Error)]

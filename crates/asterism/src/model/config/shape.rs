@@ -1,6 +1,7 @@
 //! Shapes of well-known models, for measurements that need a model's sizes but not its knowledge.
 
-use super::{Family, ModelConfig, ModelError};
+use super::{Family, ModelConfig};
+use crate::model::ModelError;
 use crate::tensor::Precision;
 use serde_json::json;
 use std::str::FromStr;
@@ -16,20 +17,20 @@ pub struct Shape {
     pub name: &'static str,
     /// Number of decoder layers.
     pub layers: usize,
-    pub(super) family: Family,
-    pub(super) hidden: usize,
-    pub(super) intermediate: usize,
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) head_dim: usize,
-    pub(super) vocab: usize,
+    pub(in crate::model) family: Family,
+    pub(in crate::model) hidden: usize,
+    pub(in crate::model) intermediate: usize,
+    pub(in crate::model) heads: usize,
+    pub(in crate::model) kv_heads: usize,
+    pub(in crate::model) head_dim: usize,
+    pub(in crate::model) vocab: usize,
     /// Whether the output projection is the embedding table.
-    pub(super) tied: bool,
-    pub(super) max_positions: usize,
-    pub(super) rope_theta: f64,
+    pub(in crate::model) tied: bool,
+    pub(in crate::model) max_positions: usize,
+    pub(in crate::model) rope_theta: f64,
     /// Factor of the llama3 rule, where the model scales its rotary embedding.
-    pub(super) rope_factor: Option<f64>,
-    pub(super) rms_norm_eps: f64,
+    pub(in crate::model) rope_factor: Option<f64>,
+    pub(in crate::model) rms_norm_eps: f64,
 }
 
 /// Llama-3.1-8B.

@@ -3,13 +3,12 @@
 //! Receives nothing; gives the files of `models/nano/`, which has the layout of a Hub repository:
 //! a Llama of 14 million weights in two shards.
 
-use super::ModelFiles;
-use super::source::NANO;
+use super::{ModelFiles, NANO};
 
 /// A file of `models/nano/`.
 macro_rules! embedded {
     ($file:literal) => {
-        include_bytes!(concat!("../../../../models/nano/", $file))
+        include_bytes!(concat!("../../../../../models/nano/", $file))
     };
 }
 

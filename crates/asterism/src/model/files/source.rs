@@ -12,42 +12,8 @@ use std::str::FromStr;
 use super::hub;
 #[cfg(feature = "nano")]
 use super::nano;
-use super::{FetchOptions, ModelError, directory};
-use crate::tensor::Bytes;
-
-/// The name of the built-in model.
-pub(super) const NANO: &str = "nano";
-
-/// The files of one model.
-pub struct ModelFiles {
-    /// What to call the model: `nano`, the folder, or `org/name[@revision]`.
-    pub name: String,
-    /// `config.json`.
-    pub config: Vec<u8>,
-    /// `generation_config.json`.
-    pub generation_config: Option<Vec<u8>>,
-    /// `tokenizer.json`.
-    pub tokenizer: Vec<u8>,
-    /// `tokenizer_config.json`.
-    pub tokenizer_config: Option<Vec<u8>>,
-    /// `chat_template.jinja`; older models have the template in `tokenizer_config.json`.
-    pub chat_template: Option<String>,
-    /// File names and contents of the weights, for [`Checkpoint::open`](super::Checkpoint::open).
-    pub weights: Vec<(String, Bytes)>,
-    /// `model.safetensors.index.json`, where the weights are in several files.
-    pub weight_index: Option<Vec<u8>>,
-}
-
-/// Name and sizes: the contents may be gigabytes.
-impl fmt::Debug for ModelFiles {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sizes = self.weights.iter().map(|(name, bytes)| (name, bytes.len()));
-        out.debug_struct("ModelFiles")
-            .field("name", &self.name)
-            .field("weights", &sizes.collect::<Vec<_>>())
-            .finish_non_exhaustive()
-    }
-}
+use super::{FetchOptions, ModelFiles, NANO, directory};
+use crate::model::ModelError;
 
 /// Where to get a model. Parsed from a string:
 /// - `nano`: the built-in model;

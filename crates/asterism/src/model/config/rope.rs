@@ -5,9 +5,9 @@
 //! in old files and `rope_type` in newer ones), and one object `rope_parameters` that holds the
 //! base too (Transformers 5).
 
-use super::ModelError;
-use super::config::MAX_POSITIONS;
-use super::fields::{Fields, excerpt};
+use super::family::MAX_POSITIONS;
+use crate::model::ModelError;
+use crate::model::fields::{Fields, excerpt};
 
 /// Base frequency where the file gives none, in all supported families.
 const DEFAULT_THETA: f64 = 10_000.0;

@@ -1,8 +1,7 @@
 //! The weights of one layer, packed for the compute backend: names and shapes as in Hugging Face
 //! checkpoints of the Llama, Mistral, Qwen2 and Qwen3 families.
 
-use super::decoder::LoadError;
-use super::{Checkpoint, ModelConfig};
+use crate::model::{Checkpoint, LoadError, ModelConfig};
 use crate::tensor::{Backend, Elements, ElementsView, Precision};
 
 /// One decoder layer. Matrices that read the same input are stacked into one.

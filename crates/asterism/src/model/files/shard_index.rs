@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
-use super::ModelError;
-use super::fields::{self, Fields};
+use crate::model::ModelError;
+use crate::model::fields::{self, Fields};
 
 /// The index's file name.
 pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";

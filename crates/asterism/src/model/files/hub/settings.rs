@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
-use super::fetch::is_true;
-use super::{FetchOptions, ModelError};
+use crate::model::files::fetch::is_true;
+use crate::model::{FetchOptions, ModelError};
 use crate::tensor::user_cache;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";

@@ -7,8 +7,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::ModelFiles;
 use super::shard_index::{INDEX_FILE, ShardIndex};
-use super::{ModelError, ModelFiles};
+use crate::model::ModelError;
 use crate::tensor::Bytes;
 
 /// The architecture; required.

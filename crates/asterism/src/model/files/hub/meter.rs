@@ -2,7 +2,7 @@
 //!
 //! Receives the bytes as they are counted; passes the sums on to the caller's [`FetchProgress`].
 
-use super::FetchProgress;
+use crate::model::FetchProgress;
 
 /// Passes one file's progress on.
 pub(super) struct Meter<'a> {

@@ -9,16 +9,21 @@
 //! in between cannot mix two versions. The cache learns which commit the revision is at when all
 //! files are there, so that what it finds offline is whole.
 
+mod client;
+mod download;
+mod meter;
+mod settings;
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::directory::{self, CONFIG, OPTIONAL, SINGLE_WEIGHTS, TOKENIZER, Weights};
-use super::download::Store;
-use super::hub_client::{Fault, HubClient};
-use super::hub_settings::HubSettings;
-use super::shard_index::{INDEX_FILE, ShardIndex};
-use super::{FetchOptions, FetchProgress, ModelError, ModelFiles};
+use crate::model::files::directory::{self, CONFIG, OPTIONAL, SINGLE_WEIGHTS, TOKENIZER, Weights};
+use crate::model::files::shard_index::{INDEX_FILE, ShardIndex};
+use crate::model::{FetchOptions, FetchProgress, ModelError, ModelFiles};
+use client::{Fault, HubClient};
+use download::Store;
+use settings::HubSettings;
 
 const THE_LIST: &str = "the list of files";
 const CACHE_SUFFICES: &str = "check the network, or go on without it: the local cache holds all \
@@ -52,7 +57,7 @@ impl<'a> Hub<'a> {
     /// Gets the model's files; `name` is what the model will be called.
     ///
     /// # Errors
-    /// See [`ModelSource::resolve`](super::ModelSource::resolve).
+    /// See [`ModelSource::resolve`](crate::model::ModelSource::resolve).
     pub(super) fn fetch(&self, name: String, offline: bool) -> Result<ModelFiles, ModelError> {
         if offline {
             return self.cached(name);

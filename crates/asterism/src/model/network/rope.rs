@@ -1,6 +1,6 @@
 //! Rotary position embedding (arXiv 2104.09864) and its scaled variants.
 
-use super::rope_config::{RopeConfig, RopeScaling};
+use crate::model::{RopeConfig, RopeScaling};
 use std::f64::consts::PI;
 
 /// The angle per position of every rotated pair.

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use safetensors::tensor::{Dtype, Metadata};
 
 use super::shard_index::{INDEX_FILE, ShardIndex};
-use super::{DType, ModelError, TensorView};
+use super::{DType, TensorView};
+use crate::model::ModelError;
 use crate::tensor::{Bytes, RowReader};
 
 /// Bytes of the header's length.

@@ -18,8 +18,8 @@ use ureq::http::{Response, StatusCode, Uri, header};
 use ureq::typestate::WithoutBody;
 use ureq::{Agent, Body, RequestBuilder};
 
-use super::ModelError;
-use super::shard_index::is_plain;
+use crate::model::ModelError;
+use crate::model::files::shard_index::is_plain;
 
 /// A connection, its TLS included, that is not there by then will not be there soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,9 +3,10 @@
 
 use super::stages::{Stage, StageClock, StageTimes};
 use super::weights::{LayerWeights, Loader};
-use super::{Checkpoint, ModelConfig, ModelError, RopeTable, Sampler};
+use super::{RopeTable, Sampler};
 use crate::attention::{Attention, AttentionError};
 use crate::cancel::Cancel;
+use crate::model::{Checkpoint, LoadError, ModelConfig};
 use crate::plan::Span;
 use crate::tensor::{
     Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Pass, Precision, Rotation, SplitQkv,
@@ -30,18 +31,6 @@ pub enum ForwardError {
         /// Size of the vocabulary.
         vocab: usize,
     },
-    /// The backend.
-    #[error(transparent)]
-    Tensor(#[from] TensorError),
-}
-
-/// Why a model could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The checkpoint.
-    #[error(transparent)]
-    Model(#[from] ModelError),
     /// The backend.
     #[error(transparent)]
     Tensor(#[from] TensorError),

@@ -13,9 +13,9 @@ use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
-use super::FetchProgress;
-use super::hub_client::{Fault, HubClient, Located, retry, text};
+use super::client::{Fault, HubClient, Located, retry, text};
 use super::meter::Meter;
+use crate::model::FetchProgress;
 
 /// Bytes between two writes, and between two reports of progress.
 const CHUNK: usize = 256 << 10;

@@ -3,9 +3,9 @@
 //! Receives the fields of `config.json`; gives an error where they change the computation of the
 //! decoder. (The kinds of rotary embedding are judged where they are read.)
 
-use super::ModelError;
-use super::config::Family;
-use super::fields::{self, Fields};
+use super::Family;
+use crate::model::ModelError;
+use crate::model::fields::{self, Fields};
 
 /// Refuses quantized weights and activations other than SiLU.
 pub(super) fn other_computations(config: &Fields<'_>) -> Result<(), ModelError> {

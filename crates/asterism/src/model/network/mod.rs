@@ -1,0 +1,16 @@
+//! From tokens to logits and to the next token: the network, its weights, its positions.
+//!
+//! * [`Decoder`]: the one implementation of the decoder-only transformer, for every family
+//! * [`Sampler`]: from logits to the next token
+//! * [`StageTimes`]: where the time of forward passes goes
+
+mod decoder;
+mod rope;
+mod sampler;
+mod stages;
+mod weights;
+
+pub use decoder::{Decoder, ForwardError, Workspace};
+pub use rope::RopeTable;
+pub use sampler::Sampler;
+pub use stages::{Stage, StageTimes};
