@@ -1,28 +1,15 @@
 //! `asterism ask`: encode a document once, answer one question or many.
 
 use super::args::AskArgs;
+use super::asking::Asking;
 use super::error::CliError;
 use super::interrupt::Interrupt;
-use super::progress::Encoding;
 use super::{compare, config, inputs, report};
 use crate::terminal::{Out, note};
-use asterism::engine::{Context, Engine, EngineError, Generation, TextOptions};
-use asterism::plan::{Plan, PlanSpec};
-use asterism::text::PromptFrame;
+use asterism::engine::{Context, EngineError};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::sync::Arc;
-
-/// Everything but the document and the questions.
-pub(crate) struct Asking {
-    pub(crate) engine: Arc<Engine>,
-    pub(crate) frame: PromptFrame,
-    pub(crate) generation: Generation,
-    pub(crate) text: TextOptions,
-    pub(crate) interrupt: Interrupt,
-    pub(crate) json: bool,
-}
 
 pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
     let spec = config::plan_spec(&args.method)?;
@@ -57,21 +44,6 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
 }
 
 impl Asking {
-    /// Phase 1, with a progress bar, for questions of up to `query` tokens.
-    pub(crate) fn encode(
-        &self,
-        context: Vec<u32>,
-        spec: PlanSpec,
-        query: usize,
-    ) -> Result<Context, CliError> {
-        let plan = Plan::new(spec, context.len())?;
-        let bar = Encoding::new(&plan, self.engine.config().layers);
-        let engine = Arc::clone(&self.engine);
-        let cancel = self.interrupt.cancel();
-        let room = query.saturating_add(self.generation.max_tokens);
-        Ok(Context::encode(engine, context, spec, room, &|p| bar.report(p), cancel)?)
-    }
-
     /// Phase 2: streams the answer, or prints it as JSON.
     fn answer(&self, context: &Context, question: &str, query: &[u32]) -> Result<(), CliError> {
         let mut out = Out::lock();

@@ -1,6 +1,6 @@
 //! `asterism ask --compare`: one question by star, ring and dense.
 
-use super::ask::Asking;
+use super::asking::Asking;
 use super::error::CliError;
 use super::report;
 use crate::terminal::Out;

@@ -1,6 +1,8 @@
 //! Raw arguments, checked and turned into what the engine takes.
 
-use super::args::{Anchor, AnchorKvName, Dtype, GenerationArgs, MethodArgs, MethodName, ModelArgs};
+use super::args::common::{
+    Anchor, AnchorKvName, Dtype, GenerationArgs, MethodArgs, MethodName, ModelArgs,
+};
 use super::error::CliError;
 use super::progress;
 use crate::terminal::note;
@@ -9,6 +11,7 @@ use asterism::model::{FetchOptions, ModelFiles, ModelSource};
 use asterism::plan::{AnchorKv, Method, Plan, PlanSpec, Star};
 use asterism::tensor::Sampling;
 use asterism::tensor::{Isa, Precision};
+use std::fmt::Display;
 use std::sync::Arc;
 
 impl From<Dtype> for Precision {
@@ -132,4 +135,14 @@ pub(crate) fn load(files: ModelFiles, options: &EngineOptions) -> Result<Arc<Eng
 pub(crate) fn engine(args: &ModelArgs) -> Result<Arc<Engine>, CliError> {
     let options = engine_options(args)?;
     load(model_files(args)?, &options)
+}
+
+/// Refuses a value that is given twice: it would be measured or answered twice.
+pub(crate) fn distinct<T: PartialEq + Display>(option: &str, values: &[T]) -> Result<(), CliError> {
+    for (i, value) in values.iter().enumerate() {
+        if values[..i].contains(value) {
+            return Err(CliError::Usage(format!("{option}: {value} is given twice")));
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The GPUs of this machine, as `doctor` and `plan` show them.
 
-use super::args::ModelArgs;
+use super::args::common::ModelArgs;
 use super::doctor::Fact;
 use super::report;
 use asterism::engine::MemoryNeed;

@@ -12,7 +12,7 @@
 //! The settings are those of star: the other methods have none. An anchor of other content or at
 //! another place than the first is recomputed.
 
-use super::args::{self, AnchorKvName, MethodName};
+use super::args::common::{self, AnchorKvName, MethodName};
 use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Star};
 use clap::ValueEnum;
 use std::fmt;
@@ -35,7 +35,7 @@ impl Size {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some((part, whole)) = text.split_once('/') else {
             let hint = |error| format!("{error}, or a share such as 1/4");
-            return args::tokens(text).map(Self::Tokens).map_err(hint);
+            return common::tokens(text).map(Self::Tokens).map_err(hint);
         };
         match (part.parse(), whole.parse::<NonZeroUsize>()) {
             (Ok(part), Ok(whole)) if (1..=whole.get()).contains(&part) => {
@@ -62,7 +62,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// `4k` where that is exact, otherwise all digits: the inverse of [`args::tokens`].
+/// `4k` where that is exact, otherwise all digits: the inverse of [`common::tokens`].
 pub(crate) fn short(tokens: usize) -> String {
     match tokens {
         n if n > 0 && n.is_multiple_of(1 << 20) => format!("{}m", n >> 20),

@@ -1,6 +1,6 @@
 //! What stands in for `gpu.rs` in a build without the feature `cuda`.
 
-use super::args::ModelArgs;
+use super::args::common::ModelArgs;
 use super::doctor::Fact;
 use asterism::model::ModelConfig;
 use asterism::plan::Plan;

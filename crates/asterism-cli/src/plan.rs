@@ -1,6 +1,7 @@
 //! `asterism plan`: what encoding a context costs, before it is spent.
 
-use super::args::{MethodName, PlanArgs};
+use super::args::PlanArgs;
+use super::args::common::MethodName;
 use super::error::CliError;
 use super::{config, gpu, inputs, report};
 use crate::terminal::Out;

@@ -1,6 +1,6 @@
 //! The arguments of `asterism bench`.
 
-use crate::args::{ModelArgs, tokens};
+use crate::args::common::{ModelArgs, tokens};
 use crate::method_spec::MethodSpec;
 use asterism::model::Shape;
 use clap::Args;

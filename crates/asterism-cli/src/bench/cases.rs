@@ -1,13 +1,13 @@
 //! What is to be measured: every method at every length on every number of hosts.
 
 use super::args::BenchArgs;
-use crate::args::MethodName;
+use crate::args::common::MethodName;
+use crate::config::distinct;
 use crate::error::CliError;
 use crate::method_spec::MethodSpec;
 use crate::report;
 use asterism::model::ModelConfig;
 use asterism::plan::{Cost, Plan};
-use std::fmt::Display;
 
 /// One method at one length on some hosts.
 #[derive(Debug, Clone)]
@@ -66,16 +66,6 @@ pub(super) fn all(args: &BenchArgs, model: &ModelConfig) -> Result<Vec<Case>, Cl
 pub(super) fn baseline(methods: &[MethodSpec]) -> Option<MethodSpec> {
     let dense = methods.iter().find(|method| method.method() == MethodName::Dense);
     dense.or(methods.first()).copied()
-}
-
-/// A value given twice would be measured twice and drawn over itself.
-fn distinct<T: PartialEq + Display>(option: &str, values: &[T]) -> Result<(), CliError> {
-    for (i, value) in values.iter().enumerate() {
-        if values[..i].contains(value) {
-            return Err(CliError::Usage(format!("{option}: {value} is given twice")));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

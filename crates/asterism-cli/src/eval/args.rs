@@ -1,6 +1,6 @@
 //! The arguments of `asterism eval`.
 
-use crate::args::{ModelArgs, tokens};
+use crate::args::common::{ModelArgs, tokens};
 use crate::method_spec::{MethodList, MethodSpec, Size};
 use asterism_eval::ruler::{Search, Variant};
 use asterism_eval::run::Tokenise;

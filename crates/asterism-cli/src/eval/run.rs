@@ -3,8 +3,9 @@
 use super::ahead::Ahead;
 use super::args::{GenerateArgs, RunArgs, SetArgs};
 use super::progress::Bar;
-use super::source::{self, Source, distinct};
-use crate::args::MethodName;
+use super::source::{self, Source};
+use crate::args::common::MethodName;
+use crate::config::distinct;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::method_spec::MethodSpec;

@@ -206,16 +206,3 @@ pub(super) fn unused_with_data(options: &[(&str, bool)]) -> Result<(), CliError>
         ))),
     }
 }
-
-/// Refuses lists with a value twice, which would be answered twice.
-pub(super) fn distinct<T: PartialEq + std::fmt::Display>(
-    option: &str,
-    values: &[T],
-) -> Result<(), CliError> {
-    for (i, value) in values.iter().enumerate() {
-        if values[..i].contains(value) {
-            return Err(CliError::Usage(format!("{option}: {value} is given twice")));
-        }
-    }
-    Ok(())
-}

@@ -5,7 +5,8 @@ use serde_json::{Map, json};
 use crate::random::PythonRandom;
 use crate::{ChatFrame, CountTokens, EvalError, SampleSet};
 
-use super::read::{Record, sample};
+use super::read::sample;
+use super::record::Record;
 use super::{Task, tasks};
 
 const NOISE: &str =

@@ -8,6 +8,7 @@ pub(crate) mod metric;
 pub(crate) mod overlap;
 mod prompt;
 mod read;
+mod record;
 #[cfg(test)]
 mod tests;
 

@@ -3,7 +3,7 @@
 use crate::ChatFrame;
 
 use super::Task;
-use super::read::Record;
+use super::record::Record;
 
 /// What stands before a context and after it, and the start of the answer.
 ///

@@ -7,16 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::set::Lines;
 use crate::{ChatFrame, CountTokens, EvalError, Reading, Sample};
 
+use super::record::Record;
 use super::{Task, prompt};
-
-/// A record with its labels made one list of strings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) context: String,
-    pub(super) input: String,
-    pub(super) answers: Vec<String>,
-    pub(super) options: Vec<String>,
-}
 
 /// Reads the first `keep` samples of `task` from the data set's file, such as `passkey.jsonl`.
 ///

@@ -1,117 +1,10 @@
-//! The arguments as the user writes them. Every option has an environment variable.
+//! Arguments that several commands have, and the values they take.
 
-use super::bench::BenchArgs;
-use super::eval::EvalArgs;
 use asterism::engine::DeviceChoice;
 use asterism::model::ModelConfig;
 use asterism::plan::ModelSize;
 use asterism::tensor::{KvPrecision, Precision};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
-
-const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted (Ctrl-C).
-Token counts may be written 4096, 4k (x 1024) or 1m (x 1024 x 1024).";
-
-/// Ask questions of very long documents, with Star Attention and the exact methods it is judged by.
-#[derive(Debug, Parser)]
-#[command(name = "asterism", version, after_help = EXIT_CODES, max_term_width = 100)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Answer a question about a document; without a question, answer one after another.
-    Ask(AskArgs),
-    /// Answer a file of prompts (JSON lines with input_context and input_query).
-    Batch(BatchArgs),
-    /// Show what encoding a context will cost, for every method, without running it.
-    Plan(PlanArgs),
-    /// Measure how fast contexts are encoded and answers decoded: methods x lengths x hosts.
-    Bench(BenchArgs),
-    /// Run RULER, BABILong or InfiniteBench and report scores with their certainty.
-    Eval(EvalArgs),
-    /// Show what this machine has and check that the engine works on it.
-    Doctor(DoctorArgs),
-    /// Print a completion script for a shell.
-    Completions {
-        /// bash, elvish, fish, powershell or zsh.
-        shell: clap_complete::Shell,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AskArgs {
-    /// The question; without one, questions are read from standard input.
-    pub(crate) question: Option<String>,
-    /// A text file, or - for standard input; may be given several times.
-    #[arg(short, long, value_name = "FILE", required = true, env = "ASTERISM_CONTEXT")]
-    pub(crate) context: Vec<PathBuf>,
-    /// System message (models with a chat template).
-    #[arg(long, value_name = "TEXT", env = "ASTERISM_SYSTEM")]
-    pub(crate) system: Option<String>,
-    /// Answer by star, ring and dense, and compare answers, times and traffic.
-    #[arg(long, env = "ASTERISM_COMPARE")]
-    pub(crate) compare: bool,
-    /// Print one JSON object per answer instead of text.
-    #[arg(long, env = "ASTERISM_JSON")]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) method: MethodArgs,
-    #[command(flatten)]
-    pub(crate) generation: GenerationArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BatchArgs {
-    /// JSON lines: input_context, input_query, optionally index and outputs.
-    pub(crate) input: PathBuf,
-    /// JSON lines: index, pred, token_ids, timings. Lines that are already there are not redone.
-    pub(crate) output: PathBuf,
-    /// Also write the K largest logits of the first position.
-    #[arg(long, value_name = "K", default_value_t = 0, env = "ASTERISM_TOP_LOGITS")]
-    pub(crate) top_logits: usize,
-    /// Generate exactly --max-tokens tokens.
-    #[arg(long, env = "ASTERISM_IGNORE_EOS")]
-    pub(crate) ignore_eos: bool,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) method: MethodArgs,
-    #[command(flatten)]
-    pub(crate) generation: GenerationArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PlanArgs {
-    /// Length of the context.
-    #[arg(long, value_name = "N", value_parser = tokens, env = "ASTERISM_TOKENS",
-          required_unless_present = "context")]
-    pub(crate) tokens: Option<usize>,
-    /// Count the tokens of these files instead.
-    #[arg(short, long, value_name = "FILE", conflicts_with = "tokens")]
-    pub(crate) context: Vec<PathBuf>,
-    /// Print JSON.
-    #[arg(long, env = "ASTERISM_JSON")]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) method: MethodArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {
-    /// Print JSON.
-    #[arg(long, env = "ASTERISM_JSON")]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-}
+use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -292,26 +185,5 @@ mod tests {
         assert_eq!(anchor("none"), Ok(Anchor::None));
         assert_eq!(anchor("1k"), Ok(Anchor::Tokens(1024)));
         assert!(anchor("half").unwrap_err().contains("none"));
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_option_has_an_environment_variable() {
-        use clap::CommandFactory;
-        fn check(command: &clap::Command) {
-            for arg in command.get_arguments().filter(|a| a.get_long().is_some()) {
-                let name = arg.get_id().as_str();
-                let exempt = ["help", "version"].contains(&name)
-                    || (name == "context" && command.get_name() == "plan");
-                assert!(exempt || arg.get_env().is_some(), "{} --{name}", command.get_name());
-            }
-            command.get_subcommands().for_each(check);
-        }
-        check(&Cli::command());
     }
 }

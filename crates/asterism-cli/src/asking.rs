@@ -1,0 +1,36 @@
+//! A loaded model and the settings by which one document is asked.
+
+use super::error::CliError;
+use super::interrupt::Interrupt;
+use super::progress::Encoding;
+use asterism::engine::{Context, Engine, Generation, TextOptions};
+use asterism::plan::{Plan, PlanSpec};
+use asterism::text::PromptFrame;
+use std::sync::Arc;
+
+/// Everything but the document and the questions.
+pub(crate) struct Asking {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) frame: PromptFrame,
+    pub(crate) generation: Generation,
+    pub(crate) text: TextOptions,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) json: bool,
+}
+
+impl Asking {
+    /// Phase 1, with a progress bar, for questions of up to `query` tokens.
+    pub(crate) fn encode(
+        &self,
+        context: Vec<u32>,
+        spec: PlanSpec,
+        query: usize,
+    ) -> Result<Context, CliError> {
+        let plan = Plan::new(spec, context.len())?;
+        let bar = Encoding::new(&plan, self.engine.config().layers);
+        let engine = Arc::clone(&self.engine);
+        let cancel = self.interrupt.cancel();
+        let room = query.saturating_add(self.generation.max_tokens);
+        Ok(Context::encode(engine, context, spec, room, &|p| bar.report(p), cancel)?)
+    }
+}
