@@ -54,7 +54,7 @@ fn assert_says<T: std::fmt::Debug>(result: Result<T, ModelError>, phrases: &[&st
 }
 
 #[test]
-fn a_sound_file_is_refused() {
+fn a_sound_file_is_read() {
     let checkpoint = open(&[("w.safetensors", &one_tensor("a", "BF16", 2))], None).unwrap();
     assert!(checkpoint.contains("a") && !checkpoint.contains("b"));
     assert_eq!(checkpoint.bytes(), 12);
@@ -65,17 +65,17 @@ fn a_sound_file_is_refused() {
 }
 
 #[test]
-fn a_checkpoint_without_files_opens() {
+fn a_checkpoint_without_files_is_refused() {
     assert_says(open(&[], None), &["no weight files", "at least one safetensors"]);
 }
 
 #[test]
-fn an_empty_file_opens() {
+fn an_empty_file_is_refused() {
     assert_says(open(&[("w.safetensors", b"")], None), &["w.safetensors", "is empty"]);
 }
 
 #[test]
-fn a_file_cut_anywhere_opens() {
+fn a_file_cut_anywhere_is_refused_with_its_length() {
     let whole = one_tensor("a", "F32", 4);
     for length in 1..whole.len() {
         let result = open(&[("w.safetensors", &whole[..length])], None);
@@ -84,7 +84,7 @@ fn a_file_cut_anywhere_opens() {
 }
 
 #[test]
-fn a_file_with_stray_bytes_opens() {
+fn stray_bytes_after_the_tensors_are_refused() {
     let mut file = one_tensor("a", "F32", 4);
     file.extend([0; 5]);
     let result = open(&[("w.safetensors", &file)], None);
@@ -92,13 +92,13 @@ fn a_file_with_stray_bytes_opens() {
 }
 
 #[test]
-fn a_git_lfs_pointer_is_called_a_huge_header() {
+fn a_git_lfs_pointer_is_recognised() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 5000000000\n";
     assert_says(open(&[("w.safetensors", pointer)], None), &["git lfs pull"]);
 }
 
 #[test]
-fn a_file_of_another_format_opens() {
+fn files_of_other_formats_are_refused() {
     let gguf = b"GGUF\x03\0\0\0\x23\x01\0\0\0\0\0\0";
     assert_says(
         open(&[("w.safetensors", gguf)], None),
@@ -111,7 +111,7 @@ fn a_file_of_another_format_opens() {
 }
 
 #[test]
-fn byte_ranges_that_do_not_fit_their_tensors_open() {
+fn byte_ranges_that_do_not_fit_their_tensors_are_refused() {
     let cases = [
         // A range that is not the shape's size, one that runs backwards, one after a gap.
         r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
@@ -131,7 +131,7 @@ fn byte_ranges_that_do_not_fit_their_tensors_open() {
 /// Eight tensors with consistent ranges that end just below 2^64: adding the header's length
 /// overflows.
 #[test]
-fn byte_ranges_near_the_last_address_panic_the_reader() {
+fn byte_ranges_near_the_last_address_are_refused() {
     let step = (1u64 << 61) - 1;
     let tensors: Vec<String> = (0..8)
         .map(|n| {
@@ -145,7 +145,7 @@ fn byte_ranges_near_the_last_address_panic_the_reader() {
 }
 
 #[test]
-fn a_missing_tensor_is_not_named() {
+fn a_missing_tensor_is_named_with_the_files_searched() {
     let (first, second) = (one_tensor("a", "F32", 4), one_tensor("b", "F32", 4));
     let files: [(&str, &[u8]); 2] = [("1.safetensors", &first), ("2.safetensors", &second)];
     let checkpoint = open(&files, None).unwrap();
@@ -156,7 +156,7 @@ fn a_missing_tensor_is_not_named() {
 }
 
 #[test]
-fn a_long_file_list_fills_the_screen() {
+fn a_long_file_list_is_shortened() {
     let contents: Vec<Vec<u8>> = (0..20).map(|n| one_tensor(&format!("t{n}"), "F32", 4)).collect();
     let names: Vec<String> = (0..20).map(|n| format!("{n}.safetensors")).collect();
     let files: Vec<(&str, &[u8])> =
@@ -166,7 +166,7 @@ fn a_long_file_list_fills_the_screen() {
 }
 
 #[test]
-fn a_tensor_of_another_shape_is_given() {
+fn a_tensor_of_another_shape_is_refused_with_both_shapes() {
     let checkpoint = open(&[("w.safetensors", &one_tensor("a", "F16", 2))], None).unwrap();
     for shape in [&[3, 2][..], &[6], &[2, 3, 1], &[]] {
         let result = checkpoint.tensor("a", shape);
@@ -178,7 +178,7 @@ fn a_tensor_of_another_shape_is_given() {
 }
 
 #[test]
-fn a_quantized_tensor_is_read_as_floats() {
+fn a_type_that_is_no_float_of_ours_is_refused_when_asked_for() {
     for (dtype, size) in [("I8", 1), ("F8_E4M3", 1), ("I64", 8), ("F64", 8)] {
         // Tensors that nobody asks for may have any type; asking is the error.
         let checkpoint = open(&[("w.safetensors", &one_tensor("a", dtype, size))], None).unwrap();
@@ -188,14 +188,14 @@ fn a_quantized_tensor_is_read_as_floats() {
 }
 
 #[test]
-fn two_files_fight_over_a_tensor() {
+fn a_tensor_in_two_files_is_refused_with_both_names() {
     let file = one_tensor("a", "F32", 4);
     let result = open(&[("1.safetensors", &file), ("2.safetensors", &file)], None);
     assert_says(result, &["`a`", "both in 1.safetensors and in 2.safetensors"]);
 }
 
 #[test]
-fn the_index_is_not_checked_against_the_files() {
+fn the_index_must_agree_with_the_files() {
     let (first, second) = (one_tensor("a", "F32", 4), one_tensor("b", "F32", 4));
     let files: [(&str, &[u8]); 2] = [("1.safetensors", &first), ("2.safetensors", &second)];
     let with = |index: &str| open(&files, Some(index));
@@ -229,7 +229,7 @@ fn read_everything(checkpoint: &Checkpoint, name: &str, shape: &[usize]) {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_panic_the_reader(
+    fn arbitrary_bytes_never_panic_the_reader(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         index in prop::collection::vec(any::<u8>(), 0..50),
     ) {
@@ -238,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn an_arbitrary_header_panics_the_reader(
+    fn what_opens_is_readable_to_the_last_byte(
         header in r#"\{("[ab]":\{"dtype":"(BF16|F32|U8|F4)","shape":\[[0-9]{0,20}(,[0-9]{1,2})?\],"data_offsets":\[[0-9]{1,2},[0-9]{1,20}\]\},?){0,3}\}"#,
         data in prop::collection::vec(any::<u8>(), 0..64),
     ) {
@@ -251,7 +251,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_panics_the_reader(position in 0usize..1000, bit in 0u8..8) {
+    fn a_flipped_bit_never_panics_the_reader(position in 0usize..1000, bit in 0u8..8) {
         let mut file = one_tensor("a", "F32", 4);
         let length = file.len();
         file[position % length] ^= 1 << bit;

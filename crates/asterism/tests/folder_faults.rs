@@ -33,7 +33,7 @@ fn load(dir: &Path) -> Result<Checkpoint, ModelError> {
 }
 
 #[test]
-fn the_embedded_model_differs_from_its_folder() {
+fn the_embedded_model_is_its_folder() {
     let nano = ModelSource::Nano.resolve(&FetchOptions::default()).unwrap();
     let dir = folder();
     let source = ModelSource::Directory(dir.path().into());
@@ -58,7 +58,7 @@ fn the_embedded_model_differs_from_its_folder() {
 }
 
 #[test]
-fn a_folder_lacks_a_file() {
+fn a_required_file_that_is_missing_is_named_and_others_may_be_missing() {
     for file in ["config.json", "tokenizer.json", "model-00002-of-00002.safetensors"] {
         let dir = folder();
         fs::remove_file(dir.path().join(file)).unwrap();
@@ -72,7 +72,7 @@ fn a_folder_lacks_a_file() {
 }
 
 #[test]
-fn a_folder_without_weights_loads() {
+fn a_folder_without_weights_is_refused_and_pickles_are_named() {
     let dir = folder();
     fs::remove_file(dir.path().join("model.safetensors.index.json")).unwrap();
     assert_says(load(dir.path()), &["no model.safetensors or model.safetensors.index.json"]);
@@ -82,7 +82,7 @@ fn a_folder_without_weights_loads() {
 }
 
 #[test]
-fn a_damaged_shard_loads() {
+fn a_damaged_shard_is_refused_with_its_name() {
     let dir = folder();
     let shard = dir.path().join("model-00002-of-00002.safetensors");
     let whole = fs::read(&shard).unwrap();
@@ -94,7 +94,7 @@ fn a_damaged_shard_loads() {
 }
 
 #[test]
-fn an_unknown_architecture_loads() {
+fn an_unknown_architecture_is_refused_with_the_known_ones() {
     let dir = folder();
     let path = dir.path().join("config.json");
     let config = fs::read_to_string(&path).unwrap();
@@ -104,13 +104,13 @@ fn an_unknown_architecture_loads() {
 }
 
 #[test]
-fn a_path_that_is_no_folder_is_not_explained() {
+fn a_path_that_is_no_folder_is_explained() {
     assert_says(load(Path::new("./no-such-model")), &["./no-such-model: no such folder"]);
     assert_says(load(Path::new("./Cargo.toml")), &["./Cargo.toml: is a file"]);
 }
 
 #[test]
-fn a_chat_template_is_dropped() {
+fn a_chat_template_is_read_and_must_be_utf8() {
     let dir = folder();
     let path = dir.path().join("chat_template.jinja");
     let source = ModelSource::Directory(dir.path().into());

@@ -421,7 +421,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_grew_so_large_that_every_result_pays_for_it() {
+    fn an_error_takes_at_most_128_bytes() {
         assert!(size_of::<ModelError>() <= 128, "{}", size_of::<ModelError>());
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::samples::{llama, minimal, parse, with};
 
 #[test]
-fn a_llama_is_misread() {
+fn a_llama_configuration_is_read_field_by_field() {
     let config = parse(&llama()).unwrap();
     assert_eq!(config.family, Family::Llama);
     assert_eq!((config.hidden, config.intermediate, config.layers), (4096, 14336, 32));
@@ -34,7 +34,7 @@ fn a_llama_is_misread() {
 }
 
 #[test]
-fn the_style_of_transformers_5_is_read_differently() {
+fn the_style_of_transformers_5_means_the_same() {
     let mut current = llama();
     let fields = current.as_object_mut().unwrap();
     let theta = fields.remove("rope_theta").unwrap();
@@ -51,7 +51,7 @@ fn the_style_of_transformers_5_is_read_differently() {
 }
 
 #[test]
-fn a_family_gets_the_defaults_of_another() {
+fn every_family_has_its_own_defaults() {
     let llama = parse(&minimal("LlamaForCausalLM")).unwrap();
     assert_eq!((llama.kv_heads, llama.head_dim, llama.max_positions), (32, 64, 2048));
     assert_eq!((llama.rope.theta, llama.rms_norm_eps), (10_000.0, 1e-6));
@@ -81,7 +81,7 @@ fn a_family_gets_the_defaults_of_another() {
 }
 
 #[test]
-fn a_bias_is_forgotten_or_invented() {
+fn biases_follow_the_family_and_its_switches() {
     let biased = json!({"attention_bias": true, "mlp_bias": true, "sliding_window": null});
     let flags = |family: &str| {
         let config = parse(&with(minimal(family), biased.clone())).unwrap();
@@ -94,7 +94,7 @@ fn a_bias_is_forgotten_or_invented() {
 }
 
 #[test]
-fn the_number_of_weights_is_off() {
+fn the_number_of_weights_is_that_of_the_model_cards() {
     // Counts that the model cards give.
     let qwen2 = json!({"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
         "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936,
@@ -113,7 +113,7 @@ fn the_number_of_weights_is_off() {
 }
 
 #[test]
-fn an_end_of_turn_token_is_ignored() {
+fn end_tokens_of_the_generation_config_count() {
     let eos = |generation: &str| {
         let config = llama().to_string();
         ModelConfig::parse(config.as_bytes(), Some(generation.as_bytes())).map(|config| config.eos)

@@ -20,7 +20,7 @@ fn assert_refused(config: &Value, phrases: &[&str]) {
 }
 
 #[test]
-fn an_unknown_architecture_is_run_as_a_llama() {
+fn only_known_architectures_are_accepted() {
     let unknown = json!({"architectures": ["GemmaForCausalLM"]});
     let list = "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM";
     assert_refused(&with(llama(), unknown), &["`GemmaForCausalLM`", list]);
@@ -33,7 +33,7 @@ fn an_unknown_architecture_is_run_as_a_llama() {
 }
 
 #[test]
-fn another_computation_is_run_as_this_one() {
+fn another_computation_is_refused_with_its_field() {
     let cases = [
         (json!({"hidden_act": "gelu"}), "`hidden_act` = \"gelu\""),
         (json!({"quantization_config": {"quant_method": "gptq", "bits": 4}}), "\"gptq\""),
@@ -61,7 +61,7 @@ fn another_computation_is_run_as_this_one() {
 }
 
 #[test]
-fn a_sliding_window_is_run_as_full_attention() {
+fn a_sliding_window_is_refused_unless_it_spans_all_positions() {
     let mistral = || minimal("MistralForCausalLM");
     assert_refused(&mistral(), &["`sliding_window` = 4096", "set it to null"]);
     assert_refused(&with(mistral(), json!({"sliding_window": 131071})), &["131071"]);
@@ -76,7 +76,7 @@ fn a_sliding_window_is_run_as_full_attention() {
 }
 
 #[test]
-fn a_rotary_parameter_is_guessed() {
+fn a_rotary_parameter_must_be_given_and_in_range() {
     let scaling = |rope: Value| with(llama(), json!({"rope_scaling": rope}));
     let linear = parse(&scaling(json!({"type": "linear", "factor": 2.0}))).unwrap();
     assert_eq!(linear.rope.scaling, RopeScaling::Linear { factor: 2.0 });
@@ -109,7 +109,7 @@ fn a_rotary_parameter_is_guessed() {
 }
 
 #[test]
-fn a_missing_size_is_guessed() {
+fn a_missing_size_is_refused_with_its_name() {
     let names = [
         "hidden_size",
         "intermediate_size",
@@ -125,7 +125,7 @@ fn a_missing_size_is_guessed() {
 }
 
 #[test]
-fn an_impossible_size_reaches_the_arithmetic() {
+fn an_impossible_size_is_refused_with_its_value() {
     let names = [
         "hidden_size",
         "intermediate_size",
@@ -158,7 +158,7 @@ fn an_impossible_size_reaches_the_arithmetic() {
 }
 
 #[test]
-fn the_largest_sizes_overflow_the_count() {
+fn the_largest_sizes_can_be_counted() {
     let largest = json!({"hidden_size": 1 << 20, "intermediate_size": 1 << 22,
         "num_hidden_layers": 1 << 12, "num_attention_heads": 1 << 12,
         "num_key_value_heads": 1 << 12, "head_dim": 1 << 12, "vocab_size": 1 << 24});
@@ -167,7 +167,7 @@ fn the_largest_sizes_overflow_the_count() {
 }
 
 #[test]
-fn a_file_that_is_no_object_is_read() {
+fn a_file_that_is_no_object_is_refused_briefly() {
     for bytes in [&b""[..], b"{", b"nonsense", b"\xff"] {
         let error = ModelConfig::parse(bytes, None).unwrap_err();
         assert!(error.to_string().starts_with("config.json: is not valid JSON"));
@@ -201,7 +201,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_panic_the_parser(
+    fn arbitrary_bytes_never_panic_the_parser(
         config in prop::collection::vec(any::<u8>(), 0..200),
         generation in prop::option::of(prop::collection::vec(any::<u8>(), 0..50)),
     ) {
@@ -209,7 +209,7 @@ proptest! {
     }
 
     #[test]
-    fn an_arbitrary_value_panics_the_parser(
+    fn what_is_accepted_has_sound_sizes(
         field in prop::sample::select(llama().as_object().unwrap().keys().cloned().collect::<Vec<_>>()),
         value in any_json(),
     ) {

@@ -26,7 +26,7 @@ fn assert_says(result: Result<ModelFiles, ModelError>, phrases: &[&str]) {
 }
 
 #[test]
-fn a_repository_is_fetched_wrongly() {
+fn a_repository_is_fetched_once_from_one_commit_and_no_more_than_needed() {
     let hub = Hub::sound();
     let server = hub.clone().start();
     let cache = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ fn a_repository_is_fetched_wrongly() {
 }
 
 #[test]
-fn a_single_weight_file_is_not_found() {
+fn a_single_weight_file_needs_no_index() {
     let mut hub = Hub::sound().without("model.safetensors.index.json");
     let content = hub.files["1.safetensors"].clone();
     hub.files.insert("model.safetensors".into(), content);
@@ -75,7 +75,7 @@ fn a_single_weight_file_is_not_found() {
 }
 
 #[test]
-fn a_download_reports_nothing() {
+fn a_download_reports_its_bytes_up_to_the_last() {
     let server = Hub::sound().start();
     let cache = tempfile::tempdir().unwrap();
     let calls = Arc::new(Mutex::new(Vec::new()));
@@ -99,7 +99,7 @@ fn a_download_reports_nothing() {
 }
 
 #[test]
-fn offline_mode_needs_the_network() {
+fn offline_mode_uses_the_cache_alone() {
     let server = Hub::sound().start();
     let cache = tempfile::tempdir().unwrap();
     let mut options = server.options(cache.path());
@@ -124,7 +124,7 @@ fn offline_mode_needs_the_network() {
 }
 
 #[test]
-fn a_missing_repository_is_taken_for_a_missing_file() {
+fn a_missing_repository_and_a_missing_revision_are_told_apart() {
     let server = Hub::sound().start();
     let cache = tempfile::tempdir().unwrap();
     let options = server.options(cache.path());
@@ -136,7 +136,7 @@ fn a_missing_repository_is_taken_for_a_missing_file() {
 }
 
 #[test]
-fn an_incomplete_repository_is_downloaded_first() {
+fn an_incomplete_repository_is_refused_before_its_weights_are_fetched() {
     let cases = [
         (Hub::sound().without("config.json"), "org/tiny: no config.json"),
         (Hub::sound().without("tokenizer.json"), "org/tiny: no tokenizer.json"),
@@ -158,7 +158,7 @@ fn an_incomplete_repository_is_downloaded_first() {
 }
 
 #[test]
-fn a_gated_repository_is_called_missing() {
+fn a_gated_repository_asks_for_a_token() {
     let cases: [(u16, &[&str]); 2] = [
         (401, &["org/tiny", "401", "gated", "HF_TOKEN"]),
         (403, &["403", "/org/tiny and accept its conditions", "HF_TOKEN"]),
@@ -174,7 +174,7 @@ fn a_gated_repository_is_called_missing() {
 }
 
 #[test]
-fn an_unreachable_hub_is_called_a_missing_repository() {
+fn an_unreachable_hub_is_named_and_the_cache_offered() {
     // The near end of a connection: its port is taken, so that no other test's Hub gets it, and
     // nobody listens there.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -194,7 +194,7 @@ fn an_unreachable_hub_is_called_a_missing_repository() {
 }
 
 #[test]
-fn an_endpoint_that_is_no_address_is_used() {
+fn an_endpoint_that_is_no_address_is_refused() {
     let cache = tempfile::tempdir().unwrap();
     for address in ["huggingface", "ftp://huggingface.co", "https://", "https//huggingface.co"] {
         let server = Server { address: address.into(), log: Arc::default() };
@@ -203,7 +203,7 @@ fn an_endpoint_that_is_no_address_is_used() {
 }
 
 #[test]
-fn an_error_page_stays_in_the_cache_as_weights() {
+fn an_error_page_is_never_kept_as_weights() {
     let cases: [(u16, &[&str]); 3] = [
         (200, &["1.safetensors", "18 bytes instead of", "deleted", "run again"]),
         (404, &["no 1.safetensors"]),
@@ -221,7 +221,7 @@ fn an_error_page_stays_in_the_cache_as_weights() {
 }
 
 #[test]
-fn a_broken_download_starts_anew() {
+fn a_broken_download_goes_on_where_it_was() {
     let broken = Some(("1.safetensors", Broken::Cut(40)));
     let hub = Hub { broken, ..Hub::sound() };
     let server = hub.clone().start();
@@ -234,7 +234,7 @@ fn a_broken_download_starts_anew() {
 }
 
 #[test]
-fn the_rest_of_a_download_is_taken_for_its_start() {
+fn a_whole_file_is_not_taken_for_the_rest_of_a_download() {
     // A server that sends everything when asked for the rest.
     let broken = Some(("1.safetensors", Broken::CutWhole(40)));
     let cache = tempfile::tempdir().unwrap();
@@ -253,7 +253,7 @@ fn the_rest_of_a_download_is_taken_for_its_start() {
 }
 
 #[test]
-fn a_busy_hub_is_given_up_at_once() {
+fn a_busy_hub_is_asked_again() {
     let hub = Hub::sound();
     hub.busy.store(3, Ordering::Relaxed);
     let server = hub.start();
@@ -262,7 +262,7 @@ fn a_busy_hub_is_given_up_at_once() {
 }
 
 #[test]
-fn unchanged_weights_are_downloaded_again() {
+fn unchanged_weights_are_not_downloaded_again() {
     let cache = tempfile::tempdir().unwrap();
     fetch(REPO, &Hub::sound().start().options(cache.path())).unwrap();
     let mut hub = Hub { commit: COMMIT.replace('0', "9"), ..Hub::sound() };
@@ -281,7 +281,7 @@ fn unchanged_weights_are_downloaded_again() {
 }
 
 #[test]
-fn a_revision_changes_on_its_way() {
+fn a_revision_is_escaped_in_addresses() {
     let server = Hub::sound().start();
     let cache = tempfile::tempdir().unwrap();
     fetch("org/tiny@a/b#1", &server.options(cache.path())).unwrap();
@@ -293,7 +293,7 @@ fn a_revision_changes_on_its_way() {
 }
 
 #[test]
-fn two_versions_are_mixed() {
+fn two_versions_are_never_mixed() {
     let server = Hub { moved: true, ..Hub::sound() }.start();
     let cache = tempfile::tempdir().unwrap();
     let result = fetch(REPO, &server.options(cache.path()));

@@ -68,13 +68,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hf_hub_offline_zero_switches_the_network_off() {
+    fn hf_hub_offline_is_read_as_the_python_library_reads_it() {
         assert!(["1", "true", "YES", "On"].into_iter().all(is_true));
         assert!(!["0", "", "false", "no"].into_iter().any(is_true));
     }
 
     #[test]
-    fn a_token_ends_up_in_a_log() {
+    fn a_token_is_never_printed() {
         let options = FetchOptions { token: Some("hf_secret".into()), ..FetchOptions::default() };
         assert!(!format!("{options:?}").contains("secret"));
     }

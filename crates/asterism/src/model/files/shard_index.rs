@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_reaches_outside_its_folder() {
+    fn an_index_names_only_files_of_its_folder() {
         for name in ["../w.safetensors", "/etc/passwd", "a/b", "..", "", "c:x", "a\\\\b"] {
             let text = message(&format!(r#"{{"weight_map": {{"t": "{name}"}}}}"#));
             assert!(text.contains("weight_map.t") && text.contains("plain name"), "{text}");
@@ -76,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn an_index_without_files_is_taken_for_a_checkpoint() {
+    fn an_index_without_files_is_refused() {
         for json in ["{}", r#"{"weight_map": {}}"#] {
             assert!(message(json).contains("`weight_map` is missing"));
         }
     }
 
     #[test]
-    fn a_file_is_listed_once_per_tensor() {
+    fn a_file_with_several_tensors_is_listed_once() {
         let json = br#"{"weight_map": {"a": "2.safetensors", "b": "1.safetensors", "c": "2.safetensors"}}"#;
         let index = ShardIndex::parse(json).unwrap();
         assert_eq!(index.entries.len(), 3);

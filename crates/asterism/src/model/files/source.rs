@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_taken_for_another_kind() {
+    fn every_spelling_means_one_kind_of_source() {
         let cases = [
             ("nano", ModelSource::Nano),
             ("./nano", ModelSource::Directory("./nano".into())),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_tilde_becomes_a_folder_named_tilde() {
+    fn a_quoted_tilde_is_the_home_folder() {
         let home = std::env::home_dir().unwrap();
         let parsed: ModelSource = "~/m".parse().unwrap();
         assert_eq!(parsed, ModelSource::Directory(home.join("m")));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_or_revision_leaves_the_cache_folder() {
+    fn no_repository_or_revision_leaves_the_cache_folder() {
         for given in ["../a", "a/..", "a/b/c", "a/.b", "a/b@", "a/b@../../x", "a/b@x//y", "a/b@x y"]
         {
             let parsed = given.parse::<ModelSource>();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_source_is_not_explained() {
+    fn a_misspelt_source_is_explained() {
         let message = |given: &str| given.parse::<ModelSource>().unwrap_err().to_string();
         let text = message("nanno");
         assert!(text.contains("`nanno`") && text.contains("org/name@revision"), "{text}");

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_address_changes_the_elements() {
+    fn elements_may_lie_at_odd_addresses() {
         let values = [1.5f32, -0.0, f32::MAX, 3.0e-39];
         let mut padded = vec![0u8];
         padded.extend(values.iter().flat_map(|value| value.to_le_bytes()));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn bf16_is_rounded_on_a_plain_copy() {
+    fn bf16_is_copied_bit_for_bit() {
         let bits = [0x3f80u16, 0x7f80, 0x0001, 0x8000];
         let data: Vec<u8> = bits.iter().flat_map(|value| value.to_le_bytes()).collect();
         let copied = view(DType::Bf16, &data).to_bf16();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn f16_is_read_as_bf16() {
+    fn f16_is_converted_by_value() {
         // 1.0, the largest half, the smallest subnormal half: the two types share no bit pattern.
         let data: Vec<u8> =
             [0x3c00u16, 0x7bff, 0x0001].iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn f32_is_truncated_instead_of_rounded() {
+    fn f32_is_rounded_to_the_nearest_even_bf16() {
         // Just above half a unit of the last place of bf16, and exactly half of it (ties to even).
         let data: Vec<u8> = [0x3f80_8001u32, 0x3f80_8000, 0x3f81_8000]
             .iter()

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variables_are_read_in_another_order() {
+    fn the_cache_is_found_in_the_order_of_the_python_library() {
         let none = FetchOptions::default();
         let all = [
             ("HF_HUB_CACHE", "/cache"),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_counts_as_set() {
+    fn an_empty_variable_counts_as_absent() {
         let empty = [("HF_ENDPOINT", ""), ("HF_HUB_CACHE", ""), ("HF_HOME", "/none")];
         let found = settings(&FetchOptions::default(), &empty);
         assert_eq!((found.endpoint.as_str(), found.token), (DEFAULT_ENDPOINT, None));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_of_another_place_is_sent() {
+    fn the_token_is_that_of_the_first_place_that_has_one() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().to_str().unwrap();
         let path = dir.path().join("elsewhere");
