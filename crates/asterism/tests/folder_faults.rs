@@ -19,7 +19,7 @@ fn assert_says<T: std::fmt::Debug>(result: Result<T, ModelError>, phrases: &[&st
 /// The embedded model as a folder, in which a test then breaks something.
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir("models/nano").unwrap() {
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/nano")).unwrap() {
         let path = entry.unwrap().path();
         fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
     }
