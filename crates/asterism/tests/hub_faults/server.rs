@@ -66,7 +66,9 @@ impl Hub {
     /// A whole repository in two shards, with files that must not be fetched.
     pub(crate) fn sound() -> Self {
         let mut hub = Self { commit: COMMIT.into(), ..Self::default() };
-        for entry in fs::read_dir("models/nano").unwrap() {
+        for entry in
+            fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/nano")).unwrap()
+        {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             if !name.ends_with(".safetensors") {
