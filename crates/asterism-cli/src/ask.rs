@@ -52,7 +52,7 @@ impl Asking {
             if !self.json {
                 broken = write!(out, "{piece}").and_then(|()| out.flush()).err();
             }
-            // Nobody reads on where writing failed.
+            // Where writing failed, the rest of the answer is not generated.
             if broken.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let cancel = self.interrupt.cancel();

@@ -20,7 +20,7 @@ pub(crate) enum CliError {
     /// Ctrl-C: exit code 130.
     #[error("interrupted")]
     Interrupted,
-    /// Whoever reads our output is gone (`asterism … | head`): nothing to say.
+    /// The program that reads our output has ended (`asterism … | head`): nothing is printed.
     #[error("broken pipe")]
     BrokenPipe,
     /// Everything else: exit code 1.
@@ -51,8 +51,9 @@ impl CliError {
     }
 }
 
-/// Help and complaints quote values of the environment: in colour only where those hold nothing
-/// that a terminal obeys. Where they cannot be written there is nobody to tell.
+/// Prints help, or what is wrong with the arguments. Both quote values of the environment, so they
+/// are in colour only where those hold nothing that a terminal obeys. An error in writing them is
+/// dropped: standard error is where it would be reported.
 fn print_arguments(error: &clap::Error) {
     let text = error.render().to_string();
     let shown = terminal::lines(&text);
@@ -170,7 +171,7 @@ impl From<asterism::plan::PlanError> for CliError {
     }
 }
 
-/// Of standard output: whoever reads or writes a file says which one.
+/// An error of standard output; errors of files name the file and are not converted here.
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let done = Cli::try_parse().map_err(CliError::Arguments).and_then(dispatch);
-    // What is still on its way out may find that nobody reads, or that the disk is full.
+    // Writing what is still buffered may fail: the reader of a pipe is gone, or a disk is full.
     match done.and_then(|()| Ok(terminal::Out::lock().flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

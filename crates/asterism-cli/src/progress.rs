@@ -32,7 +32,7 @@ impl Loading {
         Self { bar, start: Instant::now() }
     }
 
-    /// So many layers are there, of so many.
+    /// Shows that `done` of `all` layers are loaded.
     pub(crate) fn report(&self, done: usize, all: usize) {
         if self.bar.is_hidden() && self.start.elapsed() > Duration::from_millis(500) {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -145,7 +145,7 @@ impl Downloads {
         Self { all: MultiProgress::new(), bars: Arc::default() }
     }
 
-    /// What the download calls.
+    /// The callback that shows a download's progress.
     pub(crate) fn callback(&self) -> Arc<dyn FetchProgress> {
         let this = self.clone();
         Arc::new(move |file: &str, done: u64, total: u64| this.update(file, done, total))

@@ -2,8 +2,8 @@
 //!
 //! Text that is not ours (answers, file names, messages of a template, values of the environment)
 //! may hold control characters, which a terminal obeys: it may hide what stands before it, or write
-//! anything anywhere. Where a terminal listens they are shown as `\u{1b}`; pipes and files get every
-//! byte as it is. Nothing here panics when nobody reads or a disk is full.
+//! anything anywhere. On a terminal they are shown as `\u{1b}`; pipes and files get every byte as it
+//! is. Nothing here panics when the reader is gone or a disk is full.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -37,7 +37,8 @@ pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
 
-/// Writes a line to standard error. Where that cannot be written there is nobody to tell.
+/// Writes a line to standard error. An error in writing it is dropped: there is no other place to
+/// report it.
 pub(crate) fn note(text: fmt::Arguments<'_>) {
     let text = text.to_string();
     let mut err = std::io::stderr().lock();

@@ -12,7 +12,7 @@ pub enum EvalError {
     /// A name that is not one of a closed list: a task, a variant, a template.
     #[error("there is no {what} {name:?}; use one of {}", known.join(", "))]
     Unknown {
-        /// What the name should have been the name of.
+        /// The kind of thing that the name was taken for: a task, a variant, a template.
         what: &'static str,
         /// The name given.
         name: String,
@@ -89,12 +89,12 @@ pub enum EvalError {
         /// The least length that works with this tokenizer and template, in tokens.
         least: usize,
     },
-    /// A task's material does not last for what is asked for.
+    /// There is less material (words, questions, documents) than the samples asked for take.
     #[error("{task} needs {wanted} {material}, and there are {available}; {remedy}")]
     NotEnough {
         /// The task.
         task: String,
-        /// What runs out.
+        /// The material that there is too little of.
         material: &'static str,
         /// How much of it there is.
         available: usize,

@@ -7,7 +7,7 @@ use super::EvalError;
 /// The text that is compiled in; see `data/README.md`.
 const WALDEN: &str = include_str!("data/walden.txt");
 
-/// A text of which samples take as many words or sentences as they need.
+/// A text from which samples take the words or sentences that they hide their facts among.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Haystack {
     name: String,

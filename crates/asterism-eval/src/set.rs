@@ -23,7 +23,7 @@ pub struct SampleSet {
 /// them that could not.
 #[derive(Debug, Default)]
 pub struct Reading<T = Sample> {
-    /// What could be read, in file order.
+    /// The samples that could be read, in file order.
     pub items: Vec<T>,
     /// One [`EvalError::BadLine`] or [`EvalError::BadColumn`] for each line or row that could not.
     pub errors: Vec<EvalError>,
@@ -96,7 +96,7 @@ pub(crate) fn read_lines<T>(
     Ok(reading)
 }
 
-/// A file of JSON objects, one a line, of which one line at a time is in memory.
+/// A file of JSON objects, one a line. One line at a time is in memory.
 #[derive(Debug)]
 pub(crate) struct Lines {
     path: PathBuf,

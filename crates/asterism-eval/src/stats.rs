@@ -5,8 +5,8 @@
 //! - One set of fractional scores: percentile bootstrap, 10,000 resamples from a fixed seed.
 //! - Two methods on the same samples, 0/1: the exact McNemar test, with Newcombe's interval for the
 //!   difference of paired proportions (his method 10 without continuity correction).
-//! - The same, fractional: paired bootstrap, with the sign-flip test, of which McNemar's is the
-//!   special case of 0/1 scores. It keeps a handful of samples from looking like proof.
+//! - The same, fractional: paired bootstrap, with the sign-flip test; McNemar's is its special
+//!   case of 0/1 scores. It keeps a handful of samples from looking like proof.
 //! - Two methods whose difference is the same on every sample, none or any: Wilson's interval of
 //!   what never happened, to both sides.
 //! - A mean over tasks: the tasks' intervals combined by their squared half widths, side by side
@@ -19,7 +19,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 const Z: f64 = 1.959_963_984_540_054;
 /// Resamples of a bootstrap and draws of a sign-flip test.
 const RESAMPLES: usize = 10_000;
-/// Up to so many differences the sign-flip test tries every combination of signs.
+/// The most differences for which the sign-flip test tries every combination of signs.
 const EXHAUSTIVE: usize = 13;
 /// The same scores give the same interval.
 const SEED: u64 = 0x005a_4d50;

@@ -1,7 +1,7 @@
 //! The results of a batch: a journal that one run at a time adds to, after the model is loaded.
 //!
-//! Each line says which prompt it answers and by which model and settings, so that a run does not go
-//! on from answers to something else.
+//! Each line says which prompt it answers and by which model and settings, so that a run does not
+//! go on from answers to something else.
 
 use crate::error::CliError;
 use crate::terminal::note;
@@ -15,7 +15,7 @@ use std::path::Path;
 
 /// Hexadecimal digits of a fingerprint.
 const DIGITS: usize = 16;
-/// What errors call a record.
+/// The name of a record in errors.
 const WHAT: &str = "result of batch";
 /// How a record's line begins.
 const FORM: [Part; 7] = [

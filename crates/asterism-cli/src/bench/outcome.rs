@@ -54,8 +54,8 @@ impl Outcome {
         Some(Stats::of_times(times)?.rate(steps as f64))
     }
 
-    /// Bytes that a decoding step must read, the mean over `steps` steps: the matrices, of which
-    /// there are `weight_bytes`, and the keys and values of everything before.
+    /// Bytes that a decoding step must read, the mean over `steps` steps: `weight_bytes` of
+    /// matrices, and the keys and values of all tokens before.
     pub(super) fn bytes_per_token(&self, weight_bytes: u64, steps: usize) -> f64 {
         // Step i of 1.. reads the context, the question and i answer tokens.
         let behind = self.case.query as f64 + (steps as f64 + 1.0) / 2.0;

@@ -37,8 +37,8 @@ impl<T: Send + 'static> Ahead<T> {
         let (orders, ordered) = channel();
         let (done, made) = channel();
         let (make, ordered) = (Arc::new(make), Arc::new(Mutex::new(ordered)));
-        // They end with the orders. Nobody waits for them: a run that is stopped should end at
-        // once.
+        // The threads end when `orders` is dropped. They are not joined, so that a run that is
+        // stopped ends at once.
         for _ in 0..ahead.max(1) {
             let (make, ordered, done) = (Arc::clone(&make), Arc::clone(&ordered), done.clone());
             thread::spawn(move || serve(&*make, &ordered, &done));
@@ -47,7 +47,8 @@ impl<T: Send + 'static> Ahead<T> {
     }
 }
 
-/// Does what is ordered until there are no more orders, or nobody who takes it.
+/// Makes the jobs whose numbers arrive in `orders`, until their sender or the receiver of `done` is
+/// dropped.
 fn serve<T>(
     make: &dyn Fn(usize) -> T,
     orders: &Mutex<Receiver<usize>>,
@@ -56,7 +57,7 @@ fn serve<T>(
     loop {
         let order = orders.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(number) = order else { return };
-        // A fault is the taker's: it must not wait for what will never come.
+        // A panic is passed on to the receiver, which would otherwise wait for this result forever.
         if done.send((number, catch_unwind(AssertUnwindSafe(|| make(number))))).is_err() {
             return;
         }

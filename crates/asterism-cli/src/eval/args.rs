@@ -44,7 +44,7 @@ pub(super) enum GenerateCommand {
     Infinitebench(GenerateArgs<InfiniteBenchArgs>),
 }
 
-/// A run: what is asked, who answers how.
+/// A run: the samples, the model that answers them, and the methods.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs<B: Args, M: Args = MethodsArgs> {
     #[command(flatten)]

@@ -61,7 +61,7 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
     source.say_what_is_left_out();
 
     let interrupt = Interrupt::install()?;
-    // What is encoded on a GPU leaves the processor to whoever makes the samples.
+    // While a GPU encodes, the CPU is free to make samples.
     let is_idle = engine.take_peak_memory()?.is_some();
     let stop_words = source.stop_words.clone();
     let answer = EngineAnswer { engine, stop_words, tokenise: args.tokenise.into() };

@@ -23,14 +23,14 @@ pub(super) struct Source {
     pub(super) tasks: Vec<TaskInfo>,
     /// Where answers end.
     pub(super) stop_words: Vec<String>,
-    /// What decides the samples, by name.
+    /// The settings that decide the samples, by name.
     pub(super) settings: Map<String, Value>,
     /// Tasks of `all` that are not asked, and why.
     pub(super) left_out: BTreeMap<String, String>,
     make: Box<Make>,
 }
 
-/// Makes so many samples of a task at a length.
+/// Makes samples: of a task, at a length, the number of samples, and what counts tokens.
 type Make = dyn Fn(&str, usize, usize, &dyn CountTokens) -> Result<Set, EvalError> + Send + Sync;
 
 /// The samples of one task at one length.
@@ -39,7 +39,7 @@ pub(super) struct Set {
     pub(super) samples: Vec<Sample>,
     /// Lines of files that are no samples.
     pub(super) failures: Vec<Failure>,
-    /// What a reader has to know about them.
+    /// A remark on the samples for the readers of the report.
     pub(super) note: Option<String>,
 }
 
@@ -69,10 +69,10 @@ impl Source {
         }
     }
 
-    /// The same tasks with samples from files in `dir`: the first of `candidates` (by length and
-    /// task) that exists, or whose parts do, of which `read` reads no more samples than wanted.
-    /// Says now if one is missing; where all tasks were asked for, those that no length has are
-    /// left out.
+    /// The same tasks with samples from files in `dir`. `candidates` gives the file names of a
+    /// length and a task; the first that exists, whole or in parts, is read with `read`, which
+    /// stops at the number of samples wanted. A missing file is an error before any work; where all
+    /// tasks were asked for, those without a file at any length are left out.
     pub(super) fn with_files(
         mut self,
         dir: &Path,
@@ -125,14 +125,14 @@ impl Source {
         Ok(self)
     }
 
-    /// Tells the user which tasks of `all` are not asked.
+    /// Prints which tasks of `all` are left out, and why.
     pub(super) fn say_what_is_left_out(&self) {
         for (task, why) in &self.left_out {
             note(format_args!("note: {task} is left out: {why}"));
         }
     }
 
-    /// So many samples of `task` at `length`.
+    /// `count` samples of `task` at `length`.
     pub(super) fn samples(
         &self,
         task: &TaskInfo,

@@ -119,8 +119,8 @@ fn smallest(task: Task) -> usize {
     }
 }
 
-/// The most units of which `count` gives at most `length` tokens, `most` at most; or the tokens of
-/// the fewest, when those are too many.
+/// The largest number of units, up to `most`, for which `count` gives at most `length` tokens; or
+/// the tokens of the smallest number, where even those are too many.
 fn fit(
     length: usize,
     most: Option<usize>,

@@ -77,7 +77,7 @@ pub(super) fn sample(
             return Err(EvalError::TooShort { task: task.name().to_owned(), length, least });
         };
         let (context, query) = prompt::split(task, &record, frame);
-        // Half of all tokens from either end, of which the prompt's own words take their part.
+        // Half of all tokens from either end, less those of the prompt's own words at that end.
         let before = counter.count(&context)?.min(budget / 2);
         let after = counter.count(&query)?.min(budget - budget / 2);
         let (first, last) = (budget / 2 - before, budget - budget / 2 - after);

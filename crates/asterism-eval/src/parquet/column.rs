@@ -33,7 +33,7 @@ struct Dictionary {
     places: Vec<std::ops::Range<usize>>,
 }
 
-/// What is left of a page of data.
+/// The unread part of a page of data.
 #[derive(Debug, Default)]
 struct Page {
     bytes: Vec<u8>,

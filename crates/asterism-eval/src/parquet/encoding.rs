@@ -49,7 +49,7 @@ pub(super) fn unpack(codec: i64, bytes: Vec<u8>, size: usize) -> Result<Vec<u8>,
     }
 }
 
-/// Where a text written with its length lies in `bytes` from `at` on.
+/// The range in `bytes` of the text that begins at `at` with its length.
 pub(super) fn text(bytes: &[u8], at: usize) -> Result<std::ops::Range<usize>, String> {
     let cut = || "a page ends within a text".to_owned();
     let start = at.checked_add(4).ok_or_else(cut)?;
@@ -61,8 +61,8 @@ pub(super) fn text(bytes: &[u8], at: usize) -> Result<std::ops::Range<usize>, St
 
 /// Small numbers in `width` bits: runs of one number, and packed groups of eight, in turn.
 ///
-/// It keeps only its place in bytes that somebody else owns, and makes one number at a time: a run
-/// of a billion takes as little memory as it does in the file.
+/// It borrows nothing and keeps only its place in the caller's bytes, and makes one number at a
+/// time: a run of a billion takes as little memory as it does in the file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Numbers {
     /// The next unread byte.

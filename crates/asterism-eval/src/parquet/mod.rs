@@ -1,9 +1,9 @@
 //! A reader of text columns in Parquet files, the format in which data sets are published.
 //!
 //! Receives a file and the names of its columns, and hands out row after row; of the file it keeps
-//! a page of each column at a time. It reads what the published sets are made of and says of
-//! everything else what it is: columns of text that are not nested, plain or by dictionary, packed
-//! with Snappy, Zstandard or not at all. Nothing in a damaged file makes it panic or take memory
+//! a page of each column at a time. It reads what the published sets are made of (columns of text
+//! that are not nested, plain or by dictionary, packed with Snappy, Zstandard or not at all) and
+//! names everything else in its error. Nothing in a damaged file makes it panic or take memory
 //! that the file does not account for. That is why it is ours: the complete readers panic on
 //! damaged footers and pages, and are large for three columns of text.
 //!

@@ -28,7 +28,7 @@ pub(super) struct Picture {
     /// File name, without folder.
     pub(super) file: &'static str,
     pub(super) svg: String,
-    /// What it shows, for those who read and those who cannot see it.
+    /// Description of the picture: shown below it, and read out instead of it.
     pub(super) caption: String,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Entry {
     pub(super) tone: Tone,
 }
 
-/// How an entry stands out.
+/// Emphasis of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Tone {
     #[default]

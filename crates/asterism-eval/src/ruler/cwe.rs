@@ -21,7 +21,7 @@ pub(super) struct CommonWords<'a> {
     pub(super) exact: bool,
     pub(super) reserved: usize,
     pub(super) pool: Vec<&'static str>,
-    /// Where words come from beyond the pool.
+    /// The source of further words, once the pool is used up.
     pub(super) pairs: &'a WordPairs,
 }
 

@@ -44,15 +44,16 @@ pub(super) trait Family {
     fn most(&self) -> Option<usize> {
         None
     }
-    /// Tokens kept free for the answer, and for what is put in later.
+    /// Tokens kept free for the answer, and for what [`finish`](Self::finish) adds.
     fn reserved(&self) -> usize;
     /// A sample with `units` units of haystack.
     fn draw(&self, draws: &mut Draws, index: usize, units: usize) -> Result<Draft, EvalError>;
-    /// What of a sample is counted: all of it.
+    /// The text whose tokens are counted: the whole sample.
     fn counted(&self, draft: &Draft) -> String {
         format!("{}{}", draft.context, draft.query)
     }
-    /// What of a sample is counted while the size is searched: the answer too, in some variants.
+    /// The text whose tokens are counted while the size is searched: in some variants with the
+    /// answer.
     fn counted_in_search(&self, draft: &Draft) -> String {
         self.counted(draft)
     }
@@ -74,7 +75,7 @@ pub(super) trait Family {
     fn probe(&self) -> Option<usize> {
         None
     }
-    /// The size at which that search begins to halve, for a probe of so many tokens per unit.
+    /// The size at which upstream's search begins to halve, from the tokens per unit of the probe.
     fn guess(&self, length: usize, tokens_per_unit: f64) -> usize {
         (length as f64 / tokens_per_unit * 3.0) as usize
     }
@@ -92,7 +93,7 @@ pub(super) trait Family {
     ) -> Result<usize, EvalError> {
         Ok(budgeted)
     }
-    /// What is put into a sample once it fits.
+    /// The sample that fits, with what is drawn only once it does.
     fn finish(&self, _draws: &mut Draws, draft: Draft) -> Draft {
         draft
     }

@@ -12,10 +12,10 @@ use super::niah::{Hay, Niah};
 use super::qa::{Corpus, Questions};
 use super::{TASKS, Variant, cwe, fwe, shape, tasks, vt};
 
-/// What samples are made of.
+/// Everything that decides the samples of a generator.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Which generator.
+    /// The variant of the benchmark.
     pub variant: Variant,
     /// The chat markers; see [`Variant::frame`].
     pub frame: ChatFrame,
@@ -66,7 +66,7 @@ impl Ruler {
         Ok(Self { settings, pairs: WordPairs::new(), squad, hotpot })
     }
 
-    /// What samples are made of.
+    /// The settings it was made with.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -12,7 +12,7 @@ use super::fit::{Draft, Draws, Family};
 use super::texts::{NIAH, fill};
 use super::{NOISE, Variant};
 
-/// What keys or values are.
+/// The kind of a needle's key or value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Words,
@@ -20,7 +20,7 @@ pub(super) enum Kind {
     Uuids,
 }
 
-/// What the needles lie in.
+/// The text around the needles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hay {
     Noise,

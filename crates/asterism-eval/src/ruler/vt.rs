@@ -15,7 +15,7 @@ const EXAMPLE_LENGTH: usize = 500;
 /// Its number upstream, before another one is drawn for every sample.
 const EXAMPLE_VALUE: &str = "12345";
 
-/// What a generator is made for.
+/// The variant, the chat markers and the length of a generator's samples.
 pub(super) struct Setting<'a> {
     pub(super) variant: Variant,
     pub(super) frame: &'a ChatFrame,
@@ -35,7 +35,7 @@ pub(super) struct VariableTracking {
     generated: usize,
     context: String,
     query: String,
-    /// What stands before the task's text: the chat's head.
+    /// Bytes of the chat's head, which stands before the task's text.
     head: usize,
     example: Option<Example>,
 }

@@ -13,7 +13,8 @@ use std::path::Path;
 /// The name of the file.
 pub const FILE: &str = "run.json";
 
-/// What a folder of results holds and what it was made with.
+/// What a folder of results holds: tasks, lengths and methods, and the settings and machines that
+/// they were run with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunInfo {
     /// Version of this program.
@@ -139,8 +140,9 @@ impl RunInfo {
         })
     }
 
-    /// Starts or continues the run in `dir`: what is there already stays listed, and the file is
-    /// written anew. Returns it with the place among its machines of the one that `self` has.
+    /// Starts or continues the run in `dir`: tasks, lengths and methods of an earlier run stay
+    /// listed, and the file is written anew. Also returns the index, among the machines of the
+    /// run, of the machine that `self` was made on.
     ///
     /// # Errors
     ///

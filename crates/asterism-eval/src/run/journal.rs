@@ -3,8 +3,8 @@
 //!
 //! Nothing that is not ours is ever written over. Lines are added at the end, each in one write.
 //! Only the beginning of one of our own lines, at the very end, is removed: that is what a run
-//! leaves that was stopped while it wrote. Any other text that is no result is an error, and the file
-//! stays as it is.
+//! leaves that was stopped while it wrote. Any other text that is no result is an error, and the
+//! file stays as it is.
 
 use crate::EvalError;
 use serde::Serialize;
@@ -146,7 +146,7 @@ impl Journal {
     /// Returns what the file holds, and makes its end one to add lines at.
     ///
     /// # Errors
-    /// A line that is no record; the file is then as it was.
+    /// A line that is no record; the file is then left unchanged.
     pub fn mend<R: DeserializeOwned>(
         &mut self,
         what: &str,
@@ -252,7 +252,7 @@ mod tests {
         serde_json::to_string(&record(index, text)).unwrap() + "\n"
     }
 
-    /// The file after a run that adds one record, or the error; the file is then as it was.
+    /// The file after a run that adds one record; or the error, with the file left unchanged.
     fn run_over(before: &[u8]) -> Result<String, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("results");

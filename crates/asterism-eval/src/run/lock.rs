@@ -5,7 +5,7 @@ use crate::EvalError;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-/// The name of the locked file. It stays: removing it would race with whoever opens it next.
+/// The name of the locked file. It stays: removing it would race with the next run that opens it.
 const FILE: &str = "run.lock";
 
 /// Keeps other runs out of a folder until it is dropped, or its process ends in any way.

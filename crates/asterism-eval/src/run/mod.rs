@@ -2,7 +2,7 @@
 //!
 //! All methods answer the same samples, one sample after the other, so that a run that is stopped
 //! half-way can already be compared, and whatever slows the machine for a while slows all methods
-//! alike. Receives [`Sample`]s and somebody to [`Answer`] them; leaves a folder with
+//! alike. Receives [`Sample`]s and an [`Answer`] to ask them; leaves a folder with
 //! [`run.json`](info) and a file of [`Record`]s per length, task and method. Running again goes on
 //! where the last run stopped.
 
@@ -77,7 +77,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Whoever watches a run, for example a progress bar.
+/// What is told of every step of a run, for example a progress bar.
 pub trait Observer: Sync {
     /// An answer is about to be given.
     fn begin(&self, step: &Step<'_>) {

@@ -1,4 +1,4 @@
-//! The runner, with somebody who answers at once.
+//! The runner, with a stand-in for the engine that answers at once.
 
 use super::*;
 use crate::{Benchmark, Metric};

@@ -9,7 +9,7 @@ use super::service::Service;
 use super::{EngineError, EngineOptions};
 use crate::cache::Ledger;
 use crate::comm::LocalComm;
-use crate::model::{Checkpoint, Decoder, ModelConfig, StageTimes};
+use crate::model::{Checkpoint, Decoder, ModelConfig, Precisions, StageTimes};
 use crate::tensor::{Backend, KvPrecision, Peak, Precision};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
@@ -57,7 +57,8 @@ impl<B: Backend> On<B> {
         progress: &dyn Fn(usize, usize),
     ) -> Result<Self, EngineError> {
         let EngineOptions { precision, kv_precision, time_stages, .. } = *options;
-        let precisions = (precision, kv_precision.unwrap_or(precision.into()));
+        let keys = kv_precision.unwrap_or(precision.into());
+        let precisions = Precisions { weights: precision, keys };
         let decoder =
             Decoder::load(&backend, config, checkpoint, precisions, time_stages, progress)?;
         let ledger = Ledger::new(backend.free_memory()?);

@@ -17,5 +17,7 @@ pub use error::{LoadError, ModelError};
 pub use files::{
     Checkpoint, DType, FetchOptions, FetchProgress, ModelFiles, ModelSource, TensorView,
 };
-pub use network::{Decoder, ForwardError, RopeTable, Sampler, Stage, StageTimes, Workspace};
+pub use network::{
+    Decoder, ForwardError, Precisions, RopeTable, Sampler, Stage, StageTimes, Workspace,
+};
 pub use random::random_model;

@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 const DEVIATION: f64 = 0.02;
 /// Radii and angles of the table of normal values; their product is 2^16, the values of a u16.
 const GRID: usize = 256;
-/// Bytes that one draw of the generator's seed is good for: the unit of work of a thread.
+/// Bytes drawn from one seed of the generator: the unit of work of a thread.
 const PIECE: usize = 1 << 20;
 const BF16_BYTES: usize = 2;
 
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::attention::{Attention, AttentionError};
     use crate::cancel::Cancel;
-    use crate::model::{Checkpoint, Decoder};
+    use crate::model::{Checkpoint, Decoder, Precisions};
     use crate::plan::Span;
     use crate::tensor::{Aligned, Cpu, KvPrecision, Part, PartMut, Precision};
     use std::sync::Arc;
@@ -274,7 +274,7 @@ mod tests {
             let checkpoint = Checkpoint::open(files.weights, None).unwrap();
             let cpu = Cpu::new(2, None).unwrap();
             let config = shape.config().unwrap();
-            let precisions = (Precision::Bf16, KvPrecision::Bf16);
+            let precisions = Precisions { weights: Precision::Bf16, keys: KvPrecision::Bf16 };
             let decoder =
                 Decoder::load(&cpu, config, &Arc::new(checkpoint), precisions, false, &|_, _| ())
                     .unwrap();

@@ -12,7 +12,7 @@ pub enum AnchorContent {
     /// The first ones of the context, as in the paper.
     #[default]
     First,
-    /// One token again and again: the one that the context has most of (in English text a space,
+    /// One token repeated: the most frequent one of the context (in English text a space,
     /// ` the` or `.`, the paper's examples), the lowest of several.
     Constant,
     /// Any tokens of the vocabulary, drawn anew for every block.

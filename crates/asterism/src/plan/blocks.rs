@@ -65,7 +65,7 @@ pub enum PlanError {
         .0.content.name(), .0.place.name()
     )]
     SharedPolicy(AnchorPolicy),
-    /// Somebody has to do the work.
+    /// A plan needs at least one host.
     #[error("0 hosts: use at least one")]
     NoHosts,
     /// Nothing to encode.
@@ -76,7 +76,7 @@ pub enum PlanError {
 /// Which host encodes which positions of a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// What was asked for.
+    /// The method and the number of hosts.
     pub spec: PlanSpec,
     /// Length of the context.
     pub tokens: usize,

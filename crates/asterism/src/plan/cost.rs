@@ -151,8 +151,8 @@ fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut
 }
 
 /// The query host runs every token; each host attends over the keys it keeps. The query host sends
-/// queries to the others and keys to their owner; they return outputs, whose elements are as wide as
-/// those of queries, and log-sum-exps, which are f32.
+/// queries to the others and keys to their owner; they return outputs, whose elements are as wide
+/// as those of queries, and log-sum-exps, which are f32.
 fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
     let all = plan.tokens as u64;
     let layers = size.context_layers as u64;

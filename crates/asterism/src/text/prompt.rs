@@ -44,8 +44,8 @@ impl PromptFrame {
     /// message if there is one; `bos_token` is then the template's business. Without: the text of
     /// `bos_token`, if any, in front.
     ///
-    /// The frame is encoded with its special tokens, so `system` must come from whoever runs the
-    /// model.
+    /// Special tokens in the frame are parsed, so `system` must be written by the operator of the
+    /// model and not by the author of a document or a question.
     ///
     /// # Errors
     /// [`TextError::Render`] if the template refuses the messages; [`TextError::DocumentPlace`] if

@@ -20,7 +20,7 @@ pub struct StopStrings {
     stopped: bool,
 }
 
-/// What one piece of text led to.
+/// What may be shown after one more piece of text, and whether the answer ends there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopStep {
     /// Text that can be shown now.
@@ -63,7 +63,7 @@ impl StopStrings {
         std::mem::take(&mut self.held)
     }
 
-    /// Where the stop string that is complete first begins.
+    /// The start of the stop string that is completed first.
     fn first_stop(&self, text: &str) -> Option<usize> {
         let ends = |stop: &String| text.find(stop.as_str()).map(|at| (at + stop.len(), at));
         self.stops.iter().filter_map(ends).min().map(|(_, at)| at)

@@ -15,9 +15,9 @@ use super::{TextError, jinja};
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
+    /// The speaker: `system`, `user`, `assistant`, or what else the template knows.
     pub role: String,
-    /// What is said.
+    /// The message's text.
     pub content: String,
 }
 

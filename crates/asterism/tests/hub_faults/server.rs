@@ -41,9 +41,9 @@ pub(crate) struct Hub {
 pub(crate) enum Broken {
     /// It gives an error page, with this status.
     Page(u16),
-    /// A download from the start ends after so many bytes; one of the rest does not.
+    /// A download from the start ends after this many bytes; a download of the rest is whole.
     Cut(usize),
-    /// The same, and the rest cannot be asked for.
+    /// The same, and a request for the rest is answered with the whole file.
     CutWhole(usize),
 }
 
@@ -52,7 +52,7 @@ struct Answer {
     status: u16,
     headers: String,
     body: Vec<u8>,
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after this many bytes of the body.
     cut: Option<usize>,
 }
 

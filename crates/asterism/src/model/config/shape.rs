@@ -13,7 +13,7 @@ const EOS: [u32; 2] = [4089, 4092];
 /// The sizes of a model without its weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
-    /// What to call it.
+    /// Name, such as `llama-8b`.
     pub name: &'static str,
     /// Number of decoder layers.
     pub layers: usize,
@@ -106,7 +106,7 @@ impl Shape {
         Self { layers, ..self }
     }
 
-    /// The shape with at least so many positions.
+    /// The shape with at least `positions` positions.
     #[must_use]
     pub fn with_positions(self, positions: usize) -> Self {
         Self { max_positions: self.max_positions.max(positions), ..self }

@@ -36,7 +36,7 @@ pub struct Checkpoint {
     tensors: HashMap<String, Location>,
 }
 
-/// Where a tensor lies.
+/// Type and shape of a tensor, and the file and the bytes of it that hold the elements.
 struct Location {
     file: usize,
     dtype: Dtype,

@@ -1,4 +1,4 @@
-//! How to reach the Hub, and whom to tell while files arrive.
+//! How to reach the Hub, and how to follow its downloads.
 //!
 //! Receives what the caller wants set; whatever is left out comes from the environment variables
 //! that all Hugging Face tools share.
@@ -32,7 +32,7 @@ pub struct FetchOptions {
     pub cache_dir: Option<PathBuf>,
     /// The access token; where absent, `HF_TOKEN`, else the file that `hf auth login` writes.
     pub token: Option<String>,
-    /// Whom to tell about downloads.
+    /// Called as downloads go on.
     pub progress: Option<Arc<dyn FetchProgress>>,
 }
 

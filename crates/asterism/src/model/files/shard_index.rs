@@ -2,8 +2,7 @@
 //!
 //! Receives `model.safetensors.index.json` as Transformers writes it (an object whose
 //! `weight_map` maps tensor names to file names beside the index); gives the pairs. The file names
-//! come from whoever made the model and are later joined to a folder, so anything but a plain
-//! name is an error.
+//! come from outside and are later joined to a folder, so anything but a plain name is an error.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path};

@@ -36,6 +36,15 @@ pub enum ForwardError {
     Tensor(#[from] TensorError),
 }
 
+/// What a decoder stores in which precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Precisions {
+    /// Weights.
+    pub weights: Precision,
+    /// Cached keys and values.
+    pub keys: KvPrecision,
+}
+
 /// A model loaded on a backend.
 pub struct Decoder<B: Backend> {
     config: ModelConfig,
@@ -80,10 +89,9 @@ struct UnderWay {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Gives the weights of `checkpoint` to `backend`, in the first of `precisions`, which
-    /// also says what cached keys are rounded to; with `time_stages`
-    /// the decoder notes where time goes. `progress`
-    /// is called with the layers that are there and all layers.
+    /// Loads the weights of `checkpoint` onto `backend`. With `time_stages` the decoder measures
+    /// the stages of its forward passes, for [`Decoder::take_stages`]. `progress` is called after
+    /// every layer, with the numbers of layers loaded and of all layers.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape than `config` says, or there is no memory.
@@ -91,11 +99,11 @@ impl<B: Backend> Decoder<B> {
         backend: &B,
         config: ModelConfig,
         checkpoint: &Arc<Checkpoint>,
-        precisions: (Precision, KvPrecision),
+        precisions: Precisions,
         time_stages: bool,
         progress: &dyn Fn(usize, usize),
     ) -> Result<Self, LoadError> {
-        let (precision, kv_precision) = precisions;
+        let Precisions { weights: precision, keys: kv_precision } = precisions;
         let loader = Loader { backend, checkpoint, precision };
         checkpoint.tensor(EMBEDDING, &[config.vocab, config.hidden])?;
         let head = if config.tie_embeddings { EMBEDDING } else { "lm_head.weight" };
@@ -151,11 +159,11 @@ impl<B: Backend> Decoder<B> {
         HeadShape { heads, kv_heads, head_dim }
     }
 
-    /// Begins a forward pass of `tokens`, which stand at the positions of `spans`: makes room for it
-    /// in `work` and notes its tokens and positions, what cannot be recorded. All layers keep the
-    /// tokens' keys and values; the first `attending` also attend and have an MLP: all of them
-    /// ([`ModelConfig::layers`]) for a question, [`ModelConfig::context_layers`] for a context,
-    /// since no later token reads what its last layer would give.
+    /// Begins a forward pass of `tokens` at the positions of `spans`: makes room for it in `work`
+    /// and writes token ids and positions there. A recording holds the layers but not this. All
+    /// layers keep the tokens' keys and values; the first `attending` also attend and have an MLP:
+    /// all of them ([`ModelConfig::layers`]) for a question, [`ModelConfig::context_layers`] for a
+    /// context, since no later token reads what its last layer would give.
     ///
     /// # Errors
     /// See [`ForwardError`].
@@ -188,9 +196,9 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// Runs the pass that [`Decoder::begin`] began through its next `layers` layers, or as many as
-    /// are left. Between two calls other passes may run, in workspaces of their own. Returns whether
-    /// the pass is finished; its hidden states before the final norm, `[tokens, hidden]`, are then in
-    /// `work`, for [`Decoder::head`].
+    /// are left. Between two calls other passes may run, in workspaces of their own. Returns
+    /// whether the pass is finished; its hidden states before the final norm, `[tokens, hidden]`,
+    /// are then in `work`, for [`Decoder::head`].
     ///
     /// # Errors
     /// See [`ForwardError`].
@@ -308,8 +316,8 @@ impl<B: Backend> Decoder<B> {
         backend.read(Part::new(&work.logits, row * vocab..(row + 1) * vocab), logits)
     }
 
-    /// The token below `among` that `sampler` chooses by the logits of row `row` that [`Decoder::head`]
-    /// computed; `None` if one of them is not finite.
+    /// The token below `among` that `sampler` chooses by the logits of row `row` that
+    /// [`Decoder::head`] computed; `None` if one of them is not finite.
     ///
     /// # Errors
     /// If the backend failed since it was last waited for.

@@ -10,7 +10,7 @@ mod sampler;
 mod stages;
 mod weights;
 
-pub use decoder::{Decoder, ForwardError, Workspace};
+pub use decoder::{Decoder, ForwardError, Precisions, Workspace};
 pub use rope::RopeTable;
 pub use sampler::Sampler;
 pub use stages::{Stage, StageTimes};

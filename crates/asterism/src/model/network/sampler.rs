@@ -8,7 +8,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 pub struct Sampler<B: Backend> {
     settings: Sampling,
     random: Xoshiro256PlusPlus,
-    /// The tokens that prompt and answer have, if that counts.
+    /// Tokens of prompt and answer so far; `Some` only with a repetition penalty.
     seen: Option<B::Flags>,
 }
 

@@ -29,7 +29,7 @@ pub struct StageTimes {
 /// Marks of one stage: its start and its end.
 type Marks<B> = (Stage, <B as Backend>::Mark, <B as Backend>::Mark);
 
-/// Notes when stages start and end, if it was told to.
+/// Notes when stages start and end; nothing unless it is switched on.
 pub(super) struct StageClock<B: Backend>(Option<Mutex<Vec<Marks<B>>>>);
 
 impl<B: Backend> StageClock<B> {
@@ -37,7 +37,7 @@ impl<B: Backend> StageClock<B> {
         Self(on.then(Mutex::default))
     }
 
-    /// Whether it was told to.
+    /// Whether stages are timed.
     pub(super) fn is_on(&self) -> bool {
         self.0.is_some()
     }

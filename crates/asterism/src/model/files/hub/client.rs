@@ -25,7 +25,7 @@ use crate::model::files::shard_index::is_plain;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A Hub that says nothing for so long has stalled. A download may take as long as it moves.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What fails for passing reasons is repeated after these times.
+/// Pauses before a request that failed for a passing reason is repeated.
 const RETRY_AFTER: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
 const MAX_REDIRECTS: u32 = 10;
@@ -63,7 +63,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether nobody answered, as opposed to an answer that does not help.
+    /// Whether no answer came from the Hub, as opposed to an answer that does not help.
     pub(super) fn is_unreachable(&self) -> bool {
         match self {
             // What TLS and HTTP object to has this kind, and comes from a server that is there.
