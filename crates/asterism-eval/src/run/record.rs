@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::journal::{Contents, Journal, Part};
 
-/// One sample answered by one method. Lines begin with its first two fields: [`FORM`] relies on it.
+/// One sample answered by one method. Lines begin with its first two fields: `FORM` relies on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The sample's number in its set.

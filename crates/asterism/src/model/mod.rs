@@ -13,11 +13,15 @@ mod network;
 mod random;
 
 pub use config::{Family, ModelConfig, RopeConfig, RopeScaling, Shape, UnknownShape};
-pub use error::{LoadError, ModelError};
-pub use files::{
-    Checkpoint, DType, FetchOptions, FetchProgress, ModelFiles, ModelSource, TensorView,
-};
-pub use network::{
-    Decoder, ForwardError, Precisions, RopeTable, Sampler, Stage, StageTimes, Workspace,
-};
+pub use error::ModelError;
+pub use files::{FetchOptions, FetchProgress, ModelFiles, ModelSource};
+pub use network::{Stage, StageTimes};
 pub use random::random_model;
+
+// Public for what is built around the engine in this repository; they may change at any time.
+#[doc(hidden)]
+pub use error::LoadError;
+#[doc(hidden)]
+pub use files::{Checkpoint, DType, TensorView};
+#[doc(hidden)]
+pub use network::{Decoder, ForwardError, Precisions, RopeTable, Sampler, Workspace};

@@ -80,7 +80,7 @@ impl TokenizerConfig {
 /// # Errors
 /// [`TextError::BadTokenizerConfig`] if the file does not hold what it should, or names a token
 /// that `tokenizer` does not have: it would be read as ordinary text.
-pub fn bos_text(
+pub(crate) fn bos_text(
     tokenizer_config: Option<&[u8]>,
     tokenizer: &Tokenizer,
     bos: Option<u32>,

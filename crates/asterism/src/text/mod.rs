@@ -29,7 +29,7 @@ mod stop;
 mod template;
 mod tokenizer;
 
-pub use config::bos_text;
+pub(crate) use config::bos_text;
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use prompt::{Prompt, PromptFrame, join_documents};
