@@ -2,8 +2,8 @@
 //!
 //! Text that is not ours (answers, file names, messages of a template, values of the environment)
 //! may hold control characters, which a terminal obeys: it may hide what stands before it, or write
-//! anything anywhere. On a terminal they are shown as `\u{1b}`; pipes and files get every byte as it
-//! is. Nothing here panics when the reader is gone or a disk is full.
+//! anything anywhere. On a terminal they are shown as `\u{1b}`; pipes and files get every byte as
+//! it is. Nothing here panics when the reader is gone or a disk is full.
 
 use std::borrow::Cow;
 use std::fmt;

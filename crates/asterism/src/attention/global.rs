@@ -3,8 +3,8 @@
 //!
 //! The query host (rank 0) runs the model. In each layer that attends it sends the queries to the
 //! other hosts, which attend over the keys they hold and send back a [`Partial`]; the query host
-//! merges. The paper runs the query through the model on every host instead; the result is the same,
-//! and running it once leaves the other hosts' cores and memory bandwidth free.
+//! merges. The paper runs the query through the model on every host instead; the result is the
+//! same, and running it once leaves the other hosts' cores and memory bandwidth free.
 //!
 //! A pass may have rows of several sequences. What a query sees is decided by its sequence and by
 //! positions alone, on every host alike.
@@ -174,7 +174,8 @@ pub struct OthersPass<'a, B: Backend> {
     pub layers: Range<usize>,
     /// How many layers attend: all of a question's, all but the last of a context's.
     pub attending: usize,
-    /// Positions of each sequence's rows and the encoded blocks of its context that this host holds.
+    /// Positions of each sequence's rows and the encoded blocks of its context that this host
+    /// holds.
     pub sequences: &'a [(Span, &'a [Arc<EncodedBlock<B>>])],
     /// This host's share of a context that is being encoded, and whether it gets the keys of this
     /// pass, whose tokens are opened then.

@@ -35,7 +35,7 @@ pub enum AttentionError {
 }
 
 /// What the decoder asks of attention, layer after layer: to keep the keys and values of its
-/// tokens, and then, where somebody needs outputs, to attend.
+/// tokens, and then, in layers whose outputs are needed, to attend.
 pub trait Attention<B: Backend> {
     /// Keeps the keys and values `k`, `v [tokens, kv_heads, head_dim]` of one layer; `k` is already
     /// rotated to its positions.

@@ -33,7 +33,7 @@ impl BlockKey {
 }
 
 /// Keys and values of a block of a context (star) or of a host's share of it (other methods), for
-/// all layers. Nobody changes them: questions that run at the same time attend to the same block,
+/// all layers. They never change: questions that run at the same time attend to the same block,
 /// each with a [`Tail`](super::Tail) of its own.
 pub struct EncodedBlock<B: Backend> {
     key: BlockKey,

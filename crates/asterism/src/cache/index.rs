@@ -21,7 +21,7 @@ struct Entry<B: Backend> {
 }
 
 impl<B: Backend> Entry<B> {
-    /// Whether somebody beside the index holds the block.
+    /// Whether a context or a question holds the block, beside the index.
     fn is_pinned(&self) -> bool {
         Arc::strong_count(&self.block) > 1
     }
@@ -58,8 +58,8 @@ impl<B: Backend> Index<B> {
         self.keep_at_most(self.spare);
     }
 
-    /// Gives up blocks that no context holds, the longest unused first, of at least `bytes` bytes or
-    /// as many as there are. Returns the bytes that became free.
+    /// Gives up blocks that no context holds, the longest unused first, of at least `bytes` bytes
+    /// or as many as there are. Returns the bytes that became free.
     pub fn give_up(&mut self, bytes: u64) -> u64 {
         let unpinned = self.unpinned_bytes();
         self.keep_at_most(unpinned.saturating_sub(bytes));

@@ -1,7 +1,7 @@
 //! How much of a processor's memory is spoken for.
 //!
-//! Asking the processor what is free and allocating afterwards is a race as soon as two contexts are
-//! encoded at once. A request reserves its bytes here before it does anything, and what it gets
+//! Asking the processor what is free and allocating afterwards is a race as soon as two contexts
+//! are encoded at once. A request reserves its bytes here before it does anything, and what it gets
 //! returns when its last owner drops it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ pub struct Ledger(Arc<Mutex<Account>>);
 
 #[derive(Debug)]
 struct Account {
-    /// Bytes there are; `None` where nobody knows.
+    /// Bytes of memory in all; `None` on processors that do not say.
     capacity: Option<u64>,
     /// Bytes that reservations hold.
     reserved: u64,
@@ -59,7 +59,7 @@ impl Ledger {
         self.account().reserved
     }
 
-    /// Bytes there are; `None` where nobody knows.
+    /// Bytes of memory in all; `None` on processors that do not say.
     #[must_use]
     pub fn capacity(&self) -> Option<u64> {
         self.account().capacity

@@ -7,8 +7,8 @@ use crate::tensor::{Backend, HeadShape, KvPrecision, Part, Segment, TensorError}
 /// Tokens of a page.
 pub const PAGE: usize = 256;
 
-/// Keys and values of a question and its answer, in pages of [`PAGE`] tokens: a tail grows by a page
-/// without copying what it has, and what was recorded of a page stays where it was.
+/// Keys and values of a question and its answer, in pages of [`PAGE`] tokens: a tail grows by a
+/// page without copying what it has, and what was recorded of a page stays where it was.
 ///
 /// As with [`KvStore`], a forward pass first says which positions it adds, then every layer appends
 /// its own keys.
@@ -84,8 +84,8 @@ impl<B: Backend> Tail<B> {
         self.pages.iter().flat_map(|page| page.segments(layer)).collect()
     }
 
-    /// Makes room for the keys of one more token, at `position`, as a replayed step fills it. False,
-    /// and nothing done, at the end of a page: the next one lies elsewhere.
+    /// Makes room for the keys of one more token, at `position`, as a replayed step fills it.
+    /// False, and nothing done, at the end of a page: the next one lies elsewhere.
     pub fn advance(&mut self, backend: &B, position: usize) -> bool {
         self.room() > 0 && self.pages.last_mut().is_some_and(|page| page.advance(backend, position))
     }

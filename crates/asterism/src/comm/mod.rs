@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommError {
-    /// Some host gave up (cancelled, failed or panicked): nobody waits for it.
+    /// Another host gave up (it was cancelled, failed or panicked): its messages will not come.
     #[error("another host stopped")]
     Aborted,
     /// The sender and the receiver disagree about what comes next: a bug.
@@ -106,8 +106,8 @@ pub trait Comm<B: Backend>: Send {
     /// [`CommError::Aborted`], until [`Comm::renew`].
     fn abort(&self);
 
-    /// Forgets the messages of what was given up, so that the group can do something else. Only when
-    /// no host sends or waits.
+    /// Forgets the messages of what was given up, so that the group can do something else. Only
+    /// when no host sends or waits.
     fn renew(&self);
 
     /// Bytes this host has sent.

@@ -29,12 +29,12 @@ struct Inner {
 }
 
 impl Context {
-    /// Phase 1: encodes `tokens`, to be asked questions which together with their answers have up to
-    /// `room` tokens. `progress` hears of every step.
+    /// Phase 1: encodes `tokens`, to be asked questions which together with their answers have up
+    /// to `room` tokens. `progress` hears of every step.
     ///
     /// # Errors
-    /// Before any work, if the plan is impossible, or context and `room` tokens do not fit the model
-    /// or the memory; later [`EngineError::Cancelled`], within one layer of one chunk.
+    /// Before any work, if the plan is impossible, or context and `room` tokens do not fit the
+    /// model or the memory; later [`EngineError::Cancelled`], within one layer of one chunk.
     pub fn encode(
         engine: Arc<Engine>,
         tokens: Vec<u32>,
@@ -69,8 +69,8 @@ impl Context {
     /// the answer.
     ///
     /// # Errors
-    /// If context, question and answer do not fit the model or the memory, a setting is out of range,
-    /// or the logits are not finite. The context stays usable.
+    /// If context, question and answer do not fit the model or the memory, a setting is out of
+    /// range, or the logits are not finite. The context stays usable.
     pub fn generate(
         &self,
         query: &[u32],

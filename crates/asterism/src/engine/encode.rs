@@ -119,7 +119,8 @@ impl<B: Backend> Encoding<B> {
         let keys = share::keys(&plan, &context, vocab, rank);
         let mut blocks: Vec<_> = keys.iter().map(|key| tools.index.find(*key)).collect();
         if plan.spec.method.as_star().is_none() && plan.hosts.len() > 1 {
-            // All hosts take part in every pass: a share that only some have helps nobody.
+            // All hosts take part in every pass, so shares can be reused only if all hosts have
+            // theirs; they are computed again instead of asking.
             blocks.iter_mut().for_each(|block| *block = None);
         }
         let reused: Vec<usize> =
@@ -239,7 +240,8 @@ impl<B: Backend> Encoding<B> {
         Ok(())
     }
 
-    /// Sends the anchor's keys from the first block, if this host found that instead of encoding it.
+    /// Sends the anchor's keys from the first block, if this host found that instead of encoding
+    /// it.
     fn send_stored_anchor(
         &mut self,
         tools: &Tools<'_, B>,

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-/// Contexts that are encoded at the same time at most: each takes memory for a forward pass on every
-/// host.
+/// Contexts that are encoded at the same time at most: each takes memory for a forward pass on
+/// every host.
 const ACTIVE: usize = 4;
 
 /// Contexts that are being encoded or wait, oldest first, and how often each encoded one is held.
@@ -95,7 +95,7 @@ impl EncodingQueue {
         last
     }
 
-    /// Ends what nobody waits for any more. Blocks that are finished stay in the hosts' indices.
+    /// Gives up encodings without a waiter left. Their finished blocks stay in the hosts' indices.
     pub(super) fn drop_cancelled<B: Backend>(&mut self, group: &mut Group<B>) {
         for job in &mut self.jobs {
             job.waiters.retain(|waiter| {
@@ -204,7 +204,8 @@ impl EncodingQueue {
                 kv_bytes: states.iter().map(|state| state.kv_bytes).sum(),
                 reused: reused.clone(),
             };
-            // Where nobody listens any more, dropping the event lets go of the context.
+            // If the receiver is gone, the event is dropped here, and `held` with it forgets the
+            // context.
             let held = Held::new(id, self.requests.clone());
             let _ = events.send(EncodeEvent::Done(Ok((held, phase1))));
         }

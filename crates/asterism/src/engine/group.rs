@@ -1,6 +1,6 @@
-//! A group of hosts that live on: rank 0 on the thread that owns the group, the others on threads of
-//! their own. Every command is obeyed by all of them, or given up by all: whatever fails in it ends
-//! that command, not the group.
+//! A group of hosts that live on: rank 0 on the thread that owns the group, the others on threads
+//! of their own. Every command is obeyed by all of them, or given up by all: whatever fails in it
+//! ends that command, not the group.
 
 use super::EngineError;
 use super::command::{Command, Outcome};
@@ -59,8 +59,8 @@ impl<B: Backend> Group<B> {
     /// Returns what that returned, and what the other hosts did, by rank.
     ///
     /// # Errors
-    /// The first error that is a cause rather than a consequence ([`CommError::Aborted`]). All hosts
-    /// have given the command up by then and are ready for the next.
+    /// The first error that is a cause rather than a consequence ([`CommError::Aborted`]). All
+    /// hosts have given the command up by then and are ready for the next.
     pub(super) fn run<T>(
         &mut self,
         command: &Command,
@@ -84,7 +84,7 @@ impl<B: Backend> Group<B> {
             let outcomes = reports.into_iter().filter_map(|(_, report)| report.ok()).collect();
             return own.map(|value| (value, outcomes));
         }
-        // Nobody works any more: what they had sent each other is of no use.
+        // No host works on the command any more: messages that were not received are dropped.
         self.lead.comm.renew();
         let errors = reports.into_iter().filter_map(|(_, report)| report.err());
         let mut errors: Vec<EngineError> = own.err().into_iter().chain(errors).collect();
@@ -128,8 +128,8 @@ fn guarded<B: Backend, T>(
     host: &mut Host<B>,
     program: impl FnOnce(&mut Host<B>) -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
-    // What a host holds between commands are finished blocks, which nobody changes, and encodings,
-    // which are given up when a command fails.
+    // Between commands a host holds finished blocks, which never change, and encodings, which are
+    // given up when a command fails.
     let result = catch_unwind(AssertUnwindSafe(|| program(host)))
         .unwrap_or_else(|_| Err(EngineError::HostPanicked(host.comm.rank())));
     if result.is_err() {

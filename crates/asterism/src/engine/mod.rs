@@ -6,9 +6,9 @@
 //! * [`Context`]: a text encoded by a plan; any number of questions may be asked of it at once
 //! * [`AnswerText`]: text, tokens, why it ended, and what it cost
 //!
-//! Inside, callers send requests to a *service*, one per group of *hosts*. It runs on a thread of its
-//! own, does slice after slice of what its *schedule* says, and has all hosts obey one *command* after
-//! the other.
+//! Inside, callers send requests to a *service*, one per group of *hosts*. It runs on a thread of
+//! its own, does slice after slice of what its *schedule* says, and has all hosts obey one
+//! *command* after the other.
 
 mod answer;
 mod code;

@@ -16,7 +16,8 @@ pub struct EngineOptions {
     pub isa: Option<Isa>,
     /// What computes: the CPU unless another is asked for.
     pub device: DeviceChoice,
-    /// Note where the time of forward passes goes, for [`Engine::take_stages`](super::Engine::take_stages).
+    /// Note where the time of forward passes goes, for
+    /// [`Engine::take_stages`](super::Engine::take_stages).
     pub time_stages: bool,
     /// Bytes of encoded blocks that may be kept when no context holds them, for contexts to come
     /// that begin with, or contain, the same blocks.

@@ -8,8 +8,8 @@ use std::time::Duration;
 pub struct Progress {
     /// The host that made it.
     pub host: usize,
-    /// Work done since the host's last report, in tokens times layers; all reports of a run add up to
-    /// [`Phase1::work`].
+    /// Work done since the host's last report, in tokens times layers; all reports of a run add up
+    /// to [`Phase1::work`].
     pub work: u64,
     /// Whether this step finished a block (star) or a shard.
     pub finished_block: bool,

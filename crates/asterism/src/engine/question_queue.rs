@@ -235,7 +235,7 @@ impl<B: Backend> Answer<B> {
         self.tokens += 1;
         self.last = token;
         let eos = loaded.decoder.config().eos.contains(&token) && !request.settings.ignore_eos;
-        // Nobody listens any more: whoever asked has gone.
+        // Sending fails when the caller is gone, and the answer ends.
         let heard = request.events.send(AnswerEvent::Token(token)).is_ok();
         if eos || !heard || self.tokens == request.settings.max_tokens {
             end(request, Ok(self.ended(eos)));

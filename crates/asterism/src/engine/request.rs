@@ -1,5 +1,5 @@
-//! What callers ask of a group of hosts and what they hear back. Callers and hosts run on threads of
-//! their own.
+//! What callers ask of a group of hosts and what they hear back. Callers and hosts run on threads
+//! of their own.
 
 use super::EngineError;
 use super::command::ContextId;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub(super) enum Request {
     Encode(EncodeRequest),
     Ask(AskRequest),
-    /// Nobody holds the context any more.
+    /// The last holder of the context has dropped it.
     Forget(ContextId),
     /// The engine ends.
     Stop,
@@ -31,7 +31,7 @@ pub(super) struct EncodeRequest {
     pub(super) waiter: Waiter,
 }
 
-/// Somebody who waits for a context.
+/// A caller that waits for a context.
 pub(super) struct Waiter {
     pub(super) since: Instant,
     pub(super) cancel: Cancel,
@@ -45,7 +45,7 @@ pub(super) enum EncodeEvent {
     Done(Result<(Held, Phase1), EngineError>),
 }
 
-/// An encoded context that somebody holds; dropping it lets go of the context.
+/// A caller's hold on an encoded context; dropping it has the hosts forget the context.
 pub(super) struct Held {
     id: ContextId,
     requests: Sender<Request>,
@@ -107,8 +107,8 @@ pub(super) enum AnswerEvent {
 /// How an answer ended, and what it took.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ended {
-    /// Whether the last token ends a sequence; otherwise the answer has all tokens that were allowed
-    /// or wanted.
+    /// Whether the last token ends a sequence; otherwise the answer has all tokens that were
+    /// allowed or wanted.
     pub(super) eos: bool,
     /// From the request to the first token.
     pub(super) query_time: Duration,

@@ -6,12 +6,14 @@
 //!
 //! - After every slice of a question or a context comes a decode step: it never waits for more than
 //!   one slice.
-//! - Questions are answered in the order they came. A pass over one runs through all its layers before
-//!   the next slice of a context, and between two passes over questions comes a slice of a context.
-//! - Of the contexts the one with the least left comes first, but every [`AGEING`]th slice goes to the
-//!   oldest: a short one need not wait for a long one, and the long one gets there all the same.
+//! - Questions are answered in the order they came. A pass over one runs through all its layers
+//!   before the next slice of a context, and between two passes over questions comes a slice of a
+//!   context.
+//! - Of the contexts the one with the least left comes first, but every [`AGEING`]th slice goes to
+//!   the oldest: a short one need not wait for a long one, and the long one gets there all the
+//!   same.
 
-/// Every so many slices of contexts, the oldest context has its turn.
+/// The number of slices of contexts after which the oldest context has its turn.
 const AGEING: usize = 4;
 
 /// What is waiting.

@@ -1,5 +1,5 @@
-//! The life of a group of hosts: takes requests, does what the [`Schedule`] says, and tells those who
-//! asked. It runs on a thread of its own, which leads the group.
+//! The life of a group of hosts: takes requests, does what the [`Schedule`] says, and tells those
+//! who asked. It runs on a thread of its own, which leads the group.
 
 use super::EngineError;
 use super::command::{Command, ContextId};
@@ -87,6 +87,6 @@ impl<B: Backend> Service<B> {
 /// Has all hosts let go of a context.
 pub(super) fn forget<B: Backend>(group: &mut Group<B>, id: ContextId) {
     let forgotten: Result<_, EngineError> = group.obey(&Command::Forget(id));
-    // A host that has ended holds nothing any more: whoever asks next hears of it.
+    // An error says that a host has ended, and with it what it held; the next request reports it.
     drop(forgotten);
 }

@@ -81,8 +81,8 @@ impl<B: Backend> Steps<B> {
         Self { question: workspace(Pass::Prefill), decode: workspace(Pass::Decode), passes: 0 }
     }
 
-    /// Runs layer `layer` of a pass over `tokens`, the next ones of a question; with the last layer of
-    /// the last tokens the logits are computed (`is_last`). Returns the bytes that hosts sent.
+    /// Runs layer `layer` of a pass over `tokens`, the next ones of a question; with the last layer
+    /// of the last tokens the logits are computed (`is_last`). Returns the bytes that hosts sent.
     pub(super) fn question_layer(
         &mut self,
         group: &mut Group<B>,
@@ -265,7 +265,8 @@ impl<B: Backend> Steps<B> {
     }
 }
 
-/// All layers of a decode step, and its logits, after the decoder was told of its tokens.
+/// All layers of a decode step, and its logits. [`Decoder::begin`](crate::model::Decoder::begin)
+/// has been called with its tokens.
 fn pass<B: Backend>(
     lead: &Host<B>,
     sequences: &mut [&mut Sequence<B>],
