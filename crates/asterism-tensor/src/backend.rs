@@ -370,13 +370,17 @@ pub trait Backend: Send + Sync + Sized + 'static {
         step: impl FnOnce() -> Result<(), E>,
     ) -> Result<Option<Self::Recording>, E>;
 
+    /// Whether [`Backend::replay`] can run it so much later: there is room for the keys, and what
+    /// comes out is to the last bit what the step would give if it were not recorded.
+    fn can_replay(&self, recording: &Self::Recording, later: u32) -> bool;
+
     /// Runs a recorded step again, on the same buffers, for the ids that were set since: as if its
     /// token stood `later` positions later, and as many keys had been appended meanwhile. It uses
     /// the buffers' memory as it was when the step was recorded, which it keeps.
     ///
     /// # Errors
-    /// If there is no room for so many more keys (see [`Backend::advance`]), the step was recorded
-    /// by another backend, or the processor fails.
+    /// If it [cannot](Backend::can_replay), the step was recorded by another backend, or the
+    /// processor fails.
     fn replay(&self, recording: &mut Self::Recording, later: u32) -> Result<(), TensorError>;
 
     /// `out[r] = x[r] / rms(x[r]) * weight` for every row of `x [rows, width of weight]`.

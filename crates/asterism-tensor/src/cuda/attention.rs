@@ -8,6 +8,7 @@
 use super::cudnn::Cudnn;
 use super::kernels::FEW_ROWS;
 use super::kv::{Kv, KvView};
+use super::launch::Rows;
 use super::{Attention, Buffer, Cuda, CudaError, View, ViewMut};
 use crate::{HeadShape, Segment, Sequence};
 use half::bf16;
@@ -28,7 +29,7 @@ const APART: usize = 5;
 
 /// The keys of one segment that some query sees; `K` is a view of them.
 #[derive(Clone, Copy)]
-pub(super) struct Keys<K> {
+pub(super) struct Keys<'a, K> {
     /// `[tokens, kv_heads, head_dim]`
     pub(super) keys: K,
     /// `[tokens, kv_heads, head_dim]`
@@ -36,13 +37,15 @@ pub(super) struct Keys<K> {
     pub(super) tokens: usize,
     /// Position of the first.
     pub(super) start: usize,
+    /// `[tokens]`: not 0 for a key that no query sees; none if it is missing.
+    pub(super) hidden: Option<View<'a, u8>>,
 }
 
-impl<'a> Keys<View<'a, bf16>> {
+impl<'a> Keys<'a, View<'a, bf16>> {
     /// The same, as our kernels take them.
-    pub(super) fn stored(&self) -> Keys<KvView<'a>> {
+    pub(super) fn stored(&self) -> Keys<'a, KvView<'a>> {
         let [keys, values] = [self.keys, self.values].map(KvView::Bf16);
-        Keys { keys, values, tokens: self.tokens, start: self.start }
+        Keys { keys, values, tokens: self.tokens, start: self.start, hidden: self.hidden }
     }
 
     /// Those of some of its tokens.
@@ -54,6 +57,7 @@ impl<'a> Keys<View<'a, bf16>> {
             values: self.values.slice(elements)?,
             tokens: tokens.len(),
             start: self.start + tokens.start,
+            hidden: self.hidden.map(|hidden| hidden.slice(tokens)).transpose()?,
         })
     }
 }
@@ -91,8 +95,11 @@ fn seen(queries: &Queries<'_>, segment: &Segment<'_, Cuda>) -> usize {
 }
 
 /// How the queries see `keys` laid one after the other, if it is one of the ways that cuDNN knows.
-fn mask<K>(queries: &Queries<'_>, keys: &[Keys<K>]) -> Option<Mask> {
-    let seen_by_all = |k: &Keys<K>| k.start + k.tokens <= queries.start + 1;
+fn mask<K>(queries: &Queries<'_>, keys: &[Keys<'_, K>]) -> Option<Mask> {
+    if keys.iter().any(|keys| keys.hidden.is_some()) {
+        return None;
+    }
+    let seen_by_all = |k: &Keys<'_, K>| k.start + k.tokens <= queries.start + 1;
     let (last, rest) = keys.split_last()?;
     if !rest.iter().all(seen_by_all) {
         return None;
@@ -105,6 +112,31 @@ fn mask<K>(queries: &Queries<'_>, keys: &[Keys<K>]) -> Option<Mask> {
         .then_some(Mask::Causal)
 }
 
+/// The keys that some query sees, those that end first first.
+fn stored_keys<'a>(
+    queries: &Queries<'_>,
+    segments: &[Segment<'a, Cuda>],
+) -> Result<Vec<Keys<'a, KvView<'a>>>, CudaError> {
+    let width = queries.shape.kv_width();
+    let mut stored = Vec::with_capacity(segments.len());
+    for segment in segments {
+        let tokens = seen(queries, segment);
+        if tokens > 0 {
+            let elements = 0..tokens * width;
+            stored.push(Keys {
+                keys: Kv::view(segment.keys.slice(elements.clone()))?,
+                values: Kv::view(segment.values.slice(elements))?,
+                tokens,
+                start: segment.start,
+                hidden: segment.hidden.map(|hidden| hidden.slice(0..tokens)).transpose()?,
+            });
+        }
+    }
+    // Keys that end with the queries go last: the others are seen by all queries, or none fits.
+    stored.sort_by_key(|keys| keys.start + keys.tokens);
+    Ok(stored)
+}
+
 impl Cuda {
     /// See [`Backend::attend`](crate::Backend::attend).
     pub(super) fn attend_sequences(
@@ -115,72 +147,83 @@ impl Cuda {
         mut out: ViewMut<'_, bf16>,
         mut lse: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
+        let mut end = 0;
+        let mut queries = Vec::with_capacity(sequences.len());
+        let mut stored = Vec::with_capacity(sequences.len());
         for Sequence { rows, start, segments } in sequences {
-            let range = |width: usize| rows.start * width..rows.end * width;
-            let q = q.slice(range(shape.q_width()))?;
-            let queries = Queries { q, tokens: rows.len(), start: *start, shape };
-            let out = out.reborrow().slice(range(shape.q_width()))?;
-            let lse = lse.reborrow().slice(range(shape.heads))?;
-            self.attend_segments(queries, segments, out, lse)?;
+            assert!(rows.start >= end && rows.end >= rows.start, "rows {rows:?} after row {end}");
+            end = rows.end;
+            let range = rows.start * shape.q_width()..rows.end * shape.q_width();
+            let of = Queries { q: q.slice(range)?, tokens: rows.len(), start: *start, shape };
+            stored.push(stored_keys(&of, segments)?);
+            queries.push(of);
         }
-        Ok(())
-    }
-
-    /// One sequence.
-    fn attend_segments(
-        &self,
-        queries: Queries<'_>,
-        segments: &[Segment<'_, Self>],
-        out: ViewMut<'_, bf16>,
-        lse: ViewMut<'_, f32>,
-    ) -> Result<(), CudaError> {
-        if queries.tokens == 0 {
-            return Ok(());
-        }
-        let width = queries.shape.kv_width();
-        let mut stored = Vec::with_capacity(segments.len());
-        for segment in segments {
-            let tokens = seen(&queries, segment);
-            if tokens > 0 {
-                let elements = 0..tokens * width;
-                stored.push(Keys {
-                    keys: Kv::view(segment.keys.slice(elements.clone()))?,
-                    values: Kv::view(segment.values.slice(elements))?,
-                    tokens,
-                    start: segment.start,
-                });
+        // Keys of many queries that are cached in fp8 are unpacked here, and live until the end.
+        let mut unpacked: Vec<Vec<[Option<Buffer<bf16>>; 2]>> = Vec::new();
+        unpacked.resize_with(sequences.len(), Vec::new);
+        // Of each sequence that our kernels attend; cuDNN attends the others here.
+        let mut keys = Vec::with_capacity(sequences.len());
+        for (i, unpacked) in unpacked.iter_mut().enumerate() {
+            if queries[i].tokens * shape.group() <= FEW_ROWS {
+                keys.push((i, stored[i].clone()));
+                continue;
+            }
+            let wide = self.unpacked(shape, &stored[i], unpacked)?;
+            if let Some((cudnn, mask)) = self.cudnn_for(&queries[i], &wide) {
+                let Sequence { rows, .. } = &sequences[i];
+                let range = |width: usize| rows.start * width..rows.end * width;
+                let out = out.reborrow().slice(range(shape.q_width()))?;
+                let lse = lse.reborrow().slice(range(shape.heads))?;
+                self.attend_with(cudnn, queries[i], &wide, mask, out, lse)?;
+            } else {
+                keys.push((i, wide.iter().map(Keys::stored).collect()));
             }
         }
-        // Keys that end with the queries go last: the others are seen by all queries, or none fits.
-        stored.sort_by_key(|keys| keys.start + keys.tokens);
-        let flash = || self.flash(queries.shape.head_dim);
-        if queries.tokens * queries.shape.group() <= FEW_ROWS {
-            return flash()?.attend(queries, &stored, out, lse);
+        let rows: Vec<Rows<'_>> = keys
+            .iter()
+            .map(|(i, keys)| {
+                let Sequence { rows, start, .. } = &sequences[*i];
+                Rows { first: rows.start, tokens: rows.len(), start: *start, keys }
+            })
+            .collect();
+        if rows.is_empty() {
+            return Ok(());
         }
-        // Keys that are cached in fp8 are unpacked here, and live until the end.
-        let mut unpacked: Vec<[Option<Buffer<bf16>>; 2]> = Vec::new();
+        self.flash(shape.head_dim)?.attend_all(q, shape, &rows, out, lse)
+    }
+
+    /// Keys in bf16; `unpacked` holds what had to be made for that.
+    fn unpacked<'a>(
+        &self,
+        shape: HeadShape,
+        stored: &[Keys<'a, KvView<'a>>],
+        unpacked: &'a mut Vec<[Option<Buffer<bf16>>; 2]>,
+    ) -> Result<Vec<Keys<'a, View<'a, bf16>>>, CudaError> {
         unpacked.resize_with(stored.len(), Default::default);
         let mut keys = Vec::with_capacity(stored.len());
-        for (stored, [of_keys, of_values]) in stored.iter().zip(&mut unpacked) {
+        for (stored, [of_keys, of_values]) in stored.iter().zip(unpacked) {
             keys.push(Keys {
-                keys: stored.keys.bf16(&self.rows, queries.shape, of_keys)?,
-                values: stored.values.bf16(&self.rows, queries.shape, of_values)?,
+                keys: stored.keys.bf16(&self.rows, shape, of_keys)?,
+                values: stored.values.bf16(&self.rows, shape, of_values)?,
                 tokens: stored.tokens,
                 start: stored.start,
+                hidden: stored.hidden,
             });
         }
+        Ok(keys)
+    }
+
+    /// cuDNN, if it attends `keys`, and its mask for them.
+    fn cudnn_for(
+        &self,
+        queries: &Queries<'_>,
+        keys: &[Keys<'_, View<'_, bf16>>],
+    ) -> Option<(&Cudnn, Mask)> {
         let whole = queries.tokens.is_multiple_of(WHOLE);
         let count: usize = keys.iter().map(|k| k.tokens).sum();
         let many = whole || 4 * queries.q.len() * count >= WORTH_A_PLAN;
-        match (&self.cudnn, mask(&queries, &keys)) {
-            (Some(cudnn), Some(mask)) if many && !self.device.is_recording() => {
-                self.attend_with(cudnn, queries, &keys, mask, out, lse)
-            }
-            _ => {
-                let keys: Vec<_> = keys.iter().map(Keys::stored).collect();
-                flash()?.attend(queries, &keys, out, lse)
-            }
-        }
+        let cudnn = self.cudnn.as_ref().filter(|_| many && !self.device.is_recording())?;
+        Some((cudnn, mask(queries, keys)?))
     }
 
     /// By cuDNN. Keys that all queries see and those among the queries are attended apart and
@@ -189,7 +232,7 @@ impl Cuda {
         &self,
         cudnn: &Cudnn,
         queries: Queries<'_>,
-        keys: &[Keys<View<'_, bf16>>],
+        keys: &[Keys<'_, View<'_, bf16>>],
         mask: Mask,
         mut out: ViewMut<'_, bf16>,
         mut lse: ViewMut<'_, f32>,
@@ -219,7 +262,7 @@ impl Cuda {
         &self,
         cudnn: &Cudnn,
         queries: Queries<'_>,
-        keys: &[Keys<View<'_, bf16>>],
+        keys: &[Keys<'_, View<'_, bf16>>],
         mask: Mask,
         out: ViewMut<'_, bf16>,
         lse: ViewMut<'_, f32>,

@@ -111,7 +111,7 @@ impl Cuda {
         if let Some(flash) = compiled.get(&head_dim) {
             return Ok(Arc::clone(flash));
         }
-        let flash = Arc::new(Flash::compile(&self.device, self.rows.combine.clone(), head_dim)?);
+        let flash = Arc::new(Flash::compile(&self.device, &self.rows, head_dim)?);
         compiled.insert(head_dim, Arc::clone(&flash));
         Ok(flash)
     }
@@ -344,6 +344,10 @@ impl Backend for Cuda {
             (None, Ok(recording)) => Ok(Some(recording)),
             (None, Err(error)) => Err(TensorError::from(error).into()),
         }
+    }
+
+    fn can_replay(&self, recording: &Recording, later: u32) -> bool {
+        recording.can_replay(later)
     }
 
     fn replay(&self, recording: &mut Recording, later: u32) -> Result {

@@ -2,51 +2,22 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(test)]
 use super::attention::{Keys, Queries};
 use super::device::Properties;
 use super::kernels::{AttentionTile, FEW_ROWS, Room};
 use super::kv::KvView;
+use super::launch::{Launch, Rows};
+use super::rows::{Put, RowKernels, int};
 use super::view::{same_device, same_length};
-use super::{Argument, Buffer, CudaError, Device, Function, Module, ViewMut};
+use super::{Argument, Buffer, CudaError, Device, Function, Module, View, ViewMut};
+use crate::HeadShape;
 use cudarc::driver::sys::CUdeviceptr;
 use half::bf16;
-use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Segments of keys that one launch takes.
-const SEGMENTS: usize = 8;
 
 /// Keys that one part of a split has at least: fewer are not worth a merge.
 const PART_KEYS: usize = 256;
-
-/// `struct Segment` of the kernels.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(C)]
-struct RawSegment {
-    /// Addresses.
-    keys: u64,
-    values: u64,
-    /// Of their scales, or 0.
-    key_scales: u64,
-    value_scales: u64,
-    tokens: i32,
-    start: i32,
-}
-
-/// `struct Segments` of the kernels.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(C)]
-struct RawSegments {
-    segment: [RawSegment; SEGMENTS],
-    count: i32,
-}
-
-// SAFETY: laid out as the kernels declare it.
-unsafe impl Argument for RawSegments {
-    fn address(&self) -> *mut c_void {
-        (&raw const *self).cast_mut().cast()
-    }
-}
 
 /// An instance of the kernel.
 struct Tiled {
@@ -58,13 +29,41 @@ struct Tiled {
 pub(super) struct Flash {
     device: Arc<Device>,
     /// For many queries.
-    large: Tiled,
+    large: Arc<Tiled>,
     /// For few.
-    small: Tiled,
+    small: Arc<Tiled>,
     /// For few over keys in 8 bits, compiled when first needed.
     small_fp8: Mutex<Option<Arc<Tiled>>>,
     head_dim: usize,
     combine: Function,
+    put: Put,
+}
+
+/// Which instance of the kernel a sequence takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Many rows over keys in bf16.
+    Many,
+    /// Few.
+    Few,
+    /// Few over keys in 8 bits.
+    FewFp8,
+}
+
+impl Kind {
+    fn of(sequence: &Rows<'_>, shape: HeadShape) -> Result<Self, CudaError> {
+        let views = || sequence.keys.iter().flat_map(|k| [&k.keys, &k.values]);
+        let coded = views().filter(|view| matches!(view, KvView::Fp8(..))).count();
+        match (sequence.tokens * shape.group() <= FEW_ROWS, coded) {
+            (true, 0) => Ok(Self::Few),
+            (false, 0) => Ok(Self::Many),
+            (true, n) if n == views().count() => Ok(Self::FewFp8),
+            _ => {
+                let what = "attention of many queries, or over caches of two precisions, in fp8";
+                Err(CudaError::Unsupported { what: what.into() })
+            }
+        }
+    }
 }
 
 pub(crate) fn no_heads_of(head_dim: usize) -> CudaError {
@@ -90,16 +89,17 @@ impl Tiled {
 impl Flash {
     pub(super) fn compile(
         device: &Arc<Device>,
-        combine: Function,
+        rows: &RowKernels,
         head_dim: usize,
     ) -> Result<Self, CudaError> {
         Ok(Self {
             device: Arc::clone(device),
-            large: Tiled::compile(device, head_dim, AttentionTile::large)?,
-            small: Tiled::compile(device, head_dim, AttentionTile::small)?,
+            large: Arc::new(Tiled::compile(device, head_dim, AttentionTile::large)?),
+            small: Arc::new(Tiled::compile(device, head_dim, AttentionTile::small)?),
             small_fp8: Mutex::default(),
             head_dim,
-            combine,
+            combine: rows.combine.clone(),
+            put: rows.put.clone(),
         })
     }
 
@@ -112,131 +112,205 @@ impl Flash {
         Ok(Arc::clone(compiled.insert(Arc::new(tiled))))
     }
 
-    /// Attention of `queries` over `keys`, all in bf16 or, for few rows, all in fp8; each key seen
-    /// by the queries that do not stand before it.
+    /// Attention of one sequence, all of whose rows `queries` has.
+    #[cfg(test)]
     pub(super) fn attend(
         &self,
         queries: Queries<'_>,
-        keys: &[Keys<KvView<'_>>],
+        keys: &[Keys<'_, KvView<'_>>],
+        out: ViewMut<'_, bf16>,
+        lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let Queries { q, tokens, start, shape } = queries;
+        self.attend_all(q, shape, &[Rows { first: 0, tokens, start, keys }], out, lse)
+    }
+
+    /// Attention of the rows of `sequences`, which `q` has among others, each over its own keys: in
+    /// bf16 or, for few rows, in fp8. A key is seen by the queries that do not stand before it.
+    pub(super) fn attend_all(
+        &self,
+        q: View<'_, bf16>,
+        shape: HeadShape,
+        sequences: &[Rows<'_>],
         out: ViewMut<'_, bf16>,
         lse: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
         if self.device.is_recording() {
-            let width = queries.shape.kv_width();
-            for view in keys.iter().flat_map(|k| [&k.keys, &k.values]) {
-                self.device.keep(view.memory());
+            for sequence in sequences {
+                self.record(sequence, shape)?;
             }
-            // What grows is the last.
-            for view in keys.last().iter().flat_map(|k| [&k.keys, &k.values]) {
-                self.device.limit_later(view.behind() / width);
-            }
-            // Positions are numbered in 32 bits.
-            self.device.limit_later(i32::MAX as usize - queries.start - queries.tokens);
         }
         // SAFETY: nothing is later; or a step is recorded, which keeps the memory of the keys and
         // is replayed for no more tokens than there is room for behind the last of them.
-        unsafe { self.attend_later(queries, keys, self.device.later(), out, lse) }
+        unsafe { self.attend_later(q, shape, sequences, self.device.later(), out, lse) }
     }
 
-    /// As [`Self::attend`], as many tokens later as the number at the address `later` says (0:
-    /// none): the queries' start is that much further on, and the last of `keys` goes on for as
-    /// many tokens behind its views. The number is read when the kernel runs: a recorded launch
-    /// serves later tokens, too. What it was recorded with decides into how many parts keys are
-    /// split.
-    ///
-    /// # Safety
-    /// `later` is 0 or the address of a u32 of this device, and behind the views of the last of
-    /// `keys` there are as many more tokens, whenever the kernel runs.
-    pub(super) unsafe fn attend_later(
-        &self,
-        queries: Queries<'_>,
-        keys: &[Keys<KvView<'_>>],
-        later: CUdeviceptr,
-        mut out: ViewMut<'_, bf16>,
-        mut lse: ViewMut<'_, f32>,
-    ) -> Result<(), CudaError> {
-        let Queries { q, tokens, start, shape } = queries;
-        same_length("q", tokens * shape.q_width(), q.len())?;
-        same_length("out", q.len(), out.len())?;
-        same_length("lse", tokens * shape.heads, lse.len())?;
-        same_device("q", &self.device, q.device())?;
-        if keys.len() > SEGMENTS {
-            let what = format!("attention over {} runs of keys (at most {SEGMENTS})", keys.len());
-            return Err(CudaError::Unsupported { what });
+    /// What a recording must know of a sequence: the memory it uses, and for how many more tokens
+    /// it does what would be done without it.
+    fn record(&self, sequence: &Rows<'_>, shape: HeadShape) -> Result<(), CudaError> {
+        let Rows { tokens, start, keys, .. } = *sequence;
+        for keys in keys {
+            self.device.keep(keys.keys.memory().into_iter().chain(keys.values.memory()));
+            self.device.keep(keys.hidden.map(|hidden| hidden.memory));
         }
-        let mut segments = RawSegments { count: keys.len() as i32, ..RawSegments::default() };
-        for (raw, keys) in segments.segment.iter_mut().zip(keys) {
-            same_length("keys", keys.tokens * shape.kv_width(), keys.keys.len())?;
-            same_length("values", keys.tokens * shape.kv_width(), keys.values.len())?;
-            let ((at_keys, key_scales), (at_values, value_scales)) =
-                (keys.keys.pointers(), keys.values.pointers());
-            *raw = RawSegment {
-                keys: at_keys,
-                values: at_values,
-                key_scales,
-                value_scales,
-                tokens: keys.tokens as i32,
-                start: keys.start as i32,
-            };
+        // What grows is the last.
+        if let Some(last) = keys.last() {
+            for view in [&last.keys, &last.values] {
+                self.device.limit_later(view.behind() / shape.kv_width());
+            }
+            if let Some(hidden) = last.hidden {
+                self.device.limit_later(hidden.behind());
+            }
         }
-        let rows = tokens * shape.group();
-        let coded = |view: &KvView<'_>| matches!(view, KvView::Fp8(..));
-        let coded = keys.iter().flat_map(|k| [&k.keys, &k.values]).filter(|v| coded(v)).count();
-        let small_fp8;
-        let tiled = match (rows <= FEW_ROWS, coded) {
-            (true, 0) => &self.small,
-            (false, 0) => &self.large,
-            (true, n) if n == 2 * keys.len() => {
-                small_fp8 = self.small_fp8()?;
-                &small_fp8
-            }
-            _ => {
-                let what = "attention of many queries, or over caches of two precisions, in fp8";
-                return Err(CudaError::Unsupported { what: what.into() });
-            }
-        };
-        let tiles = rows.div_ceil(tiled.tile.rows);
-        let all_keys: usize = keys.iter().map(|k| k.tokens).sum();
-        let parts = self.parts(tiles * shape.kv_heads, all_keys, tiled);
-        let sizes = [start, tokens, shape.heads, shape.kv_heads, parts].map(|n| n as i32);
-        let scale = shape.scale();
-        // With one part nothing is written here.
-        let (split_out, split_lse) =
-            if parts > 1 { (parts * q.len(), parts * lse.len()) } else { (1, 1) };
-        let part_out = Buffer::<f32>::uninit(&self.device, split_out)?;
-        let part_lse = Buffer::<f32>::uninit(&self.device, split_lse)?;
-        let (part_out, part_lse) = (part_out.view(), part_lse.view());
-        let grid = [tiles as u32, shape.kv_heads as u32, parts as u32];
-        let arguments: [&dyn Argument; 13] = [
-            &q, &segments, &sizes[0], &sizes[1], &sizes[2], &sizes[3], &scale, &sizes[4],
-            &part_out, &part_lse, &out, &lse, &later,
-        ];
-        let (threads, shared) = (tiled.tile.threads, tiled.tile.shared);
-        // SAFETY: the kernel's parameters, in its order; lengths were checked above, and segments
-        // were cut from views of their length. What lies behind them is the caller's promise.
-        unsafe { tiled.kernel.launch(grid, [threads, 1, 1], shared, &arguments)? };
-        if parts > 1 {
-            let sizes = [parts, tokens * shape.heads, shape.head_dim].map(|n| n as i32);
-            let (out, lse) = (out.reborrow(), lse.reborrow());
-            let arguments: [&dyn Argument; 7] =
-                [&part_out, &part_lse, &sizes[0], &out, &lse, &sizes[1], &sizes[2]];
-            let grid = [(tokens * shape.heads) as u32, 1, 1];
-            // SAFETY: as above; one block per row of `out`.
-            unsafe {
-                self.combine.launch(
-                    grid,
-                    [shape.head_dim.next_multiple_of(32) as u32, 1, 1],
-                    0,
-                    &arguments,
-                )?
-            };
+        // Positions are numbered in 32 bits.
+        self.device.limit_later((i32::MAX as usize).saturating_sub(start + tokens));
+        // The number of parts is the recorded one: it must be that of the longer keys, too.
+        let kind = Kind::of(sequence, shape)?;
+        let (count, most) = (sequence.keys(), self.most_parts(sequence, shape, kind)?);
+        if count / PART_KEYS < most {
+            self.device.limit_later(PART_KEYS - 1 - count % PART_KEYS);
         }
         Ok(())
     }
 
-    /// Into how many parts keys are split so that `tasks` blocks of threads fill the GPU.
-    fn parts(&self, tasks: usize, keys: usize, tiled: &Tiled) -> usize {
-        let at_once = self.device.properties().multiprocessors as usize * tiled.tile.resident;
-        (at_once / tasks.max(1)).min(keys / PART_KEYS).max(1)
+    /// As [`Self::attend_all`], as many tokens later as the number at the address `later` says (0:
+    /// none): the queries' starts are that much further on, and the last keys of each sequence go
+    /// on for as many tokens behind their views. The number is read when the kernel runs: a
+    /// recorded launch serves later tokens, too. What it was recorded with decides into how many
+    /// parts keys are split.
+    ///
+    /// # Safety
+    /// `later` is 0 or the address of a u32 of this device, and behind the views of the last keys
+    /// of each sequence there are as many more tokens, whenever the kernel runs.
+    pub(super) unsafe fn attend_later(
+        &self,
+        q: View<'_, bf16>,
+        shape: HeadShape,
+        sequences: &[Rows<'_>],
+        later: CUdeviceptr,
+        mut out: ViewMut<'_, bf16>,
+        mut lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        same_length("out", q.len(), out.len())?;
+        same_length("lse", q.len() / shape.head_dim, lse.len())?;
+        same_device("q", &self.device, q.device())?;
+        for kind in [Kind::Many, Kind::Few, Kind::FewFp8] {
+            let mut launch = Launch::new(shape);
+            for sequence in sequences.iter().filter(|sequence| sequence.tokens > 0) {
+                if Kind::of(sequence, shape)? == kind {
+                    let end = (sequence.first + sequence.tokens) * shape.q_width();
+                    if end > q.len() {
+                        let range = sequence.first * shape.q_width()..end;
+                        return Err(CudaError::Range { range, len: q.len() });
+                    }
+                    let (tiles, parts) = self.cut(sequence, shape, kind)?;
+                    launch.add(sequence, tiles, parts)?;
+                }
+            }
+            if !launch.is_empty() {
+                let (out, lse) = (out.reborrow(), lse.reborrow());
+                // SAFETY: `add` saw that segments are cut from views of their length, and rows are
+                // inside q; the rest is the caller's promise.
+                unsafe { self.launch(&mut launch, kind, q, later, out, lse)? };
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// The rows of `launch` are inside `q`, `out` and `lse`, its segments are there, and `later` is
+    /// as for [`Self::attend_later`].
+    unsafe fn launch(
+        &self,
+        launch: &mut Launch,
+        kind: Kind,
+        q: View<'_, bf16>,
+        later: CUdeviceptr,
+        out: ViewMut<'_, bf16>,
+        lse: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let HeadShape { heads, kv_heads, head_dim } = launch.shape;
+        let tables = launch.tables(&self.device, &self.put)?;
+        let count = int("the number of sequences", launch.sequences.len())?;
+        let sizes = [heads, kv_heads, head_dim].map(|n| n as i32);
+        let scale = launch.shape.scale();
+        // Where nothing is split nothing is written here.
+        let rows = launch.part_rows.max(1);
+        let part_out = Buffer::<f32>::uninit(&self.device, rows * head_dim)?;
+        let part_lse = Buffer::<f32>::uninit(&self.device, rows)?;
+        let (part_out, part_lse) = (part_out.view(), part_lse.view());
+        let (of_sequences, of_segments) = tables.pointers();
+        let tiled = self.tiled(kind)?;
+        let grid = [launch.tiles as u32, kv_heads as u32, launch.most_parts as u32];
+        let arguments: [&dyn Argument; 13] = [
+            &q,
+            &launch.few,
+            &of_sequences,
+            &count,
+            &of_segments,
+            &sizes[0],
+            &sizes[1],
+            &scale,
+            &part_out,
+            &part_lse,
+            &out,
+            &lse,
+            &later,
+        ];
+        let (threads, shared) = (tiled.tile.threads, tiled.tile.shared);
+        // SAFETY: the kernel's parameters, in its order; the rest is the caller's promise.
+        unsafe { tiled.kernel.launch(grid, [threads, 1, 1], shared, &arguments)? };
+        if launch.split_rows > 0 {
+            let arguments: [&dyn Argument; 9] = [
+                &part_out,
+                &part_lse,
+                &launch.few.sequence,
+                &of_sequences,
+                &count,
+                &out,
+                &lse,
+                &sizes[0],
+                &sizes[2],
+            ];
+            let threads = head_dim.next_multiple_of(32) as u32;
+            let grid = [int("the number of split rows", launch.split_rows)? as u32, 1, 1];
+            // SAFETY: as above; a block for each row that is split.
+            unsafe { self.combine.launch(grid, [threads, 1, 1], 0, &arguments)? }
+        }
+        Ok(())
+    }
+
+    fn tiled(&self, kind: Kind) -> Result<Arc<Tiled>, CudaError> {
+        match kind {
+            Kind::Many => Ok(Arc::clone(&self.large)),
+            Kind::Few => Ok(Arc::clone(&self.small)),
+            Kind::FewFp8 => self.small_fp8(),
+        }
+    }
+
+    /// Tiles of rows of a sequence, and into how many parts its keys are split so that it would
+    /// fill the GPU alone: what else is in a launch must not change its result.
+    fn cut(
+        &self,
+        sequence: &Rows<'_>,
+        shape: HeadShape,
+        kind: Kind,
+    ) -> Result<(usize, usize), CudaError> {
+        let rows = self.tiled(kind)?.tile.rows;
+        let tiles = (sequence.tokens * shape.group()).div_ceil(rows);
+        let most = self.most_parts(sequence, shape, kind)?;
+        Ok((tiles, most.min(sequence.keys() / PART_KEYS).max(1)))
+    }
+
+    fn most_parts(
+        &self,
+        sequence: &Rows<'_>,
+        shape: HeadShape,
+        kind: Kind,
+    ) -> Result<usize, CudaError> {
+        let tile = &self.tiled(kind)?.tile;
+        let tiles = (sequence.tokens * shape.group()).div_ceil(tile.rows);
+        let at_once = self.device.properties().multiprocessors as usize * tile.resident;
+        Ok(at_once / (tiles * shape.kv_heads).max(1))
     }
 }

@@ -92,6 +92,12 @@ impl Recording {
         Ok(recording)
     }
 
+    /// Whether every buffer has room for so many tokens more, and nothing would be divided
+    /// otherwise for them.
+    pub(super) fn can_replay(&self, later: u32) -> bool {
+        later <= self.used.most_later
+    }
+
     /// Runs the step as if it stood `later` tokens later.
     ///
     /// # Errors
@@ -99,7 +105,7 @@ impl Recording {
     /// has no room for so many tokens more; the driver's.
     pub(super) fn replay(&mut self, device: &Arc<Device>, later: u32) -> Result<(), CudaError> {
         same_device("the recording", device, &self.device)?;
-        if later > self.used.most_later {
+        if !self.can_replay(later) {
             return Err(CudaError::Later { later, most: self.used.most_later });
         }
         self.later.view_mut().fill(later)?;

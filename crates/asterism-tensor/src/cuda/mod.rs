@@ -30,6 +30,7 @@ mod graph;
 mod kernel_cache;
 mod kernels;
 mod kv;
+mod launch;
 mod libraries;
 mod linear;
 mod loader;

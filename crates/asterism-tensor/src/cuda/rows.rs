@@ -3,12 +3,12 @@
 
 #![allow(unsafe_code)]
 
-use super::kernels::{APPEND_THREADS, CHOICE_THREADS, MERGE_THREADS, ROWS};
+use super::kernels::{APPEND_THREADS, CHOICE_THREADS, MERGE_THREADS, PUT_THREADS, PUT_WORDS, ROWS};
 use super::view::{same_device, same_length};
 use super::{Argument, Buffer, CudaError, Device, Function, Module, View, ViewMut};
 use crate::{HeadShape, Sampling};
 use half::bf16;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::sync::Arc;
 
 /// The loaded kernels.
@@ -29,6 +29,44 @@ pub(super) struct RowKernels {
     unpack_fp8: Function,
     /// For [`Flash`](super::flash::Flash).
     pub(super) combine: Function,
+    pub(super) put: Put,
+}
+
+/// Writes tables without waiting, also in a step that is recorded.
+#[derive(Clone)]
+pub(super) struct Put(Function);
+
+/// `struct Words` of the kernel.
+#[repr(C)]
+struct Words([u32; PUT_WORDS]);
+
+// SAFETY: laid out as the kernel declares it.
+unsafe impl Argument for Words {
+    fn address(&self) -> *mut c_void {
+        (&raw const *self).cast_mut().cast()
+    }
+}
+
+impl Put {
+    /// `to = words`, of which there are as many.
+    pub(super) fn put(&self, to: ViewMut<'_, u32>, words: &[u32]) -> Result<(), CudaError> {
+        same_length("the table", words.len(), to.len())?;
+        let mut rest = to;
+        for part in words.chunks(PUT_WORDS) {
+            let mut all = Words([0; PUT_WORDS]);
+            all.0[..part.len()].copy_from_slice(part);
+            let (now, later) = rest.split_at(part.len())?;
+            rest = later;
+            let count = part.len() as i32;
+            let blocks = part.len().div_ceil(PUT_THREADS as usize) as u32;
+            // SAFETY: the kernel's parameters, in its order; it writes `count` words, as many as
+            // `now` has.
+            unsafe {
+                self.0.launch([blocks, 1, 1], [PUT_THREADS, 1, 1], 0, &[&now, &all, &count])?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Norm weights of the heads of q and k, and their epsilon.
@@ -54,6 +92,7 @@ impl RowKernels {
             append_fp8: function(c"append_fp8")?,
             unpack_fp8: function(c"unpack_fp8")?,
             combine: function(c"combine")?,
+            put: Put(function(c"put")?),
         })
     }
 

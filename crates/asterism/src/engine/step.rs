@@ -201,11 +201,14 @@ impl<B: Backend> Steps<B> {
         let here = Span { start: sequence.position, len: 1 };
         match &mut sequence.decoding {
             Decoding::Recorded { recording, position, pass } if *pass == self.passes => {
-                if sequence.tail.advance(backend, here.start) {
-                    let later = (here.start - *position) as u32;
+                let later = (here.start - *position) as u32;
+                if backend.can_replay(recording, later)
+                    && sequence.tail.advance(backend, here.start)
+                {
                     return Ok(backend.replay(recording, later)?);
                 }
-                // The page is full: what was recorded appends to it.
+                // The page is full, to which the recorded step appends, or so many keys would be
+                // attended otherwise.
                 sequence.decoding = Decoding::Cold;
                 sequence.tail.open(backend, here)?;
             }

@@ -4,8 +4,8 @@
 //! Several rows share what is read of a panel and widened. The sums of each row are computed by the
 //! same instructions in the same order whatever the number of rows, so that a sequence's next token
 //! does not depend on who else is served: two chains of additions per column, over the even and
-//! over the odd inputs. Two chains are as many as leave registers for several rows, and as many as one
-//! row needs: the processor widens weights no faster.
+//! over the odd inputs. Two chains are as many as leave registers for several rows, and as many as
+//! one row needs: the processor widens weights no faster.
 
 #![allow(unsafe_code)]
 

@@ -1,11 +1,14 @@
 // Attention of a few or many queries over keys in segments, on tensor cores (FlashAttention-2,
 // arXiv 2307.08691): scores of a tile of keys at a time, a running softmax in f32, and the
-// log-sum-exp of every row. Work is divided three ways.
+// log-sum-exp of every row.
 //
-// * Row tiles. The rows of one KV head are pairs (token, query head of its group), in this order:
-//   a tile of ROWS of them reads keys and values once for all heads of the group.
-// * Parts (FlashDecoding). The key tiles that a row tile sees are cut into `parts` nearly equal
-//   ranges; with more than one, each writes a partial result for `combine`.
+// A launch is about any number of sequences: rows of `q` that stand at consecutive positions, with
+// their own keys. What comes out for one does not depend on the others. Work is divided three ways.
+//
+// * Row tiles. The rows of one KV head of a sequence are pairs (token, query head of its group), in
+//   this order: a tile of ROWS of them reads keys and values once for all heads of the group.
+// * Parts (FlashDecoding). The key tiles that a row tile sees are cut into as many nearly equal
+//   ranges as its sequence says; with more than one, each writes a partial result for `combine`.
 // * Teams. A block is TEAMS teams of WARPS warps. A team has a range of its part's keys, a pipeline
 //   of its own that fetches them, and no barrier with other teams until all merge their results.
 //   Warps of a team divide its rows, BLOCKS * 16 each.
@@ -14,8 +17,9 @@
 // memory is used twice. Few queries want 4 teams of one warp: 16 rows, and keys streaming in
 // without a block-wide barrier.
 //
-// `advance`, if not null, is a number of tokens by which the last segment is longer and the queries
-// later than the other arguments say: a captured launch is replayed with it for tokens to come.
+// `advance`, if not null, is a number of tokens by which the last segment of every sequence is
+// longer and its queries later than the other arguments say: a captured launch is replayed with it
+// for tokens to come.
 //
 // With FP8, keys and values are e4m3 codes. A team widens each tile to bf16 when it is there, which
 // is exact; the scales go where they cost least: to the scores, and to the weights of values.
@@ -27,7 +31,7 @@
 //   shared   = rows * (HEAD_DIM + 8) * 2 + TEAMS * ROOM bytes, where a team's ROOM is
 //              tile = 2 * KEYS * (HEAD_DIM + 8) * 2 for each stage; or with FP8,
 //              tile + STAGES * 2 * KEYS * (HEAD_DIM + 4)
-//   grid     = (row tiles of tokens * heads / kv_heads, kv_heads, parts)
+//   grid     = (row tiles of all sequences, kv_heads, the most parts of a sequence)
 
 constexpr int ROWS = WARPS * BLOCKS * 16;
 constexpr int TEAM = WARPS * 32; // threads
@@ -164,29 +168,37 @@ __device__ __forceinline__ void scale_columns(float (&scores)[BLOCKS][KEYS / 8][
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-    attend(const bf16* __restrict__ q, const __grid_constant__ Segments given, int start,
-           int tokens, int heads, int kv_heads, float scale, int parts,
-           float* __restrict__ part_out, float* __restrict__ part_lse, bf16* __restrict__ out,
-           float* __restrict__ lse, const u32* __restrict__ advance) {
+    attend(const bf16* __restrict__ q, const __grid_constant__ Few few,
+           const Sequence* sequences, int count, const Segment* table, int heads, int kv_heads,
+           float scale, float* __restrict__ part_out, float* __restrict__ part_lse,
+           bf16* __restrict__ out, float* __restrict__ lse, const u32* __restrict__ advance) {
     extern __shared__ __align__(16) unsigned char shared[];
+    const Tables tables(few, sequences, table);
+    const Sequence sequence = tables.sequences[sequence_of(
+        tables.sequences, count, blockIdx.x, [](const Sequence& s) { return s.first_tile; })];
+    const int parts = sequence.parts;
+    if ((int)blockIdx.z >= parts) return; // others are split into more
     bf16* q_tile = (bf16*)shared;             // [ROWS, STRIDE]
     unsigned char* tiles = shared + ROWS * STRIDE * 2; // [TEAMS, ROOM]
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % WARPS, team = threadIdx.x / TEAM;
-    const Grown segments(given, advance);
-    start += segments.longer;
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
+    const int tokens = sequence.tokens, start = sequence.start + segments.longer;
     const int group = heads / kv_heads, kv_head = blockIdx.y;
     // The last rows see the most keys: they come first, so that the end is not waiting for them.
-    const int first_row = (gridDim.x - 1 - blockIdx.x) * ROWS;
+    const int row_tiles = (tokens * group + ROWS - 1) / ROWS;
+    const int first_row = (row_tiles - 1 - ((int)blockIdx.x - sequence.first_tile)) * ROWS;
     const int rows = min(ROWS, tokens * group - first_row);
     const int first_position = start + first_row / group;
     const int last_position = start + (first_row + rows - 1) / group;
 
-    // The place of a row of this tile in arrays [tokens, heads, ...].
-    auto place = [&](int row) {
+    // The place of a row of this tile in arrays [tokens, heads, ...], those of the sequence alone
+    // and those of the launch.
+    auto own_place = [&](int row) {
         int token = (first_row + row) / group, head = (first_row + row) % group;
         return (i64)token * heads + kv_head * group + head;
     };
+    auto place = [&](int row) { return (i64)sequence.first_token * heads + own_place(row); };
 
     for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
         int row = i / CHUNKS, chunk = i % CHUNKS;
@@ -293,7 +305,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         const Segment segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
-        if (left < KEYS || first_seen < KEYS - 1) {
+        const unsigned char* hidden = segment.hidden;
+        if (left < KEYS || first_seen < KEYS - 1 || hidden) {
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
 #pragma unroll
@@ -306,7 +319,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 #pragma unroll
                         for (int i = 0; i < 2; i++) {
                             int key = n * 8 + lane % 4 * 2 + i;
-                            if (key >= limit) scores[b][n][half * 2 + i] = -INFINITE;
+                            if (key >= limit || (hidden && hidden[first_key + key])) {
+                                scores[b][n][half * 2 + i] = -INFINITE;
+                            }
                         }
                     }
                 }
@@ -384,19 +399,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         slot = slot == STAGES - 1 ? 0 : slot + 1;
     }
 
-    // With several parts, results lie as [parts, tokens, heads, ...].
-    const i64 part = (i64)blockIdx.z * tokens * heads;
+    // With several parts, results of a sequence lie as [parts, tokens, heads, ...].
+    const i64 part = sequence.first_part_row + (i64)blockIdx.z * tokens * heads;
     auto write = [&](int row, int column, float x, float y) {
-        i64 at = place(row) * HEAD_DIM + column;
         if (parts == 1) {
-            *(u32*)(out + at) = narrow2(x, y);
+            *(u32*)(out + place(row) * HEAD_DIM + column) = narrow2(x, y);
         } else {
-            *(float2*)(part_out + part * HEAD_DIM + at) = make_float2(x, y);
+            i64 at = (part + own_place(row)) * HEAD_DIM + column;
+            *(float2*)(part_out + at) = make_float2(x, y);
         }
     };
     auto write_lse = [&](int row, float top, float all) {
         float value = all > 0.0f ? top * scale + __logf(all) : -INFINITE;
-        (parts == 1 ? lse : part_lse + part)[place(row)] = value;
+        (parts == 1 ? lse + place(row) : part_lse + part + own_place(row))[0] = value;
     };
 
     float* team_sum = (float*)tiles; // [TEAMS, ROWS, HEAD_DIM]

@@ -1,5 +1,5 @@
-// What attention kernels share: keys in segments, and the one rule of what is visible: a query at
-// position p sees every key whose position is at most p.
+// What attention kernels share: sequences with keys in segments, and the one rule of what is
+// visible: a query at position p sees every key that is not hidden and whose position is at most p.
 
 #ifdef FP8
 typedef unsigned char Cached; // e4m3, see fp8.cu
@@ -13,33 +13,48 @@ struct Segment {
     const Cached* values;
     const float* key_scales; // [tokens, kv_heads]; null but for FP8
     const float* value_scales;
+    const unsigned char* hidden; // [tokens], not 0 for a key that no query sees; null: none is
     int tokens;
     int start; // position of the first token
 };
 
-struct Segments {
+// What a launch is about, as an argument where it is little: any number of sequences and segments
+// lie in device memory instead.
+struct Few {
+    Sequence sequence[1];
     Segment segment[8];
-    int count;
 };
 
-// The segments of a launch that is replayed for a later token: the last is longer than it says.
+// The tables of a launch. Those in device memory are null where `few` holds all.
+struct Tables {
+    const Sequence* sequences;
+    const Segment* segments;
+
+    __device__ __forceinline__ Tables(const Few& few, const Sequence* sequences,
+                                      const Segment* segments)
+        : sequences(sequences ? sequences : few.sequence),
+          segments(segments ? segments : few.segment) {}
+};
+
+// The segments of one sequence. In a launch that is replayed for a later token, the last is longer
+// than it says.
 struct Grown {
-    const Segments& given;
-    const int longer; // tokens
+    const Segment* const given;
     const int count;
+    const int longer; // tokens
 
     // A null `advance` is 0.
-    __device__ __forceinline__ Grown(const Segments& given, const u32* advance)
-        : given(given), longer(advance ? (int)*advance : 0), count(given.count) {}
+    __device__ __forceinline__ Grown(const Segment* given, int count, const u32* advance)
+        : given(given), count(count), longer(advance ? (int)*advance : 0) {}
 
     __device__ __forceinline__ Segment operator[](int s) const {
-        Segment segment = given.segment[s];
+        Segment segment = given[s];
         if (s == count - 1) segment.tokens += longer;
         return segment;
     }
 };
 
-// How many tokens of the segment a query at `position` sees.
+// How many tokens of the segment a query at `position` sees, the hidden ones among them.
 __device__ __forceinline__ int visible(const Segment& segment, int position) {
     return max(0, min(segment.tokens, position + 1 - segment.start));
 }

@@ -156,11 +156,16 @@ __device__ __forceinline__ bool weigh(float (&scores)[64], float (&most)[2], flo
 }
 
 extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
-    attend(const bf16* __restrict__ q, const __grid_constant__ Segments given, int start,
-           int tokens, int heads, int kv_heads, float scale, int parts,
-           float* __restrict__ part_out, float* __restrict__ part_lse, bf16* __restrict__ out,
-           float* __restrict__ lse, const u32* __restrict__ advance) {
+    attend(const bf16* __restrict__ q, const __grid_constant__ Few few,
+           const Sequence* sequences, int count, const Segment* table, int heads, int kv_heads,
+           float scale, float* __restrict__ part_out, float* __restrict__ part_lse,
+           bf16* __restrict__ out, float* __restrict__ lse, const u32* __restrict__ advance) {
     extern __shared__ unsigned char unaligned[];
+    const Tables tables(few, sequences, table);
+    const Sequence sequence = tables.sequences[sequence_of(
+        tables.sequences, count, blockIdx.x, [](const Sequence& s) { return s.first_tile; })];
+    const int parts = sequence.parts;
+    if ((int)blockIdx.z >= parts) return; // others are split into more
     __shared__ unsigned long long barriers[4 * SLOTS];
     // Keys full, keys empty, values full, values empty: one barrier per slot.
     const u32 barrier = shared_address(barriers);
@@ -169,20 +174,23 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     const u32 q_tile = (shared_address(unaligned) + 1023) / 1024 * 1024;
     const u32 keys = q_tile + ROWS * HEAD_DIM * 2, values = keys + SLOTS * TILE;
 
-    const Grown segments(given, advance);
-    start += segments.longer;
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
+    const int tokens = sequence.tokens, start = sequence.start + segments.longer;
     const int group = heads / kv_heads, kv_head = blockIdx.y;
     // The last rows see the most keys: they come first, so that the end is not waiting for them.
-    const int first_row = (gridDim.x - 1 - blockIdx.x) * ROWS;
+    const int row_tiles = (tokens * group + ROWS - 1) / ROWS;
+    const int first_row = (row_tiles - 1 - ((int)blockIdx.x - sequence.first_tile)) * ROWS;
     const int rows = min(ROWS, tokens * group - first_row);
     const int first_position = start + first_row / group;
     const int last_position = start + (first_row + rows - 1) / group;
 
-    // The place of a row of this tile in arrays [tokens, heads, ...].
-    auto place = [&](int row) {
+    // The place of a row of this tile in arrays [tokens, heads, ...], those of the sequence alone
+    // and those of the launch.
+    auto own_place = [&](int row) {
         int token = (first_row + row) / group, head = (first_row + row) % group;
         return (i64)token * heads + kv_head * group + head;
     };
+    auto place = [&](int row) { return (i64)sequence.first_token * heads + own_place(row); };
 
     if (threadIdx.x == 0) {
         for (int slot = 0; slot < SLOTS; slot++) {
@@ -292,7 +300,8 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         const Segment segment = segments[at.segment];
         const int first_key = at.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
-        if (left < KEYS || first_seen < KEYS - 1) {
+        const unsigned char* hidden = segment.hidden;
+        if (left < KEYS || first_seen < KEYS - 1 || hidden) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 int token = start + (first_row + first_of_lane + half * 8) / group;
@@ -302,7 +311,9 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
 #pragma unroll
                     for (int i = 0; i < 2; i++) {
                         int key = n * 8 + lane % 4 * 2 + i;
-                        if (key >= limit) scores[n * 4 + half * 2 + i] = -INFINITE;
+                        if (key >= limit || (hidden && hidden[first_key + key])) {
+                            scores[n * 4 + half * 2 + i] = -INFINITE;
+                        }
                     }
                 }
             }
@@ -362,8 +373,8 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         pin(sum);
     }
 
-    // With several parts, results lie as [parts, tokens, heads, ...].
-    const i64 part = (i64)blockIdx.z * tokens * heads;
+    // With several parts, results of a sequence lie as [parts, tokens, heads, ...].
+    const i64 part = sequence.first_part_row + (i64)blockIdx.z * tokens * heads;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         int row = first_of_lane + half * 8;
@@ -372,7 +383,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         all += __shfl_xor_sync(~0u, all, 2);
         if (row >= rows) continue;
         float inverse = all > 0.0f ? 1.0f / all : 0.0f;
-        i64 at = place(row);
+        i64 at = parts == 1 ? place(row) : part + own_place(row);
 #pragma unroll
         for (int n = 0; n < HEAD_DIM / 8; n++) {
             i64 to = at * HEAD_DIM + n * 8 + lane % 4 * 2;
@@ -380,10 +391,10 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
             if (parts == 1) {
                 *(u32*)(out + to) = narrow2(x, y);
             } else {
-                *(float2*)(part_out + part * HEAD_DIM + to) = make_float2(x, y);
+                *(float2*)(part_out + to) = make_float2(x, y);
             }
         }
         float value = all > 0.0f ? most[half] * scale + __logf(all) : -INFINITE;
-        if (lane % 4 == 0) (parts == 1 ? lse : part_lse + part)[at] = value;
+        if (lane % 4 == 0) (parts == 1 ? lse : part_lse)[at] = value;
     }
 }

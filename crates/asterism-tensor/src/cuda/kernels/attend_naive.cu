@@ -1,16 +1,21 @@
-// The readable twin of attend.cu: the same function of the same arguments for one part, in f32
-// throughout. A warp per query token and head. Grid: tokens * heads; blocks of 32 threads.
-// -DHEAD_DIM: any size.
-extern "C" __global__ void attend_naive(const bf16* q, const __grid_constant__ Segments given,
-                                        int start, int tokens, int heads, int kv_heads,
-                                        float scale, int parts, float* part_out, float* part_lse,
-                                        bf16* out, float* lse, const u32* advance) {
+// The readable twin of attend.cu: the same function of the same arguments, in f32 throughout,
+// without parts. A warp per query token and head. Grid: (the most tokens of a sequence * heads,
+// sequences); blocks of 32 threads. -DHEAD_DIM: any size.
+extern "C" __global__ void attend_naive(const bf16* q, const __grid_constant__ Few few,
+                                        const Sequence* sequences, int count,
+                                        const Segment* table, int heads, int kv_heads, float scale,
+                                        float* part_out, float* part_lse, bf16* out, float* lse,
+                                        const u32* advance) {
     constexpr int COLUMNS = (HEAD_DIM + 31) / 32; // of a lane: lane, lane + 32, ...
-    const Grown segments(given, advance);
-    start += segments.longer;
+    const Tables tables(few, sequences, table);
+    const Sequence sequence = tables.sequences[blockIdx.y];
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
     int lane = threadIdx.x;
-    i64 row = blockIdx.x;
-    int position = start + (int)(row / heads), kv_head = (int)(row % heads) / (heads / kv_heads);
+    i64 own = blockIdx.x;
+    if (own >= (i64)sequence.tokens * heads) return;
+    int position = sequence.start + segments.longer + (int)(own / heads);
+    int kv_head = (int)(own % heads) / (heads / kv_heads);
+    i64 row = (i64)sequence.first_token * heads + own;
 
     float query[COLUMNS], sum[COLUMNS];
     for (int c = 0; c < COLUMNS; c++) {
@@ -20,12 +25,14 @@ extern "C" __global__ void attend_naive(const bf16* q, const __grid_constant__ S
     }
     float most = -INFINITE, total = 0.0f;
     for (int s = 0; s < segments.count; s++) {
-        for (int t = 0; t < visible(segments[s], position); t++) {
+        const Segment segment = segments[s];
+        for (int t = 0; t < visible(segment, position); t++) {
+            if (segment.hidden && segment.hidden[t]) continue;
             i64 at = ((i64)t * kv_heads + kv_head) * HEAD_DIM;
             float score = 0.0f;
             for (int c = 0; c < COLUMNS; c++) {
                 int i = c * 32 + lane;
-                if (i < HEAD_DIM) score += query[c] * widen(segments[s].keys[at + i]);
+                if (i < HEAD_DIM) score += query[c] * widen(segment.keys[at + i]);
             }
             score = warp_sum(score) * scale;
             // Online softmax: sums are relative to the largest score so far.
@@ -36,7 +43,7 @@ extern "C" __global__ void attend_naive(const bf16* q, const __grid_constant__ S
             for (int c = 0; c < COLUMNS; c++) {
                 int i = c * 32 + lane;
                 if (i >= HEAD_DIM) continue;
-                sum[c] = sum[c] * fade + weight * widen(segments[s].values[at + i]);
+                sum[c] = sum[c] * fade + weight * widen(segment.values[at + i]);
             }
         }
     }

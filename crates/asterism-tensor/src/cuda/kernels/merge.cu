@@ -38,25 +38,34 @@ extern "C" __global__ void merge(bf16* out, float* lse, const bf16* part, const 
                  : merge_rows<8>(out, lse, part, part_lse, rows, head_dim);
 }
 
-// out [rows, head_dim] and lse [rows] of all parts: part_out [parts, rows, head_dim] and
-// part_lse [parts, rows]. Grid: rows; blocks of any multiple of 32 threads, best head_dim.
-extern "C" __global__ void combine(const float* part_out, const float* part_lse, int parts,
-                                   bf16* out, float* lse, int rows, int head_dim) {
-    i64 row = blockIdx.x;
-    int lane = threadIdx.x % 32;
+// out [tokens, heads, head_dim] and lse [tokens, heads] of all sequences that are split, of their
+// parts: part_out [part rows, head_dim] and part_lse [part rows], see `Sequence`. The sequences are
+// `count` in device memory, or `one` if that is null. Grid: rows of the sequences that are split;
+// blocks of any multiple of 32 threads, best head_dim.
+extern "C" __global__ void combine(const float* part_out, const float* part_lse,
+                                   const __grid_constant__ Sequence one,
+                                   const Sequence* sequences, int count, bf16* out, float* lse,
+                                   int heads, int head_dim) {
+    const Sequence* all = sequences ? sequences : &one;
+    const Sequence sequence = all[sequence_of(
+        all, count, blockIdx.x, [](const Sequence& s) { return s.first_split_row; })];
+    i64 own = (int)blockIdx.x - sequence.first_split_row;
+    i64 row = (i64)sequence.first_token * heads + own;
+    i64 first = sequence.first_part_row + own, rows = (i64)sequence.tokens * heads;
+    int parts = sequence.parts, lane = threadIdx.x % 32;
     // Every warp finds the maximum and the total for itself.
     float most = -INFINITE, total = 0.0f;
-    for (int p = lane; p < parts; p += 32) most = fmaxf(most, part_lse[(i64)p * rows + row]);
+    for (int p = lane; p < parts; p += 32) most = fmaxf(most, part_lse[first + p * rows]);
     most = warp_max(most);
     float base = most == -INFINITE ? 0.0f : most;
-    for (int p = lane; p < parts; p += 32) total += __expf(part_lse[(i64)p * rows + row] - base);
+    for (int p = lane; p < parts; p += 32) total += __expf(part_lse[first + p * rows] - base);
     total = warp_sum(total);
     float inverse = total > 0.0f ? 1.0f / total : 0.0f;
     for (int i = threadIdx.x; i < head_dim; i += blockDim.x) {
         float sum = 0.0f;
 #pragma unroll 8
         for (int p = 0; p < parts; p++) {
-            i64 at = (i64)p * rows + row;
+            i64 at = first + p * rows;
             sum += __expf(part_lse[at] - base) * part_out[at * head_dim + i];
         }
         out[row * head_dim + i] = narrow(sum * inverse);

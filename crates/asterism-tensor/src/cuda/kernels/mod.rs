@@ -5,8 +5,9 @@
 //! * `common.cuh`: bf16, reductions; in front of every source
 //! * `rows.cu`: what of a layer is neither product nor attention
 //! * `attend.cu`: attention on tensor cores; `attend_hopper.cu`: with Hopper's; `attend_naive.cu`:
-//!   their readable twin; `attend.cuh`, `tiles.cuh`: what they share
+//!   their readable twin; `sequences.cuh`, `attend.cuh`, `tiles.cuh`: what they share
 //! * `gemv.cu`: products of few rows
+//! * `put.cu`: tables from the host
 //! * `append.cu`: keys and values of a new token
 //! * `merge.cu`: partial attentions into one
 //! * `argmax.cu`: the greedy choice of a token
@@ -33,8 +34,10 @@ pub(super) const ROWS: Source = Source {
     name: "rows.cu",
     parts: &[
         include_str!("common.cuh"),
+        include_str!("sequences.cuh"),
         include_str!("rows.cu"),
         include_str!("merge.cu"),
+        include_str!("put.cu"),
         include_str!("argmax.cu"),
         include_str!("sample.cu"),
         include_str!("append.cu"),
@@ -59,6 +62,7 @@ const ATTENTION: Source = Source {
     name: "attend.cu",
     parts: &[
         include_str!("common.cuh"),
+        include_str!("sequences.cuh"),
         include_str!("attend.cuh"),
         include_str!("tiles.cuh"),
         include_str!("attend.cu"),
@@ -69,6 +73,7 @@ const ATTENTION_HOPPER: Source = Source {
     name: "attend_hopper.cu",
     parts: &[
         include_str!("common.cuh"),
+        include_str!("sequences.cuh"),
         include_str!("attend.cuh"),
         include_str!("tiles.cuh"),
         include_str!("attend_hopper.cu"),
@@ -81,10 +86,18 @@ pub(super) const ATTENTION_NAIVE: Source = Source {
     name: "attend_naive.cu",
     parts: &[
         include_str!("common.cuh"),
+        include_str!("sequences.cuh"),
         include_str!("attend.cuh"),
         include_str!("attend_naive.cu"),
     ],
 };
+
+/// 32-bit words that a launch of `put` writes at most: they and the other arguments fit the 4 KiB
+/// that all drivers pass.
+pub(super) const PUT_WORDS: usize = 960;
+
+/// Threads of a block of `put`.
+pub(super) const PUT_THREADS: u32 = 256;
 
 /// Threads of a block of `append`.
 pub(super) const APPEND_THREADS: u32 = 128;

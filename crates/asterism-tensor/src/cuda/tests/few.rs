@@ -17,7 +17,7 @@ fn keys_in_8_bits_are_appended_and_attended_later() {
     let mut random = random();
     for (heads, kv_heads, head_dim) in [(8, 2, 64), (8, 1, 128), (4, 4, 80), (16, 1, 256)] {
         let shape = HeadShape { heads, kv_heads, head_dim };
-        let flash = Flash::compile(&device, rows.combine.clone(), head_dim).unwrap();
+        let flash = Flash::compile(&device, &rows, head_dim).unwrap();
         for tokens in [1, 37, 700, 5003] {
             let make = |precision| {
                 let room = tokens / 2 * shape.kv_width();
@@ -44,6 +44,7 @@ fn keys_in_8_bits_are_appended_and_attended_later() {
                 values: all(&values).bf16(&rows, shape, &mut wide_values).unwrap(),
                 tokens,
                 start: 0,
+                hidden: None,
             };
             for (unpacked, new) in [(wide.keys, &new[0]), (wide.values, &new[1])] {
                 let (unpacked, new) = (unpacked.to_vec().unwrap(), new.to_vec().unwrap());
@@ -51,11 +52,12 @@ fn keys_in_8_bits_are_appended_and_attended_later() {
                 let error = relative_error(pairs);
                 assert!(error < 0.04, "{shape:?}, {tokens}: rounding to 8 bits costs {error:e}");
             }
-            let narrow = Keys { keys: all(&keys), values: all(&values), tokens, start: 0 };
+            let narrow =
+                Keys { keys: all(&keys), values: all(&values), tokens, start: 0, hidden: None };
             let q = halves(&mut random, shape.q_width(), 1.0);
             let q = Buffer::from_slice(&device, &q).unwrap();
             let queries = Queries { q: q.view(), tokens: 1, start: tokens - 1, shape };
-            let attend = |keys: Keys<KvView<'_>>| {
+            let attend = |keys: Keys<'_, KvView<'_>>| {
                 let mut out = poisoned::<bf16>(&device, q.len());
                 let mut lse = poisoned::<f32>(&device, shape.heads);
                 flash.attend(queries, &[keys], out.view_mut(), lse.view_mut()).unwrap();
@@ -82,7 +84,7 @@ fn times_of_attention_of_few_queries() {
     let rows = RowKernels::compile(&device).unwrap();
     let mut random = random();
     let shape = HeadShape { heads: 32, kv_heads: 8, head_dim: 128 };
-    let flash = Flash::compile(&device, rows.combine.clone(), shape.head_dim).unwrap();
+    let flash = Flash::compile(&device, &rows, shape.head_dim).unwrap();
     for keys in [8192, 32_768, 131_072] {
         let new = halves(&mut random, keys * shape.kv_width(), 1.0);
         let new = Buffer::from_slice(&device, &new).unwrap();
@@ -91,7 +93,8 @@ fn times_of_attention_of_few_queries() {
             let (mut k, mut v) = (make(), make());
             Kv::append(&rows, [&mut k, &mut v], [new.view(), new.view()]).unwrap();
             let all = |kv| Kv::view(Part::new(kv, 0..new.len())).unwrap();
-            let run = [Keys { keys: all(&k), values: all(&v), tokens: keys, start: 0 }];
+            let run =
+                [Keys { keys: all(&k), values: all(&v), tokens: keys, start: 0, hidden: None }];
             for tokens in [1, 4, 64] {
                 if tokens > 4 && precision == KvPrecision::Fp8 {
                     continue;

@@ -10,6 +10,7 @@ mod kernels;
 mod memory;
 mod ops;
 mod replay;
+mod sequences;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

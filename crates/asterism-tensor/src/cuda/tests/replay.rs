@@ -4,15 +4,16 @@
 
 use half::bf16;
 
-use super::super::attention::{Keys, Queries};
+use super::super::attention::Keys;
 use super::super::flash::Flash;
 use super::super::kernels::ROWS;
+use super::super::launch::Rows;
 use super::super::module::or_null;
 use super::super::rows::RowKernels;
-use super::super::{Argument, Buffer, Cuda, Module};
-use super::both::{Both, all, all_mut};
+use super::super::{Argument, Buffer, Cuda, Grown, Module};
+use super::both::{Both, all, all_mut, all_of};
 use super::{device, halves, poisoned, random, relative_error};
-use crate::{Backend, HeadShape, KvPrecision, Segment, Sequence, TensorError};
+use crate::{Backend, HeadShape, KvPrecision, Part, Segment, Sequence, TensorError};
 
 #[test]
 fn keys_and_values_are_appended_where_the_advance_says() {
@@ -64,11 +65,11 @@ fn keys_and_values_are_appended_where_the_advance_says() {
 #[test]
 fn attention_later_is_that_over_more_keys() {
     let Some(device) = device() else { return };
-    let combine = RowKernels::compile(&device).unwrap().combine;
+    let rows = RowKernels::compile(&device).unwrap();
     let mut random = random();
     for head_dim in [64, 128] {
         let shape = HeadShape { heads: 8, kv_heads: 2, head_dim };
-        let flash = Flash::compile(&device, combine.clone(), head_dim).unwrap();
+        let flash = Flash::compile(&device, &rows, head_dim).unwrap();
         // One token by the instance for few queries, hundreds by that for many.
         for (tokens, first, last, advance) in
             [(1, 200, 100, 7), (1, 4096, 64, 16), (1, 33, 1, 1), (300, 128, 300, 40)]
@@ -84,11 +85,10 @@ fn attention_later_is_that_over_more_keys() {
             let run = |start: usize, tokens: usize| {
                 let range = start * shape.kv_width()..(start + tokens) * shape.kv_width();
                 let (keys, values) = (k.slice(range.clone()).unwrap(), v.slice(range).unwrap());
-                Keys { keys, values, tokens, start }.stored()
+                Keys { keys, values, tokens, start, hidden: None }.stored()
             };
             let attend = |last: usize, advance: Option<u32>| {
                 let start = first + last - tokens;
-                let queries = Queries { q: q.view(), tokens, start, shape };
                 let mut out = poisoned::<bf16>(&device, q.len());
                 let mut lse = poisoned::<f32>(&device, tokens * shape.heads);
                 let number = advance.map(|n| Buffer::from_slice(&device, &[n]).unwrap());
@@ -96,7 +96,10 @@ fn attention_later_is_that_over_more_keys() {
                 let keys = [run(0, first), run(first, last)];
                 let (to, to_lse) = (out.view_mut(), lse.view_mut());
                 // SAFETY: the buffers hold all tokens, those of the advance, too.
-                unsafe { flash.attend_later(queries, &keys, number, to, to_lse).unwrap() };
+                unsafe {
+                    let sequence = Rows { first: 0, tokens, start, keys: &keys };
+                    flash.attend_later(q.view(), shape, &[sequence], number, to, to_lse).unwrap();
+                }
                 (out.to_vec().unwrap(), lse.to_vec().unwrap())
             };
             let (out, lse) = attend(last, Some(advance as u32));
@@ -140,6 +143,7 @@ fn a_recording_outlives_its_buffers_and_refuses_what_there_is_no_room_for() {
         let mut recording = gpu.record(&mut step).unwrap().unwrap();
         // Ten tokens fit, and the first was recorded.
         gpu.replay(&mut recording, 9).unwrap();
+        assert!(gpu.can_replay(&recording, 9) && !gpu.can_replay(&recording, 10));
         let refused = gpu.replay(&mut recording, 10).unwrap_err().to_string();
         assert!(refused.contains("10 tokens later") && refused.contains("room for 9"), "{refused}");
         let other = Cuda::open(0).unwrap();
@@ -176,4 +180,48 @@ fn a_step_that_keeps_memory_or_waits_is_not_recorded() {
     let mut read = [0.0; 2];
     gpu.read(all(&sums), &mut read).unwrap();
     assert_eq!(read, [1.0, 2.0]);
+}
+
+/// A step that is replayed gives the bits of one that is not, as far as it says it can.
+#[test]
+fn replayed_attention_is_that_of_a_step_of_its_own() {
+    let Some(both) = Both::open() else { return };
+    let gpu = &both.gpu;
+    let shape = HeadShape { heads: 8, kv_heads: 2, head_dim: 64 };
+    let width = shape.kv_width();
+    let mut random = random();
+    // Keys that are split into more parts as they grow, and keys that are not.
+    for before in [40, 500, 760, 1000, 30_000] {
+        let room = before + 600;
+        let (k, v) =
+            (halves(&mut random, room * width, 1.0), halves(&mut random, room * width, 1.0));
+        let q = both.rows(&halves(&mut random, shape.q_width(), 1.0)).0;
+        let (k, v) = (both.rows(&k).0, both.rows(&v).0);
+        let cache = || gpu.kv(KvPrecision::Bf16, shape, room * width).unwrap();
+        let (mut keys, mut values) = (cache(), cache());
+        gpu.append([&mut keys, &mut values], [all(&k), all(&v)]).unwrap();
+        let attend = |tokens: usize, out: &mut Grown<bf16>, lse: &mut Grown<f32>| {
+            let part = |kv| Part::new(kv, 0..tokens * width);
+            let (keys, values) = (part(&keys), part(&values));
+            let segments = [Segment { keys, values, tokens, start: 0, hidden: None }];
+            let sequence = Sequence { rows: 0..1, start: tokens - 1, segments: &segments };
+            gpu.attend(all(&q), shape, &[sequence], all_mut(out), all_mut(lse))
+        };
+        let buffers = || (both.no_rows(shape.q_width()).0, both.no_sums(shape.heads).0);
+        let (mut out, mut lse) = buffers();
+        attend(before, &mut out, &mut lse).unwrap();
+        let recorded = gpu.record(|| attend(before, &mut out, &mut lse));
+        let mut recording = recorded.unwrap().unwrap();
+        let most = (0..=600).filter(|later| gpu.can_replay(&recording, *later)).count() as u32;
+        assert!(most > 0 && (most > 500 || before < 4096), "{before}: {most}");
+        for later in [0, most / 2, most - 1] {
+            gpu.replay(&mut recording, later).unwrap();
+            let (mut own, mut own_lse) = buffers();
+            attend(before + later as usize, &mut own, &mut own_lse).unwrap();
+            let bits =
+                |out: &Grown<bf16>| all_of(out).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&out), bits(&own), "{before} and {later} later");
+            assert_eq!(all_of(&lse), all_of(&own_lse));
+        }
+    }
 }

@@ -1,0 +1,153 @@
+//! Attention of several sequences in one call, over any number of segments, some keys of which are
+//! hidden: against the CPU's, and to the last bit against each sequence alone.
+
+use super::both::{Both, all, all_mut, all_of, on_both};
+use super::{halves, random};
+use crate::cuda::Kv;
+use crate::{Backend, Elements, HeadShape, KvPrecision, Part, Segment, Sequence};
+use half::bf16;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+/// Keys and values of a sequence on both sides, in segments of `page` tokens.
+struct Keys {
+    keys: (Kv, Elements),
+    values: (Kv, Elements),
+    tokens: usize,
+    page: usize,
+    /// Of each segment, which keys are hidden.
+    hidden: Vec<Vec<bool>>,
+}
+
+impl Keys {
+    fn new(
+        both: &Both,
+        random: &mut Xoshiro256PlusPlus,
+        precision: KvPrecision,
+        shape: HeadShape,
+        (tokens, page, hides): (usize, usize, f32),
+    ) -> Self {
+        let len = tokens * shape.kv_width();
+        let (k, v) = (both.rows(&halves(random, len, 2.0)), both.rows(&halves(random, len, 1.0)));
+        let gpu = || both.gpu.kv(precision, shape, len).unwrap();
+        let cpu = || both.cpu.kv(KvPrecision::F32, shape, len).unwrap();
+        let (mut keys, mut values) = ((gpu(), cpu()), (gpu(), cpu()));
+        let (gpu, cpu) = ([all(&k.0), all(&v.0)], [all(&k.1), all(&v.1)]);
+        Backend::append(&both.gpu, [&mut keys.0, &mut values.0], gpu).unwrap();
+        Backend::append(&both.cpu, [&mut keys.1, &mut values.1], cpu).unwrap();
+        let hidden = (0..tokens)
+            .step_by(page)
+            .map(|start| {
+                let count = page.min(tokens - start);
+                halves(random, count, 1.0).iter().map(|x| x.to_f32().abs() < hides).collect()
+            })
+            .collect();
+        Self { keys, values, tokens, page, hidden }
+    }
+}
+
+/// Runs the sequences named by `chosen`, each with `tokens` queries at the end of its keys; gives
+/// outputs and log-sum-exps of the GPU, of the CPU.
+fn run(
+    both: &Both,
+    shape: HeadShape,
+    sequences: &[(Keys, usize, Vec<bf16>)],
+    chosen: &[usize],
+) -> [(Vec<f32>, Vec<f32>); 2] {
+    let q: Vec<bf16> = chosen.iter().flat_map(|i| sequences[*i].2.clone()).collect();
+    let q = both.rows(&q);
+    let mut out = both.no_rows(q.1.len());
+    let mut lse = both.no_sums(q.1.len() / shape.head_dim);
+    on_both!(both, |backend, side| {
+        let flags: Vec<Vec<_>> = chosen
+            .iter()
+            .map(|i| sequences[*i].0.hidden.iter().map(|h| backend.flags(h).unwrap()).collect())
+            .collect();
+        let segments: Vec<Vec<_>> = chosen
+            .iter()
+            .zip(&flags)
+            .map(|(i, flags)| {
+                let keys = &sequences[*i].0;
+                let segment = |(s, start): (usize, usize)| {
+                    let tokens = keys.page.min(keys.tokens - start);
+                    let range = start * shape.kv_width()..(start + tokens) * shape.kv_width();
+                    Segment {
+                        keys: Part::new(&side!(keys.keys), range.clone()),
+                        values: Part::new(&side!(keys.values), range),
+                        tokens,
+                        start,
+                        hidden: keys.hidden[s].contains(&true).then_some(&flags[s]),
+                    }
+                };
+                (0..keys.tokens).step_by(keys.page).enumerate().map(segment).collect()
+            })
+            .collect();
+        let mut row = 0;
+        let all_of_them: Vec<_> = chosen
+            .iter()
+            .zip(&segments)
+            .map(|(i, segments)| {
+                let (keys, tokens, _) = &sequences[*i];
+                let rows = row..row + tokens;
+                row = rows.end;
+                Sequence { rows, start: keys.tokens.saturating_sub(*tokens), segments }
+            })
+            .collect();
+        let (out, lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
+        Backend::attend(backend, all(&side!(q)), shape, &all_of_them, out, lse).unwrap();
+    });
+    let wide = all_of(&out.0).into_iter().map(bf16::to_f32).collect();
+    [(wide, all_of(&lse.0)), (out.1.to_vec(), lse.1.to_vec())]
+}
+
+#[test]
+fn sequences_of_one_call_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
+    let Some(both) = Both::open() else { return };
+    let mut random = random();
+    for (shape, precision) in [
+        (HeadShape { heads: 8, kv_heads: 2, head_dim: 128 }, KvPrecision::Bf16),
+        (HeadShape { heads: 4, kv_heads: 4, head_dim: 64 }, KvPrecision::Bf16),
+        (HeadShape { heads: 6, kv_heads: 1, head_dim: 80 }, KvPrecision::Bf16),
+        (HeadShape { heads: 8, kv_heads: 2, head_dim: 128 }, KvPrecision::Fp8),
+    ] {
+        // Queries; keys, tokens of a segment, share of hidden keys: pages, many segments, keys that
+        // are split between blocks of threads, none, and prefills among what decodes.
+        let cases = [
+            (1, (700, 64, 0.0)),
+            (1, (5000, 5000, 0.0)),
+            (300, (700, 128, 0.0)),
+            (1, (4500, 100, 0.3)),
+            (1, (1, 64, 0.0)),
+            (2, (3000, 700, 0.9)),
+            (1, (40, 8, 1.1)),
+            (77, (2500, 64, 0.5)),
+            (1, (20_000, 600, 0.0)),
+        ];
+        let sequences: Vec<_> = cases
+            .iter()
+            .map(|(tokens, keys)| {
+                let q = halves(&mut random, tokens * shape.q_width(), 1.0);
+                (Keys::new(&both, &mut random, precision, shape, *keys), *tokens, q)
+            })
+            .collect();
+        let what = format!("{shape:?}, {precision}");
+        let alone: Vec<_> = (0..cases.len())
+            .map(|i| {
+                let [found, expected] = run(&both, shape, &sequences, &[i]);
+                let most = if precision == KvPrecision::Fp8 { 0.1 } else { 0.02 };
+                let all = found.0.iter().zip(&expected.0).chain(found.1.iter().zip(&expected.1));
+                for (at, (a, b)) in all.enumerate() {
+                    assert!(a == b || (a - b).abs() < most, "{what}: {i}, {at}: {a} and {b}");
+                }
+                found
+            })
+            .collect();
+        for chosen in [vec![0, 1], vec![2, 3, 4, 5], (0..cases.len()).collect(), vec![8, 0, 7]] {
+            let [found, _] = run(&both, shape, &sequences, &chosen);
+            let expected = chosen.iter().flat_map(|i| alone[*i].0.clone());
+            let logarithms = chosen.iter().flat_map(|i| alone[*i].1.clone());
+            let same = |(a, b): (f32, &f32)| a.to_bits() == b.to_bits();
+            assert!(expected.zip(&found.0).all(same), "{what}: {chosen:?}");
+            assert!(logarithms.zip(&found.1).all(same), "{what}: {chosen:?}, logarithms");
+        }
+    }
+}
