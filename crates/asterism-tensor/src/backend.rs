@@ -72,6 +72,18 @@ pub struct Sequence<'a, B: Backend> {
     pub segments: &'a [Segment<'a, B>],
 }
 
+/// A token to be chosen.
+pub struct Choice<'a, B: Backend> {
+    /// `[vocab]`
+    pub logits: Part<'a, B::Sums>,
+    /// How.
+    pub sampling: &'a Sampling,
+    /// Which tokens were seen before, needed if these are penalized; the chosen one is added.
+    pub seen: Option<&'a mut B::Flags>,
+    /// A random number below 2^53; of no account where the likeliest is taken.
+    pub uniform: u64,
+}
+
 /// What the rows of a forward pass are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
@@ -338,7 +350,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// If the processor failed since it was last waited for.
-    fn largest(&self, sums: Part<'_, Self::Sums>) -> Result<Option<u32>, TensorError>;
+    fn largest(&self, sums: Part<'_, Self::Sums>) -> Result<Option<u32>, TensorError> {
+        self.choose(sums, &Sampling::default(), None, 0)
+    }
 
     /// Flags that are set as `flags` are.
     ///
@@ -358,7 +372,18 @@ pub trait Backend: Send + Sync + Sized + 'static {
         sampling: &Sampling,
         seen: Option<&mut Self::Flags>,
         uniform: u64,
-    ) -> Result<Option<u32>, TensorError>;
+    ) -> Result<Option<u32>, TensorError> {
+        let chosen = self.choose_all(&mut [Choice { logits, sampling, seen, uniform }])?;
+        Ok(chosen.into_iter().next().flatten())
+    }
+
+    /// One token for each of `choices`, as [`Backend::choose`] takes it: those of all sequences
+    /// that decode, in one go. Waits once.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    fn choose_all(&self, choices: &mut [Choice<'_, Self>])
+    -> Result<Vec<Option<u32>>, TensorError>;
 
     /// Runs `step`, a forward pass of one token that grows no buffer, and keeps what it did, where
     /// that makes running it again cheaper. `None`, and `step` not run, where it does not.
@@ -493,6 +518,38 @@ pub trait Backend: Send + Sync + Sized + 'static {
         out: PartMut<'_, Self::Rows>,
         lse: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
+
+    /// Softmax weight of each key, summed over the rows of `sequence` in `q [tokens, heads,
+    /// head_dim]` and over the query heads that share a KV head. Fills `sums [kv_heads, keys]`, the
+    /// keys of all segments one after the other, with 0 for a key that no row sees. `lse [tokens,
+    /// heads]` is that of attention over all keys that count, be they of other calls, as
+    /// [`Backend::attend`] and [`Backend::merge`] give it.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn mass(
+        &self,
+        q: Part<'_, Self::Rows>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        lse: Part<'_, Self::Sums>,
+        sums: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// The keys (or values) of the `chosen` tokens of `kv [tokens, kv_heads, head_dim]`, in that
+    /// order, as they are stored.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    ///
+    /// # Panics
+    /// If a chosen token is not one of them.
+    fn gather(
+        &self,
+        kv: Part<'_, Self::Kv>,
+        shape: HeadShape,
+        chosen: &[u32],
+    ) -> Result<Self::Kv, TensorError>;
 
     /// Merges the partial attention `(part, part_lse)` into `(out, lse)`: the result is attention
     /// over the keys of both (the paper's equation for phase 2). Outputs are `[rows, head_dim]`,

@@ -153,6 +153,15 @@ impl Elements {
 }
 
 impl<'a> ElementsView<'a> {
+    /// The precision the elements are stored in.
+    #[must_use]
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::F32(_) => Precision::F32,
+            Self::Bf16(_) => Precision::Bf16,
+        }
+    }
+
     /// Number of elements.
     #[must_use]
     pub fn len(self) -> usize {

@@ -38,7 +38,8 @@ pub mod user_cache;
 
 pub use aligned::Aligned;
 pub use backend::{
-    Backend, LayerWidths, Memory, Pass, Peak, Rotation, RowReader, Segment, Sequence, SplitQkv,
+    Backend, Choice, LayerWidths, Memory, Pass, Peak, Rotation, RowReader, Segment, Sequence,
+    SplitQkv,
 };
 pub use bytes::Bytes;
 pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, KvSequence, PackedMatrix};

@@ -2,9 +2,9 @@
 
 use super::{Activations, Cpu, CpuError, KvSegment, KvSequence, PackedMatrix, ops};
 use crate::{
-    Aligned, Backend, Elements, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory, Part,
-    PartMut, Pass, Peak, Precision, Rotation, RowReader, Sampling, Segment, Sequence, SplitQkv,
-    TensorError,
+    Aligned, Backend, Choice, Elements, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory,
+    Part, PartMut, Pass, Peak, Precision, Rotation, RowReader, Sampling, Segment, Sequence,
+    SplitQkv, TensorError,
 };
 
 use std::convert::Infallible;
@@ -66,6 +66,22 @@ fn floats_mut(part: PartMut<'_, Aligned<f32>>) -> &mut [f32] {
 
 fn elements(part: Part<'_, Elements>) -> ElementsView<'_> {
     part.of.view(part.range())
+}
+
+/// The token that `sampling` chooses; `None` if a logit is not finite.
+fn choose(logits: &[f32], sampling: &Sampling, seen: Option<&[bool]>, uniform: u64) -> Option<u32> {
+    if !sampling.is_largest() {
+        let finite = logits.iter().all(|logit| logit.is_finite());
+        return finite.then(|| sampling.choose(logits, seen, uniform));
+    }
+    let (mut best, mut finite) = (0, true);
+    for (i, logit) in logits.iter().enumerate() {
+        finite &= logit.is_finite();
+        if *logit > logits[best] {
+            best = i;
+        }
+    }
+    finite.then_some(best as u32)
 }
 
 fn kv_segments<'a>(segments: &[Segment<'a, Cpu>]) -> Vec<KvSegment<'a>> {
@@ -254,38 +270,23 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn largest(&self, sums: Part<'_, Aligned<f32>>) -> Result<Option<u32>> {
-        let (mut best, mut finite) = (0, true);
-        let sums = floats(sums);
-        for (i, sum) in sums.iter().enumerate() {
-            finite &= sum.is_finite();
-            if *sum > sums[best] {
-                best = i;
-            }
-        }
-        Ok(finite.then_some(best as u32))
-    }
-
     fn flags(&self, flags: &[bool]) -> Result<Vec<bool>> {
         Ok(flags.to_vec())
     }
 
-    fn choose(
-        &self,
-        logits: Part<'_, Aligned<f32>>,
-        sampling: &Sampling,
-        seen: Option<&mut Vec<bool>>,
-        uniform: u64,
-    ) -> Result<Option<u32>> {
-        let logits = floats(logits);
-        if logits.iter().any(|logit| !logit.is_finite()) {
-            return Ok(None);
+    fn choose_all(&self, choices: &mut [Choice<'_, Self>]) -> Result<Vec<Option<u32>>> {
+        let mut tokens = vec![None; choices.len()];
+        self.fill_each(&mut tokens, |i| {
+            let Choice { logits, sampling, seen, uniform } = &choices[i];
+            let seen = seen.as_deref().map(Vec::as_slice);
+            choose(floats(*logits), sampling, seen, *uniform)
+        });
+        for (Choice { seen, .. }, token) in choices.iter_mut().zip(&tokens) {
+            if let (Some(seen), Some(token)) = (seen, token) {
+                seen[*token as usize] = true;
+            }
         }
-        let token = sampling.choose(logits, seen.as_deref().map(Vec::as_slice), uniform);
-        if let Some(seen) = seen {
-            seen[token as usize] = true;
-        }
-        Ok(Some(token))
+        Ok(tokens)
     }
 
     fn record<E: From<TensorError>>(
@@ -402,6 +403,31 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn mass(
+        &self,
+        q: Part<'_, Aligned<f32>>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        lse: Part<'_, Aligned<f32>>,
+        sums: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        let segments = kv_segments(sequence.segments);
+        let (rows, start) = (sequence.rows.clone(), sequence.start);
+        let sequence = KvSequence { rows, start, segments: &segments };
+        self.mass(floats(q), shape, &sequence, floats(lse), floats_mut(sums));
+        Ok(())
+    }
+
+    fn gather(&self, kv: Part<'_, Elements>, shape: HeadShape, chosen: &[u32]) -> Result<Elements> {
+        let (kv, width) = (elements(kv), shape.kv_width());
+        let mut gathered = Elements::with_capacity(kv.precision(), chosen.len() * width);
+        for token in chosen {
+            let start = *token as usize * width;
+            gathered.extend_from(kv.slice(start..start + width));
+        }
+        Ok(gathered)
+    }
+
     fn merge(
         &self,
         out: PartMut<'_, Aligned<f32>>,
@@ -411,5 +437,63 @@ impl Backend for Cpu {
     ) -> Result {
         self.merge(floats_mut(out), floats_mut(lse), floats(part), floats(part_lse));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_chosen_for_all_rows_at_once() {
+        let cpu = Cpu::new(2, None).unwrap();
+        let mut logits = Aligned::default();
+        logits.at_least(15).copy_from_slice(&[
+            1.0,
+            3.0,
+            2.0,
+            3.0,
+            -1.0, //
+            0.0,
+            0.0,
+            5.0,
+            f32::NAN,
+            0.0, //
+            4.0,
+            3.0,
+            2.0,
+            1.0,
+            0.0,
+        ]);
+        let row = |r: usize| Part::new(&logits, r * 5..(r + 1) * 5);
+        let (largest, drawn) =
+            (Sampling::default(), Sampling { temperature: 1.0, ..Sampling::default() });
+        let penalized = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
+        let mut seen = cpu.flags(&[true, false, false, false, false]).unwrap();
+        let mut choices = [
+            Choice { logits: row(0), sampling: &largest, seen: None, uniform: 0 },
+            Choice { logits: row(1), sampling: &drawn, seen: None, uniform: 0 },
+            Choice { logits: row(2), sampling: &penalized, seen: Some(&mut seen), uniform: 0 },
+            Choice { logits: row(2), sampling: &drawn, seen: None, uniform: (1 << 53) - 1 },
+        ];
+        let tokens = cpu.choose_all(&mut choices).unwrap();
+        assert_eq!(tokens, [Some(1), None, Some(1), Some(4)]);
+        assert_eq!(seen, [true, true, false, false, false]);
+        assert_eq!(cpu.largest(row(0)).unwrap(), Some(1));
+        assert!(cpu.choose_all(&mut []).unwrap().is_empty());
+    }
+
+    #[test]
+    fn chosen_tokens_are_gathered_in_their_order() {
+        let cpu = Cpu::new(1, None).unwrap();
+        let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 2 };
+        let numbers: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        for precision in [Precision::F32, Precision::Bf16] {
+            let kv = Elements::from_f32(precision, &numbers);
+            // Tokens of a part, one of them twice.
+            let chosen = cpu.gather(Part::new(&kv, 2..12), shape, &[4, 0, 0]).unwrap();
+            let expected = Elements::from_f32(precision, &[10.0, 11.0, 2.0, 3.0, 2.0, 3.0]);
+            assert_eq!(chosen, expected);
+        }
     }
 }

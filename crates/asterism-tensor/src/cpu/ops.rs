@@ -44,6 +44,16 @@ impl Cpu {
         });
     }
 
+    /// `out[i] = value(i)`, a task each.
+    pub(super) fn fill_each<T: Send>(&self, out: &mut [T], value: impl Fn(usize) -> T + Sync) {
+        let len = out.len();
+        let shared = SharedMut::new(out);
+        self.for_each(len, |i| {
+            // SAFETY: element i is written by this task only.
+            unsafe { shared.slice(i, 1)[0] = value(i) };
+        });
+    }
+
     /// Fills `out [tokens, head_dim]` with the cosines, then the sines, of all pairs of each
     /// position. The angle is a product in f32, its sine that of the rounded product.
     pub fn fill_angles(&self, frequencies: &[f32], positions: &[u32], out: &mut [f32]) {

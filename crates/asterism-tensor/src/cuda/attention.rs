@@ -9,6 +9,7 @@ use super::cudnn::Cudnn;
 use super::kernels::FEW_ROWS;
 use super::kv::{Kv, KvView};
 use super::launch::Rows;
+use super::view::same_length;
 use super::{Attention, Buffer, Cuda, CudaError, View, ViewMut};
 use crate::{HeadShape, Segment, Sequence};
 use half::bf16;
@@ -190,6 +191,30 @@ impl Cuda {
             return Ok(());
         }
         self.flash(shape.head_dim)?.attend_all(q, shape, &rows, out, lse)
+    }
+
+    /// See [`Backend::mass`](crate::Backend::mass).
+    pub(super) fn mass_of(
+        &self,
+        queries: Queries<'_>,
+        segments: &[Segment<'_, Self>],
+        lse: View<'_, f32>,
+        mut sums: ViewMut<'_, f32>,
+    ) -> Result<(), CudaError> {
+        let (shape, mut first) = (queries.shape, 0);
+        for segment in segments {
+            if segment.tokens == 0 {
+                continue;
+            }
+            let mut unpacked = None;
+            let keys = Kv::view(segment.keys)?.bf16(&self.rows, shape, &mut unpacked)?;
+            let Segment { tokens, start, .. } = *segment;
+            let hidden = segment.hidden.map(|hidden| hidden.slice(0..tokens)).transpose()?;
+            let keys = Keys { keys, values: keys, tokens, start, hidden };
+            self.rows.mass(queries, lse, &keys, &mut sums, first)?;
+            first += tokens;
+        }
+        same_length("sums", first * shape.kv_heads, sums.len())
     }
 
     /// Keys in bf16; `unpacked` holds what had to be made for that.

@@ -1,18 +1,19 @@
 //! A GPU as a [`Backend`]: activations in bf16, the residual stream and all sums in f32. Operations
 //! are enqueued on the device's stream and return at once; what reads results waits.
 
+use super::attention::Queries;
 use super::cudnn::Cudnn;
 use super::flash::Flash;
 use super::gemv::{Gemv, MOST_ROWS};
 use super::kv::Kv;
 use super::memory::{Grown, Ids, view, view_mut};
-use super::rows::RowKernels;
+use super::rows::{RowChoice, RowKernels};
 use super::staging::Staging;
 use super::weights::{Embedding, Matrix, only_bf16};
 use super::{Buffer, CudaError, Device, Element, Event, Gemm, Recording, View, ViewMut};
 use crate::{
-    Backend, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory, Part, PartMut, Pass, Peak,
-    Precision, Rotation, RowReader, Sampling, Sequence, SplitQkv, TensorError,
+    Backend, Choice, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory, Part, PartMut,
+    Pass, Peak, Precision, Rotation, RowReader, Sequence, SplitQkv, TensorError,
 };
 use half::bf16;
 use std::collections::HashMap;
@@ -307,24 +308,18 @@ impl Backend for Cuda {
         Ok(self.rows.angles(frequencies.view(), positions, view_mut(out)?)?)
     }
 
-    fn largest(&self, sums: Part<'_, Grown<f32>>) -> Result<Option<u32>> {
-        Ok(self.rows.largest(view(sums)?)?)
-    }
-
     fn flags(&self, flags: &[bool]) -> Result<Buffer<u8>> {
         let flags: Vec<u8> = flags.iter().map(|&flag| u8::from(flag)).collect();
         Ok(Buffer::from_slice(&self.device, &flags)?)
     }
 
-    fn choose(
-        &self,
-        logits: Part<'_, Grown<f32>>,
-        sampling: &Sampling,
-        seen: Option<&mut Buffer<u8>>,
-        uniform: u64,
-    ) -> Result<Option<u32>> {
-        let seen = seen.map(Buffer::view_mut);
-        Ok(self.rows.sample(view(logits)?, sampling, seen, uniform)?)
+    fn choose_all(&self, choices: &mut [Choice<'_, Self>]) -> Result<Vec<Option<u32>>> {
+        let mut rows = Vec::with_capacity(choices.len());
+        for Choice { logits, sampling, seen, uniform } in choices {
+            let (logits, seen) = (view(*logits)?, seen.as_deref_mut().map(Buffer::view_mut));
+            rows.push(RowChoice { logits, sampling, seen, uniform: *uniform });
+        }
+        Ok(self.rows.choose(&mut rows)?)
     }
 
     fn record<E: From<TensorError>>(
@@ -464,6 +459,28 @@ impl Backend for Cuda {
             return Ok(());
         }
         Ok(self.attend_sequences(view(q)?, shape, sequences, view_mut(out)?, view_mut(lse)?)?)
+    }
+
+    fn mass(
+        &self,
+        q: Part<'_, Grown<bf16>>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        lse: Part<'_, Grown<f32>>,
+        sums: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        let Sequence { rows, start, segments } = sequence;
+        if sums.len == 0 {
+            return Ok(());
+        }
+        let range = |width: usize| rows.start * width..rows.end * width;
+        let (q, lse) = (q.slice(range(shape.q_width())), lse.slice(range(shape.heads)));
+        let queries = Queries { q: view(q)?, tokens: rows.len(), start: *start, shape };
+        Ok(self.mass_of(queries, segments, view(lse)?, view_mut(sums)?)?)
+    }
+
+    fn gather(&self, kv: Part<'_, Kv>, _shape: HeadShape, chosen: &[u32]) -> Result<Kv> {
+        Ok(Kv::gather(&self.rows, kv, chosen)?)
     }
 
     fn merge(

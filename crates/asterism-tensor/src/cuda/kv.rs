@@ -118,6 +118,41 @@ impl Kv {
         Ok(())
     }
 
+    /// The `chosen` tokens of a part of a cache, in that order. Waits.
+    ///
+    /// # Panics
+    /// If a chosen token is not one of them.
+    pub(super) fn gather(
+        kernels: &RowKernels,
+        part: Part<'_, Self>,
+        chosen: &[u32],
+    ) -> Result<Self, CudaError> {
+        let shape = part.of.shape;
+        let (width, heads) = (shape.kv_width(), shape.kv_heads);
+        let tokens = part.len / width;
+        let outside = chosen.iter().find(|token| **token as usize >= tokens);
+        assert!(outside.is_none(), "token {outside:?} of {tokens} chosen");
+        let view = Self::view(part)?;
+        let device = view.device();
+        let on_device = Buffer::from_slice(device, chosen)?;
+        let index = (chosen, on_device.view());
+        let stored = match view {
+            KvView::Bf16(all) => {
+                let mut to = Buffer::uninit(device, chosen.len() * width)?;
+                kernels.gather(all, index, to.view_mut(), width)?;
+                Stored::Bf16(to)
+            }
+            KvView::Fp8(codes, scales) => {
+                let mut to = Buffer::uninit(device, chosen.len() * width)?;
+                let mut to_scales = Buffer::uninit(device, chosen.len() * heads)?;
+                kernels.gather(codes, index, to.view_mut(), width)?;
+                kernels.gather(scales, index, to_scales.view_mut(), heads)?;
+                Stored::Fp8(to, to_scales)
+            }
+        };
+        Ok(Self { shape, stored, len: chosen.len() * width })
+    }
+
     /// Makes room for `more` elements.
     fn make_room(&mut self, more: usize) -> Result<(), CudaError> {
         let (len, dim) = (self.len, self.shape.head_dim);
@@ -168,6 +203,14 @@ impl<'a> KvView<'a> {
         match self {
             Self::Bf16(all) => all.len(),
             Self::Fp8(codes, _) => codes.len(),
+        }
+    }
+
+    /// The device they are on.
+    pub(super) fn device(&self) -> &'a Arc<Device> {
+        match self {
+            Self::Bf16(all) => all.device(),
+            Self::Fp8(codes, _) => codes.device(),
         }
     }
 

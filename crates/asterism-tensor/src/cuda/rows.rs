@@ -3,9 +3,14 @@
 
 #![allow(unsafe_code)]
 
-use super::kernels::{APPEND_THREADS, CHOICE_THREADS, MERGE_THREADS, PUT_THREADS, PUT_WORDS, ROWS};
+use super::attention::{Keys, Queries};
+use super::kernels::{
+    APPEND_THREADS, CHOICE_THREADS, CHOICES, MASS_HEAD_DIM, MASS_THREADS, MERGE_THREADS,
+    PUT_THREADS, PUT_WORDS, ROWS,
+};
+use super::module::or_null;
 use super::view::{same_device, same_length};
-use super::{Argument, Buffer, CudaError, Device, Function, Module, View, ViewMut};
+use super::{Argument, Buffer, CudaError, Device, Element, Function, Module, View, ViewMut};
 use crate::{HeadShape, Sampling};
 use half::bf16;
 use std::ffi::{CStr, c_void};
@@ -24,12 +29,72 @@ pub(super) struct RowKernels {
     merge: Function,
     argmax: Function,
     sample: Function,
+    mass: Function,
+    gather: Function,
     append: Function,
     append_fp8: Function,
     unpack_fp8: Function,
     /// For [`Flash`](super::flash::Flash).
     pub(super) combine: Function,
     pub(super) put: Put,
+}
+
+/// A token to be chosen.
+pub(super) struct RowChoice<'a> {
+    pub(super) logits: View<'a, f32>,
+    pub(super) sampling: &'a Sampling,
+    /// A flag for each token at least.
+    pub(super) seen: Option<ViewMut<'a, u8>>,
+    pub(super) uniform: u64,
+}
+
+/// `struct Row` of the kernels.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+struct RawChoice {
+    /// Addresses; of the flags, 0 if there are none.
+    logits: u64,
+    seen: u64,
+    uniform: u64,
+    vocab: i32,
+    top_k: i32,
+    penalty: f32,
+    temperature: f32,
+    top_p: f32,
+    min_p: f32,
+}
+
+/// `struct Rows` of the kernels.
+#[repr(C)]
+struct Choices([RawChoice; CHOICES]);
+
+// SAFETY: laid out as the kernels declare it.
+unsafe impl Argument for Choices {
+    fn address(&self) -> *mut c_void {
+        (&raw const *self).cast_mut().cast()
+    }
+}
+
+impl RowChoice<'_> {
+    fn raw(&mut self) -> Result<RawChoice, CudaError> {
+        let (vocab, sampling) = (self.logits.len(), self.sampling);
+        if let Some(seen) = &self.seen
+            && seen.len() < vocab
+        {
+            same_length("the tokens seen", vocab, seen.len())?;
+        }
+        Ok(RawChoice {
+            logits: self.logits.pointer,
+            seen: self.seen.as_ref().map_or(0, |seen| seen.pointer),
+            uniform: self.uniform,
+            vocab: int("the number of logits", vocab)?,
+            top_k: sampling.top_k.min(vocab) as i32,
+            penalty: sampling.repetition_penalty,
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+        })
+    }
 }
 
 /// Writes tables without waiting, also in a step that is recorded.
@@ -88,6 +153,8 @@ impl RowKernels {
             merge: function(c"merge")?,
             argmax: function(c"argmax")?,
             sample: function(c"sample")?,
+            mass: function(c"mass")?,
+            gather: function(c"gather")?,
             append: function(c"append")?,
             append_fp8: function(c"append_fp8")?,
             unpack_fp8: function(c"unpack_fp8")?,
@@ -296,61 +363,110 @@ impl RowKernels {
         self.per_row(&self.unpack_fp8, codes.len() / shape.kv_width(), 256, &arguments)
     }
 
-    /// The largest of `values`, the lower on a tie; `None` if one is not finite. Waits.
-    pub(super) fn largest(&self, values: View<'_, f32>) -> Result<Option<u32>, CudaError> {
-        self.choose(&self.argmax, &[&values, &int("the number of logits", values.len())?])
-    }
-
-    /// The token that `kernel`, argmax or sample, writes behind its `inputs`; `None` if it says
-    /// that a logit is not finite. Waits.
-    fn choose(
+    /// The token that each of `choices` takes; `None` if one of its logits is not finite. Waits.
+    pub(super) fn choose(
         &self,
-        kernel: &Function,
-        inputs: &[&dyn Argument],
-    ) -> Result<Option<u32>, CudaError> {
-        let result = Buffer::<u32>::uninit(&self.device, 2)?;
-        let (token, finite) = (result.slice(0..1)?, result.slice(1..2)?);
-        let outputs: [&dyn Argument; 2] = [&token, &finite];
-        let arguments = [inputs, &outputs].concat();
-        // SAFETY: each caller passes what the kernel declares before its outputs; one block, as
-        // both kernels ask for.
-        unsafe { kernel.launch([1, 1, 1], [CHOICE_THREADS, 1, 1], 0, &arguments)? };
-        let result = result.to_vec()?;
-        Ok((result[1] == 1).then_some(result[0]))
-    }
-
-    /// The token that `sampling` chooses; `None` if a logit is not finite. Waits.
-    pub(super) fn sample(
-        &self,
-        logits: View<'_, f32>,
-        sampling: &Sampling,
-        seen: Option<ViewMut<'_, u8>>,
-        uniform: u64,
-    ) -> Result<Option<u32>, CudaError> {
-        if let Some(seen) = &seen
-            && seen.len() < logits.len()
-        {
-            same_length("the tokens seen", logits.len(), seen.len())?;
+        choices: &mut [RowChoice<'_>],
+    ) -> Result<Vec<Option<u32>>, CudaError> {
+        self.device.not_recording("the choice of a token")?;
+        // The likeliest of all rows is found many times faster by its own kernel.
+        let largest = choices.iter().all(|choice| choice.sampling.is_largest());
+        let kernel = if largest { &self.argmax } else { &self.sample };
+        let result = Buffer::<u32>::uninit(&self.device, 2 * choices.len())?;
+        for (turn, choices) in choices.chunks_mut(CHOICES).enumerate() {
+            let mut rows = Choices([RawChoice::default(); CHOICES]);
+            for (raw, choice) in rows.0.iter_mut().zip(choices.iter_mut()) {
+                *raw = choice.raw()?;
+            }
+            let first = 2 * turn * CHOICES;
+            let result = result.slice(first..first + 2 * choices.len())?;
+            let grid = [choices.len() as u32, 1, 1];
+            // SAFETY: the kernel's parameters, in its order: a block for each row, whose logits and
+            // flags are as many as it says, and two numbers of the result.
+            unsafe { kernel.launch(grid, [CHOICE_THREADS, 1, 1], 0, &[&rows, &result])? };
         }
-        let vocab = int("the number of logits", logits.len())?;
-        let (top_k, none) = (sampling.top_k.min(logits.len()) as i32, 0u64);
-        let seen: &dyn Argument = match &seen {
-            Some(seen) => seen,
-            None => &none,
-        };
-        let Sampling { temperature, top_p, min_p, repetition_penalty, .. } = sampling;
-        let inputs: [&dyn Argument; 9] = [
-            &logits,
-            &vocab,
-            seen,
-            repetition_penalty,
-            temperature,
-            &top_k,
-            top_p,
-            min_p,
-            &uniform,
+        let result = result.to_vec()?;
+        Ok(result.chunks_exact(2).map(|row| (row[1] == 1).then_some(row[0])).collect())
+    }
+
+    /// Softmax weights of the keys of a segment, summed over the rows of `queries`, whose
+    /// log-sum-exps are `lse`: the elements from `first` on of each row of `sums [kv_heads, keys]`.
+    pub(super) fn mass(
+        &self,
+        queries: Queries<'_>,
+        lse: View<'_, f32>,
+        segment: &Keys<'_, View<'_, bf16>>,
+        sums: &mut ViewMut<'_, f32>,
+        first: usize,
+    ) -> Result<(), CudaError> {
+        let Queries { q, tokens, start, shape } = queries;
+        let HeadShape { heads, kv_heads, head_dim } = shape;
+        if head_dim > MASS_HEAD_DIM {
+            let what =
+                format!("softmax weights of heads of {head_dim} elements: compute on the CPU");
+            return Err(CudaError::Unsupported { what });
+        }
+        same_length("q", tokens * shape.q_width(), q.len())?;
+        same_length("lse", tokens * heads, lse.len())?;
+        same_length("keys", segment.tokens * shape.kv_width(), segment.keys.len())?;
+        if let Some(hidden) = segment.hidden {
+            same_length("the flags of hidden keys", segment.tokens, hidden.len())?;
+        }
+        let stride = sums.len() / kv_heads;
+        same_length("sums", kv_heads * stride, sums.len())?;
+        if first + segment.tokens > stride {
+            return Err(CudaError::Range { range: first..first + segment.tokens, len: stride });
+        }
+        let sizes = [heads, kv_heads, head_dim].map(|n| n as i32);
+        let (tokens, start) = (int("the number of rows", tokens)?, int("a position", start)?);
+        let count = int("the number of keys", segment.tokens)?;
+        let key_start = int("the position of a segment", segment.start)?;
+        let (scale, stride) = (shape.scale(), stride as i64);
+        let end = sums.len();
+        let to = sums.reborrow().slice(first..end)?;
+        let arguments: [&dyn Argument; 14] = [
+            &q,
+            &lse,
+            &segment.keys,
+            or_null(&segment.hidden),
+            &to,
+            &tokens,
+            &start,
+            &sizes[0],
+            &sizes[1],
+            &sizes[2],
+            &scale,
+            &count,
+            &key_start,
+            &stride,
         ];
-        self.choose(&self.sample, &inputs)
+        let blocks = (count as u32).div_ceil(MASS_THREADS / 32);
+        // SAFETY: the kernel's parameters, in its order; a warp for each key, which writes its
+        // element of each row of `sums`.
+        unsafe {
+            let grid = [blocks, kv_heads as u32, 1];
+            self.mass.launch(grid, [MASS_THREADS, 1, 1], 0, &arguments)
+        }
+    }
+
+    /// `to` = the `chosen` rows of `from`, whose rows have `width` elements.
+    pub(super) fn gather<T: Element>(
+        &self,
+        from: View<'_, T>,
+        chosen: (&[u32], View<'_, u32>),
+        to: ViewMut<'_, T>,
+        width: usize,
+    ) -> Result<(), CudaError> {
+        let (chosen, on_device) = chosen;
+        let rows = from.len() / width.max(1);
+        if let Some(row) = chosen.iter().find(|row| **row as usize >= rows) {
+            return Err(CudaError::Range { range: *row as usize..*row as usize + 1, len: rows });
+        }
+        same_length("the chosen rows", chosen.len(), on_device.len())?;
+        same_length("what is gathered", chosen.len() * width, to.len())?;
+        let bytes = int("the bytes of a row", width * size_of::<T>())?;
+        let arguments: [&dyn Argument; 4] = [&from, &on_device, &to, &bytes];
+        self.per_row(&self.gather, chosen.len(), bytes as usize / 16, &arguments)
     }
 
     /// Merges the partial attention `(part, part_lse)` into `(out, lse)`.

@@ -15,9 +15,9 @@ const KEYS: usize = 256;
 #[derive(Default)]
 pub(super) struct FewScratch {
     /// `[kv_heads, rows, head_dim]`: scaled
-    q: Vec<f32>,
+    pub(super) q: Vec<f32>,
     /// `[kv_heads, rows, KEYS]`
-    scores: Vec<f32>,
+    pub(super) scores: Vec<f32>,
 }
 
 impl Cpu {

@@ -13,11 +13,13 @@
 //! * [`panels`]: many queries in f32
 //! * [`few`]: few queries, as in decoding: bound by reading the keys
 //! * [`merge`]: two parts into one
+//! * [`mass`]: softmax weight per key
 
 #![allow(unsafe_code)]
 
 mod few;
 mod jobs;
+mod mass;
 mod merge;
 mod panels;
 mod queries;

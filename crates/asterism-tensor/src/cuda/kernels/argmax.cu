@@ -1,4 +1,18 @@
-// Greedy choice of a token.
+// Greedy choice of a token, for each of several rows of logits.
+
+// What is asked for of a row.
+struct Row {
+    const float* logits;  // [vocab]
+    unsigned char* seen;  // [vocab], or null
+    unsigned long long uniform; // below 2^53
+    int vocab;
+    int top_k; // 0 keeps all
+    float penalty, temperature, top_p, min_p;
+};
+
+struct Rows {
+    Row row[64];
+};
 
 // A number that orders as (value, then the lower index first); 0 for a value that is not a number.
 __device__ unsigned long long rank_of(float value, u32 index) {
@@ -25,9 +39,11 @@ __device__ __forceinline__ unsigned long long block_best(unsigned long long best
     return best;
 }
 
-// token = the index of the largest of logits [vocab], the lowest of equal ones; finite = 1 if all
-// logits are finite, else 0. One block of up to 1024 threads, a multiple of 32.
-extern "C" __global__ void argmax(const float* logits, int vocab, u32* token, u32* finite) {
+// result [rows, 2]: the index of the largest of a row's logits, the lowest of equal ones; 1 if all
+// logits are finite, else 0. Grid: rows; blocks of up to 1024 threads, a multiple of 32.
+extern "C" __global__ void argmax(const __grid_constant__ Rows rows, u32* result) {
+    const float* logits = rows.row[blockIdx.x].logits;
+    const int vocab = rows.row[blockIdx.x].vocab;
     unsigned long long best = 0;
     bool all_finite = true;
 #pragma unroll 8
@@ -39,7 +55,7 @@ extern "C" __global__ void argmax(const float* logits, int vocab, u32* token, u3
     best = block_best(best);
     all_finite = __syncthreads_and(all_finite);
     if (threadIdx.x == 0) {
-        *token = best ? ~(u32)best : 0;
-        *finite = all_finite;
+        result[2 * blockIdx.x] = best ? ~(u32)best : 0;
+        result[2 * blockIdx.x + 1] = all_finite;
     }
 }

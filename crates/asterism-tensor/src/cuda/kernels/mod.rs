@@ -7,6 +7,7 @@
 //! * `attend.cu`: attention on tensor cores; `attend_hopper.cu`: with Hopper's; `attend_naive.cu`:
 //!   their readable twin; `sequences.cuh`, `attend.cuh`, `tiles.cuh`: what they share
 //! * `gemv.cu`: products of few rows
+//! * `mass.cu`: softmax weight per key; `gather.cu`: chosen keys
 //! * `put.cu`: tables from the host
 //! * `append.cu`: keys and values of a new token
 //! * `merge.cu`: partial attentions into one
@@ -38,6 +39,8 @@ pub(super) const ROWS: Source = Source {
         include_str!("rows.cu"),
         include_str!("merge.cu"),
         include_str!("put.cu"),
+        include_str!("mass.cu"),
+        include_str!("gather.cu"),
         include_str!("argmax.cu"),
         include_str!("sample.cu"),
         include_str!("append.cu"),
@@ -96,13 +99,22 @@ pub(super) const ATTENTION_NAIVE: Source = Source {
 /// that all drivers pass.
 pub(super) const PUT_WORDS: usize = 960;
 
+/// Threads of a block of `mass`: a warp per key.
+pub(super) const MASS_THREADS: u32 = 256;
+
+/// Elements of the longest heads of `mass`.
+pub(super) const MASS_HEAD_DIM: usize = 256;
+
 /// Threads of a block of `put`.
 pub(super) const PUT_THREADS: u32 = 256;
 
 /// Threads of a block of `append`.
 pub(super) const APPEND_THREADS: u32 = 128;
 
-/// Threads of the block of `argmax`, and of `sample`.
+/// Rows of a launch of `argmax` or `sample` at most: they fit the 4 KiB of arguments.
+pub(super) const CHOICES: usize = 64;
+
+/// Threads of a block of `argmax`, and of `sample`.
 pub(super) const CHOICE_THREADS: u32 = 1024;
 
 /// Threads of a block of `merge`: a warp or less per row.

@@ -126,34 +126,36 @@ __device__ u64 place_of(const Choice& c, u64 target, bool count) {
     return known;
 }
 
-// token = the token chosen by logits [vocab], which `seen` tokens (if not null) have penalized;
-// finite = 1 if all logits are finite, else 0. A temperature of 0 takes the first in order; top_k
-// of 0 and top_p of 1 keep all. `uniform` is below 2^53. One block of 1024 threads.
+// result [rows, 2]: the token chosen by a row's logits, which its `seen` tokens (if not null) have
+// penalized; 1 if all logits are finite, else 0. A temperature of 0 takes the first in order; top_k
+// of 0 and top_p of 1 keep all. Grid: rows; blocks of 1024 threads.
 extern "C" __global__ void __launch_bounds__(1024, 1)
-    sample(const float* logits, int vocab, unsigned char* seen, float penalty, float temperature,
-           int top_k, float top_p, float min_p, u64 uniform, u32* token, u32* finite) {
-    Choice c = {logits, seen, vocab, penalty, temperature, 0.0f, 0.0f, 0};
+    sample(const __grid_constant__ Rows rows, u32* result) {
+    const Row row = rows.row[blockIdx.x];
+    const int vocab = row.vocab;
+    Choice c = {row.logits, row.seen, vocab, row.penalty, row.temperature, 0.0f, 0.0f, 0};
     u64 best = 0;
     bool all_finite = true;
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
-        all_finite &= isfinite(logits[i]);
+        all_finite &= isfinite(row.logits[i]);
         best = better(best, rank_of(c.logit(i), i));
     }
     best = block_best(best);
     all_finite = __syncthreads_and(all_finite);
-    if (all_finite && temperature > 0.0f) {
+    if (all_finite && row.temperature > 0.0f) {
         c.top = c.logit(~(u32)best);
-        if (top_k > 0 && top_k < vocab) c.last = place_of(c, top_k - 1, true);
-        if (top_p < 1.0f) {
-            u64 target = (u64)((double)total_weight(c) * top_p);
+        if (row.top_k > 0 && row.top_k < vocab) c.last = place_of(c, row.top_k - 1, true);
+        if (row.top_p < 1.0f) {
+            u64 target = (u64)((double)total_weight(c) * row.top_p);
             c.last = place_of(c, target > 0 ? target - 1 : 0, false);
         }
-        c.min_weight = min_p;
-        best = place_of(c, __umul64hi(uniform << 11, total_weight(c)), false);
+        c.min_weight = row.min_p;
+        best = place_of(c, __umul64hi(row.uniform << 11, total_weight(c)), false);
     }
     if (threadIdx.x == 0) {
-        *token = ~(u32)best;
-        *finite = all_finite;
-        if (seen && all_finite) seen[*token] = 1;
+        u32 token = ~(u32)best;
+        result[2 * blockIdx.x] = token;
+        result[2 * blockIdx.x + 1] = all_finite;
+        if (row.seen && all_finite) row.seen[token] = 1;
     }
 }

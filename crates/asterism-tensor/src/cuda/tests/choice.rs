@@ -2,7 +2,8 @@
 
 use super::both::{Both, all, widened};
 use super::{halves, numbers, random};
-use crate::{Backend, Sampling};
+use crate::cuda::Cuda;
+use crate::{Backend, Choice, Part, Sampling};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 #[test]
@@ -89,6 +90,42 @@ fn draws_agree(both: &Both, vocabularies: &[usize]) {
         }
     }
     assert!(differ * 20 <= drawn, "{differ} of {drawn} differ");
+}
+
+/// More rows than a launch takes, each with its own settings.
+#[test]
+fn tokens_of_many_rows_are_those_of_each_alone() {
+    let Some(both) = Both::open() else { return };
+    let mut random = random();
+    let (vocab, rows) = (4096, 150);
+    for greedy in [true, false] {
+        let mut values = widened(&halves(&mut random, rows * vocab, 6.0));
+        values[3 * vocab + 7] = f32::NAN;
+        let logits = both.sums(&values).0;
+        let row = |r: usize| Part::new(&logits, r * vocab..(r + 1) * vocab);
+        let samplings: Vec<Sampling> = (0..rows)
+            .map(|r| Sampling {
+                temperature: if greedy { 0.0 } else { [0.0, 0.7, 1.3][r % 3] },
+                top_k: [0, 20][r % 2],
+                top_p: [1.0, 0.9][r / 2 % 2],
+                ..Sampling::default()
+            })
+            .collect();
+        let uniform = |r: usize| (r as u64 * 0x9e37_79b9_7f4a_7c15) >> 11;
+        let alone: Vec<Option<u32>> = (0..rows)
+            .map(|r| both.gpu.choose(row(r), &samplings[r], None, uniform(r)).unwrap())
+            .collect();
+        let mut choices: Vec<Choice<'_, Cuda>> = (0..rows)
+            .map(|r| Choice {
+                logits: row(r),
+                sampling: &samplings[r],
+                seen: None,
+                uniform: uniform(r),
+            })
+            .collect();
+        assert_eq!(both.gpu.choose_all(&mut choices).unwrap(), alone);
+        assert!(alone.iter().enumerate().all(|(r, token)| token.is_none() == (r == 3)));
+    }
 }
 
 #[test]

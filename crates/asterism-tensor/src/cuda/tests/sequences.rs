@@ -151,3 +151,82 @@ fn sequences_of_one_call_are_those_of_the_cpu_and_do_not_depend_on_each_other() 
         }
     }
 }
+
+#[test]
+fn softmax_weights_are_those_of_the_cpu() {
+    let Some(both) = Both::open() else { return };
+    let mut random = random();
+    for (shape, precision) in [
+        (HeadShape { heads: 8, kv_heads: 2, head_dim: 128 }, KvPrecision::Bf16),
+        (HeadShape { heads: 3, kv_heads: 1, head_dim: 80 }, KvPrecision::Bf16),
+        (HeadShape { heads: 4, kv_heads: 2, head_dim: 64 }, KvPrecision::Fp8),
+    ] {
+        for (tokens, case) in [(1, (700, 64, 0.0)), (40, (900, 400, 0.4)), (3, (2, 8, 0.0))] {
+            let q = halves(&mut random, (tokens + 1) * shape.q_width(), 1.0);
+            let (keys, q) = (Keys::new(&both, &mut random, precision, shape, case), both.rows(&q));
+            let mut out = both.no_rows(q.1.len());
+            let mut lse = both.no_sums(q.1.len() / shape.head_dim);
+            let mut sums = both.no_sums(shape.kv_heads * keys.tokens);
+            on_both!(both, |backend, side| {
+                let flags: Vec<_> =
+                    keys.hidden.iter().map(|hidden| backend.flags(hidden).unwrap()).collect();
+                let segment = |(s, start): (usize, usize)| {
+                    let tokens = keys.page.min(keys.tokens - start);
+                    let range = start * shape.kv_width()..(start + tokens) * shape.kv_width();
+                    Segment {
+                        keys: Part::new(&side!(keys.keys), range.clone()),
+                        values: Part::new(&side!(keys.values), range),
+                        tokens,
+                        start,
+                        hidden: Some(&flags[s]),
+                    }
+                };
+                let segments: Vec<_> =
+                    (0..keys.tokens).step_by(keys.page).enumerate().map(segment).collect();
+                // The first row is of no sequence.
+                let start = keys.tokens.saturating_sub(tokens);
+                let sequence = Sequence { rows: 1..tokens + 1, start, segments: &segments };
+                let of = std::slice::from_ref(&sequence);
+                let (to, to_lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
+                Backend::attend(backend, all(&side!(q)), shape, of, to, to_lse).unwrap();
+                let (lse, sums) = (all(&side!(lse)), all_mut(&mut side!(sums)));
+                Backend::mass(backend, all(&side!(q)), shape, &sequence, lse, sums).unwrap();
+            });
+            let most = if precision == KvPrecision::Fp8 { 0.05 } else { 1e-4 };
+            both.check_sums(&sums, most, &format!("{shape:?}, {tokens} over {case:?}"));
+        }
+    }
+}
+
+#[test]
+fn chosen_keys_are_those_of_the_cpu() {
+    let Some(both) = Both::open() else { return };
+    let mut random = random();
+    let shape = HeadShape { heads: 4, kv_heads: 2, head_dim: 64 };
+    for precision in [KvPrecision::Bf16, KvPrecision::Fp8] {
+        let kept = Keys::new(&both, &mut random, precision, shape, (500, 500, 0.0));
+        let chosen: Vec<u32> = (0..300).map(|i| i * 37 % 400).collect();
+        let width = shape.kv_width();
+        // Attention over all the chosen keys tells whether they are the same.
+        let q = both.rows(&halves(&mut random, shape.q_width(), 1.0));
+        let (mut out, mut lse) = (both.no_rows(shape.q_width()), both.no_sums(shape.heads));
+        on_both!(both, |backend, side| {
+            let gather = |kv| {
+                Backend::gather(backend, Part::new(kv, 100 * width..500 * width), shape, &chosen)
+            };
+            let keys = gather(&side!(kept.keys)).unwrap();
+            let values = gather(&side!(kept.values)).unwrap();
+            assert_eq!(crate::Memory::len(&keys), 300 * width);
+            let (keys, values) = (all(&keys), all(&values));
+            let segments = [Segment { keys, values, tokens: 300, start: 0, hidden: None }];
+            let sequence = Sequence { rows: 0..1, start: 300, segments: &segments };
+            let (to, to_lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
+            Backend::attend(backend, all(&side!(q)), shape, &[sequence], to, to_lse).unwrap();
+        });
+        if precision == KvPrecision::Bf16 {
+            both.check_rows(&out, "gathered");
+        }
+        let most = if precision == KvPrecision::Fp8 { 0.02 } else { 1e-4 };
+        both.check_sums(&lse, most, "gathered");
+    }
+}

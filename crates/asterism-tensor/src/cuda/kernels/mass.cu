@@ -1,0 +1,41 @@
+// Softmax weight of each key of a segment, summed over rows of queries and the query heads of its
+// KV head, given the log-sum-exps of attention over all keys.
+
+constexpr int MASS_COLUMNS = 8; // of a lane: heads have up to 256 elements
+
+// sums [kv_heads, stride] of `count` keys, the first of which stands at `key_start`. q is [tokens,
+// heads, head_dim] and lse [tokens, heads], their first token at `start`; keys are [count,
+// kv_heads, head_dim]; `hidden [count]`, if not null, is not 0 for keys that no query sees. A warp
+// per key; rows are added up in their order. Grid: (keys / warps of a block, kv_heads).
+extern "C" __global__ void mass(const bf16* q, const float* lse, const bf16* keys,
+                                const unsigned char* hidden, float* sums, int tokens, int start,
+                                int heads, int kv_heads, int head_dim, float scale, int count,
+                                int key_start, i64 stride) {
+    const int lane = threadIdx.x % 32, kv_head = blockIdx.y, group = heads / kv_heads;
+    const i64 key = (i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (key >= count) return;
+    float k[MASS_COLUMNS];
+#pragma unroll
+    for (int c = 0; c < MASS_COLUMNS; c++) {
+        int i = c * 32 + lane;
+        k[c] = i < head_dim ? widen(keys[(key * kv_heads + kv_head) * head_dim + i]) : 0.0f;
+    }
+    float sum = 0.0f;
+    // The first token that sees the key.
+    i64 first = hidden && hidden[key] ? tokens : max((i64)0, key_start + key - start);
+    for (i64 token = first; token < tokens; token++) {
+        for (int h = 0; h < group; h++) {
+            i64 row = token * heads + kv_head * group + h;
+            float dot = 0.0f;
+#pragma unroll
+            for (int c = 0; c < MASS_COLUMNS; c++) {
+                int i = c * 32 + lane;
+                if (i < head_dim) dot += widen(q[row * head_dim + i]) * k[c];
+            }
+            float all = lse[row];
+            dot = warp_sum(dot) * scale;
+            if (all != -INFINITE) sum += __expf(dot - all);
+        }
+    }
+    if (lane == 0) sums[kv_head * stride + key] = sum;
+}
