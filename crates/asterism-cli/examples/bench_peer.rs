@@ -9,7 +9,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use asterism::cancel::Cancel;
-use asterism::engine::{Context, DeviceChoice, Engine, EngineOptions, Generation};
+use asterism::engine::{Context, DeviceChoice, Engine, EngineOptions, Generation, Room};
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{Method, PlanSpec, Star};
 use asterism::tensor::{
@@ -132,7 +132,7 @@ fn generate(
     let query = context.pop().ok_or_else(|| anyhow!("length is 0"))?;
     let cancel = Cancel::new();
     engine.take_peak_memory()?;
-    let room = decode + 2;
+    let room = Room { question: 1, answer: decode + 1 };
     let context = Context::encode(Arc::clone(engine), context, spec, room, &|_| (), &cancel)?;
     // The first token costs no step, so `decode` steps give one more.
     let settings = Generation { max_tokens: decode + 1, ignore_eos: true, ..Generation::default() };

@@ -10,19 +10,11 @@ use asterism::plan::{
 };
 use asterism::tensor::Precision;
 use common::naive::NaiveLlama;
-use common::{Golden, HOSTS, assert_as_planned, golden_dir, max_difference, methods, run, tiny};
+use common::{
+    Golden, HOSTS, assert_as_planned, golden_dir, max_difference, methods, run, tiny, tokens,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
-
-fn tokens(len: usize, seed: u64) -> Vec<u32> {
-    let mut state = seed | 1;
-    (0..len)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 40) as u32 % 128
-        })
-        .collect()
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]

@@ -10,7 +10,7 @@ use super::interrupt::Interrupt;
 use super::terminal::note;
 use super::{config, report};
 use anyhow::anyhow;
-use asterism::engine::{Context, Engine, EngineOptions, Generation, TextOptions};
+use asterism::engine::{Context, Engine, EngineOptions, Generation, TextOptions, Room};
 use asterism::model::ModelFiles;
 use asterism::plan::PlanSpec;
 use asterism::text::Special;
@@ -146,7 +146,7 @@ impl Batch {
         let engine = Arc::clone(&self.engine);
         let cancel = self.interrupt.cancel();
         let length = context.len() + query.len();
-        let room = query.len().saturating_add(self.generation.max_tokens);
+        let room = Room { question: query.len(), answer: self.generation.max_tokens };
         let context = match Context::encode(engine, context, self.spec, room, &|_| (), cancel) {
             // An empty context is this sample's fault, not the command line's.
             Err(asterism::engine::EngineError::Plan(error)) => return Err(anyhow!(error).into()),

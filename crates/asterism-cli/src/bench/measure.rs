@@ -6,7 +6,7 @@ use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::method_spec::short;
 use crate::{machine, progress};
-use asterism::engine::{Context, Engine, EngineError, Generation, Phase1, Progress};
+use asterism::engine::{Context, Engine, EngineError, Generation, Phase1, Progress, Room};
 use asterism::tensor::Peak;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -78,7 +78,7 @@ impl Bench {
             let context = tokens[..length].to_vec();
             let engine = Arc::clone(&self.engine);
             let cancel = self.interrupt.cancel();
-            let room = case.query + self.decode_tokens + 1;
+            let room = Room { question: case.query, answer: self.decode_tokens + 1 };
             let context = Context::encode(engine, context, case.plan.spec, room, &report, cancel)?;
             let phase1 = context.phase1().clone();
             let first = self.engine.take_stages()?;

@@ -53,7 +53,7 @@ impl EngineError {
             Self::Shared(error) => error.code(),
             Self::Sampling(_) => "bad_sampling",
             Self::Plan(PlanError::EmptyContext) => "empty_context",
-            Self::Plan(_) => "bad_plan",
+            Self::Plan(_) | Self::OtherPlan { .. } => "bad_plan",
             Self::Tensor(error) => of_tensor(error),
             Self::Model(error) => of_model(error),
             Self::Text(error) => of_text(error),

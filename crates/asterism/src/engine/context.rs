@@ -5,7 +5,7 @@ use super::phase1::{Phase1, Progress};
 use super::request::{AnswerEvent, AskRequest, EncodeEvent, EncodeRequest, Held, Request, Waiter};
 use super::{Engine, EngineError};
 use crate::cancel::Cancel;
-use crate::plan::{Plan, PlanSpec};
+use crate::plan::{Plan, PlanSpec, Span};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -28,6 +28,37 @@ struct Inner {
     phase1: Phase1,
 }
 
+/// What a context must have room for beside it: refused before any work if it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Tokens of the longest question.
+    pub question: usize,
+    /// Tokens of the longest answer.
+    pub answer: usize,
+}
+
+impl Default for Room {
+    /// The least: one token of each.
+    fn default() -> Self {
+        Self { question: 1, answer: 1 }
+    }
+}
+
+/// What became of a block when its context was edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Its keys were there and were taken as they are.
+    Reused,
+    /// Its tokens are not those of any block before.
+    Edited,
+    /// Its tokens are those of a block before, at another place: keys depend on where they stand.
+    Moved,
+    /// It stands behind another anchor than before.
+    Anchor,
+    /// Its keys had been given up for lack of memory.
+    GivenUp,
+}
+
 impl Context {
     /// Phase 1: encodes `tokens`, to be asked questions which together with their answers have up
     /// to `room` tokens. `progress` hears of every step.
@@ -39,12 +70,32 @@ impl Context {
         engine: Arc<Engine>,
         tokens: Vec<u32>,
         spec: impl Into<PlanSpec>,
-        room: usize,
+        room: Room,
         progress: &dyn Fn(Progress),
         cancel: &Cancel,
     ) -> Result<Self, EngineError> {
-        let plan = Arc::new(Plan::new(spec, tokens.len())?);
-        engine.check(&tokens, tokens.len(), 1, room.max(2) - 1)?;
+        let plan = Plan::new(spec, tokens.len())?;
+        Self::encode_plan(engine, tokens, plan, room, progress, cancel)
+    }
+
+    /// Phase 1 by a plan that is there already: a [spaced](Plan::spaced) one, for a context that will
+    /// be [edited](Self::edit).
+    ///
+    /// # Errors
+    /// As [`Context::encode`].
+    pub fn encode_plan(
+        engine: Arc<Engine>,
+        tokens: Vec<u32>,
+        plan: Plan,
+        room: Room,
+        progress: &dyn Fn(Progress),
+        cancel: &Cancel,
+    ) -> Result<Self, EngineError> {
+        let plan = Arc::new(plan);
+        if plan.tokens != tokens.len() {
+            return Err(EngineError::OtherPlan { planned: plan.tokens, given: tokens.len() });
+        }
+        engine.check(&tokens, plan.end(), room.question, room.answer)?;
         let tokens: Arc<[u32]> = tokens.into();
         let requests = engine.compute.requests(plan.hosts.len())?;
         let (events, heard) = channel();
@@ -78,12 +129,12 @@ impl Context {
         on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
         cancel: &Cancel,
     ) -> Result<Generated, EngineError> {
-        let Inner { held, tokens: context_tokens, .. } = &*self.inner;
+        let Inner { held, plan, tokens: context_tokens, .. } = &*self.inner;
         if query.is_empty() {
             return Err(EngineError::EmptyQuery);
         }
         settings.sampling.check()?;
-        let start = context_tokens.len();
+        let start = plan.end();
         self.engine.check(query, start, query.len(), settings.max_tokens)?;
         let (events, heard) = channel();
         let enough = Cancel::new();
@@ -132,6 +183,52 @@ impl Context {
                 }
             }
         }
+    }
+
+    /// Encodes `tokens`, which this context was changed into. Blocks whose tokens, place and anchor
+    /// stay are taken as they are; [`Context::changes_from`] says what was encoded anew, and why. This
+    /// context stays as it is.
+    ///
+    /// # Errors
+    /// As [`Context::encode`]; [`PlanError::NotSpaced`](crate::plan::PlanError::NotSpaced) if its
+    /// method is another than star with the paper's anchor.
+    pub fn edit(
+        &self,
+        tokens: Vec<u32>,
+        room: Room,
+        progress: &dyn Fn(Progress),
+        cancel: &Cancel,
+    ) -> Result<Self, EngineError> {
+        let plan = self.inner.plan.edited(&self.inner.tokens, &tokens)?;
+        let engine = Arc::clone(&self.engine);
+        Self::encode_plan(engine, tokens, plan, room, progress, cancel)
+    }
+
+    /// What became of every block of this context, which `before` was [edited](Self::edit) into, in
+    /// order.
+    #[must_use]
+    pub fn changes_from(&self, before: &Self) -> Vec<(Span, Change)> {
+        let Inner { plan, tokens, phase1, .. } = &*self.inner;
+        let Inner { plan: old_plan, tokens: old_tokens, .. } = &*before.inner;
+        let anchor = (tokens.get(..plan.anchor), plan.anchor);
+        let same_anchor = anchor == (old_tokens.get(..old_plan.anchor), old_plan.anchor);
+        let old: Vec<Span> = old_plan.hosts.iter().flatten().copied().collect();
+        let change = |span: Span| {
+            let own = plan.tokens_at(tokens, span);
+            let same = |old: &Span| old_plan.tokens_at(old_tokens, *old) == own;
+            if phase1.reused.contains(&span) {
+                Change::Reused
+            } else if !old.iter().any(same) {
+                Change::Edited
+            } else if !old.iter().any(|old| *old == span && same(old)) {
+                Change::Moved
+            } else if !same_anchor {
+                Change::Anchor
+            } else {
+                Change::GivenUp
+            }
+        };
+        plan.hosts.iter().flatten().map(|span| (*span, change(*span))).collect()
     }
 
     /// The model that encoded it.

@@ -361,7 +361,7 @@ impl<B: Backend> Encoding<B> {
         }
         let Some(store) = &mut self.store else { return Ok(()) };
         if self.layers_done == 0 {
-            begin(loaded, &self.context[chunk.range()], &[chunk], &mut self.work)?;
+            begin(loaded, self.plan.tokens_at(&self.context, chunk), &[chunk], &mut self.work)?;
             store.open(chunk);
             let receives = self.plan.shares_anchor() && self.rank > 0;
             if receives && matches!(self.anchor, Anchor::None) {

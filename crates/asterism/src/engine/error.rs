@@ -104,6 +104,14 @@ pub enum EngineError {
         /// Bytes that are left.
         free: u64,
     },
+    /// A plan for a context of another length.
+    #[error("the plan is for {planned} tokens, the context has {given}: plan for these tokens")]
+    OtherPlan {
+        /// Tokens of the plan.
+        planned: usize,
+        /// Tokens of the context.
+        given: usize,
+    },
     /// A context that the hosts do not hold: a bug.
     #[error("the hosts do not hold this context; please report this")]
     UnknownContext,

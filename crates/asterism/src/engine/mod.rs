@@ -41,7 +41,7 @@ mod share;
 mod step;
 
 pub use answer::{AnswerText, TextOptions};
-pub use context::Context;
+pub use context::{Change, Context, Room};
 pub use device::{DeviceChoice, UnknownDevice};
 pub use error::EngineError;
 pub use generate::{Finish, Generated, Generation};

@@ -21,7 +21,7 @@ pub(super) fn keys(plan: &Plan, context: &[u32], vocab: usize, rank: usize) -> V
     let star = |span: &Span| {
         if span.start == 0 || plan.anchor == 0 {
             let how = "star";
-            return BlockKey::of(how, 0, &[], *span, &context[span.range()]);
+            return BlockKey::of(how, 0, &[], *span, plan.tokens_at(context, *span));
         }
         let (how, at, before) = if plan.shares_anchor() {
             ("star", 0, context[..plan.anchor].to_vec())
@@ -29,7 +29,7 @@ pub(super) fn keys(plan: &Plan, context: &[u32], vocab: usize, rank: usize) -> V
             let before = plan.anchor_tokens(context, *span, vocab);
             ("star recomputed", plan.anchor_positions(*span).start, before)
         };
-        BlockKey::of(how, at, &before, *span, &context[span.range()])
+        BlockKey::of(how, at, &before, *span, plan.tokens_at(context, *span))
     };
     match plan.spec.method {
         Method::Star(_) => plan.hosts[rank].iter().map(star).collect(),

@@ -65,6 +65,17 @@ pub enum PlanError {
         .0.content.name(), .0.place.name()
     )]
     SharedPolicy(AnchorPolicy),
+    /// Blocks with gaps between them are a matter of star with the paper's anchor.
+    #[error("only star with the anchor of the paper can leave room between blocks")]
+    NotSpaced,
+    /// There is more room than block.
+    #[error("{slack} tokens of room leave nothing of a block of {block}: use less than the block")]
+    TooMuchSlack {
+        /// Tokens of room in every block.
+        slack: usize,
+        /// Tokens of a block.
+        block: usize,
+    },
     /// A plan needs at least one host.
     #[error("0 hosts: use at least one")]
     NoHosts,
@@ -84,8 +95,20 @@ pub struct Plan {
     /// shorter; 0 for other methods.
     pub anchor: usize,
     /// Per host, the spans it encodes and whose keys it keeps, in order. Star: its blocks.
-    /// Together they cover `0..tokens` once.
+    /// Together they cover `0..end()` once, but for the gaps of a [spaced](Self::spaced) plan.
     pub hosts: Vec<Vec<Span>>,
+    /// Where positions and places in the context part, behind a gap: the position of a block's first
+    /// token and that token's index. Empty if position `i` is that of token `i` throughout.
+    pub(super) places: Vec<Place>,
+}
+
+/// Where a block of a [spaced](Plan::spaced) plan is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Position of its first token.
+    pub(super) start: usize,
+    /// Index of its first token in the context.
+    pub(super) token: usize,
 }
 
 impl Plan {
@@ -111,7 +134,23 @@ impl Plan {
             }
             Method::Zigzag => (zigzag(tokens, spec.hosts), 0),
         };
-        Ok(Self { spec, tokens, anchor, hosts })
+        Ok(Self { spec, tokens, anchor, hosts, places: Vec::new() })
+    }
+
+    /// Position after the context: where a question begins.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        self.hosts.iter().flatten().map(|span| span.end()).max().unwrap_or(0)
+    }
+
+    /// The tokens of `context` that stand at the positions `span`, which lie within one block.
+    #[must_use]
+    pub fn tokens_at<'a>(&self, context: &'a [u32], span: Span) -> &'a [u32] {
+        let index = match self.places.iter().rev().find(|place| place.start <= span.start) {
+            Some(place) => place.token + span.start - place.start,
+            None => span.start,
+        };
+        &context[index..index + span.len]
     }
 
     /// Number of blocks (star), or of shards with tokens in them.
@@ -142,7 +181,7 @@ impl Plan {
 
 impl Star {
     /// Refuses settings that no context can be encoded with.
-    fn check(self) -> Result<(), PlanError> {
+    pub(super) fn check(self) -> Result<(), PlanError> {
         let Self { block, anchor, anchor_kv, anchor_policy } = self;
         if block < MIN_BLOCK {
             return Err(PlanError::BlockTooSmall(block));
@@ -171,7 +210,7 @@ fn zigzag(tokens: usize, hosts: usize) -> Vec<Vec<Span>> {
 }
 
 /// `0..total` in `parts` spans whose lengths differ by at most one, the longer ones first.
-fn even(total: usize, parts: usize) -> impl Iterator<Item = Span> {
+pub(super) fn even(total: usize, parts: usize) -> impl Iterator<Item = Span> {
     let (base, extra) = (total / parts, total % parts);
     let bound = move |i: usize| i * base + i.min(extra);
     (0..parts).map(move |i| Span::new(bound(i)..bound(i + 1)))

@@ -5,6 +5,7 @@ mod anchor;
 mod blocks;
 mod cost;
 mod method;
+mod spaced;
 
 pub use anchor::{AnchorContent, AnchorPlace, AnchorPolicy};
 pub use blocks::{MIN_BLOCK, Plan, PlanError, Span};

@@ -7,8 +7,7 @@ pub mod naive;
 
 use asterism::cancel::Cancel;
 use asterism::engine::{
-    Context, DeviceChoice, Engine, EngineOptions, Generation, Phase1, Progress,
-};
+    Context, DeviceChoice, Engine, EngineOptions, Generation, Phase1, Progress, Room};
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{AnchorKv, Cost, Method, PlanSpec, Star};
 use asterism::tensor::Precision;
@@ -106,7 +105,7 @@ fn assert_one_as_planned(engine: &Arc<Engine>, context: &[u32], spec: PlanSpec) 
     };
     let (engine, cancel) = (Arc::clone(engine), Cancel::new());
     let session =
-        Context::encode(engine, context.to_vec(), spec, 0, &progress, &cancel).expect("phase 1");
+        Context::encode(engine, context.to_vec(), spec, Room::default(), &progress, &cancel).expect("phase 1");
     let (plan, phase1) = (session.plan(), session.phase1());
     assert_eq!(work.into_inner(), Phase1::work(plan, size.layers), "{spec:?}");
     let sent: u64 = Cost::of(plan, &size).hosts.iter().map(|host| host.sent_bytes).sum();
@@ -123,7 +122,7 @@ pub fn run(
 ) -> (Vec<f32>, Vec<u32>) {
     let cancel = Cancel::new();
     let (engine, context) = (Arc::clone(engine), context.to_vec());
-    let session = Context::encode(engine, context, spec, 0, &|_| (), &cancel).expect("phase 1");
+    let session = Context::encode(engine, context, spec, Room::default(), &|_| (), &cancel).expect("phase 1");
     let settings = Generation {
         max_tokens: steps,
         ignore_eos: true,
@@ -176,4 +175,15 @@ impl Golden {
         let read = |b: &[u8]| f32::from_le_bytes(b.try_into().expect("4 bytes"));
         self.data(name).chunks(4).map(read).collect()
     }
+}
+
+/// `len` tokens below 128, the same for the same `seed`.
+pub fn tokens(len: usize, seed: u64) -> Vec<u32> {
+    let mut state = seed | 1;
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 40) as u32 % 128
+        })
+        .collect()
 }
