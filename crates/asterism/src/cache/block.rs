@@ -105,6 +105,9 @@ mod tests {
             if other != block {
                 let span = Span { start, len: other.len() };
                 prop_assert_ne!(key, BlockKey::of(how, at, &before, span, &other));
+            }
+            if before != block {
+                let span = Span { start, len: before.len() };
                 prop_assert_ne!(key, BlockKey::of(how, at, &block, span, &before));
             }
         }
