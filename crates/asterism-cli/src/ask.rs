@@ -6,7 +6,7 @@ use super::error::CliError;
 use super::interrupt::Interrupt;
 use super::{compare, config, inputs, report};
 use crate::terminal::{Out, note};
-use asterism::engine::{Context, EngineError, Room};
+use asterism::engine::{Context, EngineError};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;

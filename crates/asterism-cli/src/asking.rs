@@ -3,7 +3,7 @@
 use super::error::CliError;
 use super::interrupt::Interrupt;
 use super::progress::Encoding;
-use asterism::engine::{Context, Engine, Generation, TextOptions};
+use asterism::engine::{Context, Engine, Generation, Room, TextOptions};
 use asterism::plan::{Plan, PlanSpec};
 use asterism::text::PromptFrame;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Asking {
         let bar = Encoding::new(&plan, self.engine.config().layers);
         let engine = Arc::clone(&self.engine);
         let cancel = self.interrupt.cancel();
-        let room = query.saturating_add(self.generation.max_tokens);
+        let room = Room { question: query, answer: self.generation.max_tokens };
         Ok(Context::encode(engine, context, spec, room, &|p| bar.report(p), cancel)?)
     }
 }

@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::{config, gpu, machine, report};
 use crate::terminal::Out;
 use asterism::cancel::Cancel;
-use asterism::engine::{Context, Engine, Generation, TextOptions, Room};
+use asterism::engine::{Context, Engine, Generation, Room, TextOptions};
 use asterism::plan::PlanSpec;
 use asterism::tensor::Isa;
 use serde_json::{Map, Value};
@@ -90,7 +90,8 @@ fn self_test(engine: &Arc<Engine>) -> Result<String, anyhow::Error> {
     let start = Instant::now();
     let ask = |spec: PlanSpec| -> Result<String, anyhow::Error> {
         let cancel = Cancel::new();
-        let (tokens, room) = (prompt.context.clone(), Room { question: prompt.query.len(), answer: 24 });
+        let (tokens, room) =
+            (prompt.context.clone(), Room { question: prompt.query.len(), answer: 24 });
         let context = Context::encode(Arc::clone(engine), tokens, spec, room, &|_| (), &cancel)?;
         let generation = Generation { max_tokens: 24, ..Generation::default() };
         let options = TextOptions::default();

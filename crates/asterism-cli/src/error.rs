@@ -107,7 +107,9 @@ fn options(error: &EngineError) -> Option<&'static str> {
             Some("--device, --dtype, --kv-dtype")
         }
         EngineError::Tensor(TensorError::Missing { .. }) => Some("--device cpu needs none of it"),
+        EngineError::NoRoom { .. } => Some("--max-tokens"),
         EngineError::Model(error) => model_options(error),
+        EngineError::Shared(error) => options(error),
         _ => None,
     }
 }

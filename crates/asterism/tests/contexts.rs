@@ -58,8 +58,14 @@ fn answers_do_not_depend_on_who_else_asks() {
                     let stop = |_: Progress| cancel.raise();
                     let spec = PlanSpec::star(16).hosts(hosts);
                     let ids = tokens(450, count as u64);
-                    let given_up =
-                        Context::encode(Arc::clone(&engine), ids, spec, Room::default(), &stop, &cancel);
+                    let given_up = Context::encode(
+                        Arc::clone(&engine),
+                        ids,
+                        spec,
+                        Room::default(),
+                        &stop,
+                        &cancel,
+                    );
                     assert!(matches!(given_up.err(), Some(EngineError::Cancelled)));
                     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
                 });
@@ -95,7 +101,8 @@ fn what_is_cancelled_at_any_layer_leaves_hosts_that_answer_as_new_ones() {
             };
             let spec = specs[round % specs.len()];
             let other = tokens(200 + round, round as u64);
-            let result = Context::encode(Arc::clone(&engine), other, spec, Room::default(), &stop, &cancel);
+            let result =
+                Context::encode(Arc::clone(&engine), other, spec, Room::default(), &stop, &cancel);
             assert!(matches!(result.err(), None | Some(EngineError::Cancelled)));
             let (cancel, mut left) = (Cancel::new(), round % 5);
             let mut on_token = |_| {
@@ -187,7 +194,8 @@ fn an_interrupted_context_goes_on_where_it_was() {
             cancel.raise();
         }
     };
-    let result = Context::encode(Arc::clone(&engine), ids.clone(), spec, Room::default(), &stop, &cancel);
+    let result =
+        Context::encode(Arc::clone(&engine), ids.clone(), spec, Room::default(), &stop, &cancel);
     assert!(matches!(result.err(), Some(EngineError::Cancelled)));
     let resumed = encode(&engine, &ids, spec);
     assert!(resumed.phase1().reused.len() >= 5, "{:?}", resumed.phase1().reused);
@@ -207,7 +215,17 @@ fn a_prompt_that_leaves_no_room_for_its_answer_is_refused_before_any_work() {
         let refused = Context::encode(engine, ids, PlanSpec::dense(), room, &no_work, &cancel);
         assert!(matches!(refused.err(), Some(EngineError::TooLong { .. })), "{answer}");
     }
-    assert!(Context::encode(engine, ids, PlanSpec::dense(), Room { question: 1, answer: 9 }, &|_| (), &cancel).is_ok());
+    assert!(
+        Context::encode(
+            engine,
+            ids,
+            PlanSpec::dense(),
+            Room { question: 1, answer: 9 },
+            &|_| (),
+            &cancel
+        )
+        .is_ok()
+    );
 }
 
 #[test]
@@ -237,7 +255,8 @@ fn an_edited_paragraph_of_a_book_encodes_one_block() {
     let spec = PlanSpec::star(2048).anchor(256).hosts(1);
     let plan = Plan::spaced(spec, before.len(), &[], 64).unwrap();
     let encode = |ids, plan| {
-        Context::encode_plan(Arc::clone(&engine), ids, plan, Room::default(), &|_| (), &cancel).unwrap()
+        Context::encode_plan(Arc::clone(&engine), ids, plan, Room::default(), &|_| (), &cancel)
+            .unwrap()
     };
     let first = encode(before, plan);
     // A sentence in the middle of the book.

@@ -4,7 +4,9 @@
 mod common;
 
 use asterism::cancel::Cancel;
-use asterism::engine::{Context, DeviceChoice, Engine, EngineOptions, Generation, TextOptions, Room};
+use asterism::engine::{
+    Context, DeviceChoice, Engine, EngineOptions, Generation, Room, TextOptions,
+};
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, PlanSpec, Star};
 use asterism::tensor::{KvPrecision, Precision};
@@ -242,8 +244,15 @@ fn answer(engine: &Arc<Engine>, text: &str, plan: PlanSpec) -> (String, Vec<u32>
         .prompt(engine.tokenizer(), text, "What is the access code for the Lisbon vault?")
         .expect("prompt");
     let cancel = Cancel::new();
-    let session = Context::encode(Arc::clone(engine), prompt.context, plan, Room::default(), &|_| (), &cancel)
-        .expect("phase 1");
+    let session = Context::encode(
+        Arc::clone(engine),
+        prompt.context,
+        plan,
+        Room::default(),
+        &|_| (),
+        &cancel,
+    )
+    .expect("phase 1");
     let settings = Generation { max_tokens: 24, ..Generation::default() };
     let mut go_on = |_: &str| ControlFlow::Continue(());
     let answer = session

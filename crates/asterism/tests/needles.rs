@@ -4,7 +4,7 @@
 mod common;
 
 use asterism::cancel::Cancel;
-use asterism::engine::{Context, Engine, Generation, TextOptions, Room};
+use asterism::engine::{Context, Engine, Generation, Room, TextOptions};
 use asterism::model::ModelSource;
 use asterism::plan::{Method, PlanSpec, Star};
 use asterism::tensor::Precision;
@@ -66,8 +66,15 @@ fn grid(engine: &Arc<Engine>) -> Vec<Vec<u32>> {
             for hosts in [1, 4] {
                 let spec = PlanSpec { method, hosts };
                 let engine = Arc::clone(engine);
-                let session = Context::encode(engine, context.clone(), spec, Room::default(), &|_| (), &cancel)
-                    .expect("phase 1");
+                let session = Context::encode(
+                    engine,
+                    context.clone(),
+                    spec,
+                    Room::default(),
+                    &|_| (),
+                    &cancel,
+                )
+                .expect("phase 1");
                 for (depth, (question, number)) in facts.iter().enumerate() {
                     let tokenizer = session.engine().tokenizer();
                     let query = frame.query_tokens(tokenizer, question).expect("query");

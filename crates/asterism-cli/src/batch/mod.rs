@@ -10,7 +10,7 @@ use super::interrupt::Interrupt;
 use super::terminal::note;
 use super::{config, report};
 use anyhow::anyhow;
-use asterism::engine::{Context, Engine, EngineOptions, Generation, TextOptions, Room};
+use asterism::engine::{Context, Engine, EngineOptions, Generation, Room, TextOptions};
 use asterism::model::ModelFiles;
 use asterism::plan::PlanSpec;
 use asterism::text::Special;

@@ -3,7 +3,7 @@
 use super::record::Timings;
 use crate::{CountTokens, EvalError, Sample};
 use asterism::cancel::Cancel;
-use asterism::engine::{Context, Engine, EngineError, Generation, Phase1, TextOptions, Room};
+use asterism::engine::{Context, Engine, EngineError, Generation, Phase1, Room, TextOptions};
 use asterism::plan::{Cost, Plan, PlanSpec};
 use asterism::text::{Prompt, Special, Tokenizer};
 use std::ops::ControlFlow;
@@ -113,7 +113,8 @@ impl Answer for EngineAnswer {
             on_work((progress.work as f64 * per_step) as u64);
         };
         let engine = Arc::clone(&self.engine);
-        let (tokens, room) = (prompt.context.clone(), Room { question: prompt.query.len(), answer: most });
+        let (tokens, room) =
+            (prompt.context.clone(), Room { question: prompt.query.len(), answer: most });
         let context = Context::encode(engine, tokens, plan, room, &report, cancel)?;
         let settings = Generation { max_tokens: most, ..Generation::default() };
         let options = TextOptions { stop: self.stop_words.clone(), show_special: true };

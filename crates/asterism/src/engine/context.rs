@@ -60,11 +60,11 @@ pub enum Change {
 }
 
 impl Context {
-    /// Phase 1: encodes `tokens`, to be asked questions which together with their answers have up
-    /// to `room` tokens. `progress` hears of every step.
+    /// Phase 1: encodes `tokens`, to be asked questions that take up to `room`. `progress` hears of
+    /// every step.
     ///
     /// # Errors
-    /// Before any work, if the plan is impossible, or context and `room` tokens do not fit the
+    /// Before any work, if the plan is impossible, or context and `room` do not fit the
     /// model or the memory; later [`EngineError::Cancelled`], within one layer of one chunk.
     pub fn encode(
         engine: Arc<Engine>,
@@ -100,8 +100,12 @@ impl Context {
         let requests = engine.compute.requests(plan.hosts.len())?;
         let (events, heard) = channel();
         let waiter = Waiter { since: Instant::now(), cancel: cancel.clone(), events };
-        let request =
-            EncodeRequest { plan: Arc::clone(&plan), tokens: Arc::clone(&tokens), room, waiter };
+        let request = EncodeRequest {
+            plan: Arc::clone(&plan),
+            tokens: Arc::clone(&tokens),
+            room: room.question.saturating_add(room.answer),
+            waiter,
+        };
         requests.send(Request::Encode(request)).map_err(|_| EngineError::Stopped)?;
         loop {
             match heard.recv().map_err(|_| EngineError::Stopped)? {

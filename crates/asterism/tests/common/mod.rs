@@ -7,7 +7,8 @@ pub mod naive;
 
 use asterism::cancel::Cancel;
 use asterism::engine::{
-    Context, DeviceChoice, Engine, EngineOptions, Generation, Phase1, Progress, Room};
+    Context, DeviceChoice, Engine, EngineOptions, Generation, Phase1, Progress, Room,
+};
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{AnchorKv, Cost, Method, PlanSpec, Star};
 use asterism::tensor::Precision;
@@ -105,7 +106,8 @@ fn assert_one_as_planned(engine: &Arc<Engine>, context: &[u32], spec: PlanSpec) 
     };
     let (engine, cancel) = (Arc::clone(engine), Cancel::new());
     let session =
-        Context::encode(engine, context.to_vec(), spec, Room::default(), &progress, &cancel).expect("phase 1");
+        Context::encode(engine, context.to_vec(), spec, Room::default(), &progress, &cancel)
+            .expect("phase 1");
     let (plan, phase1) = (session.plan(), session.phase1());
     assert_eq!(work.into_inner(), Phase1::work(plan, size.layers), "{spec:?}");
     let sent: u64 = Cost::of(plan, &size).hosts.iter().map(|host| host.sent_bytes).sum();
@@ -122,7 +124,8 @@ pub fn run(
 ) -> (Vec<f32>, Vec<u32>) {
     let cancel = Cancel::new();
     let (engine, context) = (Arc::clone(engine), context.to_vec());
-    let session = Context::encode(engine, context, spec, Room::default(), &|_| (), &cancel).expect("phase 1");
+    let session =
+        Context::encode(engine, context, spec, Room::default(), &|_| (), &cancel).expect("phase 1");
     let settings = Generation {
         max_tokens: steps,
         ignore_eos: true,
