@@ -281,3 +281,30 @@ fn rows_of_no_sequence_stay_as_they_are() {
     }));
     assert!(overlap.is_err());
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn times_of_one_query_over_many_segments() {
+    let shape = HeadShape { heads: 32, kv_heads: 8, head_dim: 128 };
+    let (mut seed, tokens) = (5, 16 * 1024);
+    let cpu = Cpu::new(2, None).unwrap();
+    let mut paged = Paged::new(&mut seed, shape, Precision::Bf16, tokens, tokens);
+    let q = random(&mut seed, shape.q_width());
+    let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; shape.heads]);
+    // In turns: other load on the machine then slows all alike.
+    let pages = [tokens, 512, 256, 128, 64];
+    let mut times = vec![Vec::new(); pages.len()];
+    for _ in 0..25 {
+        for (page, times) in pages.iter().zip(&mut times) {
+            paged.page = *page;
+            let segments = paged.segments(shape);
+            let start = std::time::Instant::now();
+            one(&cpu, &q, tokens, shape, &segments, &mut out, &mut lse);
+            times.push(start.elapsed());
+        }
+    }
+    for (page, times) in pages.iter().zip(&mut times) {
+        times.sort();
+        println!("{tokens} keys in segments of {page}: {:?}, least {:?}", times[12], times[0]);
+    }
+}

@@ -133,7 +133,7 @@ fn sequences_of_one_call_are_those_of_the_cpu_and_do_not_depend_on_each_other() 
         let alone: Vec<_> = (0..cases.len())
             .map(|i| {
                 let [found, expected] = run(&both, shape, &sequences, &[i]);
-                let most = if precision == KvPrecision::Fp8 { 0.1 } else { 0.02 };
+                let most = if precision == KvPrecision::Fp8 { 0.2 } else { 0.02 };
                 let all = found.0.iter().zip(&expected.0).chain(found.1.iter().zip(&expected.1));
                 for (at, (a, b)) in all.enumerate() {
                     assert!(a == b || (a - b).abs() < most, "{what}: {i}, {at}: {a} and {b}");
