@@ -147,7 +147,8 @@ fn fp8_keys_cost_little() {
         let dense = PlanSpec::dense();
         if device == DeviceChoice::Cpu {
             let cancel = Cancel::new();
-            let refused = Context::encode(fp8, vec![1; 20], dense, 0, &|_| (), &cancel).err();
+            let refused =
+                Context::encode(fp8, vec![1; 20], dense, Room::default(), &|_| (), &cancel).err();
             let message = refused.expect("an error").to_string();
             assert!(message.contains("cache them in bf16"), "{message}");
             continue;

@@ -16,16 +16,14 @@ pub enum AnchorKeys<'a, B: Backend> {
     /// The first tokens, as many as given, of the first block, which this host holds.
     First(&'a EncodedBlock<B>, usize),
     /// A copy from the first host, or the host's own recomputation.
-    Copy(&'a mut AnchorCopy<B>),
+    Copy(&'a AnchorCopy<B>),
 }
 
 /// A copy of the anchor's keys, of all layers in which blocks attend to them.
 ///
-/// From the first host they arrive chunk by chunk and, within a chunk, layer by layer; waiting only
-/// for the layer that is needed lets this host start a layer before the rest has arrived.
+/// From the first host they arrive chunk by chunk and, within a chunk, layer by layer.
 pub struct AnchorCopy<B: Backend> {
     store: KvStore<B>,
-    tokens: usize,
     /// Layers of chunks that have arrived.
     arrived: usize,
     shape: HeadShape,
@@ -44,36 +42,35 @@ impl<B: Backend> AnchorCopy<B> {
         tokens: usize,
     ) -> Result<Self, TensorError> {
         let store = KvStore::new(backend, layers, shape, precision, tokens)?;
-        Ok(Self { store, tokens, arrived: 0, shape })
+        Ok(Self { store, arrived: 0, shape })
     }
 
     /// Keys that this host computed itself.
     #[must_use]
     pub fn computed(store: KvStore<B>, shape: HeadShape) -> Self {
-        let tokens = store.tokens();
-        Self { store, tokens, arrived: 0, shape }
+        Self { store, arrived: 0, shape }
     }
 
-    /// The anchor's keys of one layer, waiting for them if necessary.
-    fn layer(
-        &mut self,
-        backend: &B,
-        comm: &dyn Comm<B>,
-        layer: usize,
-    ) -> Result<Vec<Segment<'_, B>>, AttentionError> {
-        while self.store.layer_tokens(layer) < self.tokens {
-            let keys = comm.recv_kv(0)?;
-            let values = comm.recv_kv(0)?;
-            let tokens = keys.len() / self.shape.kv_width();
-            let target = self.arrived % self.store.layers();
-            if target == 0 {
-                let start = self.store.tokens();
-                self.store.open(Span { start, len: tokens });
-            }
-            self.store.extend(backend, target, &keys, &values)?;
-            self.arrived += 1;
+    /// Waits for the keys and values of the next layer, or of the first layer of the next chunk.
+    ///
+    /// # Errors
+    /// If the first host stopped, or there is no memory for them.
+    pub fn receive(&mut self, backend: &B, comm: &dyn Comm<B>) -> Result<(), AttentionError> {
+        let keys = comm.recv_kv(0)?;
+        let values = comm.recv_kv(0)?;
+        let layer = self.arrived % self.store.layers();
+        if layer == 0 {
+            let start = self.store.tokens();
+            self.store.open(Span { start, len: keys.len() / self.shape.kv_width() });
         }
-        Ok(self.store.segments(layer))
+        self.store.extend(backend, layer, &keys, &values)?;
+        self.arrived += 1;
+        Ok(())
+    }
+
+    /// The anchor's keys of one layer.
+    fn layer(&self, layer: usize) -> Vec<Segment<'_, B>> {
+        self.store.segments(layer)
     }
 }
 
@@ -182,12 +179,12 @@ impl<B: Backend> Attention<B> for BlockAttention<'_, B> {
         q: Part<'_, B::Rows>,
         out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        let mut segments = match &mut self.anchor {
+        let mut segments = match &self.anchor {
             AnchorKeys::None => Vec::new(),
             AnchorKeys::First(block, tokens) => {
                 block.segment(layer, Span::new(0..*tokens)).into_iter().collect()
             }
-            AnchorKeys::Copy(copy) => copy.layer(self.backend, self.comm, layer)?,
+            AnchorKeys::Copy(copy) => copy.layer(layer),
         };
         segments.extend(self.store.segments(layer));
         // A block's keys are all on this host, so nothing is merged; `attend` writes log-sum-exps

@@ -25,13 +25,7 @@ pub(super) enum Command {
         cancel: Cancel,
     },
     /// Run the next layer of the host's current pass over the context.
-    Encode {
-        id: ContextId,
-        /// Hosts that wait for the anchor's keys from the first host.
-        anchor_to: Arc<[usize]>,
-        /// Whether these keys are on their way: who needs them does nothing before.
-        anchor_sent: bool,
-    },
+    Encode { id: ContextId, anchor: AnchorNews },
     /// Take part in layers of a forward pass of the query host over encoded contexts.
     Step {
         /// The sequences' contexts and the positions of their rows.
@@ -42,6 +36,18 @@ pub(super) enum Command {
     Keep(ContextId),
     /// Let go of a context, whether encoded or half-way.
     Forget(ContextId),
+}
+
+/// What becomes of the anchor's keys while blocks are encoded behind them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AnchorNews {
+    /// Hosts that get them from the first host.
+    pub(super) to: Arc<[usize]>,
+    /// Messages, of keys and values of one layer each, that the first host sends during this
+    /// command and the others take: none outlives the command, which may be the context's last.
+    pub(super) comes: usize,
+    /// All were sent before: who waited for them can begin.
+    pub(super) sent: bool,
 }
 
 /// What a host did.
@@ -62,6 +68,8 @@ pub(super) struct EncodingState {
     pub(super) finished: bool,
     /// It waits for the anchor's keys, or would.
     pub(super) needs_anchor: bool,
+    /// Messages with keys of the anchor that it sends during its next slice.
+    pub(super) anchor_comes: usize,
     /// It has sent the anchor's keys, in all layers.
     pub(super) anchor_sent: bool,
     /// Bytes of the keys and values of all its blocks, once finished.

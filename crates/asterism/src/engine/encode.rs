@@ -1,7 +1,7 @@
 //! Phase 1 of one context on one host: a list of forward passes, run a layer at a time, so that
 //! other work can be done in between.
 
-use super::command::EncodingState;
+use super::command::{AnchorNews, EncodingState};
 use super::loaded::Loaded;
 use super::phase1::Progress;
 use super::{EngineError, memory, share};
@@ -169,10 +169,11 @@ impl<B: Backend> Encoding<B> {
     }
 
     /// How far this host has come.
-    pub(super) fn state(&self) -> EncodingState {
+    pub(super) fn state(&self, loaded: &Loaded<B>) -> EncodingState {
         EncodingState {
             finished: self.passes.is_empty(),
             needs_anchor: self.needs_anchor(),
+            anchor_comes: self.anchor_comes(loaded),
             anchor_sent: self.anchor_sent,
             kv_bytes: self.blocks.iter().flatten().map(|block| block.bytes() as u64).sum(),
             reused: self.reused.clone(),
@@ -196,18 +197,34 @@ impl<B: Backend> Encoding<B> {
         self.plan.shares_anchor() && self.rank > 0 && !self.passes.is_empty()
     }
 
-    /// Runs the next layer of the current pass. `anchor_to` and `anchor_sent`: see
-    /// [`Command::Encode`](super::command::Command::Encode).
+    /// Messages with keys of the anchor that this host sends during its next slice.
+    fn anchor_comes(&self, loaded: &Loaded<B>) -> usize {
+        let layers = loaded.decoder.config().context_layers();
+        let first = self.blocks.first().is_some_and(Option::is_some);
+        match self.passes.front() {
+            _ if self.rank > 0 || self.anchor_sent || !self.plan.shares_anchor() => 0,
+            _ if first => layers,
+            Some(Pass::Block { block: 0, chunk, .. }) => {
+                usize::from(chunk.start < self.plan.anchor && self.layers_done < layers)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Runs the next layer of the current pass.
     pub(super) fn advance(
         &mut self,
         tools: &mut Tools<'_, B>,
-        anchor_to: &[usize],
-        anchor_sent: bool,
+        anchor: &AnchorNews,
     ) -> Result<(), EngineError> {
         let (backend, layers) = (&tools.loaded.backend, tools.loaded.layers());
-        if self.needs_anchor() && !anchor_sent {
-            return Ok(());
+        if self.needs_anchor() {
+            self.receive_anchor(tools, anchor.comes)?;
+            if !anchor.sent {
+                return Ok(());
+            }
         }
+        let anchor_to = &*anchor.to;
         self.send_stored_anchor(tools, anchor_to)?;
         let Some(pass) = self.passes.front().cloned() else { return Ok(()) };
         let (tokens, ends) = pass.reported(self.rank, &self.plan);
@@ -236,6 +253,22 @@ impl<B: Backend> Encoding<B> {
         }
         if self.passes.is_empty() {
             backend.synchronize()?;
+        }
+        Ok(())
+    }
+
+    /// Takes `count` messages with keys of the anchor from the first host.
+    fn receive_anchor(&mut self, tools: &Tools<'_, B>, count: usize) -> Result<(), EngineError> {
+        let Tools { loaded, comm, .. } = *tools;
+        if count > 0 && matches!(self.anchor, Anchor::None) {
+            let (layers, precision) =
+                (loaded.decoder.config().context_layers(), loaded.kv_precision());
+            let (backend, shape) = (&loaded.backend, loaded.shape());
+            let copy = AnchorCopy::received(backend, layers, shape, precision, self.plan.anchor)?;
+            self.anchor = Anchor::Received(copy);
+        }
+        if let Anchor::Received(copy) = &mut self.anchor {
+            (0..count).try_for_each(|_| copy.receive(&loaded.backend, comm))?;
         }
         Ok(())
     }
@@ -363,14 +396,6 @@ impl<B: Backend> Encoding<B> {
         if self.layers_done == 0 {
             begin(loaded, self.plan.tokens_at(&self.context, chunk), &[chunk], &mut self.work)?;
             store.open(chunk);
-            let receives = self.plan.shares_anchor() && self.rank > 0;
-            if receives && matches!(self.anchor, Anchor::None) {
-                let (layers, precision) =
-                    (loaded.decoder.config().context_layers(), loaded.kv_precision());
-                let copy =
-                    AnchorCopy::received(backend, layers, shape, precision, self.plan.anchor)?;
-                self.anchor = Anchor::Received(copy);
-            }
         }
         let anchor = match &mut self.anchor {
             _ if is_first || self.plan.anchor == 0 => AnchorKeys::None,

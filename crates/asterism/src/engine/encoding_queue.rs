@@ -1,7 +1,7 @@
 //! Contexts that are being encoded, or wait for their turn, on the thread that leads the hosts.
 
 use super::EngineError;
-use super::command::{Command, ContextId, EncodingState, Outcome};
+use super::command::{AnchorNews, Command, ContextId, EncodingState, Outcome};
 use super::group::Group;
 use super::phase1::{Phase1, Progress};
 use super::request::{EncodeEvent, EncodeRequest, Held, Request, Waiter};
@@ -44,9 +44,7 @@ struct Run {
     /// Work left, in tokens times layers.
     left: u64,
     bytes_sent: u64,
-    /// Hosts that wait for the anchor's keys.
-    anchor_to: Arc<[usize]>,
-    anchor_sent: bool,
+    anchor: AnchorNews,
 }
 
 impl EncodingQueue {
@@ -123,11 +121,7 @@ impl EncodingQueue {
         let Some((at, _)) = self.jobs.iter().enumerate().filter(active).nth(index) else { return };
         let job = &mut self.jobs[at];
         let Some(run) = &job.run else { return };
-        let command = Command::Encode {
-            id: job.id,
-            anchor_to: Arc::clone(&run.anchor_to),
-            anchor_sent: run.anchor_sent,
-        };
+        let command = Command::Encode { id: job.id, anchor: run.anchor.clone() };
         match group.obey(&command) {
             Ok(outcomes) => self.heard(group, at, outcomes),
             Err(error) => self.failed(group, at, error),
@@ -153,8 +147,10 @@ impl EncodingQueue {
                     job.run = Some(Run {
                         left: Phase1::work(&job.plan, group.lead.loaded.layers()),
                         bytes_sent: 0,
-                        anchor_to: needy.map(|(rank, _)| rank).collect(),
-                        anchor_sent: false,
+                        anchor: AnchorNews {
+                            to: needy.map(|(rank, _)| rank).collect(),
+                            ..AnchorNews::default()
+                        },
                     });
                     self.heard(group, at, outcomes);
                 }
@@ -176,7 +172,8 @@ impl EncodingQueue {
         run.bytes_sent += outcomes.iter().map(|outcome| outcome.sent).sum::<u64>();
         let states: Vec<EncodingState> =
             outcomes.into_iter().filter_map(|outcome| outcome.encoding).collect();
-        run.anchor_sent |= states.iter().any(|state| state.anchor_sent);
+        run.anchor.sent |= states.iter().any(|state| state.anchor_sent);
+        run.anchor.comes = states.iter().map(|state| state.anchor_comes).sum();
         if states.iter().all(|state| state.finished) {
             match group.obey(&Command::Keep(job.id)) {
                 Ok(_) => self.finished(&states, at),

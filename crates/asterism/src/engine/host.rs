@@ -61,10 +61,10 @@ impl<B: Backend> Host<B> {
                 self.encodings.insert(*id, encoding);
                 self.encoding_outcome(*id)?
             }
-            Command::Encode { id, anchor_to, anchor_sent } => {
+            Command::Encode { id, anchor } => {
                 let mut tools = tools(&self.loaded, &*self.comm, &mut self.index);
                 let encoding = self.encodings.get_mut(id).ok_or(EngineError::UnknownContext)?;
-                encoding.advance(&mut tools, anchor_to, *anchor_sent)?;
+                encoding.advance(&mut tools, anchor)?;
                 self.encoding_outcome(*id)?
             }
             Command::Step { sequences, layers } => {
@@ -90,7 +90,8 @@ impl<B: Backend> Host<B> {
     /// How far the context `id` has come.
     fn encoding_outcome(&mut self, id: ContextId) -> Result<Outcome, EngineError> {
         let encoding = self.encodings.get_mut(&id).ok_or(EngineError::UnknownContext)?;
-        let (progress, state): (_, EncodingState) = (encoding.take_progress(), encoding.state());
+        let (progress, state): (_, EncodingState) =
+            (encoding.take_progress(), encoding.state(&self.loaded));
         Ok(Outcome { progress, encoding: Some(state), ..Outcome::default() })
     }
 
