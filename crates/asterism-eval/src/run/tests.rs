@@ -139,7 +139,7 @@ fn a_run_that_was_stopped_goes_on_where_it_was() {
     let star = path(dir.path(), 128, "niah", "star:block=1/4");
     assert!(star.ends_with("128/niah/star,block=1of4.jsonl"), "{star:?}");
     let mut text = std::fs::read_to_string(&star).unwrap();
-    text.push_str("{\"index\": 1, \"pred\": \"num");
+    text.push_str("{\"index\":1,\"pred\":\"num");
     std::fs::write(&star, text).unwrap();
 
     let (finished, log) = run(dir.path(), &Echo::new(99), &samples(3));

@@ -16,6 +16,7 @@ use tokenizers::decoders::strip::Strip;
 use tokenizers::{Decoder, DecoderWrapper};
 
 use super::TextError;
+use super::guard::guarded;
 
 /// A decoder in the middle of a text.
 #[derive(Debug)]
@@ -70,9 +71,10 @@ impl<'t> Chain<'t> {
         let mut tokens = vec![token];
         for stage in &mut self.stages {
             let mut out = Vec::with_capacity(tokens.len());
-            for token in tokens {
-                stage.push(token, &mut out).map_err(failed)?;
-            }
+            let before = bytes(&tokens);
+            let done = guarded(|| tokens.into_iter().try_for_each(|t| stage.push(t, &mut out)));
+            done.map_err(|reason| TextError::Decode { reason })?.map_err(failed)?;
+            within(before, bytes(&out))?;
             tokens = out;
         }
         Ok(tokens.concat())
@@ -83,14 +85,34 @@ impl<'t> Chain<'t> {
         let mut tokens = Vec::new();
         for stage in &mut self.stages {
             let mut out = Vec::new();
-            for token in tokens {
-                stage.push(token, &mut out).map_err(failed)?;
-            }
-            stage.finish(&mut out).map_err(failed)?;
+            let before = bytes(&tokens) + stage.waiting();
+            let done = guarded(|| {
+                tokens.into_iter().try_for_each(|token| stage.push(token, &mut out))?;
+                stage.finish(&mut out)
+            });
+            done.map_err(|reason| TextError::Decode { reason })?.map_err(failed)?;
+            within(before, bytes(&out))?;
             tokens = out;
         }
         Ok(tokens.concat())
     }
+}
+
+/// A token may grow in a stage to this many times its length, and by this many bytes.
+const GROWTH: usize = 16;
+const GROWTH_BYTES: usize = 64 << 10;
+
+fn bytes(tokens: &[String]) -> usize {
+    tokens.iter().map(String::len).sum()
+}
+
+/// Refuses decoders that multiply text: each of several in a row would multiply what the one before
+/// it made.
+fn within(before: usize, after: usize) -> Result<(), TextError> {
+    if after <= before.saturating_mul(GROWTH).saturating_add(GROWTH_BYTES) {
+        return Ok(());
+    }
+    Err(TextError::Decode { reason: format!("{before} bytes of tokens become {after}") })
 }
 
 fn failed(error: tokenizers::Error) -> TextError {
@@ -201,6 +223,16 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// Bytes that wait for the end.
+    fn waiting(&self) -> usize {
+        match self {
+            Self::LastDiffers { waiting, .. } => waiting.as_ref().map_or(0, String::len),
+            Self::ByteRun(bytes) | Self::ByteLevel(bytes) => bytes.len(),
+            Self::Whole { text, .. } => text.len(),
+            _ => 0,
+        }
+    }
+
     /// Ends the tokens and appends to `out` what waited.
     fn finish(&mut self, out: &mut Vec<String>) -> tokenizers::Result<()> {
         match self {
@@ -287,7 +319,8 @@ fn strip_start(mut text: &str, content: char, most: usize) -> (&str, usize) {
 /// `text` without up to `most` times `content` at its end.
 fn strip_end(mut text: &str, content: char, most: usize) -> &str {
     for _ in 0..most {
-        text = text.strip_suffix(content).unwrap_or(text);
+        let Some(rest) = text.strip_suffix(content) else { break };
+        text = rest;
     }
     text
 }

@@ -36,6 +36,9 @@ pub enum TextError {
         /// What the tokenizer said.
         reason: String,
     },
+    /// The user asked to stop.
+    #[error("cancelled")]
+    Cancelled,
     /// Text that must stay text came out as a special token.
     #[error(
         "the text contains {token:?}, which this tokenizer cannot encode as ordinary text: \

@@ -42,6 +42,9 @@ pub(super) fn tojson(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String,
     dumps(value, &style)
 }
 
+/// Levels of lists and dictionaries that are written.
+const DEPTH: usize = 128;
+
 /// The number of spaces of an indent; one below zero is none, as in Python.
 fn indent_width(indent: i64) -> Result<usize, Error> {
     match usize::try_from(indent.max(0)) {
@@ -85,6 +88,10 @@ fn dumps(value: &Value, style: &Style) -> Result<String, Error> {
 }
 
 fn write_value(out: &mut String, value: &Value, style: &Style, level: usize) -> Result<(), Error> {
+    if level > DEPTH {
+        let message = format!("lists and dictionaries are nested more than {DEPTH} deep");
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
     match value.kind() {
         ValueKind::String => write_string(out, value.as_str().unwrap_or_default(), style),
         ValueKind::Seq | ValueKind::Iterable => {

@@ -14,17 +14,25 @@
 //! 4. [`StopStrings`] (`stop.rs`) holds back what may be the beginning of a stop string and ends
 //!    the answer where one is complete.
 //!
+//! A model's tokenizer and template are programs of somebody else's: `declared.rs` looks at the one
+//! before the library reads it, `steps.rs` and `guard.rs` bound its time, memory and panics,
+//! `jinja.rs` those of the other.
+//!
 //! Nothing here knows about tensors, devices or files: bytes and strings come in, ids and strings
 //! go out.
 
 mod config;
+mod declared;
 mod decoding;
 mod detokenizer;
 mod error;
+mod guard;
 mod jinja;
 mod json;
 mod prompt;
 mod python;
+mod source;
+mod steps;
 mod stop;
 mod template;
 mod tokenizer;
@@ -32,6 +40,7 @@ mod tokenizer;
 pub(crate) use config::bos_text;
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
+pub use guard::panics_are_caught;
 pub use prompt::{Prompt, PromptFrame, join_documents};
 pub use stop::{StopStep, StopStrings};
 pub use template::{ChatTemplate, Message};

@@ -8,6 +8,9 @@ use minijinja::value::{Kwargs, Tuple, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
+/// Digits of a width or precision in `str.format`.
+const WIDTH_DIGITS: usize = 4;
+
 /// Calls `method` of `value`; what minijinja asks when it does not know a method itself.
 pub(super) fn method(
     state: &mut State<'_, '_>,
@@ -18,6 +21,8 @@ pub(super) fn method(
     let Some(text) = value.as_str() else {
         return unknown_method_callback(state, value, method, args);
     };
+    // The engine charges for what a method returns; searching a long text is work too.
+    state.consume_fuel(1 + text.len() as u64 / 64)?;
     let triple = |parts: [&str; 3]| Value::from(Tuple::from(parts.map(Value::from)));
     match method {
         "removeprefix" => {
@@ -38,8 +43,24 @@ pub(super) fn method(
             let (before, after) = text.rsplit_once(mark).unwrap_or(("", text));
             Ok(triple([before, &text[before.len()..text.len() - after.len()], after]))
         }
-        "split" => split(state, value, args),
+        // Each piece takes more than the text in it.
+        "split" | "splitlines" => {
+            state.consume_fuel(text.len() as u64 / 8)?;
+            match method {
+                "split" => split(state, value, args),
+                _ => unknown_method_callback(state, value, method, args),
+            }
+        }
+        "format" => {
+            let mut digits = text.split(|c: char| !c.is_ascii_digit());
+            if digits.any(|number| number.len() > WIDTH_DIGITS) {
+                let message = format!("a width of more than {WIDTH_DIGITS} digits in {text:.40?}");
+                return Err(Error::new(ErrorKind::InvalidOperation, message));
+            }
+            unknown_method_callback(state, value, method, args)
+        }
         "rsplit" => {
+            state.consume_fuel(text.len() as u64 / 8)?;
             let (sep, most) = split_arguments(args)?;
             let Some(sep) = sep else {
                 return Err(Error::new(

@@ -76,8 +76,9 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
         let message = |m: &Message| Value::from_pairs([("role", &m.role), ("content", &m.content)]);
+        let bytes = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
         let messages: Value = messages.iter().map(message).collect();
-        self.render_values(messages, &Map::new(), add_generation_prompt)
+        self.render_values(messages, bytes, &Map::new(), add_generation_prompt)
     }
 
     /// Renders messages of any form (lists of parts, tool calls) with further variables, such as
@@ -99,12 +100,13 @@ impl ChatTemplate {
             other => Err(TextError::BadMessages { found: type_name(other) }),
         };
         let messages: Value = list.iter().map(message).collect::<Result<Vec<_>, _>>()?.into();
-        self.render_values(messages, extra, add_generation_prompt)
+        self.render_values(messages, text_bytes(list), extra, add_generation_prompt)
     }
 
     fn render_values(
         &self,
         messages: Value,
+        bytes: usize,
         extra: &Map<String, Json>,
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
@@ -117,11 +119,22 @@ impl ChatTemplate {
             ("add_generation_prompt".to_owned(), add_generation_prompt.into()),
         ];
         let context = Value::from_pairs(none.into_iter().chain(given).chain(own));
-        self.env
-            .get_template(jinja::NAME)
-            .and_then(|template| template.render(context))
-            .map_err(|e| TextError::Render { reason: jinja::explain(&e) })
+        let bytes = bytes + extra.values().map(|value| text_bytes([value])).sum::<usize>();
+        jinja::render(&self.env, context, bytes)
     }
+}
+
+/// Bytes of all texts in `values`.
+fn text_bytes<'j>(values: impl IntoIterator<Item = &'j Json>) -> usize {
+    let bytes = |value: &'j Json| match value {
+        Json::String(text) => text.len(),
+        Json::Array(items) => text_bytes(items),
+        Json::Object(fields) => {
+            fields.iter().map(|(name, value)| name.len() + text_bytes([value])).sum()
+        }
+        _ => 8,
+    };
+    values.into_iter().map(bytes).sum()
 }
 
 /// A message with its reasoning under all the names that templates read.

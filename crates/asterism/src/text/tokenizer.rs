@@ -5,14 +5,22 @@
 //! put together in `prompt.rs`, and its length is checked where the model's limit is known.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
-use serde::Deserialize;
 use tokenizers::{
-    AddedVocabulary, Model, OffsetReferential, OffsetType, PreTokenizer, Tokenizer as Pipeline,
+    AddedVocabulary, Model, ModelWrapper, OffsetReferential, OffsetType, PreTokenizedString,
+    Tokenizer as Pipeline,
 };
 
+use super::declared::Declared;
 use super::decoding::Chain;
+use super::guard::{Effort, GivenUp, guarded};
+use super::steps::{Normalizing, NormalizingText, Splitting};
 use super::{Detokenizer, TextError};
+use crate::cancel::Cancel;
+
+/// What some editors begin a file with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How text that looks like a special token is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +34,11 @@ pub enum Special {
 
 /// A model's tokenizer.
 pub struct Tokenizer {
-    /// Normalizer, pre-tokenizer, model, decoder, and the added tokens as [`Special::Parse`] sees
-    /// them.
+    /// Model, decoder, and the added tokens as [`Special::Parse`] sees them.
     pipeline: Pipeline,
+    /// Its normalizer and its pre-tokenizer.
+    normalizing: Normalizing,
+    splitting: Splitting,
     /// The same added tokens as [`Special::AsText`] sees them. Only this part is kept twice: the
     /// switch sits inside it, and the vocabulary of the model is large.
     added_as_text: AddedVocabulary,
@@ -39,40 +49,29 @@ pub struct Tokenizer {
     highest_id: Option<u32>,
 }
 
-/// The parts of `tokenizer.json` that are read here and not by the crate.
-#[derive(Deserialize)]
-struct Declared {
-    #[serde(default)]
-    added_tokens: Vec<DeclaredToken>,
-    model: DeclaredModel,
-}
-
-#[derive(Deserialize)]
-struct DeclaredToken {
-    id: u32,
-    content: String,
-    #[serde(default)]
-    special: bool,
-}
-
-#[derive(Deserialize)]
-struct DeclaredModel {
-    /// BPE, WordPiece and WordLevel name their unknown token.
-    unk_token: Option<String>,
-    /// Unigram numbers it.
-    unk_id: Option<u32>,
-}
-
 impl Tokenizer {
     /// Reads `tokenizer.json`.
     ///
     /// # Errors
-    /// [`TextError::BadTokenizer`] if it cannot be read; [`TextError::AddedTokenId`] if an added
+    /// [`TextError::BadTokenizer`] if it cannot be read, or asks for steps that have no bounds;
+    /// [`TextError::AddedTokenId`] if an added
     /// token would get another id than the file declares (the crate only logs that).
     pub fn from_bytes(json: &[u8]) -> Result<Self, TextError> {
         let bad = |reason: String| TextError::BadTokenizer { reason };
-        let mut pipeline = Pipeline::from_bytes(json).map_err(|e| bad(e.to_string()))?;
-        let declared: Declared = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
+        let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
+        let declared = Declared::read(json).map_err(bad)?;
+        let pipeline = guarded(|| Pipeline::from_bytes(json)).map_err(bad)?;
+        let mut pipeline = pipeline.map_err(|e| bad(e.to_string()))?;
+        // Leaves out merges at random, for training: a prompt would be other tokens each time.
+        if let ModelWrapper::BPE(bpe) = pipeline.get_model()
+            && bpe.dropout.is_some()
+        {
+            let mut bpe = bpe.clone();
+            bpe.dropout = None;
+            pipeline.with_model(bpe);
+        }
+        let normalizing = Normalizing::new(pipeline.get_normalizer()).map_err(bad)?;
+        let splitting = Splitting::new(pipeline.get_pre_tokenizer()).map_err(bad)?;
 
         // The pipeline is run step by step below and these three steps are left out; taking them
         // out as well leaves no way for them to come back.
@@ -107,7 +106,7 @@ impl Tokenizer {
         let mut added_as_text = pipeline.get_added_vocabulary().clone();
         added_as_text.set_encode_special_tokens(true);
         let highest_id = pipeline.get_vocab(true).into_values().max();
-        Ok(Self { pipeline, added_as_text, control, highest_id })
+        Ok(Self { pipeline, normalizing, splitting, added_as_text, control, highest_id })
     }
 
     /// The ids of `text`, and only of `text`.
@@ -121,34 +120,77 @@ impl Tokenizer {
     /// of a vocabulary that spells a special token out of ordinary pieces, so that it cannot be
     /// kept apart from its text.
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>, TextError> {
-        let failed =
-            |e: tokenizers::Error| TextError::Encode { bytes: text.len(), reason: e.to_string() };
-        let added = match special {
-            Special::Parse => self.pipeline.get_added_vocabulary(),
-            Special::AsText => &self.added_as_text,
-        };
-        let mut words = added.extract_and_normalize(self.pipeline.get_normalizer(), text);
-        if let Some(pre_tokenizer) = self.pipeline.get_pre_tokenizer() {
-            pre_tokenizer.pre_tokenize(&mut words).map_err(failed)?;
-        }
-        let model = self.pipeline.get_model();
-        let mut ids = Vec::new();
-        for (word, _, added) in words.get_splits(OffsetReferential::Original, OffsetType::None) {
-            match added {
-                Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
-                None => {
-                    let tokens = model.tokenize(word).map_err(failed)?;
-                    ids.extend(tokens.iter().map(|token| token.id));
+        self.encode_until(text, special, &Cancel::new())
+    }
+
+    /// As [`Tokenizer::encode`]; `cancel` is looked at between pieces of the text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`], and [`TextError::Cancelled`].
+    pub fn encode_until(
+        &self,
+        text: &str,
+        special: Special,
+        cancel: &Cancel,
+    ) -> Result<Vec<u32>, TextError> {
+        let effort = Effort::new(text.len(), cancel);
+        let ids = self.limited(text, || {
+            let words = self.words(text, special, &effort)?;
+            let model = self.pipeline.get_model();
+            let mut ids = Vec::new();
+            let words = words.get_splits(OffsetReferential::Original, OffsetType::None);
+            for (number, (word, _, added)) in words.into_iter().enumerate() {
+                if number % 256 == 0 {
+                    effort.check()?;
+                }
+                match added {
+                    Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
+                    None => ids.extend(model.tokenize(word)?.iter().map(|token| token.id)),
                 }
             }
-        }
-
+            Ok(ids)
+        })?;
         if special == Special::AsText
             && let Some(token) = ids.iter().find_map(|id| self.control.get(id))
         {
             return Err(TextError::SpecialInText { token: token.clone() });
         }
         Ok(ids)
+    }
+
+    /// `text` without its added tokens, normalized and cut into the words that the model sees.
+    fn words(
+        &self,
+        text: &str,
+        special: Special,
+        effort: &Effort<'_>,
+    ) -> tokenizers::Result<PreTokenizedString> {
+        let added = match special {
+            Special::Parse => self.pipeline.get_added_vocabulary(),
+            Special::AsText => &self.added_as_text,
+        };
+        let normalizer =
+            NormalizingText { steps: &self.normalizing, effort, failed: OnceLock::new() };
+        let some = (!self.normalizing.is_empty()).then_some(&normalizer);
+        let mut words = added.extract_and_normalize(some, text);
+        if let Some(error) = normalizer.failed.into_inner() {
+            return Err(error);
+        }
+        self.splitting.run(&mut words, effort)?;
+        Ok(words)
+    }
+
+    /// What the library makes of `text`, its failures and panics as errors.
+    fn limited<T>(
+        &self,
+        text: &str,
+        work: impl FnOnce() -> tokenizers::Result<T>,
+    ) -> Result<T, TextError> {
+        let failed = |reason: String| TextError::Encode { bytes: text.len(), reason };
+        guarded(work).map_err(failed)?.map_err(|error| match error.downcast_ref() {
+            Some(GivenUp::Cancelled) => TextError::Cancelled,
+            _ => failed(error.to_string()),
+        })
     }
 
     /// The ids of `first` and of `second` read as one text, special tokens parsed.
@@ -164,10 +206,14 @@ impl Tokenizer {
         second: &str,
     ) -> Result<(Vec<u32>, Vec<u32>), TextError> {
         let text = format!("{first}{second}");
-        let failed =
-            |e: tokenizers::Error| TextError::Encode { bytes: text.len(), reason: e.to_string() };
-        // The crate's own way, which knows where in the text, in bytes, each token lies.
-        let encoded = self.pipeline.encode(text.as_str(), false).map_err(failed)?;
+        let cancel = Cancel::new();
+        let effort = Effort::new(text.len(), &cancel);
+        // The library knows where in the text, in bytes, each token lies.
+        let encoded = self.limited(&text, || {
+            let mut words = self.words(&text, Special::Parse, &effort)?;
+            words.tokenize(|word| self.pipeline.get_model().tokenize(word.get()))?;
+            words.into_encoding(None, 0, OffsetType::Byte)
+        })?;
         let (ids, places) = (encoded.get_ids(), encoded.get_offsets());
         let cut = places.iter().position(|&(_, end)| end > first.len()).unwrap_or(ids.len());
         Ok((ids[..cut].to_vec(), ids[cut..].to_vec()))
@@ -395,6 +441,52 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn dropout_of_training_is_off() {
+        let mut json = nano_tokenizer_json();
+        json["model"]["dropout"] = 0.5.into();
+        let tok = from_json(&json).unwrap();
+        let text = "Call me Ishmael. Some years ago, never mind how long precisely";
+        let expected = nano_tokenizer().encode(text, Special::Parse).unwrap();
+        for _ in 0..3 {
+            assert_eq!(tok.encode(text, Special::Parse).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn rules_without_end_are_errors_not_panics_or_hangs() {
+        let regex = |regex: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
+        let replace =
+            json!({"type": "Replace", "pattern": {"String": "a"}, "content": "a".repeat(200)});
+        let mut slow = nano_tokenizer_json();
+        slow["pre_tokenizer"] = regex("(a+)+$");
+        let mut growing = nano_tokenizer_json();
+        growing["normalizer"] = json!({"type": "Sequence", "normalizers": vec![replace; 8]});
+        let mut prefix = nano_tokenizer_json();
+        prefix["model"]["continuing_subword_prefix"] = "a long prefix".into();
+        let text = "a".repeat(1000) + "b";
+        for (json, expected) in [(slow, "retry"), (growing, "at most"), (prefix, "")] {
+            let made = from_json(&json).and_then(|tok| tok.encode(&text, Special::Parse));
+            let error = made.unwrap_err().to_string();
+            assert!(error.contains("tokenize") && error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_text_can_be_given_up() {
+        let cancel = Cancel::new();
+        cancel.raise();
+        let made = nano_tokenizer().encode_until("the sea", Special::AsText, &cancel);
+        assert_eq!(made, Err(TextError::Cancelled));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_file() {
+        let json = nano_tokenizer_json().to_string();
+        let marked = [BYTE_ORDER_MARK, json.as_bytes()].concat();
+        assert_eq!(Tokenizer::from_bytes(&marked).unwrap().vocab_size(), 4094);
     }
 
     #[test]

@@ -1,0 +1,300 @@
+//! The steps of a tokenizer before its model: the normalizer's and the pre-tokenizer's.
+//!
+//! Receives the library's wrappers and gives the same steps in a row, run one by one so that time
+//! and size can be looked at in between. Steps that follow a regular expression are run here: the
+//! library searches the whole text in one call, which nothing can stop, and panics where the
+//! expression backtracks too often. What they find is what the library finds.
+
+use std::sync::OnceLock;
+
+use onig::{MatchParam, Regex, Region, SearchOptions};
+use tokenizers::normalizer::SplitDelimiterBehavior;
+use tokenizers::tokenizer::pattern::{Invert, Pattern};
+use tokenizers::{
+    NormalizedString, Normalizer, NormalizerWrapper, Offsets, PreTokenizedString, PreTokenizer,
+    PreTokenizerWrapper,
+};
+
+use super::guard::Effort;
+
+/// Bytes from which on a search looks whether it should go on.
+const STRIDE: usize = 4096;
+/// A text may grow to this many times its length, and by this many bytes.
+const GROWTH: usize = 16;
+const GROWTH_BYTES: usize = 16 << 20;
+
+/// What is searched for.
+#[derive(Debug)]
+pub(super) enum Search {
+    /// This text, which is not empty.
+    Text(String),
+    Regex(Regex),
+}
+
+impl Search {
+    /// Reads a `pattern` as the file writes it.
+    fn read(pattern: &serde_json::Value) -> Result<Self, String> {
+        match (pattern["String"].as_str(), pattern["Regex"].as_str()) {
+            (Some(text), _) if !text.is_empty() => Ok(Self::Text(text.to_owned())),
+            (_, Some(regex)) => Regex::new(regex)
+                .map(Self::Regex)
+                .map_err(|error| format!("the pattern {regex:?}: {}", error.description())),
+            _ => Err(format!("a pattern of {pattern} finds nothing to match")),
+        }
+    }
+}
+
+/// A search with limits.
+struct Limited<'a> {
+    search: &'a Search,
+    effort: &'a Effort<'a>,
+}
+
+impl Limited<'_> {
+    /// The next match from `from` on.
+    fn find(&self, inside: &str, from: usize) -> tokenizers::Result<Option<(usize, usize)>> {
+        let regex = match self.search {
+            Search::Text(text) => {
+                return Ok(inside[from..].find(text).map(|at| (from + at, from + at + text.len())));
+            }
+            Search::Regex(regex) => regex,
+        };
+        let mut from = from;
+        loop {
+            self.effort.check()?;
+            // Matches that begin before `to` are looked for; they may end anywhere.
+            let to = inside.ceil_char_boundary((from + STRIDE).min(inside.len()));
+            let mut region = Region::new();
+            let found = regex
+                .search_with_param(
+                    inside,
+                    from,
+                    to,
+                    SearchOptions::SEARCH_OPTION_NONE,
+                    Some(&mut region),
+                    MatchParam::default(),
+                )
+                .map_err(|error| format!("a pattern of its rules: {}", error.description()))?;
+            match (found, region.pos(0)) {
+                (Some(_), Some(place)) => return Ok(Some(place)),
+                _ if to == inside.len() => return Ok(None),
+                _ => from = to,
+            }
+        }
+    }
+}
+
+/// As the library's own implementation for regular expressions: matches, and what lies between.
+impl Pattern for &Limited<'_> {
+    fn find_matches(&self, inside: &str) -> tokenizers::Result<Vec<(Offsets, bool)>> {
+        if inside.is_empty() {
+            return Ok(vec![((0, 0), false)]);
+        }
+        let (mut pieces, mut end) = (Vec::new(), 0);
+        // Where the next search begins, and where the last match ended.
+        let (mut from, mut last_match) = (0, None);
+        while from <= inside.len() {
+            let Some(place) = self.find(inside, from)? else { break };
+            from = place.1;
+            if place.0 == place.1 {
+                // A match of nothing: the next one begins a character further.
+                from += inside[place.1..].chars().next().map_or(1, char::len_utf8);
+                if last_match == Some(place.1) {
+                    continue;
+                }
+            }
+            last_match = Some(place.1);
+            if end != place.0 {
+                pieces.push(((end, place.0), false));
+            }
+            pieces.push((place, true));
+            end = place.1;
+        }
+        if end != inside.len() {
+            pieces.push(((end, inside.len()), false));
+        }
+        Ok(pieces)
+    }
+}
+
+/// A normalizer as steps.
+pub(super) struct Normalizing(Vec<NormalStep>);
+
+enum NormalStep {
+    Replace { search: Search, content: String },
+    Other(NormalizerWrapper),
+}
+
+impl Normalizing {
+    pub(super) fn new(normalizer: Option<&NormalizerWrapper>) -> Result<Self, String> {
+        let mut steps = Vec::new();
+        normalizer.map_or(Ok(()), |normalizer| Self::append(normalizer, &mut steps))?;
+        Ok(Self(steps))
+    }
+
+    fn append(normalizer: &NormalizerWrapper, steps: &mut Vec<NormalStep>) -> Result<(), String> {
+        steps.push(match normalizer {
+            NormalizerWrapper::Sequence(sequence) => {
+                return sequence.as_ref().iter().try_for_each(|step| Self::append(step, steps));
+            }
+            NormalizerWrapper::Replace(replace) => {
+                let json = serde_json::to_value(replace).map_err(|e| e.to_string())?;
+                let search = Search::read(&json["pattern"])?;
+                NormalStep::Replace { search, content: replace.content.clone() }
+            }
+            other => NormalStep::Other(other.clone()),
+        });
+        Ok(())
+    }
+
+    /// Whether there is nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// [`Normalizing`] at work on one text. The library drops the errors of normalizers: the first is
+/// kept in `failed`.
+pub(super) struct NormalizingText<'a> {
+    pub(super) steps: &'a Normalizing,
+    pub(super) effort: &'a Effort<'a>,
+    pub(super) failed: OnceLock<tokenizers::Error>,
+}
+
+impl Normalizer for NormalizingText<'_> {
+    fn normalize(&self, text: &mut NormalizedString) -> tokenizers::Result<()> {
+        let most = text.get().len().saturating_mul(GROWTH).saturating_add(GROWTH_BYTES);
+        for step in &self.steps.0 {
+            if self.failed.get().is_some() {
+                break;
+            }
+            let done = self.effort.check().map_err(Into::into).and_then(|()| match step {
+                NormalStep::Replace { search, content } => {
+                    let limited = Limited { search, effort: self.effort };
+                    let growing = Growing { pattern: &limited, content: content.len(), most };
+                    text.replace(&growing, content)
+                }
+                NormalStep::Other(other) => other.normalize(text),
+            });
+            let done = done.and_then(|()| within(text.get().len(), most));
+            if let Err(error) = done {
+                let _ = self.failed.set(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within(length: usize, most: usize) -> tokenizers::Result<()> {
+    if length <= most {
+        return Ok(());
+    }
+    Err(format!("its normalizer makes {length} bytes of this text; at most {most} are taken")
+        .into())
+}
+
+/// A search whose matches will be replaced by `content` bytes each.
+struct Growing<'a> {
+    pattern: &'a Limited<'a>,
+    content: usize,
+    most: usize,
+}
+
+impl Pattern for &Growing<'_> {
+    fn find_matches(&self, inside: &str) -> tokenizers::Result<Vec<(Offsets, bool)>> {
+        let pieces = self.pattern.find_matches(inside)?;
+        let matches = pieces.iter().filter(|(_, is_match)| *is_match).count();
+        within(matches.saturating_mul(self.content), self.most)?;
+        Ok(pieces)
+    }
+}
+
+/// A pre-tokenizer as steps.
+pub(super) struct Splitting(Vec<SplitStep>);
+
+enum SplitStep {
+    Split { search: Search, behavior: SplitDelimiterBehavior, invert: bool },
+    Other(PreTokenizerWrapper),
+}
+
+impl Splitting {
+    pub(super) fn new(pre_tokenizer: Option<&PreTokenizerWrapper>) -> Result<Self, String> {
+        let mut steps = Vec::new();
+        pre_tokenizer.map_or(Ok(()), |splits| Self::append(splits, &mut steps))?;
+        Ok(Self(steps))
+    }
+
+    fn append(splits: &PreTokenizerWrapper, steps: &mut Vec<SplitStep>) -> Result<(), String> {
+        steps.push(match splits {
+            PreTokenizerWrapper::Sequence(sequence) => {
+                return sequence.as_ref().iter().try_for_each(|step| Self::append(step, steps));
+            }
+            PreTokenizerWrapper::Split(split) => {
+                let pattern = serde_json::to_value(&split.pattern).map_err(|e| e.to_string())?;
+                let search = Search::read(&pattern)?;
+                SplitStep::Split { search, behavior: split.behavior, invert: split.invert }
+            }
+            other => SplitStep::Other(other.clone()),
+        });
+        Ok(())
+    }
+
+    /// Cuts `words` by every step.
+    pub(super) fn run(
+        &self,
+        words: &mut PreTokenizedString,
+        effort: &Effort<'_>,
+    ) -> tokenizers::Result<()> {
+        for step in &self.0 {
+            effort.check()?;
+            match step {
+                SplitStep::Split { search, behavior, invert } => {
+                    let limited = Limited { search, effort };
+                    words.split(|_, text| match invert {
+                        true => text.split(Invert(&limited), *behavior),
+                        false => text.split(&limited, *behavior),
+                    })?;
+                }
+                SplitStep::Other(other) => other.pre_tokenize(words)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancel::Cancel;
+    use proptest::prelude::*;
+    use tokenizers::utils::SysRegex;
+
+    proptest! {
+        #[test]
+        fn matches_are_those_that_the_library_finds(
+            regex in prop_oneof![
+                Just(r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
+                Just(r"a*"), Just(r"\b"), Just(r"(?<=b)a"), Just(r"$|^"), Just(r"b|"), Just("a{3}b?"),
+            ],
+            text in r"[ab 東1'st\n]{0,30}", times in 1..300_usize,
+        ) {
+            let text = text.repeat(times);
+            let theirs = SysRegex::new(regex).unwrap();
+            let search = Search::Regex(Regex::new(regex).unwrap());
+            let (cancel, bytes) = (Cancel::new(), text.len());
+            let limited = Limited { search: &search, effort: &Effort::new(bytes, &cancel) };
+            let ours = (&limited).find_matches(&text).unwrap();
+            prop_assert_eq!(ours, (&theirs).find_matches(&text).unwrap());
+        }
+    }
+
+    #[test]
+    fn an_expression_without_end_is_given_up() {
+        let search = Search::Regex(Regex::new("(a+)+$").unwrap());
+        let text = "a".repeat(64) + "b";
+        let cancel = Cancel::new();
+        let limited = Limited { search: &search, effort: &Effort::new(text.len(), &cancel) };
+        let error = (&limited).find_matches(&text).unwrap_err().to_string();
+        assert!(error.contains("retry"), "{error}");
+    }
+}
