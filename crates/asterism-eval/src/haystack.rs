@@ -28,11 +28,11 @@ impl Haystack {
     ///
     /// # Errors
     ///
-    /// [`EvalError::Io`] when it cannot be read as UTF-8 text, [`EvalError::BadFile`] when it holds
+    /// [`EvalError::Io`] when it cannot be read, [`EvalError::BadFile`] when it is no UTF-8, holds
     /// no words or is JSON without such a field.
     pub fn from_file(path: &Path) -> Result<Self, EvalError> {
         let bad = |reason: &str| EvalError::BadFile { path: path.into(), reason: reason.into() };
-        let mut text = std::fs::read_to_string(path).map_err(EvalError::io(path))?;
+        let mut text = crate::files::read_text(path)?;
         if path.extension().is_some_and(|extension| extension == "json") {
             let json: serde_json::Value =
                 serde_json::from_str(&text).map_err(|error| bad(&error.to_string()))?;

@@ -10,6 +10,7 @@
 pub mod babilong;
 pub mod compare;
 mod error;
+mod files;
 mod frame;
 mod haystack;
 pub mod infinitebench;

@@ -120,6 +120,7 @@ pub(crate) struct Line {
 
 impl Lines {
     pub(crate) fn open(path: &Path) -> Result<Self, EvalError> {
+        asterism::files::regular_size(path).map_err(EvalError::io(path))?;
         let file = BufReader::new(File::open(path).map_err(EvalError::io(path))?);
         Ok(Self { path: path.to_owned(), file, bytes: Vec::new(), number: 0, count: 0 })
     }

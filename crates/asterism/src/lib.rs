@@ -77,6 +77,7 @@ pub mod cancel;
 #[doc(hidden)]
 pub mod comm;
 pub mod engine;
+pub mod files;
 pub mod model;
 pub mod plan;
 pub mod text;

@@ -119,7 +119,7 @@ fn read_array(
     parse: impl Fn(Map<String, Value>) -> Result<Sample, String>,
 ) -> Result<Reading, EvalError> {
     let bad = |reason: String| EvalError::BadFile { path: path.into(), reason };
-    let text = std::fs::read_to_string(path).map_err(EvalError::io(path))?;
+    let text = crate::files::read_text(path)?;
     let records: Vec<&serde_json::value::RawValue> =
         serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
     let mut reading = Reading { items: Vec::new(), errors: Vec::new() };

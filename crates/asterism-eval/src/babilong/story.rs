@@ -45,7 +45,7 @@ impl Story {
 /// [`EvalError::Io`] when the file cannot be read; lines that are neither are in the result, and
 /// take the rest of their story with them, whose questions they might have changed.
 pub fn read_babi(path: &Path) -> Result<Reading<Asked>, EvalError> {
-    let bytes = std::fs::read(path).map_err(EvalError::io(path))?;
+    let bytes = crate::files::read(path)?;
     let mut reading = Reading { items: Vec::new(), errors: Vec::new() };
     // IDs of the story's facts, and the facts; None after a line that could not be read.
     let mut story = Some((Vec::<usize>::new(), Vec::<String>::new()));

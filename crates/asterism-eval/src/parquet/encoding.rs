@@ -7,6 +7,11 @@ use super::thrift::varint;
 /// Bytes that Snappy makes of one, at most: 64 of three, rounded up.
 const SNAPPY_RATIO: usize = 32;
 
+/// Bytes that a page holds, whatever it is packed to: pages of published sets hold a megabyte or
+/// two. Beyond that only [`RATIO`] times its packed bytes: books give 3 to 10.
+const PAGE: usize = 32 << 20;
+const RATIO: usize = 16;
+
 /// `bytes` unpacked by Parquet's codec number `codec`: exactly `size` bytes.
 ///
 /// # Errors
@@ -14,6 +19,9 @@ const SNAPPY_RATIO: usize = 32;
 /// A codec that is not read, or bytes that it did not make. Memory is taken as bytes come out, so
 /// that a false size reserves none.
 pub(super) fn unpack(codec: i64, bytes: Vec<u8>, size: usize) -> Result<Vec<u8>, String> {
+    if size > PAGE && size / RATIO > bytes.len() {
+        return Err(format!("a page of {} bytes is said to hold {size}", bytes.len()));
+    }
     let unpacked = match codec {
         0 => bytes,
         1 => {

@@ -24,6 +24,9 @@ use super::EvalError;
 use column::{Chunk, Texts};
 use thrift::{Value, structure};
 
+/// Rows, and bytes of text, that a file of any size may hold; more only as its size allows.
+const MOST_ROWS: u64 = 1 << 20;
+const MOST_TEXT: u64 = 128 << 20;
 /// What a file begins and ends with.
 const MAGIC: &[u8; 4] = b"PAR1";
 /// The physical type of texts.
@@ -58,8 +61,8 @@ pub(crate) fn read_rows<const N: usize>(
         column: names[column].to_owned(),
         reason,
     };
+    let size = asterism::files::regular_size(path).map_err(EvalError::io(path))?;
     let mut file = File::open(path).map_err(EvalError::io(path))?;
-    let size = file.metadata().map_err(EvalError::io(path))?.len();
     let footer = footer(&mut file, size).map_err(bad)?;
     let mut optional = [false; N];
     for (column, name) in names.iter().enumerate() {
@@ -67,6 +70,9 @@ pub(crate) fn read_rows<const N: usize>(
             is_optional(&footer, name).map_err(|reason| bad_column(column, reason))?;
     }
 
+    // What a page's numbers name again and again takes no room in the file.
+    let (mut rows_left, mut text_left) =
+        (size.saturating_add(MOST_ROWS), size.saturating_mul(64).saturating_add(MOST_TEXT));
     let mut number = 0;
     let groups = footer.list(4).ok_or_else(|| bad("it does not list its rows".to_owned()))?;
     for group in groups {
@@ -80,11 +86,15 @@ pub(crate) fn read_rows<const N: usize>(
             columns.push(open().map_err(|reason| bad_column(column, reason))?);
         }
         for _ in 0..rows {
+            let too_much = || bad("its rows hold more than a file of its size can".to_owned());
+            rows_left = rows_left.checked_sub(1).ok_or_else(too_much)?;
             let mut texts = [const { String::new() }; N];
             // Every column moves on, also past a row that has no text in one of them.
             let mut error = None;
             for (column, values) in columns.iter_mut().enumerate() {
                 let value = values.next().map_err(|reason| bad_column(column, reason))?;
+                let length = value.map_or(0, <[u8]>::len) as u64;
+                text_left = text_left.checked_sub(length).ok_or_else(too_much)?;
                 let value = value.ok_or("is empty").map(<[u8]>::to_vec);
                 let text =
                     value.and_then(|value| String::from_utf8(value).map_err(|_| "is not UTF-8"));

@@ -40,6 +40,23 @@ fn every_layout_holds_the_same_rows() {
     }
 }
 
+/// A description that takes a byte for a level, and one that takes a byte for a value: neither the
+/// stack nor memory may follow the file.
+#[test]
+fn descriptions_are_limited_in_depth_and_number() {
+    let read = |bytes: Vec<u8>| structure(&mut bytes.as_slice()).unwrap_err();
+    // A field that is a list of one list of one list, and the same of maps and of structures.
+    for levels in [vec![0x19; 1_000_000], [0x1b, 1, 0xbb].repeat(300_000), vec![0x1c; 1_000_000]] {
+        assert!(read(levels).contains("nested too deeply"));
+    }
+    // A list of twenty million empty structures.
+    let mut many = vec![0x19, 0xfc, 0x80, 0xda, 0xc4, 0x09];
+    many.extend(vec![0; 20_000_000]);
+    assert!(read(many).contains("holds too much"));
+    let error = unpack(6, vec![0; 100], 1 << 30).unwrap_err();
+    assert!(error.contains("is said to hold 1073741824"), "{error}");
+}
+
 #[test]
 fn a_row_without_text_costs_only_itself() {
     let (found, end) = rows(&golden("odd"));

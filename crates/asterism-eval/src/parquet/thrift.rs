@@ -5,8 +5,11 @@
 
 use std::io::Read;
 
-/// Structures within structures, at most; Parquet has about five.
+/// Structures, lists and maps within one another, at most; Parquet has about eight.
 const DEPTH: usize = 16;
+/// Values of one description, at most: ten thousand groups of three columns have fewer. A structure
+/// without fields takes a byte of the file and some thirty in memory.
+const MOST: usize = 1 << 20;
 
 /// A value, by its shape alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,11 +84,39 @@ impl Value {
 ///
 /// What is wrong with the bytes, in words. Never takes more memory than a small multiple of them.
 pub(super) fn structure(bytes: &mut dyn Read) -> Result<Value, String> {
-    fields(bytes, DEPTH)
+    fields(bytes, &mut Room { depth: DEPTH, values: MOST })
 }
 
-fn fields(bytes: &mut dyn Read, depth: usize) -> Result<Value, String> {
-    let depth = depth.checked_sub(1).ok_or("its structures are nested too deeply")?;
+/// What may still be read: levels within the present one, and values anywhere.
+struct Room {
+    depth: usize,
+    values: usize,
+}
+
+impl Room {
+    /// Reads something within something.
+    fn within<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, String>,
+    ) -> Result<T, String> {
+        self.depth = self.depth.checked_sub(1).ok_or("its structures are nested too deeply")?;
+        let inner = read(self)?;
+        self.depth += 1;
+        Ok(inner)
+    }
+
+    /// Takes the place of one value: in memory it is larger than its one byte in the file.
+    fn take(&mut self) -> Result<(), String> {
+        self.values = self.values.checked_sub(1).ok_or("its description holds too much")?;
+        Ok(())
+    }
+}
+
+fn fields(bytes: &mut dyn Read, room: &mut Room) -> Result<Value, String> {
+    room.within(|room| fields_within(bytes, room))
+}
+
+fn fields_within(bytes: &mut dyn Read, room: &mut Room) -> Result<Value, String> {
     let (mut fields, mut number) = (Vec::new(), 0_i16);
     loop {
         let head = byte(bytes)?;
@@ -101,13 +132,14 @@ fn fields(bytes: &mut dyn Read, depth: usize) -> Result<Value, String> {
         // A field holds its yes or no in its own kind.
         let value = match kind {
             1 | 2 => Value::Bool(kind == 1),
-            _ => value(bytes, kind, depth)?,
+            _ => value(bytes, kind, room)?,
         };
+        room.take()?;
         fields.push((number, value));
     }
 }
 
-fn value(bytes: &mut dyn Read, kind: u8, depth: usize) -> Result<Value, String> {
+fn value(bytes: &mut dyn Read, kind: u8, room: &mut Room) -> Result<Value, String> {
     match kind {
         1 | 2 => Ok(Value::Bool(byte(bytes)? == 1)),
         3 => Ok(Value::Int(i64::from(byte(bytes)? as i8))),
@@ -121,19 +153,26 @@ fn value(bytes: &mut dyn Read, kind: u8, depth: usize) -> Result<Value, String> 
             let head = byte(bytes)?;
             let count = if head >> 4 == 15 { varint(bytes)? } else { u64::from(head >> 4) };
             // Every item takes a byte at least, so that a false count ends with the bytes.
-            let items = (0..count).map(|_| value(bytes, head & 0x0f, depth));
-            items.collect::<Result<_, _>>().map(Value::List)
+            room.within(|room| {
+                let item = |_| {
+                    room.take()?;
+                    value(bytes, head & 0x0f, room)
+                };
+                (0..count).map(item).collect::<Result<_, _>>().map(Value::List)
+            })
         }
         11 => {
             let count = varint(bytes)?;
             let kinds = if count == 0 { 0 } else { byte(bytes)? };
-            for _ in 0..count {
-                value(bytes, kinds >> 4, depth)?;
-                value(bytes, kinds & 0x0f, depth)?;
-            }
-            Ok(Value::Other)
+            room.within(|room| {
+                for _ in 0..count {
+                    value(bytes, kinds >> 4, room)?;
+                    value(bytes, kinds & 0x0f, room)?;
+                }
+                Ok(Value::Other)
+            })
         }
-        12 => fields(bytes, depth),
+        12 => fields(bytes, room),
         _ => Err(format!("it holds a field of the unknown kind {kind}")),
     }
 }

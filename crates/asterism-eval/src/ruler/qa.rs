@@ -123,10 +123,9 @@ impl Corpus {
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str) -> Result<T, EvalError> {
-    let bytes = std::fs::read(path).map_err(EvalError::io(path))?;
-    serde_json::from_slice(&bytes).map_err(|error| EvalError::BadFile {
-        path: path.into(),
-        reason: format!("this is not {what}: {error}"),
+    let bytes = crate::files::read(path)?;
+    serde_json::from_slice(asterism::files::without_mark(&bytes)).map_err(|error| {
+        EvalError::BadFile { path: path.into(), reason: format!("this is not {what}: {error}") }
     })
 }
 

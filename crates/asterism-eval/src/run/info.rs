@@ -133,7 +133,7 @@ impl RunInfo {
     /// A file that is missing, unreadable or no description of a run.
     pub fn read(dir: &Path) -> Result<Self, EvalError> {
         let path = dir.join(FILE);
-        let text = std::fs::read_to_string(&path).map_err(EvalError::io(&path))?;
+        let text = crate::files::read_text(&path)?;
         serde_json::from_str(&text).map_err(|error| EvalError::BadFile {
             path,
             reason: format!("does not describe an evaluation: {error}"),
