@@ -1,7 +1,7 @@
 //! `asterism plan`: what encoding a context costs, before it is spent.
 
 use super::args::PlanArgs;
-use super::args::common::MethodName;
+use super::args::common::{MOST_PLANNED, MethodName};
 use super::error::CliError;
 use super::{config, gpu, inputs, report};
 use crate::terminal::Out;
@@ -20,7 +20,8 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let tokens = match args.tokens {
         Some(tokens) => tokens,
         None => {
-            let document = inputs::documents(&args.context)?;
+            let limit = inputs::Limit::of(text.tokenizer(), MOST_PLANNED);
+            let document = inputs::documents(&args.context, limit)?;
             text.frame(None)?.context_tokens(text.tokenizer(), &document)?.len()
         }
     };
@@ -50,7 +51,8 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
         return Ok(());
     }
     writeln!(out, "{}: {model}", files.name)?;
-    writeln!(out, "{} tokens of context, {} hosts\n", report::count(tokens), spec.hosts)?;
+    let hosts = if spec.hosts == 1 { "host" } else { "hosts" };
+    writeln!(out, "{} tokens of context, {} {hosts}\n", report::count(tokens), spec.hosts)?;
     if tokens >= model.max_positions {
         let (tokens, max) = (report::count(tokens), report::count(model.max_positions));
         writeln!(out, "warning: the model has {max} positions; {tokens} tokens will be refused\n")?;
@@ -80,7 +82,11 @@ fn comparison(plans: &[(Plan, Cost)]) -> String {
         "KV per host",
         "sent",
     ];
-    let less = |flops: u64| format!("{:.2}x less", dense / flops as f64);
+    let less = |flops: u64| match dense / flops as f64 {
+        ratio if (0.995..1.005).contains(&ratio) => "the same".to_owned(),
+        ratio if ratio < 1.0 => format!("{:.2}x more", 1.0 / ratio),
+        ratio => format!("{ratio:.2}x less"),
+    };
     let rows: Vec<Vec<String>> = plans
         .iter()
         .map(|(plan, cost)| {

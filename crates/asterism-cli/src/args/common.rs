@@ -140,6 +140,19 @@ pub(crate) enum Anchor {
     Tokens(usize),
 }
 
+/// What a configuration may claim.
+const MOST_TOKENS: usize = 1 << 30;
+/// Of a context that a plan is made for: it is kept block by block.
+pub(crate) const MOST_PLANNED: usize = 16 << 20;
+
+/// The length of a context to plan or to measure.
+pub(crate) fn context_tokens(text: &str) -> Result<usize, String> {
+    match tokens(text)? {
+        count if count <= MOST_PLANNED => Ok(count),
+        _ => Err(format!("contexts have at most {}m tokens", MOST_PLANNED >> 20)),
+    }
+}
+
 /// `4096`, `4k` or `1m`.
 pub(crate) fn tokens(text: &str) -> Result<usize, String> {
     let lower = text.trim().to_ascii_lowercase();
@@ -152,7 +165,10 @@ pub(crate) fn tokens(text: &str) -> Result<usize, String> {
     };
     let number: usize =
         digits.parse().map_err(|_| "expected a number such as 4096, 4k or 1m".to_owned())?;
-    number.checked_mul(factor).ok_or_else(|| "the number is too large".to_owned())
+    match number.checked_mul(factor) {
+        Some(count) if count <= MOST_TOKENS => Ok(count),
+        _ => Err(format!("no model has more than {}m positions", MOST_TOKENS >> 20)),
+    }
 }
 
 fn anchor(text: &str) -> Result<Anchor, String> {
@@ -174,7 +190,7 @@ mod tests {
         assert_eq!(tokens("4k"), Ok(4096));
         assert_eq!(tokens("1M"), Ok(1 << 20));
         assert_eq!(tokens("17"), Ok(17));
-        for wrong in ["", "k", "4kk", "-1", "1.5k", "99999999999999m"] {
+        for wrong in ["", "k", "4kk", "-1", "1.5k", "99999999999999m", "1025m"] {
             assert!(tokens(wrong).is_err(), "{wrong}");
         }
     }

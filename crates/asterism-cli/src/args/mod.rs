@@ -5,7 +5,7 @@ pub(crate) mod common;
 use crate::bench::BenchArgs;
 use crate::eval::EvalArgs;
 use clap::{Args, Parser, Subcommand};
-use common::{GenerationArgs, MethodArgs, ModelArgs, tokens};
+use common::{GenerationArgs, MethodArgs, ModelArgs, context_tokens};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -88,7 +88,7 @@ pub(crate) struct BatchArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
     /// Length of the context.
-    #[arg(long, value_name = "N", value_parser = tokens, env = "ASTERISM_TOKENS",
+    #[arg(long, value_name = "N", value_parser = context_tokens, env = "ASTERISM_TOKENS",
           required_unless_present = "context")]
     pub(crate) tokens: Option<usize>,
     /// Count the tokens of these files instead.

@@ -1,6 +1,6 @@
 //! The arguments of `asterism bench`.
 
-use crate::args::common::{ModelArgs, tokens};
+use crate::args::common::{ModelArgs, context_tokens, tokens};
 use crate::method_spec::MethodSpec;
 use asterism::model::Shape;
 use clap::Args;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// Lengths of the contexts, in tokens.
-    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = tokens,
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = context_tokens,
           default_value = "4k,16k", env = "ASTERISM_BENCH_LENGTHS")]
     pub(crate) lengths: Vec<usize>,
     /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),

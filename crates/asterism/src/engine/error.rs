@@ -36,10 +36,9 @@ pub enum EngineError {
     Cancelled,
     /// Context, question and answer need more positions than the model has.
     #[error(
-        "{context} context tokens + {query} question tokens + {answer} answer tokens = {} positions, \
-         but the model has {max_positions}: shorten the \
-         context, or allow fewer tokens of answer",
-        context.saturating_add(*query).saturating_add(*answer)
+        "{} of context + {} of question + {} of answer are more than the {max_positions} positions \
+         of the model: shorten the context, or allow fewer tokens of answer",
+        tokens(*context), tokens(*query), tokens(*answer)
     )]
     TooLong {
         /// Tokens of the context.
@@ -141,6 +140,11 @@ impl EngineError {
             }
         }
     }
+}
+
+/// `1 token`, `2 tokens`.
+fn tokens(count: usize) -> String {
+    format!("{count} token{}", if count == 1 { "" } else { "s" })
 }
 
 impl From<AttentionError> for EngineError {

@@ -185,10 +185,12 @@ pub enum ModelError {
     },
 
     /// A safetensors header does not describe its file.
-    #[error("{file}: the safetensors header is corrupt; fetch the file again")]
+    #[error("{file}: the safetensors header is corrupt{tensor}; fetch the file again")]
     CorruptHeader {
         /// The file.
         file: String,
+        /// Where, if one tensor's entry is at fault.
+        tensor: String,
         /// What the reader objected to.
         source: serde_json::Error,
     },
@@ -242,6 +244,32 @@ pub enum ModelError {
         tensor: String,
         /// The weight files.
         files: String,
+    },
+
+    /// The weight files hold more than the configuration asks for.
+    #[error(
+        "{file}: tensor `{tensor}` (one of {count}) has no place in the model that config.json \
+         describes: does config.json belong to these weights?"
+    )]
+    UnusedTensor {
+        /// The weight file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// How many there are.
+        count: usize,
+    },
+
+    /// A matrix holds one value everywhere: the file was never filled, or overwritten.
+    #[error(
+        "tensor `{tensor}` holds {value} in every place: the weight files are damaged; fetch them \
+         again"
+    )]
+    ConstantTensor {
+        /// The tensor.
+        tensor: String,
+        /// The value.
+        value: f32,
     },
 
     /// A tensor has another shape than the configuration implies.

@@ -7,6 +7,8 @@
 use serde_json::{Map, Value};
 
 use super::ModelError;
+use super::distinct::Distinct;
+use crate::files::without_mark;
 
 /// Longest excerpt of a foreign value that an error message repeats, in characters.
 const EXCERPT: usize = 60;
@@ -22,7 +24,7 @@ pub(super) struct Fields<'a> {
 
 /// Reads a file that must hold one JSON object.
 pub(super) fn object(file: &str, bytes: &[u8]) -> Result<Map<String, Value>, ModelError> {
-    match serde_json::from_slice(bytes) {
+    match serde_json::from_slice(without_mark(bytes)).map(|Distinct(value)| value) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => Err(ModelError::BadField {
             file: file.into(),
@@ -36,10 +38,14 @@ pub(super) fn object(file: &str, bytes: &[u8]) -> Result<Map<String, Value>, Mod
 
 /// A value as it would stand in the file, cut to a readable length.
 pub(super) fn excerpt(value: &Value) -> String {
-    let text = value.to_string();
+    shortened(&value.to_string())
+}
+
+/// A text of somebody else's, cut to a readable length.
+pub(super) fn shortened(text: &str) -> String {
     match text.char_indices().nth(EXCERPT) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        None => text.to_owned(),
     }
 }
 

@@ -19,7 +19,8 @@ pub(super) struct TokenizerConfig(Map<String, Json>);
 impl TokenizerConfig {
     /// Reads the file.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, TextError> {
-        let fields = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+        let fields = serde_json::from_slice(crate::files::without_mark(bytes))
+            .map_err(|e| bad(e.to_string()))?;
         Ok(Self(fields))
     }
 

@@ -29,6 +29,8 @@ const DEPTH: usize = 64;
 const FUEL: u64 = 500_000;
 /// One for two bytes: every byte may be copied some thirty times.
 const FUEL_PER_BYTE: f64 = 0.5;
+/// Characters of an error that are shown.
+const MOST_WORDS: usize = 500;
 /// Bytes of the stack that templates are read and rendered on. Only what is used takes memory.
 const STACK: usize = 256 << 20;
 
@@ -127,7 +129,7 @@ fn made(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<Value, Err
             let item = made(state, &value.get_item(&key)?, depth)?;
             pairs.push((key, item));
         }
-        return Ok(pairs.into_iter().collect());
+        return Ok(Value::from_pairs(pairs));
     }
     let is_tuple = value.is_tuple();
     let items = value.try_iter()?.map(|item| made(state, &item, depth));
@@ -164,7 +166,11 @@ pub(super) fn explain(error: &Error) -> String {
         text.push_str(&format!(": {error}"));
         cause = error.source();
     }
-    text
+    // A template may say whatever it likes, as long as it likes.
+    match text.char_indices().nth(MOST_WORDS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 fn raise_exception(message: &str) -> Result<Value, Error> {

@@ -14,6 +14,7 @@
 //! The context does not depend on the question, so its cache serves any number of questions.
 
 use super::{ChatTemplate, Message, Special, TextError, Tokenizer};
+use crate::cancel::Cancel;
 
 /// The token sequences of one question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,12 +97,25 @@ impl PromptFrame {
     /// # Errors
     /// [`TextError::EmptyContext`] for a blank document, and what [`Tokenizer::encode`] returns.
     pub fn context_tokens(&self, tok: &Tokenizer, document: &str) -> Result<Vec<u32>, TextError> {
+        self.context_tokens_until(tok, document, &Cancel::new())
+    }
+
+    /// As [`PromptFrame::context_tokens`]; `cancel` is looked at between pieces of the document.
+    ///
+    /// # Errors
+    /// As [`PromptFrame::context_tokens`], and [`TextError::Cancelled`].
+    pub fn context_tokens_until(
+        &self,
+        tok: &Tokenizer,
+        document: &str,
+        cancel: &Cancel,
+    ) -> Result<Vec<u32>, TextError> {
         let document = document.trim();
         if document.is_empty() {
             return Err(TextError::EmptyContext);
         }
         let mut ids = tok.encode(&self.head, Special::Parse)?;
-        ids.extend(tok.encode(document, Special::AsText)?);
+        ids.extend(tok.encode_until(document, Special::AsText, cancel)?);
         Ok(ids)
     }
 

@@ -239,6 +239,14 @@ impl Splitting {
         Ok(())
     }
 
+    /// Whether each byte of a text becomes a character of its own, which byte-level vocabularies
+    /// have: no part of a text is lost, or stands for more than itself.
+    pub(super) fn is_byte_level(&self) -> bool {
+        let is =
+            |step: &SplitStep| matches!(step, SplitStep::Other(PreTokenizerWrapper::ByteLevel(_)));
+        self.0.iter().any(is)
+    }
+
     /// Cuts `words` by every step.
     pub(super) fn run(
         &self,

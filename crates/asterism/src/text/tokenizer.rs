@@ -19,9 +19,6 @@ use super::steps::{Normalizing, NormalizingText, Splitting};
 use super::{Detokenizer, TextError};
 use crate::cancel::Cancel;
 
-/// What some editors begin a file with.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
 /// How text that looks like a special token is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Special {
@@ -31,6 +28,9 @@ pub enum Special {
     /// could otherwise end the user's turn and begin one in another role.
     AsText,
 }
+
+/// How much shorter a tokenizer may make a text before its tokens are counted.
+const SHORTENED: usize = 8;
 
 /// A model's tokenizer.
 pub struct Tokenizer {
@@ -42,6 +42,8 @@ pub struct Tokenizer {
     /// The same added tokens as [`Special::AsText`] sees them. Only this part is kept twice: the
     /// switch sits inside it, and the vocabulary of the model is large.
     added_as_text: AddedVocabulary,
+    /// Bytes of the longest token.
+    longest: usize,
     /// Special tokens that no ordinary text may turn into; not the unknown token, which stands for
     /// ordinary text.
     control: HashMap<u32, String>,
@@ -58,7 +60,7 @@ impl Tokenizer {
     /// token would get another id than the file declares (the crate only logs that).
     pub fn from_bytes(json: &[u8]) -> Result<Self, TextError> {
         let bad = |reason: String| TextError::BadTokenizer { reason };
-        let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
+        let json = crate::files::without_mark(json);
         let declared = Declared::read(json).map_err(bad)?;
         let pipeline = guarded(|| Pipeline::from_bytes(json)).map_err(bad)?;
         let mut pipeline = pipeline.map_err(|e| bad(e.to_string()))?;
@@ -105,8 +107,10 @@ impl Tokenizer {
         }
         let mut added_as_text = pipeline.get_added_vocabulary().clone();
         added_as_text.set_encode_special_tokens(true);
-        let highest_id = pipeline.get_vocab(true).into_values().max();
-        Ok(Self { pipeline, normalizing, splitting, added_as_text, control, highest_id })
+        let vocabulary = pipeline.get_vocab(true);
+        let highest_id = vocabulary.values().copied().max();
+        let longest = vocabulary.keys().map(String::len).max().unwrap_or(1);
+        Ok(Self { pipeline, normalizing, splitting, added_as_text, longest, control, highest_id })
     }
 
     /// The ids of `text`, and only of `text`.
@@ -244,6 +248,16 @@ impl Tokenizer {
     /// The token of an id as the vocabulary writes it: `Ġsea`, `▁sea`, `<0x0A>`.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.pipeline.id_to_token(id)
+    }
+
+    /// Bytes that a text of `tokens` tokens has at most: so many of the longest token. A normalizer
+    /// may shorten a text first, and a token may stand for any number of characters that the
+    /// vocabulary lacks; tokenizers that do such things get [`SHORTENED`] times as many.
+    #[must_use]
+    pub fn most_bytes(&self, tokens: usize) -> usize {
+        let bytes = self.longest.saturating_mul(tokens);
+        let is_exact = self.normalizing.is_empty() && self.splitting.is_byte_level();
+        if is_exact { bytes } else { bytes.saturating_mul(SHORTENED) }
     }
 
     /// Number of tokens, added ones included. Models often have more rows than this.
@@ -475,6 +489,17 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_some_tokens_has_no_more_bytes_than_the_longest_would() {
+        let tok = nano_tokenizer();
+        let longest = "<|start_header_id|>";
+        assert_eq!(tok.most_bytes(3), 3 * longest.len());
+        assert_eq!(tok.encode(&longest.repeat(3), Special::Parse).unwrap().len(), 3);
+        let mut json = nano_tokenizer_json();
+        json["normalizer"] = json!({"type": "NFC"});
+        assert_eq!(from_json(&json).unwrap().most_bytes(3), SHORTENED * 3 * longest.len());
+    }
+
+    #[test]
     fn a_text_can_be_given_up() {
         let cancel = Cancel::new();
         cancel.raise();
@@ -485,7 +510,7 @@ mod tests {
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_file() {
         let json = nano_tokenizer_json().to_string();
-        let marked = [BYTE_ORDER_MARK, json.as_bytes()].concat();
+        let marked = [b"\xef\xbb\xbf", json.as_bytes()].concat();
         assert_eq!(Tokenizer::from_bytes(&marked).unwrap().vocab_size(), 4094);
     }
 

@@ -49,7 +49,7 @@ impl Family {
             .find(|family| first.as_str() == Some(family.architecture()))
             .ok_or_else(|| ModelError::UnknownArchitecture {
                 file: FILE.into(),
-                found: first.as_str().map_or_else(|| fields::excerpt(first), Into::into),
+                found: first.as_str().map_or_else(|| fields::excerpt(first), fields::shortened),
                 supported,
             })
     }

@@ -21,7 +21,8 @@ pub(super) fn other_computations(config: &Fields<'_>) -> Result<(), ModelError> 
     match config.text("hidden_act")? {
         None | Some("silu") => Ok(()),
         Some(other) => {
-            Err(config.unsupported("hidden_act", format!("{other:?}"), "supported is silu"))
+            let found = fields::excerpt(&other.into());
+            Err(config.unsupported("hidden_act", found, "supported is silu"))
         }
     }
 }

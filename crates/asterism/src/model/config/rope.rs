@@ -84,9 +84,19 @@ impl RopeConfig {
             ));
         }
         let theta = theta(&parameters)?.or(theta(config)?).unwrap_or(DEFAULT_THETA);
-        let kind = match parameters.text("rope_type")? {
+        let (old, new) = (parameters.text("type")?, parameters.text("rope_type")?);
+        if let (Some(old), Some(new)) = (old, new)
+            && old != new
+        {
+            return Err(parameters.bad(
+                "type",
+                &old.into(),
+                format!("the same as `rope_type` ({new:.60?}), or one of the two"),
+            ));
+        }
+        let kind = match new {
             Some(kind) => kind,
-            None => match parameters.text("type")? {
+            None => match old {
                 Some(kind) => kind,
                 // `rope_parameters` without a kind means none; in `rope_scaling`, which is there
                 // only to scale, it is a mistake.
@@ -101,7 +111,7 @@ impl RopeConfig {
             other => {
                 return Err(parameters.unsupported(
                     "rope_type",
-                    format!("{other:?}"),
+                    excerpt(&other.into()),
                     format!("supported are {KINDS}"),
                 ));
             }

@@ -13,12 +13,16 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use safetensors::tensor::{Dtype, Metadata};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::Deserialize;
+use serde_json::Value;
 
-use super::shard_index::{INDEX_FILE, ShardIndex};
+use super::shard_index::{INDEX_FILE, MOST_NAME, ShardIndex};
 use super::{DType, TensorView};
 use crate::model::ModelError;
+use crate::model::distinct::DistinctNames;
 use crate::tensor::{Bytes, RowReader};
 
 /// Bytes of the header's length.
@@ -43,6 +47,8 @@ struct Location {
     shape: Vec<usize>,
     /// In the file, from its start.
     range: Range<usize>,
+    /// Whether anybody asked for it.
+    used: AtomicBool,
 }
 
 impl Checkpoint {
@@ -115,6 +121,7 @@ impl Checkpoint {
         let Some(location) = self.tensors.get(name) else {
             return Err(ModelError::MissingTensor { tensor: name.into(), files: self.file_list() });
         };
+        location.used.store(true, Ordering::Relaxed);
         let file = &self.files[location.file].0;
         if location.shape != shape {
             return Err(ModelError::WrongShape {
@@ -137,6 +144,30 @@ impl Checkpoint {
             }
         };
         Ok((location, dtype))
+    }
+
+    /// Refuses tensors of the model's own naming that nobody asked for: the model has more layers,
+    /// or other parts, than config.json says, and would answer without them.
+    ///
+    /// # Errors
+    /// [`ModelError::UnusedTensor`] with the first of them in alphabetical order.
+    pub fn check_all_used(&self) -> Result<(), ModelError> {
+        let is_own = |name: &str| {
+            // Of tied embeddings some files hold the head once more; old ones hold frequencies.
+            let spare = name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq");
+            (name.starts_with("model.") || name.starts_with("lm_head.")) && !spare
+        };
+        let unused =
+            |(name, at): &(&String, &Location)| is_own(name) && !at.used.load(Ordering::Relaxed);
+        let count = self.tensors.iter().filter(unused).count();
+        match self.tensors.iter().filter(unused).min_by_key(|(name, _)| *name) {
+            None => Ok(()),
+            Some((tensor, location)) => Err(ModelError::UnusedTensor {
+                file: self.files[location.file].0.clone(),
+                tensor: tensor.clone(),
+                count,
+            }),
+        }
     }
 
     /// Gives the memory of what was read so far back to the system; it is read again when needed.
@@ -209,6 +240,18 @@ impl fmt::Debug for Checkpoint {
     }
 }
 
+/// The tensor whose entry in `header` is none by itself, for a message.
+fn culprit(header: &[u8]) -> String {
+    let entries: Option<HashMap<String, Value>> = serde_json::from_slice(header).ok();
+    let is_bad = |(name, entry): &(String, Value)| {
+        *name != "__metadata__" && TensorInfo::deserialize(entry).is_err()
+    };
+    match entries.into_iter().flatten().find(is_bad) {
+        Some((name, _)) => format!(" at tensor `{name:.200}`"),
+        None => String::new(),
+    }
+}
+
 /// Reads one file's header and checks that its tensors fill the rest of the file exactly.
 ///
 /// The lengths are added here, with overflow checks, rather than by the safetensors crate's
@@ -245,8 +288,14 @@ fn read_header(
     let Some(header) = usize::try_from(length).ok().and_then(|end| rest.get(..end)) else {
         return Err(truncated(LENGTH as u64 + length, "the header"));
     };
-    let metadata: Metadata = serde_json::from_slice(header)
-        .map_err(|source| ModelError::CorruptHeader { file: name.into(), source })?;
+    let corrupt =
+        |source| ModelError::CorruptHeader { file: name.into(), tensor: culprit(header), source };
+    let DistinctNames = serde_json::from_slice(header).map_err(corrupt)?;
+    let metadata: Metadata = serde_json::from_slice(header).map_err(corrupt)?;
+    if let Some(long) = metadata.offset_keys().iter().find(|name| name.len() > MOST_NAME) {
+        let reason = format!("a tensor's name has {} bytes (at most {MOST_NAME})", long.len());
+        return Err(not_safetensors(&reason));
+    }
     let start = LENGTH + header.len();
     let end = start.checked_add(metadata.data_len());
     match end.map(|end| end as u64) {
@@ -267,6 +316,7 @@ fn read_header(
                 dtype: info.dtype,
                 shape: info.shape.clone(),
                 range: start + info.data_offsets.0..start + info.data_offsets.1,
+                used: AtomicBool::new(false),
             };
             (tensor, location)
         })

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::ModelFiles;
 use super::shard_index::{INDEX_FILE, ShardIndex};
 use crate::model::ModelError;
+use crate::files::{read_regular, regular_size, without_mark};
 use crate::tensor::Bytes;
 
 /// The architecture; required.
@@ -21,6 +22,10 @@ pub(super) const SINGLE_WEIGHTS: &str = "model.safetensors";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
+/// Bytes of the largest tokenizer.json that is read; published ones have up to 35 MB.
+const MOST_TOKENIZER: u64 = 256 << 20;
+/// Bytes of the largest other file that is read whole. An index of 100,000 tensors has ten million.
+pub(super) const MOST_OTHER: u64 = 64 << 20;
 /// Files that are used where they are there.
 #[cfg(feature = "hub")]
 pub(super) const OPTIONAL: [&str; 3] = [GENERATION_CONFIG, TOKENIZER_CONFIG, CHAT_TEMPLATE];
@@ -88,7 +93,7 @@ pub(super) fn read(dir: &Path, name: String) -> Result<ModelFiles, ModelError> {
     let config = required(CONFIG)?;
     let tokenizer = required(TOKENIZER)?;
     let chat_template = read_if_there(dir, CHAT_TEMPLATE)?
-        .map(String::from_utf8)
+        .map(|bytes| String::from_utf8(without_mark(&bytes).to_vec()))
         .transpose()
         .map_err(|_| ModelError::NotUtf8 { file: dir.join(CHAT_TEMPLATE).display().to_string() })?;
     let (weights, weight_index) = match Weights::among(&origin, &names)? {
@@ -124,9 +129,11 @@ fn list(dir: &Path) -> Result<Vec<String>, ModelError> {
         .collect()
 }
 
+/// Reads a file that is read whole, if it is there.
 fn read_if_there(dir: &Path, file: &str) -> Result<Option<Vec<u8>>, ModelError> {
     let path = dir.join(file);
-    match fs::read(&path) {
+    let most = if file == TOKENIZER { MOST_TOKENIZER } else { MOST_OTHER };
+    match read_regular(&path, most) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(source) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ModelError::Io { path, source }),
@@ -135,7 +142,7 @@ fn read_if_there(dir: &Path, file: &str) -> Result<Option<Vec<u8>>, ModelError> 
 
 fn map(dir: &Path, file: &str) -> Result<(String, Bytes), ModelError> {
     let path = dir.join(file);
-    match Bytes::map(&path) {
+    match regular_size(&path).and_then(|_| Bytes::map(&path)) {
         Ok(bytes) => Ok((file.to_owned(), bytes)),
         Err(source) if source.kind() == ErrorKind::NotFound => {
             Err(missing(&dir.display().to_string(), file))

@@ -13,6 +13,10 @@ use crate::model::fields::{self, Fields};
 /// The index's file name.
 pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
 
+/// Bytes of the longest name of a tensor; published ones have some sixty.
+pub(super) const MOST_NAME: usize = 256;
+const NAMES: &str = "names of tensors, of at most 256 bytes";
+
 /// The parsed index.
 #[derive(Debug)]
 pub(super) struct ShardIndex {
@@ -35,6 +39,7 @@ impl ShardIndex {
         let entries: Vec<_> = weights
             .entries()
             .map(|(tensor, file)| match file.as_str() {
+                _ if tensor.len() > MOST_NAME => Err(root.bad("weight_map", &tensor.into(), NAMES)),
                 Some(name) if is_plain(name) => Ok((tensor.to_owned(), name.to_owned())),
                 _ => Err(weights.bad(tensor, file, "the plain name of a file beside the index")),
             })
@@ -56,6 +61,7 @@ pub(super) fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
         && !name.contains(['/', '\\', ':', '\0'])
+        && name.len() < 256
 }
 
 #[cfg(test)]

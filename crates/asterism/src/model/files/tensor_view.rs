@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::model::ModelError;
 use crate::tensor::{Aligned, Elements, Precision};
 use half::{bf16, f16};
 
@@ -43,6 +44,23 @@ pub struct TensorView<'a> {
 }
 
 impl TensorView<'_> {
+    /// Refuses a matrix of one value. Zeros are what projections back into the residual stream hold
+    /// in layers that were added to do nothing.
+    pub(super) fn check_varied(&self, name: &str) -> Result<(), ModelError> {
+        let size = self.dtype.size();
+        let Some((first, rest)) = self.data.split_at_checked(size) else { return Ok(()) };
+        if rest.is_empty() || rest.chunks_exact(size).any(|element| element != first) {
+            return Ok(());
+        }
+        let first = TensorView { dtype: self.dtype, shape: vec![1], data: first };
+        let value = first.to_f32().first().copied().unwrap_or_default();
+        let adds_nothing = ["o_proj.weight", "down_proj.weight"].iter().any(|e| name.ends_with(e));
+        if value == 0.0 && adds_nothing {
+            return Ok(());
+        }
+        Err(ModelError::ConstantTensor { tensor: name.to_owned(), value })
+    }
+
     /// The elements as `f32`, exactly: every value of the three types is an `f32`.
     #[must_use]
     pub fn to_f32(&self) -> Vec<f32> {

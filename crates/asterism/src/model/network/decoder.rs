@@ -105,7 +105,7 @@ impl<B: Backend> Decoder<B> {
     ) -> Result<Self, LoadError> {
         let Precisions { weights: precision, keys: kv_precision } = precisions;
         let loader = Loader { backend, checkpoint, precision };
-        checkpoint.tensor(EMBEDDING, &[config.vocab, config.hidden])?;
+        checkpoint.tensor(EMBEDDING, &[config.vocab, config.hidden])?.check_varied(EMBEDDING)?;
         let head = if config.tie_embeddings { EMBEDDING } else { "lm_head.weight" };
         let mut layers = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
@@ -121,6 +121,7 @@ impl<B: Backend> Decoder<B> {
         let frequencies = backend.vector(rope.inverse_frequencies())?;
         let rows = checkpoint.row_reader(EMBEDDING, &[config.vocab, config.hidden])?;
         let embedding = backend.embedding(rows, config.vocab, config.hidden)?;
+        checkpoint.check_all_used()?;
         Ok(Self {
             config,
             precision,

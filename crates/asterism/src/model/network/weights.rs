@@ -67,7 +67,9 @@ impl<B: Backend> Loader<'_, B> {
 
     fn parts(&self, parts: &[(&str, usize)], inputs: usize) -> Result<Vec<Elements>, LoadError> {
         let read = |(name, outputs): &(&str, usize)| {
-            Ok(self.checkpoint.tensor(name, &[*outputs, inputs])?.to_elements(self.precision))
+            let tensor = self.checkpoint.tensor(name, &[*outputs, inputs])?;
+            tensor.check_varied(name)?;
+            Ok(tensor.to_elements(self.precision))
         };
         parts.iter().map(read).collect()
     }

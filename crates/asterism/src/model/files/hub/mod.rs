@@ -14,10 +14,10 @@ mod download;
 mod meter;
 mod settings;
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::files::read_regular;
 use crate::model::files::directory::{self, CONFIG, OPTIONAL, SINGLE_WEIGHTS, TOKENIZER, Weights};
 use crate::model::files::shard_index::{INDEX_FILE, ShardIndex};
 use crate::model::{FetchOptions, FetchProgress, ModelError, ModelFiles};
@@ -119,7 +119,8 @@ impl<'a> Hub<'a> {
             Weights::Sharded => {
                 download(INDEX_FILE)?;
                 let path = folder.join(INDEX_FILE);
-                let bytes = fs::read(&path).map_err(|source| ModelError::Io { path, source })?;
+                let bytes = read_regular(&path, directory::MOST_OTHER)
+                    .map_err(|source| ModelError::Io { path, source })?;
                 let index = ShardIndex::parse(&bytes)?;
                 if let Some(file) = index.files().into_iter().find(|file| !listed(file)) {
                     return Err(directory::missing(self.repo, file));
