@@ -20,12 +20,16 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
         let reason = if args.compare { "--compare" } else { "--context -" };
         return Err(CliError::Usage(format!("{reason} needs a question")));
     }
-    let document = inputs::documents(&args.context)?;
-    let engine = config::engine(&args.model)?;
-    let frame = engine.frame(args.system.as_deref())?;
+    inputs::check(&args.context)?;
     let interrupt = Interrupt::install()?;
-    let asking = Asking { engine, frame, generation, text, interrupt, json: args.json };
-    let context = asking.frame.context_tokens(asking.engine.tokenizer(), &document)?;
+    let files = config::model_files(&args.model)?;
+    let limit = inputs::Limit::of_model(&files)?;
+    let document = interrupt.while_idle(|| inputs::documents(&args.context, limit))?;
+    limit.check("the question", args.question.as_ref().map_or(0, String::len))?;
+    let engine = config::load(files, &config::engine_options(&args.model)?)?;
+    let frame = engine.frame(args.system.as_deref())?;
+    let asking = Asking { engine, frame, generation, text, interrupt, limit, json: args.json };
+    let context = asking.context(&document)?;
     match args.question {
         Some(question) if args.compare => {
             compare::run(&asking, &context, &question, star, spec.hosts)
@@ -44,6 +48,13 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
 }
 
 impl Asking {
+    /// The tokens of `document`. Nothing is lost by leaving at once.
+    fn context(&self, document: &str) -> Result<Vec<u32>, CliError> {
+        let (tokenizer, cancel) = (self.engine.tokenizer(), self.interrupt.cancel());
+        let tokens = || self.frame.context_tokens_until(tokenizer, document, cancel);
+        Ok(self.interrupt.while_idle(tokens)?)
+    }
+
     /// Phase 2: streams the answer, or prints it as JSON.
     fn answer(&self, context: &Context, question: &str, query: &[u32]) -> Result<(), CliError> {
         let mut out = Out::lock();
@@ -115,6 +126,7 @@ impl Asking {
                 continue;
             }
             asked += 1;
+            self.limit.check("the question", question.len())?;
             let query = self.frame.query_tokens(self.engine.tokenizer(), question)?;
             match self.answer(context, question, &query) {
                 Err(CliError::Interrupted) if terminal => note(format_args!("(stopped)")),

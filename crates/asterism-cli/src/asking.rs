@@ -1,6 +1,7 @@
 //! A loaded model and the settings by which one document is asked.
 
 use super::error::CliError;
+use super::inputs::Limit;
 use super::interrupt::Interrupt;
 use super::progress::Encoding;
 use asterism::engine::{Context, Engine, Generation, Room, TextOptions};
@@ -15,6 +16,7 @@ pub(crate) struct Asking {
     pub(crate) generation: Generation,
     pub(crate) text: TextOptions,
     pub(crate) interrupt: Interrupt,
+    pub(crate) limit: Limit,
     pub(crate) json: bool,
 }
 

@@ -34,8 +34,8 @@ impl CliError {
         match self {
             Self::BrokenPipe => {}
             Self::Arguments(error) => print_arguments(error),
-            Self::Failed(error) => terminal::note(format_args!("error: {error:#}")),
-            other => terminal::note(format_args!("error: {other}")),
+            Self::Failed(error) => complain(&format!("{error:#}")),
+            other => complain(&other.to_string()),
         }
     }
 
@@ -48,6 +48,16 @@ impl CliError {
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
         })
+    }
+}
+
+/// Characters of a message: names and values in it may be of any length.
+const MOST: usize = 2000;
+
+fn complain(message: &str) {
+    match message.char_indices().nth(MOST) {
+        Some((end, _)) => terminal::note(format_args!("error: {}…", &message[..end])),
+        None => terminal::note(format_args!("error: {message}")),
     }
 }
 
@@ -163,7 +173,10 @@ impl From<ModelError> for CliError {
 
 impl From<asterism::text::TextError> for CliError {
     fn from(error: asterism::text::TextError) -> Self {
-        Self::Failed(error.into())
+        match error {
+            asterism::text::TextError::Cancelled => Self::Interrupted,
+            other => Self::Failed(other.into()),
+        }
     }
 }
 

@@ -34,6 +34,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Panics of the tokenizer's library are caught, and become errors like others.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !asterism::text::panics_are_caught() {
+            hook(panic);
+        }
+    }));
     let done = Cli::try_parse().map_err(CliError::Arguments).and_then(dispatch);
     // Writing what is still buffered may fail: the reader of a pipe is gone, or a disk is full.
     match done.and_then(|()| Ok(terminal::Out::lock().flush()?)) {

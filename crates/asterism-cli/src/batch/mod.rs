@@ -6,6 +6,7 @@ mod output;
 
 use super::args::BatchArgs;
 use super::error::CliError;
+use super::inputs::Limit;
 use super::interrupt::Interrupt;
 use super::terminal::note;
 use super::{config, report};
@@ -141,8 +142,16 @@ impl Batch {
 
     fn answer(&self, sample: &Sample, index: i64) -> Result<Record, CliError> {
         let tokenizer = self.engine.tokenizer();
-        let context = tokenizer.encode(&sample.input_context, Special::Parse)?;
-        let query = tokenizer.encode(&sample.input_query, Special::Parse)?;
+        let limit = Limit::of(tokenizer, self.engine.config().max_positions);
+        let tokens = |name: &str, text: &str| -> Result<Vec<u32>, CliError> {
+            limit.check(name, text.len())?;
+            let cancel = self.interrupt.cancel();
+            // Nothing is lost by leaving at once.
+            let encode = || tokenizer.encode_until(text, Special::Parse, cancel);
+            Ok(self.interrupt.while_idle(encode)?)
+        };
+        let context = tokens("input_context", &sample.input_context)?;
+        let query = tokens("input_query", &sample.input_query)?;
         let engine = Arc::clone(&self.engine);
         let cancel = self.interrupt.cancel();
         let length = context.len() + query.len();

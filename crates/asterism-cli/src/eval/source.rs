@@ -181,7 +181,7 @@ fn own_frame(text: &ModelText) -> Result<ChatFrame, CliError> {
 
 /// What settings say of the file given with `option`: its name, and what it holds.
 pub(super) fn described(option: &str, path: &Path) -> Result<String, CliError> {
-    let bytes = std::fs::read(path)
+    let bytes = asterism::files::read_regular(path, 2 << 30)
         .map_err(|error| CliError::Usage(format!("{option} {}: {error}", path.display())))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(format!("{name} (SHA-256 {:.16})", digest(&bytes)))
