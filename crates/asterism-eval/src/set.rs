@@ -1,7 +1,7 @@
 //! Sets of samples, and the JSONL files of the reference they are kept in.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write as _};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -92,9 +92,17 @@ pub(crate) fn read_lines<T>(
             Ok(item) => reading.items.push(item),
             Err(reason) => reading.errors.push(lines.bad(line.number, reason)),
         }
+        if reading.errors.len() > MOST_BAD_LINES {
+            break;
+        }
     }
     Ok(reading)
 }
+
+/// Lines that are told to be no samples before a file is given up: it is something else.
+pub(crate) const MOST_BAD_LINES: usize = 1000;
+/// Bytes of the longest line; samples of a million tokens have five million.
+const MOST_LINE: u64 = 256 << 20;
 
 /// A file of JSON objects, one a line. One line at a time is in memory.
 #[derive(Debug)]
@@ -133,9 +141,13 @@ impl Lines {
     pub(crate) fn next(&mut self) -> Result<Option<Line>, EvalError> {
         loop {
             self.bytes.clear();
-            let read = self.file.read_until(b'\n', &mut self.bytes);
-            if read.map_err(EvalError::io(&self.path))? == 0 {
+            let read = (&mut self.file).take(MOST_LINE).read_until(b'\n', &mut self.bytes);
+            let read = read.map_err(EvalError::io(&self.path))?;
+            if read == 0 {
                 return Ok(None);
+            }
+            if read as u64 == MOST_LINE {
+                return Err(self.bad(self.number + 1, format!("longer than {MOST_LINE} bytes")));
             }
             self.number += 1;
             // Some editors begin a file with a byte order mark.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::set::Lines;
+use crate::set::{Lines, MOST_BAD_LINES};
 use crate::{ChatFrame, CountTokens, EvalError, Reading, Sample};
 
 use super::record::Record;
@@ -48,6 +48,9 @@ pub fn read(
         match made {
             Ok(sample) => reading.items.push(sample),
             Err(reason) => reading.errors.push(lines.bad(line.number, reason)),
+        }
+        if reading.errors.len() > MOST_BAD_LINES {
+            break;
         }
     }
     Ok(reading)
