@@ -13,10 +13,10 @@ fuzz_target!(|data: &[u8]| {
     framed.extend(data);
     for file in [framed, data.to_vec()] {
         let length = file.len() as u64;
-        if let Ok(checkpoint) = Checkpoint::open(vec![("w".into(), Bytes::Owned(file))], None) {
+        if let Ok(checkpoint) = Checkpoint::open(vec![("w".into(), Bytes::from(file))], None) {
             assert!(checkpoint.bytes() <= length, "tensors reach beyond their file");
             let _ = checkpoint.tensor("a", &[1]).map(|tensor| tensor.to_f32());
         }
     }
-    let _ = Checkpoint::open(vec![("w".into(), Bytes::Owned(b"\x02\0\0\0\0\0\0\0{}".to_vec()))], Some(data));
+    let _ = Checkpoint::open(vec![("w".into(), b"\x02\0\0\0\0\0\0\0{}".to_vec().into())], Some(data));
 });

@@ -7,9 +7,9 @@ mod common;
 use asterism::cancel::Cancel;
 use asterism::engine::{Engine, EngineError, EngineOptions, Generation, Session};
 use asterism::model::{Checkpoint, FetchOptions, ModelConfig, ModelSource};
-use asterism::plan::Method;
+use asterism::plan::{Method, PlanSpec};
 use asterism::tensor::{Bytes, Precision};
-use common::{golden_dir, spec, tiny};
+use common::{golden_dir, tiny};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -85,7 +85,7 @@ fn names_that_stand_twice_are_refused() {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.bytes().chain([0; 4]));
     let open = |index: Option<&[u8]>, file: Vec<u8>| {
-        Checkpoint::open(vec![("w.safetensors".into(), Bytes::Owned(file))], index)
+        Checkpoint::open(vec![("w.safetensors".into(), Bytes::from(file))], index)
     };
     let error = chain(&open(None, file).unwrap_err());
     assert!(error.contains("w.safetensors") && error.contains("\"a\" is there twice"), "{error}");
@@ -109,7 +109,7 @@ fn a_corrupt_header_names_its_tensor() {
     let header = r#"{"good":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"bad":{"dtype":"F32","shape":[-1],"data_offsets":[4,8]}}"#;
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.bytes().chain([0; 8]));
-    let files = vec![("w.safetensors".into(), Bytes::Owned(file))];
+    let files = vec![("w.safetensors".into(), Bytes::from(file))];
     let error = Checkpoint::open(files, None).unwrap_err().to_string();
     assert!(error.contains("w.safetensors") && error.contains("`bad`"), "{error}");
 }
@@ -161,7 +161,7 @@ fn files_that_are_no_files_are_not_waited_for() {
 fn lengths_that_wrap_round_are_too_long() {
     let engine = tiny("llama3");
     let cancel = Cancel::new();
-    let spec = spec(Method::Dense, 0, 0, 1);
+    let spec = PlanSpec::from(Method::Dense);
     let mut session =
         Session::encode(Arc::clone(&engine), vec![1, 2, 3], spec, &|_| (), &cancel).unwrap();
     for max_tokens in [usize::MAX, usize::MAX - 3, usize::MAX / 2] {
