@@ -26,7 +26,9 @@ fuzz_target!(|data: &[u8]| {
             let lost = data.len().saturating_sub(kept.len());
             assert!(data.starts_with(kept.strip_suffix(b"\n").unwrap_or(kept)));
             let tail = &data[data.len() - lost..];
-            assert!(lost == 0 || b"{\"index\":".starts_with(tail) || tail.starts_with(b"{\"index\":"));
+            assert!(
+                lost == 0 || b"{\"index\":".starts_with(tail) || tail.starts_with(b"{\"index\":")
+            );
             assert!(contents.records.len() <= data.len());
         }
         Err(_) => assert_eq!(std::fs::read(&path).expect("file"), data),

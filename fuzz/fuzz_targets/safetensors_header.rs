@@ -18,5 +18,6 @@ fuzz_target!(|data: &[u8]| {
             let _ = checkpoint.tensor("a", &[1]).map(|tensor| tensor.to_f32());
         }
     }
-    let _ = Checkpoint::open(vec![("w".into(), b"\x02\0\0\0\0\0\0\0{}".to_vec().into())], Some(data));
+    let _ =
+        Checkpoint::open(vec![("w".into(), b"\x02\0\0\0\0\0\0\0{}".to_vec().into())], Some(data));
 });

@@ -21,7 +21,8 @@ fn sound() -> Value {
 
 fn run(bytes: &[u8]) {
     let Ok(tokenizer) = Tokenizer::from_bytes(bytes) else { return };
-    for text in ["", "abab a  b", "\u{feff}é東京🦀\r\n\t1234 <s>aaaaaaaaaaaaaaaaaaaaaaaaaaaab"] {
+    for text in ["", "abab a  b", "\u{feff}é東京🦀\r\n\t1234 <s>aaaaaaaaaaaaaaaaaaaaaaaaaaaab"]
+    {
         for special in [Special::Parse, Special::AsText] {
             let Ok(ids) = tokenizer.encode(text, special) else { continue };
             assert!(ids.len() <= 64 + 64 * text.len(), "{} tokens", ids.len());

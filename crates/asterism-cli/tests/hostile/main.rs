@@ -2,8 +2,8 @@
 //! is not so.
 //!
 //! The generated cases run the binary on files, streams and arguments that are wrong. A few hundred
-//! of them run with the other tests. `HOSTILE_CASES=3000 cargo test --test hostile generated -- --nocapture`
-//! makes more, with `HOSTILE_SEED` others, with `HOSTILE_BINARY` against another build.
+//! of them run with the other tests. `HOSTILE_CASES` says how many, `HOSTILE_SEED` which ones, and
+//! `HOSTILE_BINARY` against which build: see docs/input.md.
 
 #![cfg(target_os = "linux")] // devices, pipes, memory of processes
 

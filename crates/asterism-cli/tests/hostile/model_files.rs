@@ -225,8 +225,8 @@ pub(crate) fn tokenizers(dice: &mut Dice, count: usize) -> Vec<Case> {
             }
         };
         let document = match dice.below(4) {
-            0 => "a".repeat(20_000) + "b",
-            1 => "a b  é\r\n東京 ".repeat(1000),
+            0 => "a".repeat(4_000) + "b",
+            1 => "a b  é\r\n東京 ".repeat(200),
             _ => "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab and 12 more.".to_owned(),
         };
         let case = Case::ask("tokenizer.json", name).bytes("doc.txt", document);

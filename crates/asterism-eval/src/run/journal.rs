@@ -10,8 +10,11 @@ use crate::EvalError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Seek, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+
+/// Bytes of the longest line; an answer of a million tokens has some ten million.
+const MOST_LINE: u64 = 64 << 20;
 
 /// How the lines of a journal begin.
 #[derive(Debug, Clone, Copy)]
@@ -194,8 +197,14 @@ fn scan<R: DeserializeOwned>(
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(EvalError::io(path))? == 0 {
+        let read = (&mut reader).take(MOST_LINE).read_until(b'\n', &mut line);
+        let read = read.map_err(EvalError::io(path))?;
+        if read == 0 {
             break;
+        }
+        if read as u64 == MOST_LINE {
+            let reason = format!("no {what}, so the file is left as it is: more than {read} bytes");
+            return Err(EvalError::BadLine { path: path.to_owned(), line: number, reason });
         }
         let finished = line.ends_with(b"\n");
         match serde_json::from_slice(&line) {

@@ -1,8 +1,8 @@
 //! The border to the tokenizer library: its panics become errors, and its work can be stopped.
 //!
 //! A `tokenizer.json` is a small program of somebody else's. The library runs it without limits: a
-//! pattern may take time without end, a replacement memory without end, and a table that is not what
-//! it should be is a panic.
+//! pattern may take time without end, a replacement memory without end, and a table that is not
+//! what it should be is a panic.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
