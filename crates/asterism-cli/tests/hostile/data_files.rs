@@ -110,7 +110,7 @@ pub(crate) fn tables(dice: &mut Dice, count: usize) -> Vec<Case> {
                 let levels = 1 + dice.below(3_000_000);
                 let body = match kind {
                     0 => vec![0x19; levels],
-                    1 => [0x1b, 1, 0xbb].repeat(levels / 3),
+                    1 => [vec![0x1b], [1, 0xbb].repeat(levels / 2)].concat(),
                     2 => vec![0x1c; levels],
                     3 => [vec![0x19, 0xfc, 0xff, 0xff, 0xff, 0x0f], vec![0; levels]].concat(),
                     4 => [vec![0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], vec![b'a'; levels]]
