@@ -5,7 +5,7 @@
 mod common;
 
 use asterism::cancel::Cancel;
-use asterism::engine::{Engine, EngineError, EngineOptions, Generation, Session};
+use asterism::engine::{Context, Engine, EngineError, EngineOptions, Generation};
 use asterism::model::{Checkpoint, FetchOptions, ModelConfig, ModelSource};
 use asterism::plan::{Method, PlanSpec};
 use asterism::tensor::{Bytes, Precision};
@@ -162,12 +162,12 @@ fn lengths_that_wrap_round_are_too_long() {
     let engine = tiny("llama3");
     let cancel = Cancel::new();
     let spec = PlanSpec::from(Method::Dense);
-    let mut session =
-        Session::encode(Arc::clone(&engine), vec![1, 2, 3], spec, &|_| (), &cancel).unwrap();
+    let context =
+        Context::encode(Arc::clone(&engine), vec![1, 2, 3], spec, 9, &|_| (), &cancel).unwrap();
     for max_tokens in [usize::MAX, usize::MAX - 3, usize::MAX / 2] {
         let settings = Generation { max_tokens, ..Generation::default() };
         let mut on_token = |_| ControlFlow::Break(());
-        let error = session.generate(&[1], &settings, &mut on_token, &cancel).unwrap_err();
+        let error = context.generate(&[1], &settings, &mut on_token, &cancel).unwrap_err();
         assert!(matches!(error, EngineError::TooLong { .. }), "{error}");
         assert!(error.to_string().contains("1 token of question"), "{error}");
     }

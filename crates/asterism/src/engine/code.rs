@@ -95,6 +95,8 @@ fn of_model(error: &ModelError) -> &'static str {
         | E::NotSafetensors { .. }
         | E::CorruptHeader { .. }
         | E::DuplicateTensor { .. }
+        | E::UnusedTensor { .. }
+        | E::ConstantTensor { .. }
         | E::WrongShape { .. } => "model_damaged",
         E::UnknownArchitecture { .. } | E::Unsupported { .. } | E::UnsupportedDType { .. } => {
             "model_unsupported"
@@ -125,6 +127,7 @@ fn of_text(error: &TextError) -> &'static str {
         E::Render { .. } | E::BadMessages { .. } | E::SystemWithoutTemplate => "bad_messages",
         E::EmptyContext | E::EmptyDocument { .. } => "empty_context",
         E::EmptyQuestion => "empty_question",
+        E::Cancelled => "cancelled",
     }
 }
 

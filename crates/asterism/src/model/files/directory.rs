@@ -9,8 +9,8 @@ use std::path::Path;
 
 use super::ModelFiles;
 use super::shard_index::{INDEX_FILE, ShardIndex};
-use crate::model::ModelError;
 use crate::files::{read_regular, regular_size, without_mark};
+use crate::model::ModelError;
 use crate::tensor::Bytes;
 
 /// The architecture; required.

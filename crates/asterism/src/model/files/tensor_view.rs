@@ -46,7 +46,7 @@ pub struct TensorView<'a> {
 impl TensorView<'_> {
     /// Refuses a matrix of one value. Zeros are what projections back into the residual stream hold
     /// in layers that were added to do nothing.
-    pub(super) fn check_varied(&self, name: &str) -> Result<(), ModelError> {
+    pub(in crate::model) fn check_varied(&self, name: &str) -> Result<(), ModelError> {
         let size = self.dtype.size();
         let Some((first, rest)) = self.data.split_at_checked(size) else { return Ok(()) };
         if rest.is_empty() || rest.chunks_exact(size).any(|element| element != first) {
