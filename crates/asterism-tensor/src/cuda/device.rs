@@ -329,6 +329,16 @@ impl Device {
         Ok(peak)
     }
 
+    /// Gives back to the driver what the pool keeps and nobody uses. Waits for all work.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub(super) fn trim(&self) -> Result<(), CudaError> {
+        self.synchronize()?;
+        // SAFETY: the pool is the device's.
+        check("cuMemPoolTrimTo", unsafe { driver::cuMemPoolTrimTo(self.pool, 0) })
+    }
+
     /// `bytes` (more than 0) of memory, not initialised, and whether it belongs to a step that is
     /// being recorded. To be given to [`Self::free`] once.
     pub(super) fn allocate(&self, bytes: usize) -> Result<(CUdeviceptr, bool), CudaError> {

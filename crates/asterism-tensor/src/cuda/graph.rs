@@ -15,7 +15,7 @@ use super::error::check;
 use super::view::same_device;
 use super::{Buffer, CudaError, Device};
 use cudarc::driver::sys::{
-    self as driver, CUgraph, CUgraphExec, CUstream, CUstream_flags, CUstreamCaptureMode,
+    self as driver, CUgraph, CUgraphExec, CUresult, CUstream, CUstream_flags, CUstreamCaptureMode,
 };
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -117,9 +117,14 @@ impl Recording {
         // SAFETY: the executable lives as long as `self`, and so does the memory it uses; there is
         // room for as many tokens as `later` says. The kernels are the backend's, which outlives
         // the call: it alone opened this device.
-        check("cuGraphLaunch", unsafe {
-            driver::cuGraphLaunch(self.executable, self.device.stream())
-        })
+        let launch = || unsafe { driver::cuGraphLaunch(self.executable, self.device.stream()) };
+        let mut launched = launch();
+        if launched == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+            // Memory that a recorded step takes while it runs cannot come from what the pool keeps.
+            self.device.trim()?;
+            launched = launch();
+        }
+        check("cuGraphLaunch", launched)
     }
 }
 

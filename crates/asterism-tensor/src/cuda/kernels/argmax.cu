@@ -39,8 +39,8 @@ __device__ __forceinline__ unsigned long long block_best(unsigned long long best
     return best;
 }
 
-// result [rows, 2]: the index of the largest of a row's logits, the lowest of equal ones; 1 if all
-// logits are finite, else 0. Grid: rows; blocks of up to 1024 threads, a multiple of 32.
+// result [rows, 2]: the index of the largest of a row's logits, the lowest of equal ones, added to
+// those seen; 1 if all logits are finite, else 0. Grid: rows; blocks of up to 1024 threads, a multiple of 32.
 extern "C" __global__ void argmax(const __grid_constant__ Rows rows, u32* result) {
     const float* logits = rows.row[blockIdx.x].logits;
     const int vocab = rows.row[blockIdx.x].vocab;
@@ -55,7 +55,10 @@ extern "C" __global__ void argmax(const __grid_constant__ Rows rows, u32* result
     best = block_best(best);
     all_finite = __syncthreads_and(all_finite);
     if (threadIdx.x == 0) {
-        result[2 * blockIdx.x] = best ? ~(u32)best : 0;
+        u32 token = best ? ~(u32)best : 0;
+        result[2 * blockIdx.x] = token;
         result[2 * blockIdx.x + 1] = all_finite;
+        unsigned char* seen = rows.row[blockIdx.x].seen;
+        if (seen && all_finite) seen[token] = 1;
     }
 }

@@ -111,7 +111,7 @@ fn tokens_of_many_rows_are_those_of_each_alone() {
                 ..Sampling::default()
             })
             .collect();
-        let uniform = |r: usize| (r as u64 * 0x9e37_79b9_7f4a_7c15) >> 11;
+        let uniform = |r: usize| (r as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11;
         let alone: Vec<Option<u32>> = (0..rows)
             .map(|r| both.gpu.choose(row(r), &samplings[r], None, uniform(r)).unwrap())
             .collect();
