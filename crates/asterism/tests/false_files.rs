@@ -5,7 +5,7 @@
 mod common;
 
 use asterism::cancel::Cancel;
-use asterism::engine::{Context, Engine, EngineError, EngineOptions, Generation};
+use asterism::engine::{Context, Engine, EngineError, EngineOptions, Generation, Room};
 use asterism::model::{Checkpoint, FetchOptions, ModelConfig, ModelSource};
 use asterism::plan::{Method, PlanSpec};
 use asterism::tensor::{Bytes, Precision};
@@ -162,8 +162,15 @@ fn lengths_that_wrap_round_are_too_long() {
     let engine = tiny("llama3");
     let cancel = Cancel::new();
     let spec = PlanSpec::from(Method::Dense);
-    let context =
-        Context::encode(Arc::clone(&engine), vec![1, 2, 3], spec, 9, &|_| (), &cancel).unwrap();
+    let context = Context::encode(
+        Arc::clone(&engine),
+        vec![1, 2, 3],
+        spec,
+        Room { question: 1, answer: 8 },
+        &|_| (),
+        &cancel,
+    )
+    .unwrap();
     for max_tokens in [usize::MAX, usize::MAX - 3, usize::MAX / 2] {
         let settings = Generation { max_tokens, ..Generation::default() };
         let mut on_token = |_| ControlFlow::Break(());
