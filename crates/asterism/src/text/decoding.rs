@@ -20,44 +20,44 @@ use super::guard::guarded;
 
 /// A decoder in the middle of a text.
 #[derive(Debug)]
-pub(super) struct Chain<'t> {
-    stages: Vec<Stage<'t>>,
+pub(super) struct Chain {
+    stages: Vec<Stage>,
 }
 
 /// One step of a [`Chain`], with what it remembers.
 #[derive(Debug)]
-enum Stage<'t> {
+enum Stage {
     /// No decoder at all: tokens are joined by spaces.
     Spaces { first: bool },
     /// Every token alone.
-    Each(&'t DecoderWrapper),
+    Each(DecoderWrapper),
     /// Every token alone, but the first in another way.
-    FirstDiffers { decoder: &'t DecoderWrapper, first: bool },
+    FirstDiffers { decoder: DecoderWrapper, first: bool },
     /// Every token alone, but the last in another way, so one is always waiting.
-    LastDiffers { decoder: &'t DecoderWrapper, waiting: Option<String> },
+    LastDiffers { decoder: DecoderWrapper, waiting: Option<String> },
     /// Every token alone, repetitions left out.
-    Dedup { decoder: &'t DecoderWrapper, last: Option<String> },
+    Dedup { decoder: DecoderWrapper, last: Option<String> },
     /// `<0xNN>` tokens. A run of them is text only if all of it is UTF-8, so it waits for its end.
     ByteRun(Vec<u8>),
     /// Characters that stand for bytes; fuses. The bytes of an unfinished character wait.
     ByteLevel(Vec<u8>),
     /// Every token loses up to `start` and `stop` times `content` at its ends.
-    StripEach(&'t Strip),
+    StripEach(Strip),
     /// The same for the one fused token: its beginning comes first, its end last.
     StripFused {
-        strip: &'t Strip,
+        strip: Strip,
         /// How much may still be stripped at the beginning.
         start: usize,
         /// What would be stripped if the text ended here: up to `stop` times `content`.
         waiting: VecDeque<char>,
     },
     /// A decoder that needs the one fused token whole.
-    Whole { decoder: &'t DecoderWrapper, text: String },
+    Whole { decoder: DecoderWrapper, text: String },
 }
 
-impl<'t> Chain<'t> {
+impl Chain {
     /// The stages of `decoder`, ready for the first token of a text.
-    pub(super) fn new(decoder: Option<&'t DecoderWrapper>) -> Self {
+    pub(super) fn new(decoder: Option<&DecoderWrapper>) -> Self {
         let mut stages = Vec::new();
         match decoder {
             Some(decoder) => drop(append(decoder, false, &mut stages)),
@@ -121,7 +121,7 @@ fn failed(error: tokenizers::Error) -> TextError {
 
 /// Appends the stages of `decoder` and returns whether what leaves them is one fused token;
 /// `fused` says whether what enters them is.
-fn append<'t>(decoder: &'t DecoderWrapper, fused: bool, stages: &mut Vec<Stage<'t>>) -> bool {
+fn append(decoder: &DecoderWrapper, fused: bool, stages: &mut Vec<Stage>) -> bool {
     use DecoderWrapper as D;
     let stage = match decoder {
         D::Sequence(sequence) => {
@@ -130,16 +130,19 @@ fn append<'t>(decoder: &'t DecoderWrapper, fused: bool, stages: &mut Vec<Stage<'
         }
         D::Fuse(_) => return true,
         D::Strip(strip) if fused => {
-            Stage::StripFused { strip, start: strip.start, waiting: VecDeque::new() }
+            let (strip, start) = (strip.clone(), strip.start);
+            Stage::StripFused { strip, start, waiting: VecDeque::new() }
         }
         // With one token that is also the first, every character is treated alike.
-        D::Metaspace(_) if fused => Stage::Each(decoder),
-        _ if fused => Stage::Whole { decoder, text: String::new() },
-        D::Replace(_) => Stage::Each(decoder),
-        D::Strip(strip) => Stage::StripEach(strip),
-        D::Metaspace(_) | D::WordPiece(_) => Stage::FirstDiffers { decoder, first: true },
-        D::BPE(_) => Stage::LastDiffers { decoder, waiting: None },
-        D::CTC(_) => Stage::Dedup { decoder, last: None },
+        D::Metaspace(_) if fused => Stage::Each(decoder.clone()),
+        _ if fused => Stage::Whole { decoder: decoder.clone(), text: String::new() },
+        D::Replace(_) => Stage::Each(decoder.clone()),
+        D::Strip(strip) => Stage::StripEach(strip.clone()),
+        D::Metaspace(_) | D::WordPiece(_) => {
+            Stage::FirstDiffers { decoder: decoder.clone(), first: true }
+        }
+        D::BPE(_) => Stage::LastDiffers { decoder: decoder.clone(), waiting: None },
+        D::CTC(_) => Stage::Dedup { decoder: decoder.clone(), last: None },
         D::ByteFallback(_) => Stage::ByteRun(Vec::new()),
         D::ByteLevel(_) => {
             stages.push(Stage::ByteLevel(Vec::new()));
@@ -150,7 +153,7 @@ fn append<'t>(decoder: &'t DecoderWrapper, fused: bool, stages: &mut Vec<Stage<'
     fused
 }
 
-impl Stage<'_> {
+impl Stage {
     /// Takes a token, or a piece of the fused one, and appends to `out` what became certain.
     fn push(&mut self, token: String, out: &mut Vec<String>) -> tokenizers::Result<()> {
         match self {

@@ -7,19 +7,21 @@
 
 use super::decoding::Chain;
 use super::{TextError, Tokenizer};
+use std::ops::Deref;
 
-/// Decodes a stream of ids.
+/// Decodes a stream of ids by a tokenizer that it borrows, or shares by an [`Arc`](std::sync::Arc).
 #[derive(Debug)]
-pub struct Detokenizer<'t> {
-    tokenizer: &'t Tokenizer,
+pub struct Detokenizer<T> {
+    tokenizer: T,
     skip_special: bool,
-    chain: Chain<'t>,
+    chain: Chain,
 }
 
-impl<'t> Detokenizer<'t> {
+impl<T: Deref<Target = Tokenizer>> Detokenizer<T> {
     /// Begins a text; `skip_special` leaves special tokens out of it.
-    pub fn new(tokenizer: &'t Tokenizer, skip_special: bool) -> Self {
-        Self { tokenizer, skip_special, chain: tokenizer.decoder_chain() }
+    pub fn new(tokenizer: T, skip_special: bool) -> Self {
+        let chain = tokenizer.decoder_chain();
+        Self { tokenizer, skip_special, chain }
     }
 
     /// Takes the next id and returns the text that no later id can change; often empty.

@@ -285,7 +285,7 @@ impl Tokenizer {
     }
 
     /// The decoder, ready for the first token of a text.
-    pub(super) fn decoder_chain(&self) -> Chain<'_> {
+    pub(super) fn decoder_chain(&self) -> Chain {
         Chain::new(self.pipeline.get_decoder())
     }
 
