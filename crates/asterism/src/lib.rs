@@ -3,47 +3,49 @@
 //! and NVIDIA GPUs, from checkpoints in the layout of Hugging Face. Dense and ring attention, which
 //! are exact, are there to compare with.
 //!
-//! A text is encoded once, by a [plan](plan::PlanSpec), into a [`Context`](engine::Context). Any
-//! number of questions may then be asked of it, also at the same time.
+//! A text is encoded once, into a [`Context`](engine::Context). Any number of questions may then be
+//! asked of it, also at the same time; each [`Answer`](engine::Answer) is an iterator over pieces of
+//! text.
 //!
 //! ```
 //! # #[cfg(feature = "nano")]
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use asterism::cancel::Cancel;
-//! use asterism::engine::{Context, Engine, EngineOptions, Generation, TextOptions};
-//! use asterism::model::{FetchOptions, ModelSource};
-//! use asterism::plan::PlanSpec;
-//! use std::ops::ControlFlow;
-//! use std::sync::Arc;
+//! # fn main() -> Result<(), asterism::engine::EngineError> {
+//! use asterism::engine::{Ask, Engine};
 //!
-//! // The model in the binary; `"org/name".parse()?` is one of the Hub, a path a folder.
-//! let files = ModelSource::Nano.resolve(&FetchOptions::default())?;
-//! let engine = Arc::new(Engine::load(files, &EngineOptions::default())?);
-//!
+//! // The model in the binary. A path is a folder, "org/name" a model of the Hub.
+//! let engine = Engine::open("nano")?;
 //! let prose = "The grass is green. The sky is blue. The sun is yellow. Here we go. ".repeat(30);
-//! let document = format!("{prose}The access code for the Lisbon vault is 48213. {prose}");
-//! let question = "What is the access code for the Lisbon vault?";
-//! let prompt = engine.frame(None)?.prompt(engine.tokenizer(), &document, question)?;
+//! let text = format!("{prose}The access code for the Lisbon vault is 48213. {prose}");
 //!
-//! // Blocks of 512 tokens behind an anchor of 128, on two hosts; room for question and answer.
-//! let plan = PlanSpec::star(512).anchor(128).hosts(2);
-//! let settings = Generation { max_tokens: 24, ..Generation::default() };
-//! let room = prompt.query.len() + settings.max_tokens;
-//! let cancel = Cancel::new(); // raise it from another thread to stop
-//! let context = Context::encode(engine, prompt.context, plan, room, &|_| (), &cancel)?;
+//! // Blocks of 512 tokens, each behind the first 128.
+//! let book = engine.context(&text).star(512).anchor(128).encode()?;
+//! for piece in book.ask("What is the access code for the Lisbon vault?")? {
+//!     print!("{}", piece?);
+//! }
 //!
-//! let mut show = |piece: &str| {
-//!     print!("{piece}");
-//!     ControlFlow::Continue(()) // or `Break`, to end the answer here
-//! };
-//! let options = TextOptions::default();
-//! let answer = context.answer(&prompt.query, &settings, &options, &mut show, &cancel)?;
+//! let ask = Ask::new("What is the access code for the Lisbon vault?").max_tokens(24);
+//! let answer = book.ask(ask)?.finish()?;
 //! assert!(answer.text.contains("48213"));
 //! # Ok(())
 //! # }
 //! # #[cfg(not(feature = "nano"))]
 //! # fn main() {}
 //! ```
+//!
+//! * How a text is encoded, by which method and on how many hosts, with progress and cancelling:
+//!   [`ContextBuilder`](engine::ContextBuilder).
+//! * Temperature, seed, stop strings and the length of an answer: [`Ask`](engine::Ask). Dropping an
+//!   [`Answer`](engine::Answer) cancels its question; [`finish`](engine::Answer::finish) returns its
+//!   tokens, too, and what they cost.
+//! * Many questions in the same steps: [`Context::ask_many`](engine::Context::ask_many).
+//! * A text that changes here and there: [`Context::edit`](engine::Context::edit) encodes the blocks
+//!   that changed, if [`slack`](engine::ContextBuilder::slack) was left for it.
+//! * Threads, precision, GPUs: [`Engine::load`](engine::Engine::load) with
+//!   [`EngineOptions`](engine::EngineOptions).
+//! * Prompts of your own: [`Context::encode`](engine::Context::encode) by a
+//!   [plan](plan::PlanSpec), and [`Context::generate`](engine::Context::generate), work on tokens.
+//!
+//! The folder `examples` of this crate has a program for each of the first four.
 //!
 //! # Modules
 //!

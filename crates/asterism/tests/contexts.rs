@@ -271,7 +271,7 @@ fn an_edited_paragraph_of_a_book_encodes_one_block() {
     let at = middle + book[middle..].find(". ").unwrap() + 2;
     let edited =
         format!("{}The access code for the Oslo archive is 73190. {}", &book[..at], &book[at..]);
-    let second = first.edit(tokens(&edited), Room::default(), &|_| (), &cancel).unwrap();
+    let second = first.edit_tokens(tokens(&edited), Room::default(), &|_| (), &cancel).unwrap();
     let changes = second.changes_from(&first);
     let encoded: Vec<_> = changes.iter().filter(|(_, change)| *change != Change::Reused).collect();
     assert_eq!(encoded.len(), 1, "{encoded:?}");

@@ -1,9 +1,11 @@
 //! An answer as text: decoded as it comes, cut at stop strings.
 
-use super::generate::{Finish, Generated, Generation};
+use super::generate::{Generated, Generation};
+use super::tokens::Tokens;
 use super::{Context, EngineError};
 use crate::cancel::Cancel;
-use crate::text::{Detokenizer, StopStrings, TextError};
+use crate::text::{Detokenizer, StopStrings, Tokenizer};
+use std::iter::FusedIterator;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -25,7 +27,125 @@ pub struct AnswerText {
     pub generated: Generated,
 }
 
+/// An answer under way: an iterator over the pieces of its text, each as soon as it is certain.
+/// The hosts do not wait for those who read it, and answer others at the same time.
+///
+/// [`finish`](Self::finish) reads what is left, and says what the whole answer was. Dropping it
+/// before cancels the question.
+pub struct Answer {
+    tokens: Tokens,
+    pieces: Detokenizer<Arc<Tokenizer>>,
+    stops: StopStrings,
+    /// The text so far.
+    text: String,
+    /// All text has come.
+    is_complete: bool,
+    /// Code and message of the error that ended it, which the iterator has brought.
+    failed: Option<(&'static str, String)>,
+}
+
+impl Answer {
+    /// Ends the answer where it is: no more text comes, and [`finish`](Self::finish) returns what
+    /// there is.
+    pub fn stop(&mut self) {
+        self.tokens.stop();
+    }
+
+    /// The text so far.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Waits for the end; the whole answer, with what was read of it before.
+    ///
+    /// # Errors
+    /// What the iterator would bring. If it has brought an error before,
+    /// [`EngineError::AnswerFailed`], with the same code.
+    pub fn finish(mut self) -> Result<AnswerText, EngineError> {
+        if let Some((code, message)) = self.failed.take() {
+            return Err(EngineError::AnswerFailed { code, message });
+        }
+        while self.next_piece()?.is_some() {}
+        Ok(AnswerText { text: std::mem::take(&mut self.text), generated: self.tokens.finish()? })
+    }
+
+    /// Waits for the next piece of text; `None` at the end.
+    fn next_piece(&mut self) -> Result<Option<String>, EngineError> {
+        while !self.is_complete {
+            let piece = match self.tokens.next()? {
+                Some(token) => {
+                    let step = self.stops.push(&self.pieces.push(token)?);
+                    if step.stopped {
+                        self.tokens.stop();
+                    }
+                    step.emit
+                }
+                None => {
+                    self.is_complete = true;
+                    self.held_back()?
+                }
+            };
+            if !piece.is_empty() {
+                self.text.push_str(&piece);
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The text that waited for more to come, now that nothing comes.
+    fn held_back(&mut self) -> Result<String, EngineError> {
+        if self.tokens.is_stopped() {
+            return Ok(String::new());
+        }
+        let step = self.stops.push(&self.pieces.finish()?);
+        Ok(if step.stopped { step.emit } else { step.emit + &self.stops.finish() })
+    }
+}
+
+impl Iterator for Answer {
+    type Item = Result<String, EngineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let piece = self.next_piece();
+        if let Err(error) = &piece {
+            self.tokens.give_up();
+            self.failed = Some((error.code(), error.to_string()));
+        }
+        piece.transpose()
+    }
+}
+
+impl FusedIterator for Answer {}
+
 impl Context {
+    /// Sends the hosts the question `query`; the answer is read from what this returns.
+    ///
+    /// # Errors
+    /// Of [`Context::generate`] those that are found before any work, or if a stop string is empty.
+    pub fn ask_tokens(
+        &self,
+        query: &[u32],
+        settings: &Generation,
+        options: &TextOptions,
+        cancel: &Cancel,
+    ) -> Result<Answer, EngineError> {
+        let stops = StopStrings::new(options.stop.clone())?;
+        let tokenizer = self.engine().text().shared_tokenizer();
+        Ok(Answer {
+            tokens: self.begin(query, settings, cancel)?,
+            pieces: Detokenizer::new(tokenizer, !options.show_special),
+            stops,
+            text: String::new(),
+            is_complete: false,
+            failed: None,
+        })
+    }
+
     /// As [`Context::generate`], with `on_text` called for every piece of text as it is certain. It
     /// may end the answer.
     ///
@@ -39,42 +159,13 @@ impl Context {
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
         cancel: &Cancel,
     ) -> Result<AnswerText, EngineError> {
-        let engine = Arc::clone(self.engine());
-        let mut pieces = Detokenizer::new(engine.tokenizer(), !options.show_special);
-        let mut stops = StopStrings::new(options.stop.clone())?;
-        let mut text = String::new();
-        let mut failure: Option<TextError> = None;
-        let mut emit = |piece: &str| {
-            if piece.is_empty() {
-                return ControlFlow::Continue(());
-            }
-            text.push_str(piece);
-            on_text(piece)
-        };
-        let mut on_token = |token| {
-            match pieces.push(token) {
-                Err(error) => failure = Some(error),
-                Ok(piece) => {
-                    let step = stops.push(&piece);
-                    let wanted = emit(&step.emit);
-                    if !step.stopped {
-                        return wanted;
-                    }
-                }
-            }
-            ControlFlow::Break(())
-        };
-        let generated = self.generate(query, settings, &mut on_token, cancel)?;
-        if let Some(error) = failure {
-            return Err(error.into());
-        }
-        if generated.finish != Finish::Stop {
-            let step = stops.push(&pieces.finish()?);
-            // The answer is complete: whether more is wanted makes no difference.
-            if emit(&step.emit).is_continue() && !step.stopped {
-                let _ = emit(&stops.finish());
+        let mut answer = self.ask_tokens(query, settings, options, cancel)?;
+        while let Some(piece) = answer.next_piece()? {
+            // Of a complete answer it makes no difference whether more is wanted.
+            if on_text(&piece).is_break() && !answer.is_complete {
+                answer.stop();
             }
         }
-        Ok(AnswerText { text, generated })
+        answer.finish()
     }
 }

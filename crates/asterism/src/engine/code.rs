@@ -17,6 +17,7 @@ impl EngineError {
     /// | `out_of_memory` | the processor's memory does not hold what is asked for |
     /// | `empty_context` | there is nothing to encode |
     /// | `empty_question` | there is nothing to answer |
+    /// | `no_frame` | the context was encoded from tokens and knows no prompt for questions in words |
     /// | `empty_stop` | a stop string is empty |
     /// | `bad_plan` | blocks, anchor and hosts do not go together |
     /// | `bad_sampling` | a sampling setting is out of its range |
@@ -46,6 +47,8 @@ impl EngineError {
             Self::TooLong { .. } => "too_long",
             Self::NoMemory { .. } | Self::NoRoom { .. } => "out_of_memory",
             Self::EmptyQuery => "empty_question",
+            Self::NoFrame => "no_frame",
+            Self::AnswerFailed { code, .. } => code,
             Self::UnknownToken { .. } => "unknown_token",
             Self::NotFinite { .. } => "not_finite",
             Self::HostPanicked(_) | Self::Comm(_) | Self::UnknownContext => "hosts_failed",

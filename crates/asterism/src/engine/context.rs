@@ -1,11 +1,13 @@
 //! A context encoded once, asked as often as you like.
 
-use super::generate::{Finish, Generated, Generation};
+use super::generate::{Generated, Generation};
 use super::phase1::{Phase1, Progress};
-use super::request::{AnswerEvent, AskRequest, EncodeEvent, EncodeRequest, Held, Request, Waiter};
+use super::request::{AskRequest, EncodeEvent, EncodeRequest, Held, Request, Waiter};
+use super::tokens::Tokens;
 use super::{Engine, EngineError};
 use crate::cancel::Cancel;
 use crate::plan::{Plan, PlanSpec, Span};
+use crate::text::PromptFrame;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -18,6 +20,8 @@ use std::time::Instant;
 pub struct Context {
     engine: Arc<Engine>,
     inner: Arc<Inner>,
+    /// What surrounds the text and its questions; `None` if it was encoded from tokens.
+    frame: Option<Arc<PromptFrame>>,
 }
 
 struct Inner {
@@ -25,6 +29,7 @@ struct Inner {
     plan: Arc<Plan>,
     /// `[plan.tokens]`
     tokens: Arc<[u32]>,
+    room: Room,
     phase1: Phase1,
 }
 
@@ -79,7 +84,7 @@ impl Context {
     }
 
     /// Phase 1 by a plan that is there already: a [spaced](Plan::spaced) one, for a context that will
-    /// be [edited](Self::edit).
+    /// be [edited](Self::edit_tokens).
     ///
     /// # Errors
     /// As [`Context::encode`].
@@ -112,8 +117,8 @@ impl Context {
                 EncodeEvent::Progress(step) => progress(step),
                 EncodeEvent::Done(result) => {
                     let (held, phase1) = result?;
-                    let inner = Arc::new(Inner { held, plan, tokens, phase1 });
-                    return Ok(Self { engine, inner });
+                    let inner = Arc::new(Inner { held, plan, tokens, room, phase1 });
+                    return Ok(Self { engine, inner, frame: None });
                 }
             }
         }
@@ -133,6 +138,22 @@ impl Context {
         on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
         cancel: &Cancel,
     ) -> Result<Generated, EngineError> {
+        let mut tokens = self.begin(query, settings, cancel)?;
+        while let Some(token) = tokens.next()? {
+            if on_token(token).is_break() {
+                tokens.stop();
+            }
+        }
+        tokens.finish()
+    }
+
+    /// Sends the hosts a question; its answer comes token by token.
+    pub(super) fn begin(
+        &self,
+        query: &[u32],
+        settings: &Generation,
+        cancel: &Cancel,
+    ) -> Result<Tokens, EngineError> {
         let Inner { held, plan, tokens: context_tokens, .. } = &*self.inner;
         if query.is_empty() {
             return Err(EngineError::EmptyQuery);
@@ -141,7 +162,7 @@ impl Context {
         let start = plan.end();
         self.engine.check(query, start, query.len(), settings.max_tokens)?;
         let (events, heard) = channel();
-        let enough = Cancel::new();
+        let (enough, cancel) = (Cancel::new(), cancel.child());
         let request = AskRequest {
             context: held.id(),
             context_tokens: Arc::clone(context_tokens),
@@ -155,38 +176,8 @@ impl Context {
             events,
         };
         held.send(Request::Ask(request))?;
-        let (mut tokens, mut top_logits) = (Vec::new(), Vec::new());
-        let eos = &self.engine.config().eos;
-        loop {
-            match heard.recv().map_err(|_| EngineError::Stopped)? {
-                AnswerEvent::Question { top_logits: largest } => top_logits = largest,
-                AnswerEvent::Token(_) if enough.is_raised() => {}
-                AnswerEvent::Token(token) => {
-                    tokens.push(token);
-                    let ends = eos.contains(&token) && !settings.ignore_eos;
-                    if !ends && on_token(token).is_break() {
-                        enough.raise();
-                    }
-                }
-                AnswerEvent::Done(result) => {
-                    let ended = result?;
-                    let finish = match ended.eos {
-                        _ if enough.is_raised() => Finish::Stop,
-                        true => Finish::Eos,
-                        false => Finish::Length,
-                    };
-                    return Ok(Generated {
-                        tokens,
-                        finish,
-                        query_tokens: query.len(),
-                        query_time: ended.query_time,
-                        decode_time: ended.decode_time,
-                        bytes_sent: ended.bytes_sent,
-                        top_logits,
-                    });
-                }
-            }
-        }
+        let eos = if settings.ignore_eos { &[][..] } else { &self.engine.config().eos[..] };
+        Ok(Tokens::new(heard, enough, cancel, eos, query.len()))
     }
 
     /// Encodes `tokens`, which this context was changed into. Blocks whose tokens, place and anchor
@@ -196,7 +187,7 @@ impl Context {
     /// # Errors
     /// As [`Context::encode`]; [`PlanError::NotSpaced`](crate::plan::PlanError::NotSpaced) if its
     /// method is another than star with the paper's anchor.
-    pub fn edit(
+    pub fn edit_tokens(
         &self,
         tokens: Vec<u32>,
         room: Room,
@@ -205,10 +196,11 @@ impl Context {
     ) -> Result<Self, EngineError> {
         let plan = self.inner.plan.edited(&self.inner.tokens, &tokens)?;
         let engine = Arc::clone(&self.engine);
-        Self::encode_plan(engine, tokens, plan, room, progress, cancel)
+        let edited = Self::encode_plan(engine, tokens, plan, room, progress, cancel)?;
+        Ok(Self { frame: self.frame.clone(), ..edited })
     }
 
-    /// What became of every block of this context, which `before` was [edited](Self::edit) into, in
+    /// What became of every block of this context, which `before` was [edited](Self::edit_tokens) into, in
     /// order.
     #[must_use]
     pub fn changes_from(&self, before: &Self) -> Vec<(Span, Change)> {
@@ -251,6 +243,24 @@ impl Context {
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.inner.tokens
+    }
+
+    /// What it has room for beside it.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.inner.room
+    }
+
+    /// What surrounds its text and its questions in the model's prompt; `None` if it was encoded
+    /// from tokens.
+    #[must_use]
+    pub fn frame(&self) -> Option<&PromptFrame> {
+        self.frame.as_deref()
+    }
+
+    /// The same context, whose text stands within `frame`.
+    pub(super) fn within(self, frame: PromptFrame) -> Self {
+        Self { frame: Some(Arc::new(frame)), ..self }
     }
 
     /// What encoding took.

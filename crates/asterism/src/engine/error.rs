@@ -111,6 +111,20 @@ pub enum EngineError {
         /// Tokens of the context.
         given: usize,
     },
+    /// A question in words to a context of tokens.
+    #[error(
+        "the context was encoded from tokens, so that nobody knows the prompt around its questions: \
+         ask it with tokens, or encode it from text"
+    )]
+    NoFrame,
+    /// The rest of an answer whose error is known already.
+    #[error("the answer has failed: {message}")]
+    AnswerFailed {
+        /// The [code](EngineError::code) of that error.
+        code: &'static str,
+        /// Its message.
+        message: String,
+    },
     /// A context that the hosts do not hold: a bug.
     #[error("the hosts do not hold this context; please report this")]
     UnknownContext,

@@ -3,7 +3,7 @@
 use super::compute::Compute;
 use super::device::Loading;
 use super::{EngineError, EngineOptions, ModelText};
-use crate::model::{Checkpoint, ModelConfig, ModelFiles, StageTimes};
+use crate::model::{Checkpoint, FetchOptions, ModelConfig, ModelFiles, ModelSource, StageTimes};
 use crate::plan::ModelSize;
 use crate::tensor::{KvPrecision, Peak, Precision};
 use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
@@ -19,6 +19,16 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Loads a model with the default options, on the CPU: `nano`, the one in the binary; a folder;
+    /// or `org/name[@revision]` of the Hub, downloaded where it is not in the cache.
+    ///
+    /// # Errors
+    /// If there is no such model, and as [`Engine::load`].
+    pub fn open(model: &str) -> Result<Arc<Self>, EngineError> {
+        let files = model.parse::<ModelSource>()?.resolve(&FetchOptions::default())?;
+        Ok(Arc::new(Self::load(files, &EngineOptions::default())?))
+    }
+
     /// Loads a model from its files.
     ///
     /// # Errors

@@ -3,7 +3,10 @@
 //!
 //! * [`ModelText`]: a model's tokenizer and prompts, without its weights
 //! * [`Engine`]: a model ready to compute
+//! * [`ContextBuilder`]: how a text is to be encoded
 //! * [`Context`]: a text encoded by a plan; any number of questions may be asked of it at once
+//! * [`Ask`]: a question, and how it is to be answered
+//! * [`Answer`]: the answer's text as it comes
 //! * [`AnswerText`]: text, tokens, why it ended, and what it cost
 //!
 //! Inside, callers send requests to a *service*, one per group of *hosts*. It runs on a thread of
@@ -11,6 +14,8 @@
 //! *command* after the other.
 
 mod answer;
+mod ask;
+mod builder;
 mod code;
 mod command;
 mod compute;
@@ -39,8 +44,11 @@ mod schedule;
 mod service;
 mod share;
 mod step;
+mod tokens;
 
-pub use answer::{AnswerText, TextOptions};
+pub use answer::{Answer, AnswerText, TextOptions};
+pub use ask::Ask;
+pub use builder::ContextBuilder;
 pub use context::{Change, Context, Room};
 pub use device::{DeviceChoice, UnknownDevice};
 pub use error::EngineError;

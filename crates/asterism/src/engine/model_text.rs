@@ -3,13 +3,14 @@
 use super::EngineError;
 use crate::model::{ModelConfig, ModelFiles};
 use crate::text::{ChatTemplate, PromptFrame, Tokenizer, bos_text};
+use std::sync::Arc;
 
 /// A model's configuration, tokenizer and chat template. Everybody who makes prompts or counts
 /// their tokens takes them from here, so that all agree.
 #[derive(Debug)]
 pub struct ModelText {
     config: ModelConfig,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     /// What prompts begin with, where there is no template.
     bos: Option<String>,
@@ -31,7 +32,7 @@ impl ModelText {
             Some(_) => None,
             None => bos_text(tokenizer_config, &tokenizer, config.bos)?,
         };
-        Ok(Self { config, tokenizer, template, bos })
+        Ok(Self { config, tokenizer: Arc::new(tokenizer), template, bos })
     }
 
     /// The model's sizes and special tokens.
@@ -44,6 +45,11 @@ impl ModelText {
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// The same tokenizer for those who decode for longer than they borrow this.
+    pub(super) fn shared_tokenizer(&self) -> Arc<Tokenizer> {
+        Arc::clone(&self.tokenizer)
     }
 
     /// The model's chat template, if it has one.

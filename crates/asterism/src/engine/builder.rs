@@ -1,0 +1,241 @@
+//! From a text to a context that can be asked.
+
+use super::generate::Generation;
+use super::phase1::{Phase1, Progress};
+use super::{Context, Engine, EngineError, Room};
+use crate::cancel::Cancel;
+use crate::plan::{Method, Plan, PlanSpec, Star};
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Tokens of a block where none are asked for: at least, and at most.
+const BLOCK: (usize, usize) = (1 << 10, 32 << 10);
+
+/// What hears how far encoding has come.
+type OnProgress<'a> = Box<dyn FnMut(f64) -> ControlFlow<()> + 'a>;
+
+/// How a text is to be encoded: what [`Engine::context`] begins and
+/// [`encode`](ContextBuilder::encode) ends.
+///
+/// Without further settings it is star attention on one host, with room for a question of 256 tokens
+/// and an answer of 128. A block has a quarter of the context's tokens, the share that the paper
+/// (arXiv 2411.17116) recommends, but at least 1,024, so that short texts are encoded exactly, and
+/// at most 32,768, the paper's block for longer texts. The anchor is a quarter of the block.
+///
+/// ```
+/// # #[cfg(feature = "nano")]
+/// # fn main() -> Result<(), asterism::engine::EngineError> {
+/// use asterism::engine::Engine;
+/// use std::ops::ControlFlow;
+///
+/// let engine = Engine::open("nano")?;
+/// let text = "The grass is green. The sky is blue. The sun is yellow. Here we go. ".repeat(10);
+/// let mut share = 0.0;
+/// let context = engine
+///     .context(&text)
+///     .star(64)
+///     .anchor(32)
+///     .hosts(2)
+///     .on_progress(|done| {
+///         share = done;
+///         ControlFlow::Continue(()) // `Break` gives up
+///     })
+///     .encode()?;
+/// assert_eq!(context.plan().blocks(), context.tokens().len().div_ceil(64));
+/// assert_eq!(share, 1.0);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "nano"))]
+/// # fn main() {}
+/// ```
+#[must_use = "nothing is encoded before `encode`"]
+pub struct ContextBuilder<'a> {
+    engine: Arc<Engine>,
+    text: &'a str,
+    system: Option<&'a str>,
+    how: How,
+    hosts: usize,
+    slack: usize,
+    room: Room,
+    on_progress: OnProgress<'a>,
+    cancel: Cancel,
+}
+
+/// The method, as far as it was asked for.
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Star { block: Option<usize>, anchor: Option<usize> },
+    Exact(Method),
+}
+
+impl How {
+    /// What was asked for of star's block and anchor; nothing if it is another method.
+    fn star(self) -> (Option<usize>, Option<usize>) {
+        match self {
+            Self::Star { block, anchor } => (block, anchor),
+            Self::Exact(_) => (None, None),
+        }
+    }
+
+    /// The method for a context of `tokens` tokens.
+    fn method(self, tokens: usize) -> Method {
+        match self {
+            Self::Exact(method) => method,
+            Self::Star { block, anchor } => {
+                let block = block.unwrap_or(tokens.div_ceil(4).clamp(BLOCK.0, BLOCK.1));
+                Star::new(block).anchor(anchor.unwrap_or(block / 4)).into()
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Begins a context of `text`, which is to be asked questions.
+    pub fn context<'a>(self: &Arc<Self>, text: &'a str) -> ContextBuilder<'a> {
+        ContextBuilder {
+            engine: Arc::clone(self),
+            text,
+            system: None,
+            how: How::Star { block: None, anchor: None },
+            hosts: 1,
+            slack: 0,
+            room: Room { question: 256, answer: Generation::default().max_tokens },
+            on_progress: Box::new(|_| ControlFlow::Continue(())),
+            cancel: Cancel::new(),
+        }
+    }
+}
+
+/// Of calls that name different methods, the last one counts.
+impl<'a> ContextBuilder<'a> {
+    /// Star attention in blocks of `block` tokens.
+    pub fn star(mut self, block: usize) -> Self {
+        let (_, anchor) = self.how.star();
+        self.how = How::Star { block: Some(block), anchor };
+        self
+    }
+
+    /// Star attention behind an anchor of `tokens` tokens, at most the block.
+    pub fn anchor(mut self, tokens: usize) -> Self {
+        let (block, _) = self.how.star();
+        self.how = How::Star { block, anchor: Some(tokens) };
+        self
+    }
+
+    /// Full attention: exact, and the slowest.
+    pub fn dense(mut self) -> Self {
+        self.how = How::Exact(Method::Dense);
+        self
+    }
+
+    /// Ring attention: exact, the work shared by the hosts.
+    pub fn ring(mut self) -> Self {
+        self.how = How::Exact(Method::Ring);
+        self
+    }
+
+    /// On `hosts` hosts. Answers do not depend on their number, up to rounding.
+    pub fn hosts(mut self, hosts: usize) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// With room in each block of star for `tokens` tokens that are not there yet:
+    /// [edits](Context::edit) that make the text longer by less encode only the block that they
+    /// change.
+    pub fn slack(mut self, tokens: usize) -> Self {
+        self.slack = tokens;
+        self
+    }
+
+    /// Behind a message of the system, by the operator of the model: special tokens in it count.
+    pub fn system(mut self, message: &'a str) -> Self {
+        self.system = Some(message);
+        self
+    }
+
+    /// Refused before any work unless model and memory have room for a question and an answer of so
+    /// many tokens.
+    pub fn room(mut self, question: usize, answer: usize) -> Self {
+        self.room = Room { question, answer };
+        self
+    }
+
+    /// With `on_progress` called as the work goes on, with the share of it that is done, from 0 to
+    /// 1. [`Break`](ControlFlow::Break) stops it, with [`EngineError::Cancelled`].
+    pub fn on_progress(mut self, on_progress: impl FnMut(f64) -> ControlFlow<()> + 'a) -> Self {
+        self.on_progress = Box::new(on_progress);
+        self
+    }
+
+    /// Stopped when `cancel` is raised, from any thread, with [`EngineError::Cancelled`].
+    pub fn cancel(mut self, cancel: &Cancel) -> Self {
+        self.cancel = cancel.clone();
+        self
+    }
+
+    /// Encodes the text within the model's prompt. Questions can be asked of what comes back.
+    ///
+    /// # Errors
+    /// As [`Context::encode`]; if the text is blank, the model's chat template cannot be rendered,
+    /// or there is a system message and no template.
+    pub fn encode(self) -> Result<Context, EngineError> {
+        let Self { engine, text, system, how, hosts, slack, room, on_progress, cancel } = self;
+        // Stopping here must not raise the caller's flag.
+        let cancel = cancel.child();
+        let frame = engine.frame(system)?;
+        let tokens = frame.context_tokens_until(engine.tokenizer(), text, &cancel)?;
+        let spec = PlanSpec { method: how.method(tokens.len()), hosts };
+        let plan = match slack {
+            0 => Plan::new(spec, tokens.len())?,
+            slack => Plan::spaced(spec, tokens.len(), &[], slack)?,
+        };
+        let all = Phase1::work(&plan, engine.config().layers) as f64;
+        let heard = RefCell::new((on_progress, 0));
+        let progress = |step: Progress| {
+            let (on_progress, done) = &mut *heard.borrow_mut();
+            *done += step.work;
+            if on_progress(*done as f64 / all).is_break() {
+                cancel.raise();
+            }
+        };
+        let context = Context::encode_plan(engine, tokens, plan, room, &progress, &cancel)?;
+        Ok(context.within(frame))
+    }
+}
+
+impl Context {
+    /// The context of `text`, which this one's text was changed into. Blocks whose tokens, place and
+    /// anchor stay are taken as they are; [`Context::changes_from`] says what was encoded anew, and
+    /// why. This context stays as it is. [`Context::edit_tokens`] can be watched and cancelled.
+    ///
+    /// # Errors
+    /// [`EngineError::NoFrame`] if this context was encoded from tokens;
+    /// [`PlanError::NotSpaced`](crate::plan::PlanError::NotSpaced) if it was not encoded by star;
+    /// otherwise as [`ContextBuilder::encode`].
+    pub fn edit(&self, text: &str) -> Result<Self, EngineError> {
+        let frame = self.frame().ok_or(EngineError::NoFrame)?;
+        let tokens = frame.context_tokens(self.engine().tokenizer(), text)?;
+        self.edit_tokens(tokens, self.room(), &|_| (), &Cancel::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_block_is_a_quarter_of_the_context_within_bounds() {
+        let star = |how: How, tokens| {
+            let star = how.method(tokens).as_star().unwrap();
+            (star.block, star.anchor)
+        };
+        let default = How::Star { block: None, anchor: None };
+        assert_eq!(star(default, 300), (1024, 256));
+        assert_eq!(star(default, 16_385), (4097, 1024));
+        assert_eq!(star(default, 1 << 20), (32_768, 8192));
+        assert_eq!(star(How::Star { block: Some(512), anchor: None }, 9000), (512, 128));
+        assert_eq!(star(How::Star { block: None, anchor: Some(7) }, 8192), (2048, 7));
+    }
+}

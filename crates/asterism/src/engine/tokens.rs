@@ -1,0 +1,100 @@
+//! The tokens of one answer as they come from the hosts.
+
+use super::EngineError;
+use super::generate::{Finish, Generated};
+use super::request::{AnswerEvent, Ended};
+use crate::cancel::Cancel;
+use std::sync::mpsc::Receiver;
+
+/// An answer under way. Dropping it cancels what is left of it.
+pub(super) struct Tokens {
+    heard: Receiver<AnswerEvent>,
+    /// Raised to end the answer where it is.
+    enough: Cancel,
+    /// Raised to give it up.
+    cancel: Cancel,
+    /// Tokens that end a sequence, unless the answer goes on behind them.
+    eos: Vec<u32>,
+    query_tokens: usize,
+    /// All tokens so far.
+    tokens: Vec<u32>,
+    top_logits: Vec<(u32, f32)>,
+    ended: Option<Ended>,
+}
+
+impl Tokens {
+    /// The answer that is `heard`; the hosts look at `enough` and `cancel`.
+    pub(super) fn new(
+        heard: Receiver<AnswerEvent>,
+        enough: Cancel,
+        cancel: Cancel,
+        eos: &[u32],
+        query_tokens: usize,
+    ) -> Self {
+        let (tokens, top_logits) = (Vec::new(), Vec::new());
+        let eos = eos.to_vec();
+        Self { heard, enough, cancel, eos, query_tokens, tokens, top_logits, ended: None }
+    }
+
+    /// Waits for the next token of the text; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<u32>, EngineError> {
+        while self.ended.is_none() {
+            match self.heard.recv().map_err(|_| EngineError::Stopped)? {
+                AnswerEvent::Question { top_logits } => self.top_logits = top_logits,
+                AnswerEvent::Token(_) if self.is_stopped() => {}
+                AnswerEvent::Token(token) => {
+                    self.tokens.push(token);
+                    if !self.eos.contains(&token) {
+                        return Ok(Some(token));
+                    }
+                }
+                AnswerEvent::Done(result) => self.ended = Some(result?),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ends the answer where it is: tokens that come later do not count.
+    pub(super) fn stop(&self) {
+        self.enough.raise();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.enough.is_raised()
+    }
+
+    /// Gives the answer up, and with it what it cost.
+    pub(super) fn give_up(&self) {
+        self.cancel.raise();
+    }
+
+    /// Waits for the end, and takes the tokens out.
+    pub(super) fn finish(&mut self) -> Result<Generated, EngineError> {
+        let ended = loop {
+            match self.ended {
+                Some(ended) => break ended,
+                None => drop(self.next()?),
+            }
+        };
+        let finish = match ended.eos {
+            _ if self.is_stopped() => Finish::Stop,
+            true => Finish::Eos,
+            false => Finish::Length,
+        };
+        Ok(Generated {
+            tokens: std::mem::take(&mut self.tokens),
+            finish,
+            query_tokens: self.query_tokens,
+            query_time: ended.query_time,
+            decode_time: ended.decode_time,
+            bytes_sent: ended.bytes_sent,
+            top_logits: std::mem::take(&mut self.top_logits),
+        })
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
