@@ -32,6 +32,28 @@ pub struct AnswerText {
 ///
 /// [`finish`](Self::finish) reads what is left, and says what the whole answer was. Dropping it
 /// before cancels the question.
+///
+/// ```
+/// # #[cfg(feature = "nano")]
+/// # fn main() -> Result<(), asterism::engine::EngineError> {
+/// use asterism::engine::{Engine, Finish};
+///
+/// let engine = Engine::open("nano")?;
+/// let note = engine.context("The access code for the Lisbon vault is 48213.").encode()?;
+/// let mut answer = note.ask("What is the access code for the Lisbon vault?")?;
+/// while let Some(piece) = answer.next().transpose()? {
+///     print!("{piece}");
+///     if answer.text().contains("482") {
+///         answer.stop(); // that is enough
+///     }
+/// }
+/// assert_eq!(answer.finish()?.generated.finish, Finish::Stop);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "nano"))]
+/// # fn main() {}
+/// ```
+#[must_use = "dropping an answer cancels its question"]
 pub struct Answer {
     tokens: Tokens,
     pieces: Detokenizer<Arc<Tokenizer>>,

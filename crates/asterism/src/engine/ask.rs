@@ -128,7 +128,27 @@ impl Context {
     }
 
     /// Asks several questions at once. They are answered together, a token of each in one step,
-    /// whichever answer is read first; each is the answer that its question would get alone.
+    /// whichever answer is read first; each is the answer that its question would get alone. More
+    /// than a step has place for wait for their turn.
+    ///
+    /// ```
+    /// # #[cfg(feature = "nano")]
+    /// # fn main() -> Result<(), asterism::engine::EngineError> {
+    /// use asterism::engine::Engine;
+    ///
+    /// let engine = Engine::open("nano")?;
+    /// let text = "The code for the Lisbon vault is 48213. The code for the Madrid vault is 90577.";
+    /// let note = engine.context(text).encode()?;
+    /// let cities = ["Lisbon", "Madrid"];
+    /// let questions = cities.map(|city| format!("What is the code for the {city} vault?"));
+    /// for (city, answer) in cities.iter().zip(note.ask_many(&questions)?) {
+    ///     println!("{city}: {}", answer.finish()?.text);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "nano"))]
+    /// # fn main() {}
+    /// ```
     ///
     /// # Errors
     /// As [`Context::ask`], for the first question that is refused. None is then answered.

@@ -5,6 +5,7 @@ use super::phase1::{Phase1, Progress};
 use super::{Context, Engine, EngineError, Room};
 use crate::cancel::Cancel;
 use crate::plan::{Method, Plan, PlanSpec, Star};
+use crate::text::TextError;
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -185,7 +186,11 @@ impl<'a> ContextBuilder<'a> {
         // Stopping here must not raise the caller's flag.
         let cancel = cancel.child();
         let frame = engine.frame(system)?;
-        let tokens = frame.context_tokens_until(engine.tokenizer(), text, &cancel)?;
+        let tokens = frame.context_tokens_until(engine.tokenizer(), text, &cancel);
+        let tokens = tokens.map_err(|error| match error {
+            TextError::Cancelled => EngineError::Cancelled,
+            error => error.into(),
+        })?;
         let spec = PlanSpec { method: how.method(tokens.len()), hosts };
         let plan = match slack {
             0 => Plan::new(spec, tokens.len())?,
@@ -209,6 +214,24 @@ impl Context {
     /// The context of `text`, which this one's text was changed into. Blocks whose tokens, place and
     /// anchor stay are taken as they are; [`Context::changes_from`] says what was encoded anew, and
     /// why. This context stays as it is. [`Context::edit_tokens`] can be watched and cancelled.
+    ///
+    /// ```
+    /// # #[cfg(feature = "nano")]
+    /// # fn main() -> Result<(), asterism::engine::EngineError> {
+    /// use asterism::engine::{Change, Engine};
+    ///
+    /// let engine = Engine::open("nano")?;
+    /// let text = "The grass is green. The sky is blue. The sun is yellow. ".repeat(10);
+    /// let before = engine.context(&text).star(64).slack(8).encode()?;
+    /// let after = before.edit(&(text + "The end."))?;
+    /// let changes = after.changes_from(&before);
+    /// let anew = changes.iter().filter(|(_, change)| *change != Change::Reused);
+    /// assert_eq!(anew.count(), 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "nano"))]
+    /// # fn main() {}
+    /// ```
     ///
     /// # Errors
     /// [`EngineError::NoFrame`] if this context was encoded from tokens;
