@@ -86,3 +86,8 @@ pub mod text;
 
 /// Processors and the operations of a transformer on them.
 pub use asterism_tensor as tensor;
+
+// The program in the README compiles and runs as it stands there.
+#[cfg(all(doctest, feature = "nano"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
