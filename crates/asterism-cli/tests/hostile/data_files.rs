@@ -201,7 +201,6 @@ pub(crate) fn arguments(dice: &mut Dice, count: usize) -> Vec<Case> {
         " ",
         "\u{1b}[2J",
         "4294967295",
-        "65535",
         "99999999999999999999999999",
         "0x10",
         "1k",

@@ -17,8 +17,9 @@ use tokenizers::{
 
 use super::guard::Effort;
 
-/// Bytes from which on a search looks whether it should go on.
-const STRIDE: usize = 4096;
+/// Bytes after which a search looks whether it should go on: at each of them an expression may
+/// backtrack ten million times, which takes some tens of milliseconds.
+const STRIDE: usize = 64;
 /// A text may grow to this many times its length, and by this many bytes.
 const GROWTH: usize = 16;
 const GROWTH_BYTES: usize = 16 << 20;
