@@ -166,7 +166,7 @@ fn lengths_that_wrap_round_are_too_long() {
         Arc::clone(&engine),
         vec![1, 2, 3],
         spec,
-        Room { question: 1, answer: 8 },
+        Room::default(),
         &|_| (),
         &cancel,
     )
