@@ -146,7 +146,7 @@ fn a_changed_block_is_encoded_alone() {
         let query = tokens(9, 5);
         let fresh = ask(&encode(&tiny("llama3"), &ids, spec), &query, 6);
         assert!(ask(&edited, &query, 6) == fresh, "{hosts} hosts");
-        // Within the anchor: everything depends on it but the first block's successors nothing more.
+        // Within the anchor: every block depends on it.
         let mut other = ids.clone();
         other[3] = (other[3] + 1) % 100;
         assert!(encode(&engine, &other, spec).phase1().reused.is_empty());
