@@ -4,8 +4,8 @@
 //! are exact, are there to compare with.
 //!
 //! A text is encoded once, into a [`Context`](engine::Context). Any number of questions may then be
-//! asked of it, also at the same time; each [`Answer`](engine::Answer) is an iterator over pieces of
-//! text.
+//! asked of it, also at the same time; each [`Answer`](engine::Answer) is an iterator over pieces
+//! of text.
 //!
 //! ```
 //! # #[cfg(feature = "nano")]
@@ -35,11 +35,11 @@
 //! * How a text is encoded, by which method and on how many hosts, with progress and cancelling:
 //!   [`ContextBuilder`](engine::ContextBuilder).
 //! * Temperature, seed, stop strings and the length of an answer: [`Ask`](engine::Ask). Dropping an
-//!   [`Answer`](engine::Answer) cancels its question; [`finish`](engine::Answer::finish) returns its
-//!   tokens, too, and what they cost.
+//!   [`Answer`](engine::Answer) cancels its question; [`finish`](engine::Answer::finish) returns
+//!   its tokens, too, and what they cost.
 //! * Many questions in the same steps: [`Context::ask_many`](engine::Context::ask_many).
-//! * A text that changes here and there: [`Context::edit`](engine::Context::edit) encodes the blocks
-//!   that changed, if [`slack`](engine::ContextBuilder::slack) was left for it.
+//! * A text that changes here and there: [`Context::edit`](engine::Context::edit) encodes the
+//!   blocks that changed, if [`slack`](engine::ContextBuilder::slack) was left for it.
 //! * Threads, precision, GPUs: [`Engine::load`](engine::Engine::load) with
 //!   [`EngineOptions`](engine::EngineOptions).
 //! * Prompts of your own: [`Context::encode`](engine::Context::encode) by a

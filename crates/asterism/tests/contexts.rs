@@ -94,7 +94,8 @@ fn what_is_cancelled_at_any_layer_leaves_hosts_that_answer_as_new_ones() {
         let expected = ask(&kept, query, 6);
         let mut cancelled = 0;
         for round in 0..50 {
-            // Contexts are given up after so many reports of progress, answers after so many tokens.
+            // Contexts are given up after so many reports of progress, answers after so many
+            // tokens.
             let (cancel, reports) = (Cancel::new(), AtomicUsize::new(0));
             let stop = |_: Progress| {
                 if reports.fetch_add(1, Ordering::Relaxed) == round % 13 {

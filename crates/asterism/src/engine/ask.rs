@@ -50,8 +50,8 @@ impl Ask {
         self
     }
 
-    /// With tokens chosen by chance: their logits are divided by `temperature`. 0, the default, takes
-    /// the likeliest.
+    /// With tokens chosen by chance: their logits are divided by `temperature`. 0, the default,
+    /// takes the likeliest.
     #[must_use]
     pub fn temperature(mut self, temperature: f32) -> Self {
         self.generation.sampling.temperature = temperature;
@@ -137,7 +137,7 @@ impl Context {
     /// use asterism::engine::Engine;
     ///
     /// let engine = Engine::open("nano")?;
-    /// let text = "The code for the Lisbon vault is 48213. The code for the Madrid vault is 90577.";
+    /// let text = "The code for the Lisbon vault is 48213, for the Madrid vault 90577.";
     /// let note = engine.context(text).encode()?;
     /// let cities = ["Lisbon", "Madrid"];
     /// let questions = cities.map(|city| format!("What is the code for the {city} vault?"));

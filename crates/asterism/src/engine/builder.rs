@@ -19,10 +19,11 @@ type OnProgress<'a> = Box<dyn FnMut(f64) -> ControlFlow<()> + 'a>;
 /// How a text is to be encoded: what [`Engine::context`] begins and
 /// [`encode`](ContextBuilder::encode) ends.
 ///
-/// Without further settings it is star attention on one host, with room for a question of 256 tokens
-/// and an answer of 128. A block has a quarter of the context's tokens, the share that the paper
-/// (arXiv 2411.17116) recommends, but at least 1,024, so that short texts are encoded exactly, and
-/// at most 32,768, the paper's block for longer texts. The anchor is a quarter of the block.
+/// Without further settings it is star attention on one host, with room for a question of 256
+/// tokens and an answer of 128. A block has a quarter of the context's tokens, the share that the
+/// paper (arXiv 2411.17116) recommends, but at least 1,024, so that short texts are encoded
+/// exactly, and at most 32,768, the paper's block for longer texts. The anchor is a quarter of the
+/// block.
 ///
 /// ```
 /// # #[cfg(feature = "nano")]
@@ -211,9 +212,9 @@ impl<'a> ContextBuilder<'a> {
 }
 
 impl Context {
-    /// The context of `text`, which this one's text was changed into. Blocks whose tokens, place and
-    /// anchor stay are taken as they are; [`Context::changes_from`] says what was encoded anew, and
-    /// why. This context stays as it is. [`Context::edit_tokens`] can be watched and cancelled.
+    /// The context of `text`, which this one's text was changed into. Blocks whose tokens, place
+    /// and anchor stay are taken as they are; [`Context::changes_from`] says what was encoded anew,
+    /// and why. This context stays as it is. [`Context::edit_tokens`] can be watched and cancelled.
     ///
     /// ```
     /// # #[cfg(feature = "nano")]

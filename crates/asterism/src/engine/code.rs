@@ -17,7 +17,7 @@ impl EngineError {
     /// | `out_of_memory` | the processor's memory does not hold what is asked for |
     /// | `empty_context` | there is nothing to encode |
     /// | `empty_question` | there is nothing to answer |
-    /// | `no_frame` | the context was encoded from tokens and knows no prompt for questions in words |
+    /// | `no_frame` | the context was encoded from tokens: it has no prompt for words |
     /// | `empty_stop` | a stop string is empty |
     /// | `bad_plan` | blocks, anchor and hosts do not go together |
     /// | `bad_sampling` | a sampling setting is out of its range |

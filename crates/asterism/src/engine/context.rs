@@ -83,8 +83,8 @@ impl Context {
         Self::encode_plan(engine, tokens, plan, room, progress, cancel)
     }
 
-    /// Phase 1 by a plan that is there already: a [spaced](Plan::spaced) one, for a context that will
-    /// be [edited](Self::edit_tokens).
+    /// Phase 1 by a plan that is there already: a [spaced](Plan::spaced) one, for a context that
+    /// will be [edited](Self::edit_tokens).
     ///
     /// # Errors
     /// As [`Context::encode`].
@@ -181,8 +181,8 @@ impl Context {
     }
 
     /// Encodes `tokens`, which this context was changed into. Blocks whose tokens, place and anchor
-    /// stay are taken as they are; [`Context::changes_from`] says what was encoded anew, and why. This
-    /// context stays as it is.
+    /// stay are taken as they are; [`Context::changes_from`] says what was encoded anew, and why.
+    /// This context stays as it is.
     ///
     /// # Errors
     /// As [`Context::encode`]; [`PlanError::NotSpaced`](crate::plan::PlanError::NotSpaced) if its
@@ -200,8 +200,8 @@ impl Context {
         Ok(Self { frame: self.frame.clone(), ..edited })
     }
 
-    /// What became of every block of this context, which `before` was [edited](Self::edit_tokens) into, in
-    /// order.
+    /// What became of every block of this context, which `before` was [edited](Self::edit_tokens)
+    /// into, in order.
     #[must_use]
     pub fn changes_from(&self, before: &Self) -> Vec<(Span, Change)> {
         let Inner { plan, tokens, phase1, .. } = &*self.inner;

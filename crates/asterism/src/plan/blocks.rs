@@ -97,8 +97,8 @@ pub struct Plan {
     /// Per host, the spans it encodes and whose keys it keeps, in order. Star: its blocks.
     /// Together they cover `0..end()` once, but for the gaps of a [spaced](Self::spaced) plan.
     pub hosts: Vec<Vec<Span>>,
-    /// Where positions and places in the context part, behind a gap: the position of a block's first
-    /// token and that token's index. Empty if position `i` is that of token `i` throughout.
+    /// Where positions and places in the context part, behind a gap: the position of a block's
+    /// first token and that token's index. Empty if position `i` is that of token `i` throughout.
     pub(super) places: Vec<Place>,
 }
 

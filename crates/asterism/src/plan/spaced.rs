@@ -1,10 +1,10 @@
 //! Plans for contexts that will change: blocks that do not fill the positions up to their
 //! successors, so that a block can grow or shrink where it is.
 //!
-//! The keys of a block depend on its tokens, on the anchor and on where it stands. An edit that made
-//! one block longer would move, and so encode anew, all that follow. A block of a spaced plan leaves
-//! some positions free behind it; an edited plan puts new tokens into the room between the blocks that
-//! stay.
+//! The keys of a block depend on its tokens, on the anchor and on where it stands. An edit that
+//! made one block longer would move, and so encode anew, all that follow. A block of a spaced plan
+//! leaves some positions free behind it; an edited plan puts new tokens into the room between the
+//! blocks that stay.
 
 use super::blocks::{Place, even};
 use super::{Method, Plan, PlanError, PlanSpec, Span, Star};
@@ -42,9 +42,9 @@ impl Plan {
         Self::of_blocks(spec, blocks)
     }
 
-    /// The plan of `new`, which `old`, the context of this plan, was changed into: blocks whose tokens
-    /// are still there stay where they are; what changed between two of them takes their place.
-    /// Where it does not fit, the blocks behind it move.
+    /// The plan of `new`, which `old`, the context of this plan, was changed into: blocks whose
+    /// tokens are still there stay where they are; what changed between two of them takes their
+    /// place. Where it does not fit, the blocks behind it move.
     ///
     /// # Errors
     /// As [`Plan::spaced`].

@@ -40,7 +40,8 @@ __device__ __forceinline__ unsigned long long block_best(unsigned long long best
 }
 
 // result [rows, 2]: the index of the largest of a row's logits, the lowest of equal ones, added to
-// those seen; 1 if all logits are finite, else 0. Grid: rows; blocks of up to 1024 threads, a multiple of 32.
+// those seen; 1 if all logits are finite, else 0. Grid: rows; blocks of up to 1024 threads, a
+// multiple of 32.
 extern "C" __global__ void argmax(const __grid_constant__ Rows rows, u32* result) {
     const float* logits = rows.row[blockIdx.x].logits;
     const int vocab = rows.row[blockIdx.x].vocab;
