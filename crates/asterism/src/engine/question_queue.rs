@@ -149,8 +149,11 @@ impl<B: Backend> QuestionQueue<B> {
         if answer.request.settings.max_tokens == 0 {
             return end(&answer.request, Ok(answer.ended(false)));
         }
-        let (position, among) = (answer.sequence.position(), answer.request.spelled);
-        let token = self.steps.first_token(&group.lead, position, among, &mut answer.sampler);
+        let among = answer.request.spelled;
+        let token = match self.steps.first_token(&group.lead, among, &mut answer.sampler) {
+            Ok(token) => token,
+            Err(error) => return end(&answer.request, Err(error)),
+        };
         answer.first_at = Instant::now();
         if answer.takes(token, &group.lead.loaded) {
             self.answers.push(answer);
@@ -192,45 +195,47 @@ impl<B: Backend> QuestionQueue<B> {
                 }
             }
         });
-        let tokens: Vec<u32> = self.answers.iter().map(|answer| answer.last).collect();
-        let mut sequences: Vec<_> =
-            self.answers.iter_mut().map(|answer| &mut answer.sequence).collect();
-        if sequences.is_empty() {
+        if self.answers.is_empty() {
             return;
         }
-        let sent = match steps.decode(group, &mut sequences, &tokens) {
-            Ok(sent) => sent,
+        match self.step(group) {
+            Ok(tokens) => {
+                let mut tokens = tokens.into_iter();
+                let loaded = &group.lead.loaded;
+                self.answers.retain_mut(|answer| answer.takes(tokens.next().flatten(), loaded));
+            }
             Err(error) => {
                 let errors = error.for_each_of(self.answers.len());
                 for (answer, error) in self.answers.drain(..).zip(errors) {
                     end(&answer.request, Err(error));
                 }
-                return;
             }
-        };
+        }
+    }
+
+    /// Runs the last token of every answer and chooses the next; `None` where a logit is not
+    /// finite.
+    fn step(&mut self, group: &mut Group<B>) -> Result<Vec<Option<u32>>, EngineError> {
+        let tokens: Vec<u32> = self.answers.iter().map(|answer| answer.last).collect();
+        let mut sequences: Vec<_> =
+            self.answers.iter_mut().map(|answer| &mut answer.sequence).collect();
+        let sent = self.steps.decode(group, &mut sequences, &tokens)?;
         let share = sent / self.answers.len() as u64;
-        let mut row = 0;
-        self.answers.retain_mut(|answer| {
-            let (position, among) = (answer.sequence.position(), answer.request.spelled);
-            let sampler = &mut answer.sampler;
-            let token = steps.next_token(&group.lead, row, position, among, sampler);
-            row += 1;
-            answer.bytes_sent += share;
-            answer.takes(token, &group.lead.loaded)
-        });
+        self.answers.iter_mut().for_each(|answer| answer.bytes_sent += share);
+        let samplers =
+            self.answers.iter_mut().map(|answer| (answer.request.spelled, &mut answer.sampler));
+        self.steps.next_tokens(&group.lead, samplers)
     }
 }
 
 impl<B: Backend> Answer<B> {
-    /// Passes the next token on; whether another is to come.
-    fn takes(&mut self, token: Result<u32, EngineError>, loaded: &Loaded<B>) -> bool {
+    /// Passes the next token on, if its logits were finite; whether another is to come.
+    fn takes(&mut self, token: Option<u32>, loaded: &Loaded<B>) -> bool {
         let request = &self.request;
-        let token = match token {
-            Ok(token) => token,
-            Err(error) => {
-                end(request, Err(error));
-                return false;
-            }
+        let Some(token) = token else {
+            let position = self.sequence.position().saturating_sub(1);
+            end(request, Err(EngineError::NotFinite { position }));
+            return false;
         };
         self.tokens += 1;
         self.last = token;

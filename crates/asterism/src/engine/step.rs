@@ -11,7 +11,7 @@ use crate::cache::{PAGE, Reservation, Tail};
 use crate::cancel::Cancel;
 use crate::model::{Sampler, Workspace};
 use crate::plan::Span;
-use crate::tensor::{Backend, Pass};
+use crate::tensor::{Backend, Choice, Pass};
 
 /// A question and its answer: what the query host keeps of them.
 pub(super) struct Sequence<B: Backend> {
@@ -124,15 +124,18 @@ impl<B: Backend> Steps<B> {
         Ok(sent)
     }
 
-    /// The token below `among` that `sampler` chooses to follow the question.
+    /// The token below `among` that `sampler` chooses to follow the question; `None` if a logit is
+    /// not finite.
     pub(super) fn first_token(
         &self,
         lead: &Host<B>,
-        position: usize,
         among: usize,
         sampler: &mut Sampler<B>,
-    ) -> Result<u32, EngineError> {
-        choose(&lead.loaded, &self.question, 0, position, among, sampler)
+    ) -> Result<Option<u32>, EngineError> {
+        let Loaded { backend, decoder } = &*lead.loaded;
+        let Choice { logits, sampling, seen, uniform } =
+            decoder.choice(&self.question, 0, among, sampler);
+        Ok(backend.choose(logits, sampling, seen, uniform)?)
     }
 
     /// Copies the logits `[vocab]` that follow the question.
@@ -236,16 +239,17 @@ impl<B: Backend> Steps<B> {
         }
     }
 
-    /// The token below `among` that `sampler` chooses to follow row `row` of the last decode step.
-    pub(super) fn next_token(
-        &self,
+    /// The tokens that follow the rows of the last decode step, in their order, each chosen by its
+    /// sampler below the number beside it; `None` where a logit is not finite. Waits once.
+    pub(super) fn next_tokens<'a>(
+        &'a self,
         lead: &Host<B>,
-        row: usize,
-        position: usize,
-        among: usize,
-        sampler: &mut Sampler<B>,
-    ) -> Result<u32, EngineError> {
-        choose(&lead.loaded, &self.decode, row, position, among, sampler)
+        samplers: impl Iterator<Item = (usize, &'a mut Sampler<B>)>,
+    ) -> Result<Vec<Option<u32>>, EngineError> {
+        let Loaded { backend, decoder } = &*lead.loaded;
+        let choice = |(row, (among, sampler))| decoder.choice(&self.decode, row, among, sampler);
+        let mut choices: Vec<_> = samplers.enumerate().map(choice).collect();
+        Ok(backend.choose_all(&mut choices)?)
     }
 
     /// Makes room for the next token of `sequence`, which decodes `alone` or beside others.
@@ -290,20 +294,6 @@ fn pass<B: Backend>(
     // Cancels are seen between steps.
     decoder.advance(backend, usize::MAX, &mut attention, &Cancel::new(), work)?;
     Ok(decoder.head(backend, spans.len(), work)?)
-}
-
-/// The token below `among` that `sampler` chooses by the logits of row `row`, those that follow the
-/// token before `position`.
-fn choose<B: Backend>(
-    loaded: &Loaded<B>,
-    work: &Workspace<B>,
-    row: usize,
-    position: usize,
-    among: usize,
-    sampler: &mut Sampler<B>,
-) -> Result<u32, EngineError> {
-    let token = loaded.decoder.next_token(&loaded.backend, work, row, among, sampler)?;
-    token.ok_or(EngineError::NotFinite { position: position.saturating_sub(1) })
 }
 
 /// Runs `lead` on the query host while the others obey `command`. Returns the bytes that all sent.

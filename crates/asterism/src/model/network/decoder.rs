@@ -9,8 +9,8 @@ use crate::cancel::Cancel;
 use crate::model::{Checkpoint, LoadError, ModelConfig};
 use crate::plan::Span;
 use crate::tensor::{
-    Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Pass, Precision, Rotation, SplitQkv,
-    TensorError,
+    Backend, Choice, HeadShape, KvPrecision, Memory, Part, PartMut, Pass, Precision, Rotation,
+    SplitQkv, TensorError,
 };
 use std::sync::Arc;
 
@@ -281,7 +281,7 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// Computes the logits that follow the last `rows` tokens of the finished pass in `work`: for
-    /// [`Decoder::logits`] and [`Decoder::next_token`].
+    /// [`Decoder::logits`] and [`Decoder::choice`].
     ///
     /// # Errors
     /// If the backend fails.
@@ -317,21 +317,17 @@ impl<B: Backend> Decoder<B> {
         backend.read(Part::new(&work.logits, row * vocab..(row + 1) * vocab), logits)
     }
 
-    /// The token below `among` that `sampler` chooses by the logits of row `row` that
-    /// [`Decoder::head`] computed; `None` if one of them is not finite.
-    ///
-    /// # Errors
-    /// If the backend failed since it was last waited for.
-    pub fn next_token(
+    /// The choice that `sampler` has between the tokens below `among`, by the logits of row `row`
+    /// that [`Decoder::head`] computed.
+    pub fn choice<'a>(
         &self,
-        backend: &B,
-        work: &Workspace<B>,
+        work: &'a Workspace<B>,
         row: usize,
         among: usize,
-        sampler: &mut Sampler<B>,
-    ) -> Result<Option<u32>, TensorError> {
+        sampler: &'a mut Sampler<B>,
+    ) -> Choice<'a, B> {
         let first = row * self.config.vocab;
-        sampler.next(backend, Part::new(&work.logits, first..first + among))
+        sampler.choice(Part::new(&work.logits, first..first + among))
     }
 
     /// Empty buffers for forward passes of one kind.

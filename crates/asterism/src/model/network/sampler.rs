@@ -1,6 +1,6 @@
 //! From logits to the tokens of one answer.
 
-use crate::tensor::{Backend, Part, Sampling, TensorError};
+use crate::tensor::{Backend, Choice, Part, Sampling, TensorError};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
@@ -36,21 +36,15 @@ impl<B: Backend> Sampler<B> {
         Ok(Self { settings, random, seen: seen.transpose()? })
     }
 
-    /// The next token, by its logit among `logits`; `None` if one of them is not finite.
-    ///
-    /// # Errors
-    /// If the backend failed since it was last waited for.
-    pub fn next(
-        &mut self,
-        backend: &B,
-        logits: Part<'_, B::Sums>,
-    ) -> Result<Option<u32>, TensorError> {
-        if self.settings.is_largest() {
-            return backend.largest(logits);
-        }
-        // 53 random bits make a uniform number in [0, 1).
-        let uniform = self.random.next_u64() >> 11;
-        backend.choose(logits, &self.settings, self.seen.as_mut(), uniform)
+    /// The choice of the next token by its logit among `logits`. Every choice but that of the
+    /// largest logit takes a random number, so each is to be made, once.
+    pub fn choice<'a>(&'a mut self, logits: Part<'a, B::Sums>) -> Choice<'a, B> {
+        let uniform = match self.settings.is_largest() {
+            true => 0,
+            // 53 random bits make a uniform number in [0, 1).
+            false => self.random.next_u64() >> 11,
+        };
+        Choice { logits, sampling: &self.settings, seen: self.seen.as_mut(), uniform }
     }
 }
 
@@ -67,7 +61,10 @@ mod tests {
         logits.at_least(5).copy_from_slice(&LOGITS);
         let prompt = prompt.iter().copied();
         let mut sampler = Sampler::new(&cpu, settings.clone(), 5, prompt).unwrap();
-        let mut next = || sampler.next(&cpu, Part::new(&logits, 0..5)).unwrap().unwrap();
+        let mut next = || {
+            let choice = sampler.choice(Part::new(&logits, 0..5));
+            cpu.choose_all(&mut [choice]).unwrap()[0].unwrap()
+        };
         (0..count).map(|_| next()).collect()
     }
 
