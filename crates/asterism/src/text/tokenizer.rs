@@ -252,7 +252,7 @@ impl Tokenizer {
 
     /// Bytes that a text of `tokens` tokens has at most: so many of the longest token. A normalizer
     /// may shorten a text first, and a token may stand for any number of characters that the
-    /// vocabulary lacks; tokenizers that do such things get [`SHORTENED`] times as many.
+    /// vocabulary lacks; tokenizers that do such things get `SHORTENED` times as many.
     #[must_use]
     pub fn most_bytes(&self, tokens: usize) -> usize {
         let bytes = self.longest.saturating_mul(tokens);
