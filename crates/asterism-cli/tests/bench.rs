@@ -6,12 +6,18 @@ mod binary;
 use assert_cmd::Command;
 use binary::{asterism, fail, succeed};
 use serde_json::Value;
+use std::path::Path;
 use tempfile::TempDir;
 
 fn bench(line: &str) -> Command {
     let mut command = asterism();
     command.arg("bench").args(line.split_whitespace());
     command
+}
+
+fn read(json: &Path) -> Value {
+    let text = std::fs::read_to_string(json).expect("JSON file");
+    serde_json::from_str(&text).expect("JSON")
 }
 
 #[test]
@@ -26,8 +32,7 @@ fn every_case_is_measured_and_reported_three_ways() {
         assert!(out.contains(word), "{word}: {out}");
     }
 
-    let text = std::fs::read_to_string(&json).expect("JSON file");
-    let report: Value = serde_json::from_str(&text).expect("JSON");
+    let report = read(&json);
     assert!(report["machine"]["peak_flop_per_s"].as_f64().expect("peak") > 1e6);
     assert!(report["machine"]["computing_on"].is_string());
     assert_eq!(report["model"]["name"], "nano");
@@ -63,6 +68,48 @@ fn phase_1_may_be_measured_alone() {
 }
 
 #[test]
+fn questions_asked_at_once_are_an_axis_of_decoding() {
+    let dir = TempDir::new().expect("dir");
+    let (json, plot) = (dir.path().join("b.json"), dir.path().join("b.svg"));
+    let mut command = bench(
+        "--lengths 256 --methods dense --runs 1 --sequences 1,3 --query-tokens 5 --decode-tokens 4",
+    );
+    let (out, _) = succeed(command.arg("--json").arg(&json).arg("--plot").arg(&plot));
+    for word in ["sequences", "of each", "over one", "1.00x", "read per step"] {
+        assert!(out.contains(word), "{word}: {out}");
+    }
+    let report = read(&json);
+    let case = &report["cases"][0];
+    let both = case["sequences"].as_array().expect("sequences");
+    let counts: Vec<_> = both.iter().map(|one| one["sequences"].as_u64()).collect();
+    assert_eq!(counts, [Some(1), Some(3)]);
+    let rate = |one: &Value| one["decode_tokens_per_s"]["median"].as_f64().expect("rate");
+    let ratio = both[1]["over_one"].as_f64().expect("ratio");
+    assert!((rate(&both[1]) / rate(&both[0]) / ratio - 1.0).abs() < 1e-9, "{case}");
+    // One sequence stands where it stands without others.
+    assert_eq!(case["decode_tokens_per_s"], both[0]["decode_tokens_per_s"]);
+    let svg = std::fs::read_to_string(&plot).expect("SVG file");
+    assert!(svg.contains("questions asked at once"), "{svg}");
+}
+
+#[test]
+fn the_first_token_is_timed_alone_and_while_a_context_is_encoded() {
+    let dir = TempDir::new().expect("dir");
+    let json = dir.path().join("b.json");
+    let mut command =
+        bench("--latency --lengths 256,16k --methods star:block=2k --query-tokens 9 --runs 2");
+    let (out, _) = succeed(command.arg("--json").arg(&json));
+    for word in ["alone", "during", "slice", "p95", "star:block=2k"] {
+        assert!(out.contains(word), "{word}: {out}");
+    }
+    let latency = &read(&json)["latency"][0];
+    assert_eq!(latency["beside_tokens"], 16_384);
+    for name in ["alone_s", "during_s", "slice_s", "more_slices"] {
+        assert_eq!(latency[name]["runs"].as_array().map(Vec::len), Some(2), "{name}: {latency}");
+    }
+}
+
+#[test]
 fn random_weights_are_measured_and_written_as_a_model() {
     let dir = TempDir::new().expect("dir");
     let model = dir.path().join("small");
@@ -93,6 +140,9 @@ fn wrong_arguments_are_named_before_any_work() {
         ("--lengths 128k", "131106"),
         ("--hosts 0", "0"),
         ("--runs 0", "0"),
+        ("--sequences 33", "33"),
+        ("--sequences 2,2", "given twice"),
+        ("--latency --sequences 2", "--sequences"),
         ("--plot speed.png", "speed.png"),
         ("--plot speed", ".svg"),
         ("--plot no/such/folder/speed.svg", "no/such/folder"),

@@ -1,5 +1,6 @@
 //! The arguments of `asterism bench`.
 
+use super::together;
 use crate::args::common::{ModelArgs, context_tokens, tokens};
 use crate::method_spec::MethodSpec;
 use asterism::model::Shape;
@@ -34,9 +35,19 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = tokens, default_value = "1",
           env = "ASTERISM_BENCH_QUERY_TOKENS")]
     pub(crate) query_tokens: usize,
+    /// Numbers of questions asked at once over one context, each of --query-tokens tokens of its
+    /// own and decoding beside the others.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1",
+          value_parser = clap::value_parser!(u16).range(1..=32), env = "ASTERISM_BENCH_SEQUENCES")]
+    pub(crate) sequences: Vec<u16>,
     /// Also show how much of the time linear layers, attention and the rest take.
     #[arg(long, env = "ASTERISM_BENCH_BREAKDOWN")]
     pub(crate) breakdown: bool,
+    /// Instead, the time to the first token of a question of --query-tokens behind the shortest of
+    /// --lengths: --runs times alone and while the longest of them is being encoded.
+    #[arg(long, env = "ASTERISM_BENCH_LATENCY",
+          conflicts_with_all = ["decode_tokens", "sequences", "breakdown", "plot"])]
+    pub(crate) latency: bool,
     /// The same seed gives the same contexts and random weights.
     #[arg(long, value_name = "N", default_value_t = 0, env = "ASTERISM_SEED")]
     pub(crate) seed: u64,
@@ -55,7 +66,7 @@ pub(crate) struct BenchArgs {
     pub(crate) layers: Option<u16>,
     /// Only write the random weights as a model folder, for measuring other programs.
     #[arg(long, value_name = "DIR", requires = "shape", env = "ASTERISM_BENCH_WRITE_MODEL",
-          conflicts_with_all = ["lengths", "methods", "hosts", "runs", "decode_tokens", "query_tokens", "breakdown", "json", "plot"])]
+          conflicts_with_all = ["lengths", "methods", "hosts", "runs", "decode_tokens", "query_tokens", "sequences", "breakdown", "latency", "json", "plot"])]
     pub(crate) write_model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
@@ -67,13 +78,15 @@ impl BenchArgs {
     pub(crate) fn shape(&self) -> Option<Shape> {
         let shape = self.shape?;
         let layers = self.layers.map_or(shape.layers, usize::from);
-        let longest = self.lengths.iter().max().map_or(0, |tokens| self.positions(*tokens));
-        Some(shape.with_layers(layers).with_positions(longest))
+        let longest = self.lengths.iter().max().copied().unwrap_or(0);
+        Some(shape.with_layers(layers).with_positions(self.positions(longest, layers)))
     }
 
-    /// Positions that a context of `tokens` tokens takes with its question and answer: the first
-    /// answer token comes out of the question, one more out of every decoding step.
-    pub(super) fn positions(&self, tokens: usize) -> usize {
-        tokens.saturating_add(self.query_tokens + 1 + self.decode_tokens)
+    /// Positions that a context of `tokens` tokens takes with its question and the longest answer,
+    /// in a model of `layers` layers.
+    pub(super) fn positions(&self, tokens: usize, layers: usize) -> usize {
+        let most = self.sequences.iter().copied().max().map_or(1, usize::from);
+        let answer = together::answer_tokens(most, self.query_tokens, self.decode_tokens, layers);
+        tokens.saturating_add(self.query_tokens + answer)
     }
 }

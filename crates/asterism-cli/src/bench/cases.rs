@@ -15,8 +15,10 @@ pub(super) struct Case {
     pub(super) method: MethodSpec,
     pub(super) plan: Plan,
     pub(super) cost: Cost,
-    /// Tokens of the question.
+    /// Tokens of every question.
     pub(super) query: usize,
+    /// How many questions are asked at once, one number after the other.
+    pub(super) sequences: Vec<usize>,
 }
 
 impl Case {
@@ -33,13 +35,14 @@ pub(super) fn all(args: &BenchArgs, model: &ModelConfig) -> Result<Vec<Case>, Cl
     distinct("--lengths", &args.lengths)?;
     distinct("--hosts", &args.hosts)?;
     distinct("--methods", &args.methods)?;
+    distinct("--sequences", &args.sequences)?;
     if args.query_tokens == 0 {
         return Err(CliError::Usage("--query-tokens is 0: a question has a token or more".into()));
     }
     let size = args.model.size(model);
     let mut cases = Vec::new();
     for &tokens in &args.lengths {
-        let needed = args.positions(tokens);
+        let needed = args.positions(tokens, model.layers);
         if needed > model.max_positions {
             return Err(CliError::Usage(format!(
                 "--lengths {tokens} with --query-tokens {} and --decode-tokens {} takes {needed} \
@@ -55,7 +58,8 @@ pub(super) fn all(args: &BenchArgs, model: &ModelConfig) -> Result<Vec<Case>, Cl
                         CliError::Usage(format!("{method} of {tokens} tokens: {error}"))
                     })?;
                 let cost = Cost::of(&plan, &size);
-                cases.push(Case { method, plan, cost, query: args.query_tokens });
+                let sequences = args.sequences.iter().copied().map(usize::from).collect();
+                cases.push(Case { method, plan, cost, query: args.query_tokens, sequences });
             }
         }
     }
@@ -100,6 +104,7 @@ mod tests {
             ("--lengths 1k,1024", "1024 is given twice"),
             ("--methods star,star:block=4k", "star:block=4k is given twice"),
             ("--hosts 2,2", "2 is given twice"),
+            ("--sequences 1,4,4", "4 is given twice"),
             ("--lengths 0", "empty"),
             ("--lengths 1k --methods star:block=512:anchor=1k", "1024"),
             ("--lengths 32 --methods star:block=1/4", "block of 8 tokens"),
@@ -107,6 +112,8 @@ mod tests {
             ("--lengths 4k --decode-tokens 127k", "131072"),
             ("--lengths 4k --query-tokens 127k", "131072"),
             ("--query-tokens 0", "a token or more"),
+            // Each of two answers may come as many tokens before the other as there are layers.
+            ("--lengths 131000 --sequences 2 --decode-tokens 69", "131072"),
         ] {
             let message = cases(line).unwrap_err().to_string();
             assert!(message.contains(expected), "{line}: {message}");

@@ -1,18 +1,18 @@
 //! The measuring itself: warm-up, then round after round over all cases.
 
 use super::cases::Case;
-use super::outcome::{Outcome, Sample};
+use super::outcome::{Answers, Outcome, Sample};
+use super::together::Together;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::method_spec::short;
 use crate::{machine, progress};
-use asterism::engine::{Context, Engine, EngineError, Generation, Phase1, Progress, Room};
+use asterism::engine::{Context, Engine, EngineError, Phase1, Progress, Room};
+use asterism::model::StageTimes;
 use asterism::tensor::Peak;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What stays the same over all cases.
 pub(super) struct Bench {
@@ -33,8 +33,8 @@ impl Bench {
     pub(super) fn run(&self, cases: Vec<Case>) -> Result<(Vec<Outcome>, Peak), CliError> {
         let longest = cases.iter().map(|case| case.plan.tokens).max().unwrap_or(0);
         let shortest = cases.iter().map(|case| case.plan.tokens).min().unwrap_or(0);
-        let query = cases.iter().map(|case| case.query).max().unwrap_or(0);
-        let tokens = self.tokens(longest + query);
+        let questions = cases.iter().flat_map(|c| c.sequences.iter().map(|count| count * c.query));
+        let tokens = self.tokens(longest + questions.max().unwrap_or(0));
         let is_warm_up = |case: &&Case| case.plan.tokens == shortest;
         let round: u64 = cases.iter().map(|case| case.cost.total_flops()).sum();
         let warm_up: u64 = cases.iter().filter(is_warm_up).map(|c| c.cost.total_flops()).sum();
@@ -82,38 +82,35 @@ impl Bench {
             let context = Context::encode(engine, context, case.plan.spec, room, &report, cancel)?;
             let phase1 = context.phase1().clone();
             let first = self.engine.take_stages()?;
-            let answer = self.answer(&context, &tokens[length..length + case.query])?;
-            let stages = first.zip(self.engine.take_stages()?);
-            Ok::<_, EngineError>((phase1, answer, stages.map(<[_; 2]>::from)))
+            let (mut answers, mut stages) = (Vec::new(), None);
+            for &count in case.sequences.iter().filter(|_| self.decode_tokens > 0) {
+                let questions = tokens[length..length + count * case.query].chunks(case.query);
+                answers.push(self.ask(&context, questions.collect())?);
+                let decode = self.engine.take_stages()?;
+                // Where the time of one sequence goes: steps of many are not counted.
+                if count == 1 {
+                    stages = first.zip(decode).map(<[_; 2]>::from);
+                }
+            }
+            let stages = stages.or(first.map(|phase1| [phase1, StageTimes::default()]));
+            Ok::<_, CliError>((phase1, answers, stages))
         });
         bar.end();
-        let (phase1, answer, stages) = result?;
+        let (phase1, answers, stages) = result?;
         // Of a GPU if it computes: the process only feeds it.
         let memory = self.engine.take_peak_memory()?.or(memory);
-        let (question, decode) = answer.unzip();
-        Ok(Sample { phase1, question, decode, stages, memory })
+        Ok(Sample { phase1, answers, stages, memory })
     }
 
-    /// The time of the question and that of all decoding steps; `None` if none are asked for.
-    fn answer(
-        &self,
-        context: &Context,
-        query: &[u32],
-    ) -> Result<Option<(Duration, Duration)>, EngineError> {
-        if self.decode_tokens == 0 {
-            return Ok(None);
-        }
-        // The first token comes out of the question, every further one out of a step.
-        let max_tokens = self.decode_tokens + 1;
-        let settings = Generation { max_tokens, ignore_eos: true, ..Generation::default() };
-        let mut go_on = |_| ControlFlow::Continue(());
-        let cancel = self.interrupt.cancel();
-        let answer = context.generate(query, &settings, &mut go_on, cancel)?;
-        Ok(Some((answer.query_time, answer.decode_time)))
+    /// Asks `questions` all at once.
+    fn ask(&self, context: &Context, questions: Vec<&[u32]>) -> Result<Answers, CliError> {
+        let steps = self.decode_tokens;
+        let layers = self.engine.config().layers;
+        Together { context, questions, steps, layers, cancel: self.interrupt.cancel() }.ask()
     }
 
     /// `count` random tokens that both the model and its tokenizer know.
-    fn tokens(&self, count: usize) -> Vec<u32> {
+    pub(super) fn tokens(&self, count: usize) -> Vec<u32> {
         let known = self.engine.config().vocab.min(self.engine.tokenizer().vocab_size());
         let mut random = Xoshiro256PlusPlus::seed_from_u64(self.seed);
         (0..count).map(|_| (random.next_u64() % known as u64) as u32).collect()

@@ -2,6 +2,8 @@
 
 mod args;
 mod cases;
+mod json;
+mod latency;
 mod measure;
 mod model;
 mod outcome;
@@ -9,6 +11,7 @@ mod output;
 mod plot;
 mod report;
 mod stats;
+mod together;
 
 pub(crate) use args::BenchArgs;
 
@@ -39,6 +42,11 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), CliError> {
         seed: args.seed,
         interrupt: Interrupt::install()?,
     };
+    if args.latency {
+        let all = bench.latency(&cases)?;
+        write!(Out::lock(), "{}", latency::text(&all))?;
+        return output::write_json(&args, &latency::json(&all));
+    }
     let (outcomes, peak) = bench.run(cases)?;
     let report = Report {
         engine: &bench.engine,

@@ -10,14 +10,22 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     pub(super) phase1: Phase1,
-    /// Time of the question, up to the first answer token.
-    pub(super) question: Option<Duration>,
-    /// Time of all decoding steps.
-    pub(super) decode: Option<Duration>,
-    /// Where the time of phase 1 and of all decoding steps went, if that was asked for.
+    /// For every number of sequences of the case; empty if no decoding was asked for.
+    pub(super) answers: Vec<Answers>,
+    /// Where the time of phase 1 and of all decoding steps of one sequence went, if that was asked
+    /// for.
     pub(super) stages: Option<[StageTimes; 2]>,
     /// Most bytes that the process held, weights included.
     pub(super) memory: Option<u64>,
+}
+
+/// Questions that were asked at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answers {
+    /// Time up to the first token of the last answer.
+    pub(super) question: Duration,
+    /// Time of all decoding steps.
+    pub(super) decode: Duration,
 }
 
 /// All timed runs of one case: at least one.
@@ -48,21 +56,40 @@ impl Outcome {
         self.case.plan.tokens as f64 / self.prefill().median
     }
 
-    /// Tokens decoded per second, in `steps` steps.
-    pub(super) fn decode_rate(&self, steps: usize) -> Option<Stats> {
-        let times = self.samples.iter().filter_map(|sample| sample.decode);
-        Some(Stats::of_times(times)?.rate(steps as f64))
+    /// Every number of sequences that was measured, with its index.
+    pub(super) fn sequences(&self) -> impl Iterator<Item = (usize, usize)> {
+        let measured = self.samples.first().map_or(0, |sample| sample.answers.len());
+        self.case.sequences.iter().copied().enumerate().take(measured)
+    }
+
+    /// Times of the questions asked at once, by the index of their number.
+    fn answers(&self, index: usize) -> impl Iterator<Item = Answers> {
+        self.samples.iter().filter_map(move |sample| sample.answers.get(index).copied())
+    }
+
+    /// Tokens decoded per second by all sequences together, in `steps` steps.
+    pub(super) fn decode_rate(&self, index: usize, steps: usize) -> Option<Stats> {
+        let times = self.answers(index).map(|answers| answers.decode);
+        let tokens = steps * self.case.sequences.get(index)?;
+        Some(Stats::of_times(times)?.rate(tokens as f64))
+    }
+
+    /// How many times the tokens per second of one sequence, if that was measured.
+    pub(super) fn over_one(&self, index: usize, steps: usize) -> Option<f64> {
+        let one = self.case.sequences.iter().position(|count| *count == 1)?;
+        Some(self.decode_rate(index, steps)?.median / self.decode_rate(one, steps)?.median)
     }
 
     /// Bytes that a decoding step must read, the mean over `steps` steps: `weight_bytes` of
-    /// matrices, and the keys and values of all tokens before.
-    pub(super) fn bytes_per_token(&self, weight_bytes: u64, steps: usize) -> f64 {
-        // Step i of 1.. reads the context, the question and i answer tokens.
+    /// matrices, and the keys and values of all tokens before, of the context once.
+    pub(super) fn bytes_per_step(&self, index: usize, weight_bytes: u64, steps: usize) -> f64 {
+        // Step i of 1.. reads the context, every question and i tokens of every answer.
         let behind = self.case.query as f64 + (steps as f64 + 1.0) / 2.0;
-        self.bytes_read(weight_bytes, behind)
+        let sequences = self.case.sequences.get(index).map_or(1.0, |count| *count as f64);
+        self.bytes_read(weight_bytes, sequences * behind)
     }
 
-    /// Bytes that the question's pass must read: as [`Self::bytes_per_token`].
+    /// Bytes that one question's pass must read: as [`Self::bytes_per_step`].
     pub(super) fn bytes_of_question(&self, weight_bytes: u64) -> f64 {
         self.bytes_read(weight_bytes, self.case.query as f64)
     }
@@ -73,9 +100,9 @@ impl Outcome {
         weight_bytes as f64 + self.kv_bytes() as f64 / tokens * (tokens + behind)
     }
 
-    /// Seconds of the question's pass.
-    pub(super) fn question(&self) -> Option<Stats> {
-        Stats::of_times(self.samples.iter().filter_map(|sample| sample.question))
+    /// Seconds until all questions that were asked at once had the first token of their answer.
+    pub(super) fn question(&self, index: usize) -> Option<Stats> {
+        Stats::of_times(self.answers(index).map(|answers| answers.question))
     }
 
     /// Bytes of the context's keys and values, all hosts.
@@ -142,13 +169,18 @@ pub(super) mod tests {
                 kv_bytes,
                 reused: Vec::new(),
             },
-            question: Some(Duration::from_millis(*ms / 20)),
-            decode: Some(Duration::from_millis(*ms / 10)),
+            // Four sequences take twice as long as one.
+            answers: [1, 2]
+                .map(|factor| Answers {
+                    question: Duration::from_millis(factor * *ms / 20),
+                    decode: Duration::from_millis(factor * *ms / 10),
+                })
+                .to_vec(),
             stages: None,
             memory: Some(1_000_000 * ms),
         };
         let samples = millis.iter().map(sample).collect();
-        Outcome { case: Case { method, plan, cost, query: 1 }, samples }
+        Outcome { case: Case { method, plan, cost, query: 1, sequences: vec![1, 4] }, samples }
     }
 
     #[test]
@@ -158,12 +190,17 @@ pub(super) mod tests {
         assert!((outcome.prefill_rate() - 5000.0).abs() < 1e-6);
         let flops = outcome.case.cost.total_flops() as f64;
         assert!((outcome.flops_per_second() - 5.0 * flops).abs() < 1.0);
-        let decode = outcome.decode_rate(2).unwrap();
+        let decode = outcome.decode_rate(0, 2).unwrap();
         assert_eq!(decode, Stats { median: 100.0, min: 50.0, max: 200.0 });
         // Two steps read 1000 + 1 + 1 and 1000 + 1 + 2 tokens.
-        assert_eq!(outcome.bytes_per_token(500, 2), 500.0 + 256.0 * 1002.5);
+        assert_eq!(outcome.bytes_per_step(0, 500, 2), 500.0 + 256.0 * 1002.5);
         assert_eq!(outcome.bytes_of_question(500), 500.0 + 256.0 * 1001.0);
-        assert_eq!(outcome.question().map(|time| time.median), Some(0.01));
+        assert_eq!(outcome.question(0).map(|time| time.median), Some(0.01));
         assert_eq!(outcome.memory(), Some(400_000_000));
+        // Four sequences read what stands behind the context four times.
+        assert_eq!(outcome.bytes_per_step(1, 500, 2), 500.0 + 256.0 * 1010.0);
+        let together = outcome.decode_rate(1, 2).unwrap();
+        assert_eq!((together.median, outcome.over_one(1, 2)), (200.0, Some(2.0)));
+        assert_eq!(outcome.sequences().collect::<Vec<_>>(), [(0, 1), (1, 4)]);
     }
 }

@@ -1,11 +1,12 @@
 //! The files a benchmark leaves: checked before the long part, written after it.
 
 use super::args::BenchArgs;
-use super::plot::{self, Point, Series};
+use super::plot::{self, Line, Point, Series};
 use super::report::Report;
 use crate::error::CliError;
-use crate::method_spec::short;
+use crate::method_spec::{MethodSpec, short};
 use anyhow::Context;
+use serde_json::Value;
 use std::path::Path;
 
 /// Refuses files that could not be written at the end.
@@ -35,14 +36,20 @@ pub(super) fn check(args: &BenchArgs) -> Result<(), CliError> {
 
 /// Writes the files that were asked for.
 pub(super) fn write(args: &BenchArgs, report: &Report<'_>) -> Result<(), CliError> {
-    if let Some(path) = &args.json {
-        save(path, &format!("{:#}\n", report.json()))?;
-    }
+    write_json(args, &report.json())?;
     if let Some(path) = &args.plot {
         let speedup = format!("speed-up over {}", report.baseline());
         save(path, &plot::svg(&title(report), &speedup, &series(report, args))?)?;
     }
     Ok(())
+}
+
+/// Writes everything that was measured, if that was asked for.
+pub(super) fn write_json(args: &BenchArgs, report: &Value) -> Result<(), CliError> {
+    match &args.json {
+        Some(path) => save(path, &format!("{report:#}\n")),
+        None => Ok(()),
+    }
 }
 
 fn save(path: &Path, text: &str) -> Result<(), CliError> {
@@ -74,10 +81,29 @@ fn series(report: &Report<'_>, args: &BenchArgs) -> Vec<Series> {
                 1 => method.to_string(),
                 _ => format!("{method}, {} {}", short(hosts), plural(hosts)),
             };
-            all.push(Series { name, colour, shape, points: points.collect() });
+            let points = points.collect();
+            all.push(Series { name, colour, shape, points, rates: rates(report, method, hosts) });
         }
     }
     all
+}
+
+/// Tokens per second by the number of sequences, behind the longest context.
+fn rates(report: &Report<'_>, method: MethodSpec, hosts: usize) -> Line {
+    let own = report
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.case.method == method && outcome.case.hosts() == hosts);
+    let longest = own.max_by_key(|outcome| outcome.case.plan.tokens);
+    let mut line: Line = longest
+        .into_iter()
+        .flat_map(|outcome| outcome.sequences().map(move |sequences| (outcome, sequences)))
+        .filter_map(|(outcome, (index, count))| {
+            Some((count as f64, outcome.decode_rate(index, report.decode_tokens)?))
+        })
+        .collect();
+    line.sort_by(|a, b| a.0.total_cmp(&b.0));
+    line
 }
 
 fn plural(hosts: usize) -> &'static str {

@@ -1,6 +1,7 @@
-//! The picture: time and speed-up over the length of the context, as SVG.
+//! The picture: time and speed-up over the length of the context, and tokens/s over the number of
+//! questions asked at once if there are several, as SVG.
 //!
-//! Both panels have logarithmic axes: there a constant factor is a constant distance, and an effort
+//! All panels have logarithmic axes: there a constant factor is a constant distance, and an effort
 //! that grows as a power of the length is a straight line.
 
 use super::stats::Stats;
@@ -14,7 +15,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Line = Vec<(f64, Stats)>;
+pub(super) type Line = Vec<(f64, Stats)>;
 
 const WIDTH: u32 = 1200;
 const TITLE: u32 = 48;
@@ -23,7 +24,7 @@ const GAP: u32 = 16;
 const LEGEND_ROW: u32 = 26;
 const FONT: &str = "sans-serif";
 
-/// One line in both panels.
+/// One line in every panel.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub(super) name: String,
@@ -32,6 +33,17 @@ pub(super) struct Series {
     /// Which marker: that of the number of hosts.
     pub(super) shape: usize,
     pub(super) points: Vec<Point>,
+    /// Tokens per second of all sequences together by their number, at the longest length.
+    pub(super) rates: Line,
+}
+
+/// What a panel shows.
+struct Axes<'a> {
+    heading: &'a str,
+    x_name: &'a str,
+    y_name: &'a str,
+    /// Behind every number of the y axis.
+    unit: &'a str,
 }
 
 /// One measured case.
@@ -66,20 +78,32 @@ type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn draw(text: &mut String, title: &str, speedup: &str, series: &[Series]) -> Drawn {
     let rows = series.len().div_ceil(2) as u32;
-    let height = TITLE + PANEL + GAP + rows * LEGEND_ROW + GAP;
+    let has_rates = series.iter().any(|one| one.rates.len() > 1);
+    let panels = if has_rates { 2 * PANEL } else { PANEL };
+    let height = TITLE + panels + GAP + rows * LEGEND_ROW + GAP;
     let root = SVGBackend::with_string(text, (WIDTH, height)).into_drawing_area();
     root.fill(&WHITE)?;
     let style = (FONT, 20).into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Center));
     root.draw(&Text::new(title, (WIDTH as i32 / 2, TITLE as i32 / 2), style))?;
     let (_, below) = root.split_vertically(TITLE);
-    let (panels, legend) = below.split_vertically(PANEL);
+    let (panels, legend) = below.split_vertically(panels);
+    let (panels, lower) = panels.split_vertically(PANEL);
     let (_, legend) = legend.split_vertically(GAP);
     let (left, right) = panels.split_horizontally(WIDTH / 2);
     let once = |value: f64| Stats { median: value, min: value, max: value };
     let times: Vec<Line> = series.iter().map(|s| s.line(|p| p.time)).collect();
     let speedups: Vec<Line> = series.iter().map(|s| s.line(|p| once(p.speedup))).collect();
-    panel(&left, "time to encode the context", "seconds", "", series, &times)?;
-    panel(&right, speedup, "times as fast", "×", series, &speedups)?;
+    let x_name = "length of the context, tokens";
+    let heading = "time to encode the context";
+    panel(&left, &Axes { heading, x_name, y_name: "seconds", unit: "" }, series, &times)?;
+    let (heading, y_name) = (speedup, "times as fast");
+    panel(&right, &Axes { heading, x_name, y_name, unit: "×" }, series, &speedups)?;
+    if has_rates {
+        let heading = "decoding, all sequences together, behind the longest context";
+        let x_name = "questions asked at once";
+        let rates: Vec<Line> = series.iter().map(|one| one.rates.clone()).collect();
+        panel(&lower, &Axes { heading, x_name, y_name: "tokens/s", unit: "" }, series, &rates)?;
+    }
     for (i, one) in series.iter().enumerate() {
         let (x, y) = ((i as u32 % 2 * WIDTH / 2 + 84) as i32, i as u32 / 2 * LEGEND_ROW);
         legend_entry(&legend, one, x, (y + LEGEND_ROW / 2) as i32)?;
@@ -89,14 +113,8 @@ fn draw(text: &mut String, title: &str, speedup: &str, series: &[Series]) -> Dra
 }
 
 /// One set of axes with a line per series and a bar from the fastest to the slowest run.
-fn panel(
-    area: &Area<'_>,
-    heading: &str,
-    y_name: &str,
-    unit: &str,
-    series: &[Series],
-    lines: &[Line],
-) -> Drawn {
+fn panel(area: &Area<'_>, axes: &Axes<'_>, series: &[Series], lines: &[Line]) -> Drawn {
+    let Axes { heading, x_name, y_name, unit } = *axes;
     let lengths: Vec<f64> = lines.iter().flatten().map(|(tokens, _)| *tokens).collect();
     let ends = lines.iter().flatten().flat_map(|(_, stats)| [stats.min, stats.max]);
     let (x, y) = (range(lengths.iter().copied(), 1.25), range(ends, 1.5));
@@ -119,7 +137,7 @@ fn panel(
         .axis_style(INK)
         .x_labels(x_count)
         .y_labels(y_count)
-        .x_desc("length of the context, tokens")
+        .x_desc(x_name)
         .y_desc(y_name)
         .x_label_formatter(&|tokens| short(*tokens as usize).to_uppercase())
         .y_label_formatter(&|value| format!("{}{unit}", value))
@@ -211,7 +229,7 @@ mod tests {
             Point { tokens, time, speedup: 1.0 / scale * (tokens as f64 / 4096.0).powf(0.4) }
         };
         let points = [65_536, 4096, 16_384, 131_072].map(point).to_vec();
-        Series { name: name.into(), colour, shape, points }
+        Series { name: name.into(), colour, shape, points, rates: Vec::new() }
     }
 
     #[test]
@@ -227,6 +245,16 @@ mod tests {
             assert!(text.contains(word), "{word}");
         }
         assert_eq!(text.matches('<').count(), text.matches('>').count());
+    }
+
+    #[test]
+    fn rates_of_several_sequences_have_a_panel() {
+        let mut one = series("dense", 0, 0, 1.0);
+        assert!(!svg("t", "s", &[one.clone()]).unwrap().contains("asked at once"));
+        let rate = |value: f64| Stats { median: value, min: value, max: value };
+        one.rates = vec![(1.0, rate(300.0)), (16.0, rate(1500.0))];
+        let text = svg("t", "s", &[one]).unwrap();
+        assert!(text.contains("questions asked at once") && text.contains("16"), "{text}");
     }
 
     #[test]

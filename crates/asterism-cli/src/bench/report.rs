@@ -1,13 +1,11 @@
-//! The results as tables for people and as JSON for programs.
+//! The results as tables for people.
 
 use super::cases;
 use super::outcome::Outcome;
-use super::stats::Stats;
 use crate::method_spec::MethodSpec;
 use crate::{machine, report};
 use asterism::engine::Engine;
 use asterism::tensor::Peak;
-use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Everything there is to report.
@@ -37,7 +35,7 @@ impl Report<'_> {
         cases::baseline(self.methods).map_or_else(String::new, |method| method.to_string())
     }
 
-    fn weight_bytes(&self) -> u64 {
+    pub(super) fn weight_bytes(&self) -> u64 {
         self.engine.weight_bytes() as u64
     }
 
@@ -48,8 +46,9 @@ impl Report<'_> {
         text.push_str(&self.prefill_table());
         if self.decode_tokens > 0 {
             let steps = report::count(self.decode_tokens);
+            let each = if self.has_sequences() { ", of each sequence" } else { "" };
             text.push_str(&format!(
-                "\nphase 2: a question of {}, then decoding, {steps} steps of one token\n",
+                "\nphase 2: a question of {}, then decoding, {steps} steps of one token{each}\n",
                 tokens(self.query_tokens)
             ));
             text.push_str(&self.decode_table());
@@ -68,11 +67,27 @@ impl Report<'_> {
     }
 
     fn is_above_peak(&self, outcome: &Outcome) -> bool {
-        let decode = outcome.decode_rate(self.decode_tokens).map_or(0.0, |rate| {
-            rate.median * outcome.bytes_per_token(self.weight_bytes(), self.decode_tokens)
-        });
+        let reads_faster = |(index, count)| {
+            self.bytes_per_second(outcome, index, count) > Some(self.peak.bytes_per_second)
+        };
         outcome.flops_per_second() > self.peak.flops_per_second
-            || decode > self.peak.bytes_per_second
+            || outcome.sequences().any(reads_faster)
+    }
+
+    /// Bytes that decoding reads per second.
+    pub(super) fn bytes_per_second(
+        &self,
+        outcome: &Outcome,
+        index: usize,
+        sequences: usize,
+    ) -> Option<f64> {
+        let steps = outcome.decode_rate(index, self.decode_tokens)?.median / sequences as f64;
+        Some(steps * outcome.bytes_per_step(index, self.weight_bytes(), self.decode_tokens))
+    }
+
+    /// Whether more than one question was asked at once.
+    pub(super) fn has_sequences(&self) -> bool {
+        self.outcomes.iter().any(|outcome| outcome.case.sequences != [1])
     }
 
     fn heading(&self) -> String {
@@ -119,37 +134,50 @@ impl Report<'_> {
 
     fn decode_table(&self) -> String {
         // The question's time is shown over that of reading all weights and keys at the peak rate.
-        let header = [
-            "method",
-            "hosts",
-            "tokens",
-            "question",
-            "of reading",
-            "tokens/s",
-            "range",
-            "read per token",
-            "rate",
-            "of peak",
-        ];
-        let row = |outcome: &Outcome| {
-            let question = outcome.question()?.median;
-            let reading =
-                outcome.bytes_of_question(self.weight_bytes()) / self.peak.bytes_per_second;
-            let rate = outcome.decode_rate(self.decode_tokens)?;
-            let bytes = outcome.bytes_per_token(self.weight_bytes(), self.decode_tokens);
-            let mut row = names(outcome);
-            row.extend([
-                seconds(question),
-                format!("{:.2}x", question / reading),
-                format!("{:.1}", rate.median),
-                format!("{:.1} - {:.1}", rate.min, rate.max),
-                report::bytes(bytes as u64),
-                bytes_rate(bytes * rate.median),
-                percent(bytes * rate.median / self.peak.bytes_per_second),
-            ]);
-            Some(row)
+        let mut header = vec!["method", "hosts", "tokens"];
+        match self.has_sequences() {
+            true => header.extend(["sequences", "questions", "of reading", "tokens/s", "range"]),
+            false => header.extend(["question", "of reading", "tokens/s", "range"]),
+        }
+        match self.has_sequences() {
+            true => header.extend(["of each", "over one", "read per step", "rate", "of peak"]),
+            false => header.extend(["read per token", "rate", "of peak"]),
+        }
+        let rows = |outcome| {
+            let row = move |(index, count)| self.decode_row(outcome, index, count);
+            Outcome::sequences(outcome).filter_map(row)
         };
-        report::table(&header, &self.outcomes.iter().filter_map(row).collect::<Vec<_>>())
+        report::table(&header, &self.outcomes.iter().flat_map(rows).collect::<Vec<_>>())
+    }
+
+    fn decode_row(&self, outcome: &Outcome, index: usize, sequences: usize) -> Option<Vec<String>> {
+        let question = outcome.question(index)?.median;
+        let reading = sequences as f64 * outcome.bytes_of_question(self.weight_bytes())
+            / self.peak.bytes_per_second;
+        let rate = outcome.decode_rate(index, self.decode_tokens)?;
+        let bytes = outcome.bytes_per_step(index, self.weight_bytes(), self.decode_tokens);
+        let bytes_per_second = self.bytes_per_second(outcome, index, sequences)?;
+        let mut row = names(outcome);
+        if self.has_sequences() {
+            row.push(sequences.to_string());
+        }
+        row.extend([
+            seconds(question),
+            format!("{:.2}x", question / reading),
+            format!("{:.1}", rate.median),
+            format!("{:.1} - {:.1}", rate.min, rate.max),
+        ]);
+        if self.has_sequences() {
+            let over_one = outcome.over_one(index, self.decode_tokens);
+            row.push(format!("{:.1}", rate.median / sequences as f64));
+            row.push(over_one.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}x")));
+        }
+        row.extend([
+            report::bytes(bytes as u64),
+            bytes_rate(bytes_per_second),
+            percent(bytes_per_second / self.peak.bytes_per_second),
+        ]);
+        Some(row)
     }
 
     /// The stages of phase 1, with the rates of the two that compute, and those of a decoding step.
@@ -182,6 +210,7 @@ impl Report<'_> {
             }
             row.push(report::seconds(phase1.rest));
             let step = |time: Duration| match self.decode_tokens {
+                _ if !outcome.case.sequences.contains(&1) => "-".to_owned(),
                 0 => "-".to_owned(),
                 // The question's own pass is one more.
                 steps => report::seconds(time / (steps as u32 + 1)),
@@ -190,89 +219,6 @@ impl Report<'_> {
             Some(row)
         };
         report::table(&header, &self.outcomes.iter().filter_map(row).collect::<Vec<_>>())
-    }
-
-    /// Everything, every single run included.
-    pub(super) fn json(&self) -> Value {
-        let (engine, config) = (self.engine, self.engine.config());
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "machine": {
-                "cpu": machine::cpu_name(),
-                "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-                "cores": machine::cores(),
-                "memory_bytes": machine::memory().map(|(total, _)| total),
-                "computing_on": engine.hardware(),
-                "peak_flop_per_s": self.peak.flops_per_second,
-                "peak_bytes_per_s": self.peak.bytes_per_second,
-            },
-            "model": {
-                "name": engine.name,
-                "description": config.to_string(),
-                "parameters": config.parameters(),
-                "precision": engine.precision().to_string(),
-                "kv_precision": engine.kv_precision().to_string(),
-                "matrix_bytes": self.weight_bytes(),
-            },
-            "settings": {
-                "runs": self.runs,
-                "decode_tokens": self.decode_tokens,
-                "query_tokens": self.query_tokens,
-                "seed": self.seed,
-                "methods": self.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "baseline": self.baseline(),
-            },
-            "cases": self.outcomes.iter().map(|outcome| self.case_json(outcome)).collect::<Vec<_>>(),
-        })
-    }
-
-    fn case_json(&self, outcome: &Outcome) -> Value {
-        let (time, rate) = (outcome.prefill(), outcome.flops_per_second());
-        let seconds = |times: &mut dyn Iterator<Item = Duration>| -> Vec<f64> {
-            times.map(|time| time.as_secs_f64()).collect()
-        };
-        let mut prefill_times = outcome.samples.iter().map(|sample| sample.phase1.time);
-        let mut prefill = spread_json(time);
-        prefill["runs"] = seconds(&mut prefill_times).into();
-        let mut value = json!({
-            "method": outcome.case.method.to_string(),
-            "hosts": outcome.case.hosts(),
-            "tokens": outcome.case.plan.tokens,
-            "plan": report::plan_json(&outcome.case.plan),
-            "prefill_s": prefill,
-            "prefill_tokens_per_s": outcome.prefill_rate(),
-            "flop": outcome.case.cost.total_flops(),
-            "flop_per_s": rate,
-            "share_of_peak_flop": rate / self.peak.flops_per_second,
-            "speedup": self.speedup(outcome),
-            "bytes_sent": outcome.bytes_sent(),
-            "kv_bytes": outcome.kv_bytes(),
-            "peak_memory_bytes": outcome.memory(),
-        });
-        if let Some(stages) = outcome.stages() {
-            let [phase1, decode] = stages.map(|times| {
-                let [linear, attention, rest] =
-                    [times.linear, times.attention, times.rest].map(|time| time.as_secs_f64());
-                json!({ "linear_s": linear, "attention_s": attention, "rest_s": rest })
-            });
-            value["stages"] = json!({ "phase1": phase1, "decode": decode });
-        }
-        if let Some(rate) = outcome.decode_rate(self.decode_tokens) {
-            let bytes = outcome.bytes_per_token(self.weight_bytes(), self.decode_tokens);
-            let mut decode_times = outcome.samples.iter().filter_map(|sample| sample.decode);
-            value["decode_s"] = json!({ "runs": seconds(&mut decode_times) });
-            if let Some(question) = outcome.question() {
-                value["question_s"] = spread_json(question);
-                value["question_bytes_read"] =
-                    outcome.bytes_of_question(self.weight_bytes()).into();
-            }
-            value["decode_tokens_per_s"] = spread_json(rate);
-            value["bytes_read_per_token"] = bytes.into();
-            value["bytes_per_s"] = (bytes * rate.median).into();
-            value["share_of_peak_bytes"] =
-                (bytes * rate.median / self.peak.bytes_per_second).into();
-        }
-        value
     }
 }
 
@@ -283,10 +229,6 @@ fn tokens(count: usize) -> String {
 fn names(outcome: &Outcome) -> Vec<String> {
     let case = &outcome.case;
     vec![case.method.to_string(), case.hosts().to_string(), report::count(case.plan.tokens)]
-}
-
-fn spread_json(stats: Stats) -> Value {
-    json!({ "median": stats.median, "min": stats.min, "max": stats.max })
 }
 
 fn seconds(seconds: f64) -> String {
