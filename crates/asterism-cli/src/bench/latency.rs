@@ -12,6 +12,7 @@ use asterism::engine::{Context, EngineError, Generation, Phase1, Progress, Room}
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -88,9 +89,11 @@ impl Bench {
         let (sender, steps) = channel();
         thread::scope(|scope| {
             let encoding = scope.spawn(move || {
+                let done = Cell::new(0);
                 let report = |step: Progress| {
+                    done.set(done.get() + step.work);
                     // Nobody listens once all questions are asked.
-                    let _ = sender.send((Instant::now(), step.work));
+                    let _ = sender.send((Instant::now(), done.get()));
                 };
                 self.encode(beside, other, &report, stop).map(drop)
             });
