@@ -264,11 +264,15 @@ impl<B: Backend> Steps<B> {
             &sequence.decoding,
             Decoding::Recorded { pass, .. } if *pass == self.passes
         );
-        // A step that is replayed makes room itself.
-        if !(alone && is_recorded) {
-            sequence.tail.open(&lead.loaded.backend, span)?;
+        if is_recorded {
+            if alone {
+                // A step that is replayed makes room itself.
+                return Ok(());
+            }
+            // Replayed after all, because the others end, it would make room a second time.
+            sequence.decoding = Decoding::Cold;
         }
-        Ok(())
+        Ok(sequence.tail.open(&lead.loaded.backend, span)?)
     }
 }
 
