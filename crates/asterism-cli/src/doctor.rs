@@ -2,6 +2,7 @@
 
 use super::args::DoctorArgs;
 use super::error::CliError;
+use super::machine::Fact;
 use super::{config, gpu, machine, report};
 use crate::terminal::Out;
 use asterism::cancel::Cancel;
@@ -13,9 +14,6 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// A fact with its name.
-pub(crate) type Fact = (&'static str, String);
 
 pub(crate) fn run(args: DoctorArgs) -> Result<(), CliError> {
     let mut facts = machine();

@@ -1,7 +1,7 @@
 //! The GPUs of this machine, as `doctor` and `plan` show them.
 
 use super::args::common::ModelArgs;
-use super::doctor::Fact;
+use super::machine::Fact;
 use super::report;
 use asterism::engine::MemoryNeed;
 use asterism::model::ModelConfig;

@@ -3,6 +3,9 @@
 
 use std::fs;
 
+/// A fact of `doctor`, with its name.
+pub(crate) type Fact = (&'static str, String);
+
 /// The processor's name.
 pub(crate) fn cpu_name() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;

@@ -1,7 +1,7 @@
 //! What stands in for `gpu.rs` in a build without the feature `cuda`.
 
 use super::args::common::ModelArgs;
-use super::doctor::Fact;
+use super::machine::Fact;
 use asterism::model::ModelConfig;
 use asterism::plan::Plan;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! The arguments of `asterism bench`.
 
-use super::together;
+use super::answer_room::answer_tokens;
 use crate::args::common::{ModelArgs, context_tokens, tokens};
 use crate::method_spec::MethodSpec;
 use asterism::model::Shape;
@@ -86,7 +86,7 @@ impl BenchArgs {
     /// in a model of `layers` layers.
     pub(super) fn positions(&self, tokens: usize, layers: usize) -> usize {
         let most = self.sequences.iter().copied().max().map_or(1, usize::from);
-        let answer = together::answer_tokens(most, self.query_tokens, self.decode_tokens, layers);
+        let answer = answer_tokens(most, self.query_tokens, self.decode_tokens, layers);
         tokens.saturating_add(self.query_tokens + answer)
     }
 }

@@ -1,5 +1,6 @@
 //! `asterism bench`: how fast this machine encodes and decodes, and how fast it could.
 
+mod answer_room;
 mod args;
 mod cases;
 mod json;

@@ -1,5 +1,6 @@
 //! Questions asked at once over one context, whose answers decode beside each other.
 
+use super::answer_room::answer_tokens;
 use super::outcome::Answers;
 use crate::error::CliError;
 use anyhow::anyhow;
@@ -10,18 +11,6 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// The least tokens that pass through a layer of a question together.
-const LEAST_CHUNK: usize = 512;
-
-/// The most tokens that the answer to one of `sequences` questions of `query` tokens takes to run
-/// `steps` decoding steps beside all the others, in a model of `layers` layers: the first token
-/// comes out of the question, one more out of every step, and between two layers of another's
-/// question comes a step of those that decode already.
-pub(super) fn answer_tokens(sequences: usize, query: usize, steps: usize, layers: usize) -> usize {
-    let slices = layers.saturating_mul(query.div_ceil(LEAST_CHUNK)) + 1;
-    (sequences - 1).saturating_mul(slices).saturating_add(1 + steps)
-}
 
 /// Questions to be asked at once.
 pub(super) struct Together<'a> {
@@ -127,11 +116,5 @@ mod tests {
         assert_eq!(beside_all(&both), Some((3, Duration::from_millis(20))));
         assert_eq!(beside_all(&[early, at(&[41, 50])]), None);
         assert_eq!(beside_all(&[]), None);
-    }
-
-    #[test]
-    fn an_answer_has_room_for_the_steps_before_the_last_begins() {
-        assert_eq!(answer_tokens(1, 200, 64, 8), 65);
-        assert_eq!(answer_tokens(3, 513, 64, 8), 65 + 2 * 17);
     }
 }

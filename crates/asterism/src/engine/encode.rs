@@ -3,6 +3,7 @@
 
 use super::command::{AnchorNews, EncodingState};
 use super::loaded::Loaded;
+use super::passes::{Pass, passes};
 use super::phase1::Progress;
 use super::{EngineError, memory, share};
 use crate::attention::{
@@ -13,7 +14,7 @@ use crate::cache::{BlockKey, EncodedBlock, Index, KvStore, Ledger, Reservation};
 use crate::cancel::Cancel;
 use crate::comm::Comm;
 use crate::model::Workspace;
-use crate::plan::{Method, Plan, Span};
+use crate::plan::{Plan, Span};
 use crate::tensor::{self, Backend};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,32 +68,6 @@ enum Anchor<B: Backend> {
     Growing(KvStore<B>),
     /// Recomputed for this block.
     Computed(AnchorCopy<B>),
-}
-
-/// One forward pass.
-#[derive(Debug, Clone)]
-enum Pass {
-    /// A chunk of the recomputed anchor in front of own block `block`.
-    Anchor { block: usize, chunk: Span, ends: bool },
-    /// A chunk of own block `block`.
-    Block { block: usize, chunk: Span, ends: bool },
-    /// The whole shard, in step with the other hosts (ring).
-    Shard,
-    /// A chunk that the query host runs over the keys of all hosts, kept by `owner` (dense).
-    Dense { owner: usize, chunk: Span, ends: bool },
-}
-
-impl Pass {
-    /// Tokens that pass on this host and are reported by it, and whether a block ends.
-    fn reported(&self, rank: usize, plan: &Plan) -> (usize, bool) {
-        match self {
-            Self::Anchor { chunk, .. } => (chunk.len, false),
-            Self::Block { chunk, ends, .. } => (chunk.len, *ends),
-            Self::Shard => (plan.host_tokens(rank), true),
-            Self::Dense { owner, chunk, ends } if *owner == rank => (chunk.len, *ends),
-            Self::Dense { .. } => (0, false),
-        }
-    }
 }
 
 /// What an [`Encoding`] works with: its host's, not its own.
@@ -331,7 +306,9 @@ impl<B: Backend> Encoding<B> {
             // Every host's share ends with the last pass: until then all of them are read.
             Pass::Dense { .. } => (self.passes.is_empty() && !self.blocks.is_empty()).then_some(0),
         };
-        if let (Some(block), Some(store)) = (complete, self.store.take_if(|_| complete.is_some())) {
+        if let Some(block) = complete
+            && let Some(store) = self.store.take()
+        {
             let key = self.keys[block];
             let reservation = self.reservation.split(store.bytes() as u64);
             let encoded = Arc::new(EncodedBlock::new(key, store, reservation));
@@ -528,40 +505,5 @@ fn publish<'a, B: Backend>(plan: &Plan, loaded: &Loaded<B>, to: &'a [usize]) -> 
         to,
         precision: loaded.kv_precision(),
         layers: loaded.decoder.config().context_layers(),
-    }
-}
-
-/// The passes of host `rank` over those of its blocks that are `missing`.
-fn passes(plan: &Plan, rank: usize, chunk: usize, missing: Vec<usize>) -> VecDeque<Pass> {
-    let own = share::blocks(plan, rank);
-    let ends = |span: Span, chunk: Span| span.end() == chunk.end();
-    match plan.spec.method {
-        Method::Star(_) => {
-            let mut passes = VecDeque::new();
-            for block in missing {
-                let span = own[block][0];
-                if plan.recomputes_anchor() && span.start > 0 {
-                    let anchor = plan.anchor_positions(span);
-                    let pass = |chunk| Pass::Anchor { block, chunk, ends: ends(anchor, chunk) };
-                    passes.extend(anchor.chunks(chunk).map(pass));
-                }
-                let pass = |chunk| Pass::Block { block, chunk, ends: ends(span, chunk) };
-                passes.extend(span.chunks(chunk).map(pass));
-            }
-            passes
-        }
-        Method::Ring | Method::Zigzag => missing.into_iter().map(|_| Pass::Shard).collect(),
-        // A host without a share takes part all the same.
-        Method::Dense if missing.is_empty() && !own.is_empty() => VecDeque::new(),
-        Method::Dense => {
-            let mut passes = VecDeque::new();
-            for (owner, spans) in plan.hosts.iter().enumerate() {
-                for span in spans {
-                    let pass = |chunk| Pass::Dense { owner, chunk, ends: ends(*span, chunk) };
-                    passes.extend(span.chunks(chunk).map(pass));
-                }
-            }
-            passes
-        }
     }
 }

@@ -71,10 +71,15 @@ impl EncodingQueue {
             job.waiters.push(waiter);
             return;
         }
+        self.push(plan, tokens, room, vec![waiter]);
+        self.begin_waiting(group);
+    }
+
+    /// Adds a job, the youngest.
+    fn push(&mut self, plan: Arc<Plan>, tokens: Arc<[u32]>, room: usize, waiters: Vec<Waiter>) {
         let id = ContextId(self.next_id);
         self.next_id += 1;
-        self.jobs.push(Job { id, plan, tokens, room, waiters: vec![waiter], run: None });
-        self.begin_waiting(group);
+        self.jobs.push(Job { id, plan, tokens, room, waiters, run: None });
     }
 
     /// Of every context that is being encoded, the work that is left.
@@ -104,9 +109,7 @@ impl EncodingQueue {
                 !cancelled
             });
         }
-        let (kept, dropped): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.jobs).into_iter().partition(|job| !job.waiters.is_empty());
-        self.jobs = kept;
+        let dropped: Vec<Job> = self.jobs.extract_if(.., |job| job.waiters.is_empty()).collect();
         for job in dropped.iter().filter(|job| job.run.is_some()) {
             forget(group, job.id);
         }
@@ -219,10 +222,7 @@ impl EncodingQueue {
                 job.waiters.into_iter().partition(|waiter| waiter.cancel.is_raised());
             job.waiters = cancelled;
             if !others.is_empty() {
-                let (plan, tokens) = (Arc::clone(&job.plan), Arc::clone(&job.tokens));
-                let (id, room) = (ContextId(self.next_id), job.room);
-                self.next_id += 1;
-                self.jobs.push(Job { id, plan, tokens, room, waiters: others, run: None });
+                self.push(Arc::clone(&job.plan), Arc::clone(&job.tokens), job.room, others);
             }
         }
         for (waiter, error) in job.waiters.iter().zip(error.for_each_of(job.waiters.len())) {

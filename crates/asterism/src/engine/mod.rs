@@ -37,6 +37,7 @@ mod loaded;
 mod memory;
 mod model_text;
 mod options;
+mod passes;
 mod phase1;
 mod question_queue;
 mod request;

@@ -1,0 +1,71 @@
+//! The forward passes that a host runs over a context, as the plan's method has them.
+
+use super::share;
+use crate::plan::{Method, Plan, Span};
+use std::collections::VecDeque;
+
+/// One forward pass.
+#[derive(Debug, Clone)]
+pub(super) enum Pass {
+    /// A chunk of the recomputed anchor in front of own block `block`.
+    Anchor { block: usize, chunk: Span, ends: bool },
+    /// A chunk of own block `block`.
+    Block { block: usize, chunk: Span, ends: bool },
+    /// The whole shard, in step with the other hosts (ring).
+    Shard,
+    /// A chunk that the query host runs over the keys of all hosts, kept by `owner` (dense).
+    Dense { owner: usize, chunk: Span, ends: bool },
+}
+
+impl Pass {
+    /// Tokens that pass on this host and are reported by it, and whether a block ends.
+    pub(super) fn reported(&self, rank: usize, plan: &Plan) -> (usize, bool) {
+        match self {
+            Self::Anchor { chunk, .. } => (chunk.len, false),
+            Self::Block { chunk, ends, .. } => (chunk.len, *ends),
+            Self::Shard => (plan.host_tokens(rank), true),
+            Self::Dense { owner, chunk, ends } if *owner == rank => (chunk.len, *ends),
+            Self::Dense { .. } => (0, false),
+        }
+    }
+}
+
+/// The passes of host `rank` over those of its blocks that are `missing`.
+pub(super) fn passes(
+    plan: &Plan,
+    rank: usize,
+    chunk: usize,
+    missing: Vec<usize>,
+) -> VecDeque<Pass> {
+    let own = share::blocks(plan, rank);
+    let ends = |span: Span, chunk: Span| span.end() == chunk.end();
+    match plan.spec.method {
+        Method::Star(_) => {
+            let mut passes = VecDeque::new();
+            for block in missing {
+                let span = own[block][0];
+                if plan.recomputes_anchor() && span.start > 0 {
+                    let anchor = plan.anchor_positions(span);
+                    let pass = |chunk| Pass::Anchor { block, chunk, ends: ends(anchor, chunk) };
+                    passes.extend(anchor.chunks(chunk).map(pass));
+                }
+                let pass = |chunk| Pass::Block { block, chunk, ends: ends(span, chunk) };
+                passes.extend(span.chunks(chunk).map(pass));
+            }
+            passes
+        }
+        Method::Ring | Method::Zigzag => missing.into_iter().map(|_| Pass::Shard).collect(),
+        // A host without a share takes part all the same.
+        Method::Dense if missing.is_empty() && !own.is_empty() => VecDeque::new(),
+        Method::Dense => {
+            let mut passes = VecDeque::new();
+            for (owner, spans) in plan.hosts.iter().enumerate() {
+                for span in spans {
+                    let pass = |chunk| Pass::Dense { owner, chunk, ends: ends(*span, chunk) };
+                    passes.extend(span.chunks(chunk).map(pass));
+                }
+            }
+            passes
+        }
+    }
+}
