@@ -62,12 +62,28 @@ pub struct Segment<'a, B: Backend> {
     pub hidden: Option<&'a B::Flags>,
 }
 
+/// Where the rows of a sequence stand.
+pub enum Positions<'a, B: Backend> {
+    /// At consecutive positions, from this one on.
+    From(usize),
+    /// At these, one for each row.
+    Listed(&'a B::Listed),
+}
+
+impl<B: Backend> Clone for Positions<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Positions<'_, B> {}
+
 /// Some consecutive rows of queries and the keys they see.
 pub struct Sequence<'a, B: Backend> {
     /// Which of all tokens of the queries.
     pub rows: Range<usize>,
-    /// Position of the first of them.
-    pub start: usize,
+    /// Where they stand.
+    pub positions: Positions<'a, B>,
     /// Keys and values, in any number of segments.
     pub segments: &'a [Segment<'a, B>],
 }
@@ -145,6 +161,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Ids: Send + Default;
     /// A yes or no for each of some things: tokens of a vocabulary, keys of a segment.
     type Flags: Send + Sync;
+    /// Positions in ascending order.
+    type Listed: Send + Sync;
     /// A step that can be run again: see [`Backend::record`].
     type Recording: Send;
     /// Weights of a linear layer.
@@ -360,6 +378,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// As [`Backend::matrix`].
     fn flags(&self, flags: &[bool]) -> Result<Self::Flags, TensorError>;
 
+    /// `positions`, which ascend.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn listed(&self, positions: &[u32]) -> Result<Self::Listed, TensorError>;
+
     /// The token that `sampling` [chooses](Sampling::choose) by its logit and `uniform`, a random
     /// number below 2^53; it is added to those `seen`, which are needed if these are penalized.
     /// `None` if a logit is not finite. Waits for what computes them.
@@ -509,7 +533,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// If the processor fails.
     ///
     /// # Panics
-    /// If sequences share rows or are not in the order of their rows.
+    /// If sequences share rows or are not in the order of their rows, or a row has no position.
     fn attend(
         &self,
         q: Part<'_, Self::Rows>,

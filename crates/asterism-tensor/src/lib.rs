@@ -38,11 +38,11 @@ pub mod user_cache;
 
 pub use aligned::Aligned;
 pub use backend::{
-    Backend, Choice, LayerWidths, Memory, Pass, Peak, Rotation, RowReader, Segment, Sequence,
-    SplitQkv,
+    Backend, Choice, LayerWidths, Memory, Pass, Peak, Positions, Rotation, RowReader, Segment,
+    Sequence, SplitQkv,
 };
 pub use bytes::Bytes;
-pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, KvSequence, PackedMatrix};
+pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, KvSequence, PackedMatrix, RowPositions};
 #[cfg(feature = "cuda")]
 pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};

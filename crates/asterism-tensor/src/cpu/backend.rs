@@ -1,10 +1,10 @@
 //! The CPU as a [`Backend`]: activations are f32 slices, keys [`Elements`]. Nothing here computes.
 
-use super::{Activations, Cpu, CpuError, KvSegment, KvSequence, PackedMatrix, ops};
+use super::{Activations, Cpu, CpuError, KvSegment, KvSequence, PackedMatrix, RowPositions, ops};
 use crate::{
     Aligned, Backend, Choice, Elements, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory,
-    Part, PartMut, Pass, Peak, Precision, Rotation, RowReader, Sampling, Segment, Sequence,
-    SplitQkv, TensorError,
+    Part, PartMut, Pass, Peak, Positions, Precision, Rotation, RowReader, Sampling, Segment,
+    Sequence, SplitQkv, TensorError,
 };
 
 use std::convert::Infallible;
@@ -97,6 +97,13 @@ fn kv_segments<'a>(segments: &[Segment<'a, Cpu>]) -> Vec<KvSegment<'a>> {
         .collect()
 }
 
+fn row_positions<'a>(positions: Positions<'a, Cpu>) -> RowPositions<'a> {
+    match positions {
+        Positions::From(start) => RowPositions::From(start),
+        Positions::Listed(listed) => RowPositions::Listed(listed),
+    }
+}
+
 impl Cpu {
     fn pack(&self, parts: &[ElementsView<'_>], inputs: usize, paired: bool) -> PackedMatrix {
         if let Some(parts) = parts.iter().map(|part| part.bf16()).collect::<Option<Vec<_>>>() {
@@ -119,6 +126,7 @@ impl Backend for Cpu {
     type Activations = Activations;
     type Ids = Ids;
     type Flags = Vec<bool>;
+    type Listed = Vec<u32>;
     type Recording = Infallible;
     type Matrix = PackedMatrix;
     type Mark = Instant;
@@ -274,6 +282,10 @@ impl Backend for Cpu {
         Ok(flags.to_vec())
     }
 
+    fn listed(&self, positions: &[u32]) -> Result<Vec<u32>> {
+        Ok(positions.to_vec())
+    }
+
     fn choose_all(&self, choices: &mut [Choice<'_, Self>]) -> Result<Vec<Option<u32>>> {
         let mut tokens = vec![None; choices.len()];
         self.fill_each(&mut tokens, |i| {
@@ -397,7 +409,11 @@ impl Backend for Cpu {
         let sequences: Vec<KvSequence<'_>> = sequences
             .iter()
             .zip(&segments)
-            .map(|(s, segments)| KvSequence { rows: s.rows.clone(), start: s.start, segments })
+            .map(|(s, segments)| KvSequence {
+                rows: s.rows.clone(),
+                positions: row_positions(s.positions),
+                segments,
+            })
             .collect();
         self.attend(floats(q), shape, &sequences, floats_mut(out), floats_mut(lse));
         Ok(())
@@ -412,8 +428,8 @@ impl Backend for Cpu {
         sums: PartMut<'_, Aligned<f32>>,
     ) -> Result {
         let segments = kv_segments(sequence.segments);
-        let (rows, start) = (sequence.rows.clone(), sequence.start);
-        let sequence = KvSequence { rows, start, segments: &segments };
+        let (rows, positions) = (sequence.rows.clone(), row_positions(sequence.positions));
+        let sequence = KvSequence { rows, positions, segments: &segments };
         self.mass(floats(q), shape, &sequence, floats(lse), floats_mut(sums));
         Ok(())
     }

@@ -10,10 +10,11 @@ use super::kernels::FEW_ROWS;
 use super::kv::{Kv, KvView};
 use super::launch::Rows;
 use super::view::same_length;
-use super::{Attention, Buffer, Cuda, CudaError, View, ViewMut};
-use crate::{HeadShape, Segment, Sequence};
+use super::{Attention, Buffer, Cuda, CudaError, Device, View, ViewMut};
+use crate::{HeadShape, Positions, Segment, Sequence};
 use half::bf16;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// cuDNN takes 50 ms to plan attention of a new pair of lengths. That pays where the lengths will
 /// recur: queries in multiples of this many, as in all chunks but a text's last.
@@ -63,22 +64,59 @@ impl<'a> Keys<'a, View<'a, bf16>> {
     }
 }
 
+/// Where queries stand.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    /// Position of the first.
+    pub(super) first: usize,
+    /// The position after the last one's.
+    pub(super) end: usize,
+    /// `[tokens]`; none if they are consecutive.
+    pub(super) listed: Option<View<'a, u32>>,
+}
+
+impl<'a> Places<'a> {
+    /// Of `tokens` queries at consecutive positions.
+    pub(super) fn from(first: usize, tokens: usize) -> Self {
+        Self { first, end: first + tokens, listed: None }
+    }
+
+    /// Of `tokens` queries.
+    pub(super) fn of(positions: Positions<'a, Cuda>, tokens: usize) -> Result<Self, CudaError> {
+        let listed = match positions {
+            Positions::From(first) => return Ok(Self::from(first, tokens)),
+            Positions::Listed(listed) => listed,
+        };
+        same_length("positions", tokens, listed.positions.len())?;
+        let listed_at = Some(listed.positions.view());
+        Ok(Self { first: listed.first, end: listed.end, listed: listed_at })
+    }
+}
+
+/// Positions in ascending order, on the device.
+pub struct Listed {
+    /// `[tokens]`
+    positions: Buffer<u32>,
+    first: usize,
+    end: usize,
+}
+
+impl Listed {
+    pub(super) fn new(device: &Arc<Device>, positions: &[u32]) -> Result<Self, CudaError> {
+        let first = positions.first().map_or(0, |first| *first as usize);
+        let end = positions.last().map_or(first, |last| *last as usize + 1);
+        Ok(Self { positions: Buffer::from_slice(device, positions)?, first, end })
+    }
+}
+
 /// Queries of one call.
 #[derive(Clone, Copy)]
 pub(super) struct Queries<'a> {
     /// `[tokens, heads, head_dim]`
     pub(super) q: View<'a, bf16>,
     pub(super) tokens: usize,
-    /// Position of the first.
-    pub(super) start: usize,
+    pub(super) places: Places<'a>,
     pub(super) shape: HeadShape,
-}
-
-impl Queries<'_> {
-    /// The position after the last query.
-    fn end(&self) -> usize {
-        self.start + self.tokens
-    }
 }
 
 /// How queries see a run of keys.
@@ -92,7 +130,7 @@ pub(super) enum Mask {
 
 /// How many tokens of a segment some query sees.
 fn seen(queries: &Queries<'_>, segment: &Segment<'_, Cuda>) -> usize {
-    segment.tokens.min(queries.end().saturating_sub(segment.start))
+    segment.tokens.min(queries.places.end.saturating_sub(segment.start))
 }
 
 /// How the queries see `keys` laid one after the other, if it is one of the ways that cuDNN knows.
@@ -100,7 +138,7 @@ fn mask<K>(queries: &Queries<'_>, keys: &[Keys<'_, K>]) -> Option<Mask> {
     if keys.iter().any(|keys| keys.hidden.is_some()) {
         return None;
     }
-    let seen_by_all = |k: &Keys<'_, K>| k.start + k.tokens <= queries.start + 1;
+    let seen_by_all = |k: &Keys<'_, K>| k.start + k.tokens <= queries.places.first + 1;
     let (last, rest) = keys.split_last()?;
     if !rest.iter().all(seen_by_all) {
         return None;
@@ -109,7 +147,8 @@ fn mask<K>(queries: &Queries<'_>, keys: &[Keys<'_, K>]) -> Option<Mask> {
         return Some(Mask::None);
     }
     // The run of keys must reach from before the first query to the last one without a gap.
-    (last.start <= queries.start && last.start + last.tokens == queries.end())
+    let Places { first, end, listed } = queries.places;
+    (listed.is_none() && last.start <= first && last.start + last.tokens == end)
         .then_some(Mask::Causal)
 }
 
@@ -151,11 +190,12 @@ impl Cuda {
         let mut end = 0;
         let mut queries = Vec::with_capacity(sequences.len());
         let mut stored = Vec::with_capacity(sequences.len());
-        for Sequence { rows, start, segments } in sequences {
+        for Sequence { rows, positions, segments } in sequences {
             assert!(rows.start >= end && rows.end >= rows.start, "rows {rows:?} after row {end}");
             end = rows.end;
             let range = rows.start * shape.q_width()..rows.end * shape.q_width();
-            let of = Queries { q: q.slice(range)?, tokens: rows.len(), start: *start, shape };
+            let (tokens, places) = (rows.len(), Places::of(*positions, rows.len())?);
+            let of = Queries { q: q.slice(range)?, tokens, places, shape };
             stored.push(stored_keys(&of, segments)?);
             queries.push(of);
         }
@@ -183,8 +223,8 @@ impl Cuda {
         let rows: Vec<Rows<'_>> = keys
             .iter()
             .map(|(i, keys)| {
-                let Sequence { rows, start, .. } = &sequences[*i];
-                Rows { first: rows.start, tokens: rows.len(), start: *start, keys }
+                let Queries { tokens, places, .. } = queries[*i];
+                Rows { first: sequences[*i].rows.start, tokens, places, keys }
             })
             .collect();
         if rows.is_empty() {

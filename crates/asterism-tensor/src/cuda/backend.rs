@@ -1,7 +1,7 @@
 //! A GPU as a [`Backend`]: activations in bf16, the residual stream and all sums in f32. Operations
 //! are enqueued on the device's stream and return at once; what reads results waits.
 
-use super::attention::Queries;
+use super::attention::{Listed, Places, Queries};
 use super::cudnn::Cudnn;
 use super::flash::Flash;
 use super::gemv::{Gemv, MOST_ROWS};
@@ -163,6 +163,7 @@ impl Backend for Cuda {
     type Activations = Activations;
     type Ids = Ids;
     type Flags = Buffer<u8>;
+    type Listed = Listed;
     type Recording = Recording;
     type Matrix = Matrix;
     type Mark = Event;
@@ -311,6 +312,10 @@ impl Backend for Cuda {
     fn flags(&self, flags: &[bool]) -> Result<Buffer<u8>> {
         let flags: Vec<u8> = flags.iter().map(|&flag| u8::from(flag)).collect();
         Ok(Buffer::from_slice(&self.device, &flags)?)
+    }
+
+    fn listed(&self, positions: &[u32]) -> Result<Listed> {
+        Ok(Listed::new(&self.device, positions)?)
     }
 
     fn choose_all(&self, choices: &mut [Choice<'_, Self>]) -> Result<Vec<Option<u32>>> {
@@ -469,13 +474,14 @@ impl Backend for Cuda {
         lse: Part<'_, Grown<f32>>,
         sums: PartMut<'_, Grown<f32>>,
     ) -> Result {
-        let Sequence { rows, start, segments } = sequence;
+        let Sequence { rows, positions, segments } = sequence;
         if sums.len == 0 {
             return Ok(());
         }
         let range = |width: usize| rows.start * width..rows.end * width;
         let (q, lse) = (q.slice(range(shape.q_width())), lse.slice(range(shape.heads)));
-        let queries = Queries { q: view(q)?, tokens: rows.len(), start: *start, shape };
+        let (tokens, places) = (rows.len(), Places::of(*positions, rows.len())?);
+        let queries = Queries { q: view(q)?, tokens, places, shape };
         Ok(self.mass_of(queries, segments, view(lse)?, view_mut(sums)?)?)
     }
 

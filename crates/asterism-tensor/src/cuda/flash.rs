@@ -121,8 +121,8 @@ impl Flash {
         out: ViewMut<'_, bf16>,
         lse: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
-        let Queries { q, tokens, start, shape } = queries;
-        self.attend_all(q, shape, &[Rows { first: 0, tokens, start, keys }], out, lse)
+        let Queries { q, tokens, places, shape } = queries;
+        self.attend_all(q, shape, &[Rows { first: 0, tokens, places, keys }], out, lse)
     }
 
     /// Attention of the rows of `sequences`, which `q` has among others, each over its own keys: in
@@ -148,11 +148,12 @@ impl Flash {
     /// What a recording must know of a sequence: the memory it uses, and for how many more tokens
     /// it does what would be done without it.
     fn record(&self, sequence: &Rows<'_>, shape: HeadShape) -> Result<(), CudaError> {
-        let Rows { tokens, start, keys, .. } = *sequence;
+        let Rows { places, keys, .. } = *sequence;
         for keys in keys {
             self.device.keep(keys.keys.memory().into_iter().chain(keys.values.memory()));
             self.device.keep(keys.hidden.map(|hidden| hidden.memory));
         }
+        self.device.keep(places.listed.map(|listed| listed.memory));
         // What grows is the last.
         if let Some(last) = keys.last() {
             for view in [&last.keys, &last.values] {
@@ -163,7 +164,7 @@ impl Flash {
             }
         }
         // Positions are numbered in 32 bits.
-        self.device.limit_later((i32::MAX as usize).saturating_sub(start + tokens));
+        self.device.limit_later((i32::MAX as usize).saturating_sub(places.end));
         // The number of parts is the recorded one: it must be that of the longer keys, too.
         let kind = Kind::of(sequence, shape)?;
         let (count, most) = (sequence.keys(), self.most_parts(sequence, shape, kind)?);

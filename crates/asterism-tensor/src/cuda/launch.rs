@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::attention::Keys;
+use super::attention::{Keys, Places};
 use super::kv::KvView;
 use super::rows::{Put, int};
 use super::view::same_length;
@@ -20,8 +20,7 @@ pub(super) struct Rows<'a> {
     /// The first of the tokens of the queries.
     pub(super) first: usize,
     pub(super) tokens: usize,
-    /// Position of the first.
-    pub(super) start: usize,
+    pub(super) places: Places<'a>,
     pub(super) keys: &'a [Keys<'a, KvView<'a>>],
 }
 
@@ -53,6 +52,8 @@ struct RawSegment {
 #[repr(C)]
 pub(super) struct RawSequence {
     first_part_row: i64,
+    /// Address of the positions of its tokens, or 0.
+    positions: u64,
     first_token: i32,
     tokens: i32,
     start: i32,
@@ -154,14 +155,15 @@ impl Launch {
         tiles: usize,
         parts: usize,
     ) -> Result<(), CudaError> {
-        let Rows { first, tokens, start, keys } = *sequence;
-        int("the last position of a sequence", start + tokens)?;
+        let Rows { first, tokens, places, keys } = *sequence;
+        int("the last position of a sequence", places.end)?;
         int("the number of keys of a sequence", sequence.keys())?;
         self.sequences.push(RawSequence {
             first_part_row: self.part_rows as i64,
+            positions: places.listed.map_or(0, |listed| listed.pointer),
             first_token: int("a sequence's first row", first)?,
             tokens: int("the number of rows of a sequence", tokens)?,
-            start: start as i32,
+            start: places.first as i32,
             first_segment: int("the number of segments", self.segments.len())?,
             segments: int("the number of segments", keys.len())?,
             parts: parts as i32,

@@ -399,7 +399,7 @@ impl RowKernels {
         sums: &mut ViewMut<'_, f32>,
         first: usize,
     ) -> Result<(), CudaError> {
-        let Queries { q, tokens, start, shape } = queries;
+        let Queries { q, tokens, places, shape } = queries;
         let HeadShape { heads, kv_heads, head_dim } = shape;
         if head_dim > MASS_HEAD_DIM {
             let what =
@@ -418,14 +418,16 @@ impl RowKernels {
             return Err(CudaError::Range { range: first..first + segment.tokens, len: stride });
         }
         let sizes = [heads, kv_heads, head_dim].map(|n| n as i32);
-        let (tokens, start) = (int("the number of rows", tokens)?, int("a position", start)?);
+        let tokens = int("the number of rows", tokens)?;
+        let start = int("a position", places.first)?;
         let count = int("the number of keys", segment.tokens)?;
         let key_start = int("the position of a segment", segment.start)?;
         let (scale, stride) = (shape.scale(), stride as i64);
         let end = sums.len();
         let to = sums.reborrow().slice(first..end)?;
-        let arguments: [&dyn Argument; 14] = [
+        let arguments: [&dyn Argument; 15] = [
             &q,
+            or_null(&places.listed),
             &lse,
             &segment.keys,
             or_null(&segment.hidden),

@@ -99,7 +99,7 @@ fn sequences<'a, B: Backend>(
     rows(spans.clone())
         .zip(spans)
         .zip(segments)
-        .map(|((rows, span), segments)| Sequence { rows, start: span.start, segments })
+        .map(|((rows, span), segments)| Sequence { rows, positions: Positions::From(span.start), segments })
         .collect()
 }
 

@@ -29,9 +29,9 @@ impl Cpu {
         keys: &KeyRange<'_>,
         scratch: &mut AttentionScratch,
     ) {
-        let Request { q, start, shape, .. } = *request;
+        let Request { q, positions, shape, .. } = *request;
         let tokens = request.tokens();
-        let queries = |kv_head| Queries { q, start, shape, kv_head, first: 0, tokens };
+        let queries = |kv_head| Queries { q, positions, shape, kv_head, first: 0, tokens };
         let rows = queries(0).rows();
         let (running, few) = (&mut scratch.running, &mut scratch.few);
         running.reset(shape.kv_heads * rows, shape.head_dim);
@@ -42,7 +42,7 @@ impl Cpu {
                 few.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
             }
         }
-        for tile in keys.tiles(shape, KEYS, start + tokens - 1) {
+        for tile in keys.tiles(shape, KEYS, positions.of(tokens - 1)) {
             self.fold_few(&queries(0), tile, running, few);
         }
     }

@@ -53,14 +53,14 @@ impl<'a> Jobs<'a> {
         let width = shape.q_width();
         let mut jobs = Self { shape, all: Vec::with_capacity(sequences.len()) };
         let mut end = 0;
-        for KvSequence { rows, start, segments } in sequences {
+        for KvSequence { rows, positions, segments } in sequences {
             assert!(rows.start >= end && rows.end >= rows.start, "rows {rows:?} after row {end}");
             end = rows.end;
             if rows.is_empty() {
                 continue;
             }
             let q = &q[rows.start * width..rows.end * width];
-            let request = Request { q, start: *start, shape, segments };
+            let request = Request { q, positions: *positions, shape, segments };
             jobs.all.push(Job {
                 request,
                 cut: request.cut(threads),

@@ -29,7 +29,7 @@ impl Cpu {
         lse: &[f32],
         sums: &mut [f32],
     ) {
-        let KvSequence { rows, start, segments } = sequence;
+        let KvSequence { rows, positions, segments } = sequence;
         let keys: usize = segments.iter().map(|s| s.tokens).sum();
         assert_eq!(sums.len(), shape.kv_heads * keys, "sums must be [kv_heads, keys]");
         assert_eq!(lse.len() * shape.head_dim, q.len(), "lse must be [tokens, heads]");
@@ -50,7 +50,8 @@ impl Cpu {
             let (key, tile) = tiles[task];
             for first in (0..rows.len()).step_by(step) {
                 let tokens = step.min(rows.len() - first);
-                let queries = |kv_head| Queries { q, start: *start, shape, kv_head, first, tokens };
+                let positions = *positions;
+                let queries = |kv_head| Queries { q, positions, shape, kv_head, first, tokens };
                 self.weigh_tile(queries, tile, lse, &mut scratch.attention, |head, weights| {
                     // SAFETY: these keys are this task's alone.
                     let sums = unsafe { sums.slice(head * keys + key, weights.len()) };
@@ -105,7 +106,7 @@ impl Cpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Elements, Isa, Precision};
+    use crate::{Elements, Isa, Precision, RowPositions};
     use proptest::prelude::*;
 
     /// The definition, in f64, over keys `[tokens, kv_heads, head_dim]` at `positions`.
@@ -184,7 +185,8 @@ mod tests {
             for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
                 let cpu = Cpu::new(2, Some(isa)).unwrap();
                 let mut sums = vec![f32::NAN; expected.len()];
-                let sequence = KvSequence { rows: rows.clone(), start, segments: &segments };
+                let positions = RowPositions::From(start);
+                let sequence = KvSequence { rows: rows.clone(), positions, segments: &segments };
                 cpu.mass(&q, shape, &sequence, &lse, &mut sums);
                 for (i, (found, expected)) in sums.iter().zip(&expected).enumerate() {
                     let error = (f64::from(*found) - expected).abs();

@@ -64,13 +64,32 @@ pub struct KvSegment<'a> {
     pub hidden: Option<&'a [bool]>,
 }
 
+/// Where the rows of a sequence stand.
+#[derive(Debug, Clone, Copy)]
+pub enum RowPositions<'a> {
+    /// At consecutive positions, from this one on.
+    From(usize),
+    /// At these, `[rows]`, which ascend.
+    Listed(&'a [u32]),
+}
+
+impl RowPositions<'_> {
+    /// Where row `row` stands.
+    fn of(self, row: usize) -> usize {
+        match self {
+            Self::From(start) => start + row,
+            Self::Listed(positions) => positions[row] as usize,
+        }
+    }
+}
+
 /// Some consecutive rows of queries with the keys they see.
 #[derive(Debug, Clone)]
 pub struct KvSequence<'a> {
     /// Which of all tokens of the queries.
     pub rows: Range<usize>,
-    /// Position of the first of them.
-    pub start: usize,
+    /// Where they stand.
+    pub positions: RowPositions<'a>,
     /// Keys and values, in any number of segments.
     pub segments: &'a [KvSegment<'a>],
 }
@@ -177,8 +196,7 @@ pub(super) struct Parts {
 struct Request<'a> {
     /// `[tokens, heads, head_dim]`, those of the sequence
     q: &'a [f32],
-    /// Position of the first token.
-    start: usize,
+    positions: RowPositions<'a>,
     shape: HeadShape,
     segments: &'a [KvSegment<'a>],
 }
@@ -310,12 +328,12 @@ impl Cpu {
         task: usize,
         scratch: &mut Scratch,
     ) -> (usize, Box<dyn Iterator<Item = (usize, usize)> + 'a>) {
-        let Request { q, start, shape, segments } = *request;
+        let Request { q, positions, shape, segments } = *request;
         let tokens = request.tokens();
         if request.is_few() {
             let keys = KeyRange::part(segments, task, cut.parts);
             self.attend_few(request, &keys, &mut scratch.attention);
-            let queries = move |kv_head| Queries { q, start, shape, kv_head, first: 0, tokens };
+            let queries = move |kv_head| Queries { q, positions, shape, kv_head, first: 0, tokens };
             let rows = queries(0).rows();
             let places =
                 (0..shape.kv_heads * rows).map(move |r| (r, queries(r / rows).index(r % rows)));
@@ -328,7 +346,7 @@ impl Cpu {
         let (kv_head, t) = (task % shape.kv_heads, tiles - 1 - task / shape.kv_heads);
         let first = t * cut.tile;
         let count = cut.tile.min(tokens - first);
-        let queries = Queries { q, start, shape, kv_head, first, tokens: count };
+        let queries = Queries { q, positions, shape, kv_head, first, tokens: count };
         let keys = KeyRange::part(segments, part, cut.parts);
         self.attend_tile(queries, &keys, &mut scratch.attention);
         (part, Box::new((0..queries.rows()).map(move |r| (r, queries.index(r)))))

@@ -1,6 +1,6 @@
 //! The queries of one task, and the running softmax over what they have seen.
 
-use super::KvSegment;
+use super::{KvSegment, RowPositions};
 use crate::Aligned;
 use crate::HeadShape;
 use crate::cpu::Kernels;
@@ -10,8 +10,8 @@ use crate::cpu::Kernels;
 pub(super) struct Queries<'a> {
     /// `[tokens, heads, head_dim]`, all tokens and heads.
     pub(super) q: &'a [f32],
-    /// Position of the first token of `q`.
-    pub(super) start: usize,
+    /// Where the tokens of `q` stand.
+    pub(super) positions: RowPositions<'a>,
     pub(super) shape: HeadShape,
     pub(super) kv_head: usize,
     /// First token of this task.
@@ -43,7 +43,7 @@ impl Queries<'_> {
     }
 
     pub(super) fn position(&self, r: usize) -> usize {
-        self.start + self.first + r / self.shape.group()
+        self.positions.of(self.first + r / self.shape.group())
     }
 }
 

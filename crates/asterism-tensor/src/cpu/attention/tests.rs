@@ -9,7 +9,7 @@ use proptest::prelude::*;
 /// Softmax attention by its definition, in f64: returns (out, lse).
 fn naive(
     q: &[f32],
-    start: usize,
+    places: &[usize],
     shape: HeadShape,
     keys: &[f32],
     values: &[f32],
@@ -22,7 +22,7 @@ fn naive(
         let (token, kv_head) = (row / shape.heads, (row % shape.heads) / shape.group());
         let at = |t: usize| t * shape.kv_width() + kv_head * dim;
         let seen: Vec<usize> = (0..positions.len())
-            .filter(|t| positions[*t] <= start + token && !hidden[*t])
+            .filter(|t| positions[*t] <= places[token] && !hidden[*t])
             .collect();
         let scores: Vec<f64> = seen
             .iter()
@@ -64,13 +64,13 @@ fn exact(seed: &mut u64, len: usize) -> Vec<f32> {
 fn one(
     cpu: &Cpu,
     q: &[f32],
-    start: usize,
+    positions: RowPositions<'_>,
     shape: HeadShape,
     segments: &[KvSegment<'_>],
     out: &mut [f32],
     lse: &mut [f32],
 ) {
-    let all = KvSequence { rows: 0..q.len() / shape.q_width(), start, segments };
+    let all = KvSequence { rows: 0..q.len() / shape.q_width(), positions, segments };
     cpu.attend(q, shape, &[all], out, lse);
 }
 
@@ -82,6 +82,7 @@ proptest! {
         tokens in prop_oneof![1usize..4, 1usize..90], start in 0usize..400,
         lengths in proptest::collection::vec(0usize..300, 1..4), gap in 0usize..50,
         bf16 in any::<bool>(), hides in prop_oneof![Just(0.0f32), Just(0.5), Just(0.98)],
+        gaps in prop::option::of(prop::collection::vec(0u32..9, 90)),
         mut seed in any::<u64>()
     ) {
         let shape = HeadShape { heads: kv_heads * group, kv_heads, head_dim: dim };
@@ -108,7 +109,17 @@ proptest! {
             keys: k.view(0..k.len()), values: v.view(0..v.len()), tokens: *tokens, start: *start,
             hidden: (hides > 0.0).then_some(flags.as_slice()),
         }).collect();
-        let (expected, expected_lse) = naive(&q, start, shape, &all_keys, &all_values, &positions, &hidden);
+        // Rows stand one after the other, or with gaps.
+        let listed: Option<Vec<u32>> = gaps.map(|gaps| {
+            let mut next = start as u32;
+            gaps[..tokens].iter().map(|gap| { next += 1 + gap; next }).collect()
+        });
+        let places: Vec<usize> = match &listed {
+            Some(listed) => listed.iter().map(|place| *place as usize).collect(),
+            None => (start..start + tokens).collect(),
+        };
+        let at = listed.as_deref().map_or(RowPositions::From(start), RowPositions::Listed);
+        let (expected, expected_lse) = naive(&q, &places, shape, &all_keys, &all_values, &positions, &hidden);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let cpu = Cpu::new(2, Some(isa)).unwrap();
             // On tiles, queries and weights are rounded to bf16 too. Values reach 2.
@@ -124,7 +135,7 @@ proptest! {
             };
             let mut out = vec![f32::NAN; q.len()];
             let mut lse = vec![f32::NAN; tokens * shape.heads];
-            one(&cpu, &q, start, shape, &segments, &mut out, &mut lse);
+            one(&cpu, &q, at, shape, &segments, &mut out, &mut lse);
             check(&out, &lse, "whole");
             // The same keys in three parts, merged.
             out.fill(0.0);
@@ -134,7 +145,7 @@ proptest! {
                     KeyRange::part(&segments, part, 3).tiles(shape, 1000, usize::MAX - 1).collect();
                 let mut part_out = vec![f32::NAN; q.len()];
                 let mut part_lse = vec![f32::NAN; lse.len()];
-                one(&cpu, &q, start, shape, &part, &mut part_out, &mut part_lse);
+                one(&cpu, &q, at, shape, &part, &mut part_out, &mut part_lse);
                 cpu.merge(&mut out, &mut lse, &part_out, &part_lse);
             }
             check(&out, &lse, "merged");
@@ -152,7 +163,8 @@ fn few_queries_over_many_keys_are_split_between_threads() {
     // One token, and more whose rows are fewer than four threads could share.
     for tokens in [1, 9, 40, 150] {
         let (q, start) = (random(&mut seed, tokens * shape.q_width()), n - tokens);
-        let (expected, expected_lse) = naive(&q, start, shape, &k, &v, &positions, &vec![false; n]);
+        let (expected, expected_lse) =
+            naive(&q, &positions[start..], shape, &k, &v, &positions, &vec![false; n]);
         for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
             let stored = |values: &[f32]| Elements::from_f32(precision, values);
             let (ke, ve) = (stored(&k), stored(&v));
@@ -162,7 +174,8 @@ fn few_queries_over_many_keys_are_split_between_threads() {
                 let cpu = Cpu::new(threads, None).unwrap();
                 let mut out = vec![f32::NAN; q.len()];
                 let mut lse = vec![f32::NAN; tokens * shape.heads];
-                one(&cpu, &q, start, shape, &[segment], &mut out, &mut lse);
+                let at = RowPositions::From(start);
+                one(&cpu, &q, at, shape, &[segment], &mut out, &mut lse);
                 let named = format!("{tokens} tokens, {precision:?}, {threads} threads");
                 for (found, expected) in [(&out, &expected), (&lse, &expected_lse)] {
                     let pairs = found.iter().zip(expected);
@@ -237,7 +250,8 @@ fn a_sequence_gives_the_same_bits_whatever_else_is_in_the_call() {
                     let rows = row..row + tokens(i);
                     row = rows.end;
                     let start = (all[i].tokens + 3).saturating_sub(tokens(i));
-                    sequences.push(KvSequence { rows, start, segments: &segments[i] });
+                    let positions = RowPositions::From(start);
+                    sequences.push(KvSequence { rows, positions, segments: &segments[i] });
                 }
                 let mut out = vec![f32::NAN; queries.len()];
                 let mut lse = vec![f32::NAN; row * shape.heads];
@@ -269,7 +283,8 @@ fn rows_of_no_sequence_stay_as_they_are() {
     let segments = paged.segments(shape);
     let q = random(&mut seed, 5 * shape.q_width());
     let (mut out, mut lse) = (vec![7.0; q.len()], vec![7.0; 5 * shape.heads]);
-    let sequence = |rows: Range<usize>| KvSequence { start: 50, segments: &segments, rows };
+    let positions = RowPositions::From(50);
+    let sequence = |rows: Range<usize>| KvSequence { positions, segments: &segments, rows };
     cpu.attend(&q, shape, &[sequence(1..2), sequence(4..5)], &mut out, &mut lse);
     for row in 0..5 {
         let untouched = out[row * shape.q_width()..][..shape.q_width()].iter().all(|x| *x == 7.0);
@@ -299,7 +314,8 @@ fn times_of_one_query_over_many_segments() {
             paged.page = *page;
             let segments = paged.segments(shape);
             let start = std::time::Instant::now();
-            one(&cpu, &q, tokens, shape, &segments, &mut out, &mut lse);
+            let at = RowPositions::From(tokens);
+            one(&cpu, &q, at, shape, &segments, &mut out, &mut lse);
             times.push(start.elapsed());
         }
     }

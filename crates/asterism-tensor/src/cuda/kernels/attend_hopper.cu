@@ -175,14 +175,15 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     const u32 keys = q_tile + ROWS * HEAD_DIM * 2, values = keys + SLOTS * TILE;
 
     const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
-    const int tokens = sequence.tokens, start = sequence.start + segments.longer;
+    const int tokens = sequence.tokens;
     const int group = heads / kv_heads, kv_head = blockIdx.y;
     // The last rows see the most keys: they come first, so that the end is not waiting for them.
     const int row_tiles = (tokens * group + ROWS - 1) / ROWS;
     const int first_row = (row_tiles - 1 - ((int)blockIdx.x - sequence.first_tile)) * ROWS;
     const int rows = min(ROWS, tokens * group - first_row);
-    const int first_position = start + first_row / group;
-    const int last_position = start + (first_row + rows - 1) / group;
+    auto position = [&](int token) { return position_of(sequence, token, segments.longer); };
+    const int first_position = position(first_row / group);
+    const int last_position = position((first_row + rows - 1) / group);
 
     // The place of a row of this tile in arrays [tokens, heads, ...], those of the sequence alone
     // and those of the launch.
@@ -304,8 +305,8 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         if (left < KEYS || first_seen < KEYS - 1 || hidden) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                int token = start + (first_row + first_of_lane + half * 8) / group;
-                int limit = min(left, token - (segment.start + first_key) + 1);
+                int at = position((first_row + first_of_lane + half * 8) / group);
+                int limit = min(left, at - (segment.start + first_key) + 1);
 #pragma unroll
                 for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll

@@ -13,7 +13,7 @@ extern "C" __global__ void attend_naive(const bf16* q, const __grid_constant__ F
     int lane = threadIdx.x;
     i64 own = blockIdx.x;
     if (own >= (i64)sequence.tokens * heads) return;
-    int position = sequence.start + segments.longer + (int)(own / heads);
+    int position = position_of(sequence, (int)(own / heads), segments.longer);
     int kv_head = (int)(own % heads) / (heads / kv_heads);
     i64 row = (i64)sequence.first_token * heads + own;
 

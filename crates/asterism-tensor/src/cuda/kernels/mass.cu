@@ -4,10 +4,12 @@
 constexpr int MASS_COLUMNS = 8; // of a lane: heads have up to 256 elements
 
 // sums [kv_heads, stride] of `count` keys, the first of which stands at `key_start`. q is [tokens,
-// heads, head_dim] and lse [tokens, heads], their first token at `start`; keys are [count,
+// heads, head_dim] and lse [tokens, heads], their tokens at `positions [tokens]`, which ascend, or,
+// if that is null, from `start` on; keys are [count,
 // kv_heads, head_dim]; `hidden [count]`, if not null, is not 0 for keys that no query sees. A warp
 // per key; rows are added up in their order. Grid: (keys / warps of a block, kv_heads).
-extern "C" __global__ void mass(const bf16* q, const float* lse, const bf16* keys,
+extern "C" __global__ void mass(const bf16* q, const u32* positions, const float* lse,
+                                const bf16* keys,
                                 const unsigned char* hidden, float* sums, int tokens, int start,
                                 int heads, int kv_heads, int head_dim, float scale, int count,
                                 int key_start, i64 stride) {
@@ -23,6 +25,10 @@ extern "C" __global__ void mass(const bf16* q, const float* lse, const bf16* key
     float sum = 0.0f;
     // The first token that sees the key.
     i64 first = hidden && hidden[key] ? tokens : max((i64)0, key_start + key - start);
+    if (positions) {
+        first = hidden && hidden[key] ? tokens : 0;
+        while (first < tokens && positions[first] < key_start + key) first++;
+    }
     for (i64 token = first; token < tokens; token++) {
         for (int h = 0; h < group; h++) {
             i64 row = token * heads + kv_head * group + h;

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::super::Buffer;
-use super::super::attention::{Keys, Queries};
+use super::super::attention::{Keys, Places, Queries};
 use super::super::flash::Flash;
 use super::super::kv::{Kv, KvView};
 use super::super::rows::RowKernels;
@@ -56,7 +56,8 @@ fn keys_in_8_bits_are_appended_and_attended_later() {
                 Keys { keys: all(&keys), values: all(&values), tokens, start: 0, hidden: None };
             let q = halves(&mut random, shape.q_width(), 1.0);
             let q = Buffer::from_slice(&device, &q).unwrap();
-            let queries = Queries { q: q.view(), tokens: 1, start: tokens - 1, shape };
+            let queries =
+                Queries { q: q.view(), tokens: 1, places: Places::from(tokens - 1, 1), shape };
             let attend = |keys: Keys<'_, KvView<'_>>| {
                 let mut out = poisoned::<bf16>(&device, q.len());
                 let mut lse = poisoned::<f32>(&device, shape.heads);
@@ -100,7 +101,12 @@ fn times_of_attention_of_few_queries() {
                     continue;
                 }
                 let q = Buffer::zeros(&device, tokens * shape.q_width()).unwrap();
-                let queries = Queries { q: q.view(), tokens, start: keys - tokens, shape };
+                let queries = Queries {
+                    q: q.view(),
+                    tokens,
+                    places: Places::from(keys - tokens, tokens),
+                    shape,
+                };
                 let mut out = Buffer::<bf16>::uninit(&device, q.len()).unwrap();
                 let mut lse = Buffer::<f32>::uninit(&device, tokens * shape.heads).unwrap();
                 let time = super::median(&device, 20, || {

@@ -4,8 +4,8 @@ use super::both::{Both, RowsOnBoth, SumsOnBoth, TOLERANCE, all, all_mut, all_of,
 use super::{halves, numbers, random, relative_error};
 use crate::cuda::Kv;
 use crate::{
-    Backend, ElementsView, HeadShape, KvPrecision, Memory, Part, Pass, Precision, Rotation,
-    RowReader, Segment, Sequence, SplitQkv,
+    Backend, ElementsView, HeadShape, KvPrecision, Memory, Part, Pass, Positions, Precision,
+    Rotation, RowReader, Segment, Sequence, SplitQkv,
 };
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -173,7 +173,8 @@ fn attend_on_both(
             .collect();
         let (q, out, lse) = (all(&side!(q)), all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
         let rows = 0..q.len / shape.q_width();
-        let all = Sequence { rows, start, segments: &segments };
+        let positions = Positions::From(start);
+        let all = Sequence { rows, positions, segments: &segments };
         Backend::attend(backend, q, shape, &[all], out, lse).unwrap();
     });
     (out, lse)

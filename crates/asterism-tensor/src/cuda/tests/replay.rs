@@ -4,7 +4,7 @@
 
 use half::bf16;
 
-use super::super::attention::Keys;
+use super::super::attention::{Keys, Places};
 use super::super::flash::Flash;
 use super::super::kernels::ROWS;
 use super::super::launch::Rows;
@@ -13,7 +13,7 @@ use super::super::rows::RowKernels;
 use super::super::{Argument, Buffer, Cuda, Grown, Module};
 use super::both::{Both, all, all_mut, all_of};
 use super::{device, halves, poisoned, random, relative_error};
-use crate::{Backend, HeadShape, KvPrecision, Part, Segment, Sequence, TensorError};
+use crate::{Backend, HeadShape, KvPrecision, Part, Positions, Segment, Sequence, TensorError};
 
 #[test]
 fn keys_and_values_are_appended_where_the_advance_says() {
@@ -97,7 +97,8 @@ fn attention_later_is_that_over_more_keys() {
                 let (to, to_lse) = (out.view_mut(), lse.view_mut());
                 // SAFETY: the buffers hold all tokens, those of the advance, too.
                 unsafe {
-                    let sequence = Rows { first: 0, tokens, start, keys: &keys };
+                    let places = Places::from(start, tokens);
+                    let sequence = Rows { first: 0, tokens, places, keys: &keys };
                     flash.attend_later(q.view(), shape, &[sequence], number, to, to_lse).unwrap();
                 }
                 (out.to_vec().unwrap(), lse.to_vec().unwrap())
@@ -134,7 +135,8 @@ fn a_recording_outlives_its_buffers_and_refuses_what_there_is_no_room_for() {
             gpu.append([&mut keys, &mut values], [all(&new), all(&new)])?;
             let (keys, values) = (all(&keys), all(&values));
             let segments = [Segment { keys, values, tokens: 1, start: 0, hidden: None }];
-            let sequence = Sequence { rows: 0..1, start: 0, segments: &segments };
+            let positions = Positions::From(0);
+            let sequence = Sequence { rows: 0..1, positions, segments: &segments };
             let (out, lse) = (all_mut(&mut out), all_mut(&mut lse));
             gpu.attend(all(&q), shape, &[sequence], out, lse)
         };
@@ -204,7 +206,8 @@ fn replayed_attention_is_that_of_a_step_of_its_own() {
             let part = |kv| Part::new(kv, 0..tokens * width);
             let (keys, values) = (part(&keys), part(&values));
             let segments = [Segment { keys, values, tokens, start: 0, hidden: None }];
-            let sequence = Sequence { rows: 0..1, start: tokens - 1, segments: &segments };
+            let positions = Positions::From(tokens - 1);
+            let sequence = Sequence { rows: 0..1, positions, segments: &segments };
             gpu.attend(all(&q), shape, &[sequence], all_mut(out), all_mut(lse))
         };
         let buffers = || (both.no_rows(shape.q_width()).0, both.no_sums(shape.heads).0);

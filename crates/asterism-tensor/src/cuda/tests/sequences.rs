@@ -4,7 +4,7 @@
 use super::both::{Both, all, all_mut, all_of, on_both};
 use super::{halves, random};
 use crate::cuda::Kv;
-use crate::{Backend, Elements, HeadShape, KvPrecision, Part, Segment, Sequence};
+use crate::{Backend, Elements, HeadShape, KvPrecision, Part, Positions, Segment, Sequence};
 use half::bf16;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -58,6 +58,14 @@ fn run(
     let mut out = both.no_rows(q.1.len());
     let mut lse = both.no_sums(q.1.len() / shape.head_dim);
     on_both!(both, |backend, side| {
+        let listed: Vec<_> = chosen
+            .iter()
+            .map(|i| {
+                let (keys, tokens, _) = &sequences[*i];
+                let places = spread(keys, *tokens).unwrap_or_default();
+                backend.listed(&places).unwrap()
+            })
+            .collect();
         let flags: Vec<Vec<_>> = chosen
             .iter()
             .map(|i| sequences[*i].0.hidden.iter().map(|h| backend.flags(h).unwrap()).collect())
@@ -85,11 +93,16 @@ fn run(
         let all_of_them: Vec<_> = chosen
             .iter()
             .zip(&segments)
-            .map(|(i, segments)| {
+            .zip(&listed)
+            .map(|((i, segments), listed)| {
                 let (keys, tokens, _) = &sequences[*i];
                 let rows = row..row + tokens;
                 row = rows.end;
-                Sequence { rows, start: keys.tokens.saturating_sub(*tokens), segments }
+                let positions = match spread(keys, *tokens) {
+                    Some(_) => Positions::Listed(listed),
+                    None => Positions::From(keys.tokens.saturating_sub(*tokens)),
+                };
+                Sequence { rows, positions, segments }
             })
             .collect();
         let (out, lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
@@ -97,6 +110,13 @@ fn run(
     });
     let wide = all_of(&out.0).into_iter().map(bf16::to_f32).collect();
     [(wide, all_of(&lse.0)), (out.1.to_vec(), lse.1.to_vec())]
+}
+
+/// Where `tokens` rows stand among keys some of which are hidden: spread over all of them.
+fn spread(keys: &Keys, tokens: usize) -> Option<Vec<u32>> {
+    let is_spread = tokens > 1 && keys.hidden.iter().flatten().any(|hidden| *hidden);
+    let place = |row: usize| ((row + 1) * keys.tokens / tokens - 1) as u32;
+    is_spread.then(|| (0..tokens).map(place).collect())
 }
 
 #[test]
@@ -184,8 +204,12 @@ fn softmax_weights_are_those_of_the_cpu() {
                 let segments: Vec<_> =
                     (0..keys.tokens).step_by(keys.page).enumerate().map(segment).collect();
                 // The first row is of no sequence.
-                let start = keys.tokens.saturating_sub(tokens);
-                let sequence = Sequence { rows: 1..tokens + 1, start, segments: &segments };
+                let listed = backend.listed(&spread(&keys, tokens).unwrap_or_default()).unwrap();
+                let positions = match spread(&keys, tokens) {
+                    Some(_) => Positions::Listed(&listed),
+                    None => Positions::From(keys.tokens.saturating_sub(tokens)),
+                };
+                let sequence = Sequence { rows: 1..tokens + 1, positions, segments: &segments };
                 let of = std::slice::from_ref(&sequence);
                 let (to, to_lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
                 Backend::attend(backend, all(&side!(q)), shape, of, to, to_lse).unwrap();
@@ -219,7 +243,8 @@ fn chosen_keys_are_those_of_the_cpu() {
             assert_eq!(crate::Memory::len(&keys), 300 * width);
             let (keys, values) = (all(&keys), all(&values));
             let segments = [Segment { keys, values, tokens: 300, start: 0, hidden: None }];
-            let sequence = Sequence { rows: 0..1, start: 300, segments: &segments };
+            let positions = Positions::From(300);
+            let sequence = Sequence { rows: 0..1, positions, segments: &segments };
             let (to, to_lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
             Backend::attend(backend, all(&side!(q)), shape, &[sequence], to, to_lse).unwrap();
         });
