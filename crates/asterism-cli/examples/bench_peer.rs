@@ -13,7 +13,7 @@ use asterism::engine::{Context, DeviceChoice, Engine, EngineOptions, Generation,
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{Method, PlanSpec, Star};
 use asterism::tensor::{
-    Activations, Cpu, Elements, HeadShape, KvSegment, KvSequence, Pass, Precision,
+    Activations, Cpu, Elements, HeadShape, KvSegment, KvSequence, Pass, Precision, RowPositions,
 };
 use clap::Parser;
 use half::bf16;
@@ -190,7 +190,8 @@ fn attention(cpu: &Cpu, tokens: usize, shape: HeadShape) -> Value {
     let view = kv.view(0..tokens * width);
     let segment = KvSegment { keys: view, values: view, tokens, start: 0, hidden: None };
     let segments = [segment];
-    let all = [KvSequence { rows: 0..tokens, start: 0, segments: &segments }];
+    let all =
+        [KvSequence { rows: 0..tokens, positions: RowPositions::From(0), segments: &segments }];
     let (mut out, mut lse) = (vec![0.0; tokens * width], vec![0.0; tokens * shape.heads]);
     // Two products; a query sees half of the keys on average.
     let flop = 2.0 * 2.0 * (tokens * (tokens + 1) / 2 * width) as f64;

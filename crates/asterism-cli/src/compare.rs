@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::report;
 use crate::terminal::Out;
 use asterism::engine::{AnswerText, Phase1};
-use asterism::plan::{Method, Plan, PlanSpec, Star};
+use asterism::plan::{Method, Plan, PlanSpec, Revisit, Star};
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -36,7 +36,10 @@ pub(crate) fn run(
 ) -> Result<(), CliError> {
     let query = asking.frame.query_tokens(asking.engine.tokenizer(), question)?;
     let mut outcomes = Vec::new();
-    for method in [Method::Star(star), Method::Ring, Method::Dense] {
+    let revisits = star.revisit != Revisit::None;
+    let plain = Method::Star(star.revisit(Revisit::None));
+    let star = revisits.then_some(Method::Star(star));
+    for method in [plain].into_iter().chain(star).chain([Method::Ring, Method::Dense]) {
         let encoded = asking.encode(context.to_vec(), PlanSpec { method, hosts }, query.len())?;
         let cancel = asking.interrupt.cancel();
         let mut go_on = |_: &str| ControlFlow::Continue(());

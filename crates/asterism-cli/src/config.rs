@@ -8,7 +8,7 @@ use super::progress;
 use crate::terminal::note;
 use asterism::engine::{Engine, EngineOptions, Generation, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource};
-use asterism::plan::{AnchorKv, Method, Plan, PlanSpec, Star};
+use asterism::plan::{AnchorKv, Method, Plan, PlanSpec, Revisit, Star};
 use asterism::tensor::Sampling;
 use asterism::tensor::{Isa, Precision};
 use std::fmt::Display;
@@ -46,6 +46,13 @@ impl From<AnchorKvName> for AnchorKv {
 
 /// How the context is to be encoded; refuses impossible blocks and anchors before anything loads.
 pub(crate) fn plan_spec(args: &MethodArgs) -> Result<PlanSpec, CliError> {
+    if args.method != MethodName::Star && args.revisit != Revisit::None {
+        let message = format!(
+            "--revisit is for star, whose blocks do not see each other: {} is exact as it is",
+            args.method
+        );
+        return Err(CliError::Usage(message));
+    }
     let spec = PlanSpec { method: args.method.with(star(args)), hosts: usize::from(args.hosts) };
     Plan::new(spec, 1)?;
     Ok(spec)
@@ -58,7 +65,8 @@ pub(crate) fn star(args: &MethodArgs) -> Star {
         Anchor::None => 0,
         Anchor::Tokens(tokens) => tokens,
     };
-    Star::new(args.block).anchor(anchor).anchor_kv(args.anchor_kv.into())
+    let star = Star::new(args.block).anchor(anchor).anchor_kv(args.anchor_kv.into());
+    star.revisit(args.revisit)
 }
 
 /// How answers are generated and shown.

@@ -7,13 +7,14 @@
 //! anchor-kv=shared|recompute     shared if not given
 //! anchor-content=CONTENT         first, constant, random, shuffled or previous; first if not given
 //! anchor-at=PLACE                first, previous or random; first if not given
+//! revisit=N|P%|auto|none         tokens computed anew for each question; none if not given
 //! ```
 //!
 //! The settings are those of star: the other methods have none. An anchor of other content or at
 //! another place than the first is recomputed.
 
 use super::args::common::{self, AnchorKvName, MethodName};
-use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Star};
+use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Revisit, Star};
 use clap::ValueEnum;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -79,6 +80,7 @@ pub(crate) struct MethodSpec {
     anchor: Size,
     anchor_kv: AnchorKv,
     anchor_policy: AnchorPolicy,
+    revisit: Revisit,
 }
 
 /// Methods in the order given.
@@ -140,7 +142,7 @@ impl MethodSpec {
     /// With the defaults for all that is not given.
     fn new(method: MethodName, block: Size) -> Self {
         let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
-        Self { method, block, anchor: ALL, anchor_kv, anchor_policy }
+        Self { method, block, anchor: ALL, anchor_kv, anchor_policy, revisit: Revisit::None }
     }
 
     /// What the paper's anchor study compares (table 4): exact attention, the anchor, none, the
@@ -185,8 +187,10 @@ impl MethodSpec {
             ("anchor-at", value) => {
                 self.anchor_policy.place = named(&AnchorPlace::ALL, AnchorPlace::name, value)?;
             }
+            ("revisit", value) => self.revisit = common::revisit(value)?,
             _ => {
-                let all = "block=…, anchor=…, anchor-kv=…, anchor-content=… or anchor-at=…";
+                let all = "block=…, anchor=…, anchor-kv=…, anchor-content=…, anchor-at=… or \
+                           revisit=…";
                 return Err(format!("expected {all}"));
             }
         }
@@ -196,8 +200,9 @@ impl MethodSpec {
     /// The settings for a context of `tokens` tokens on `hosts` hosts.
     pub(crate) fn plan_spec(&self, tokens: usize, hosts: usize) -> PlanSpec {
         let block = self.block.of(tokens);
-        let Self { method, anchor_kv, anchor_policy, .. } = *self;
-        let star = Star { block, anchor: self.anchor.of(block), anchor_kv, anchor_policy };
+        let Self { method, anchor_kv, anchor_policy, revisit, .. } = *self;
+        let anchor = self.anchor.of(block);
+        let star = Star { block, anchor, anchor_kv, anchor_policy, revisit };
         PlanSpec { method: method.with(star), hosts }
     }
 
@@ -238,6 +243,14 @@ impl fmt::Display for MethodSpec {
         }
         if place != AnchorPlace::default() {
             write!(f, ":anchor-at={}", place.name())?;
+        }
+        match self.revisit {
+            Revisit::None => {}
+            Revisit::Auto => write!(f, ":revisit=auto")?,
+            Revisit::Tokens(tokens) => write!(f, ":revisit={}", short(tokens))?,
+            Revisit::Share(hundredths) => {
+                write!(f, ":revisit={}%", f64::from(hundredths) / 100.0)?;
+            }
         }
         Ok(())
     }
@@ -332,6 +345,9 @@ mod tests {
             "star:block=100:anchor=none:anchor-kv=recompute",
             "star:block=4k:anchor-content=constant",
             "star:block=1/4:anchor=1k:anchor-content=random:anchor-at=random",
+            "star:block=4k:anchor=1k:revisit=2k",
+            "star:block=1/8:anchor-kv=recompute:revisit=2.5%",
+            "star:block=4k:revisit=auto",
         ] {
             let spec = MethodSpec::parse(text).unwrap();
             assert_eq!(spec.to_string(), text);
@@ -356,6 +372,8 @@ mod tests {
             ("star:anchor=half", "none"),
             ("star:anchor-kv=copied", "recompute"),
             ("star:anchor-content=last", "first, constant, random, shuffled, previous"),
+            ("star:revisit=many", "such as 5%"),
+            ("ring:revisit=4k", "only star"),
             ("star:anchor-at=end", "first, previous, random"),
             ("star:anchor-at=random:anchor-kv=shared", "recomputed"),
             ("star:anchor-at=random:anchor=none", "without an anchor"),

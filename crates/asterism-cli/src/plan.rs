@@ -7,10 +7,13 @@ use super::{config, gpu, inputs, report};
 use crate::terminal::Out;
 use anyhow::Context;
 use asterism::engine::ModelText;
-use asterism::plan::{Cost, HostCost, Method, Plan, PlanSpec, Span};
+use asterism::plan::{Cost, HostCost, Method, ModelSize, Plan, PlanSpec, RevisitCost, Span};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::io::Write;
+
+/// Tokens of the question that costs are counted for.
+const QUESTION: usize = 64;
 
 pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let spec = config::plan_spec(&args.method)?;
@@ -41,8 +44,9 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             "model": files.name,
             "tokens": tokens,
             "max_positions": model.max_positions,
+            "question_tokens": QUESTION,
             "methods": plans.iter().map(|(plan, cost)| {
-                let mut value = as_json(plan, cost);
+                let mut value = as_json(plan, cost, &size);
                 gpu::add_memory(&mut value, model, &args.model, plan);
                 value
             }).collect::<Vec<_>>(),
@@ -61,11 +65,31 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let chosen = plans.iter().find(|(plan, _)| plan.spec.method == spec.method);
     if let Some((plan, cost)) = chosen {
         write!(out, "\n{}:\n{}", report::plan(plan), by_host(plan, cost))?;
+        if let Some(line) = revisit(plan, cost, &size) {
+            writeln!(out, "\n{line}")?;
+        }
         if let Some(line) = gpu::memory(model, &args.model, plan) {
             writeln!(out, "\n{line}")?;
         }
     }
     Ok(())
+}
+
+/// What a question costs that has tokens computed anew, if any are.
+fn revisit(plan: &Plan, cost: &Cost, size: &ModelSize) -> Option<String> {
+    let star = plan.spec.method.as_star()?;
+    let revisit = RevisitCost::of(plan, star.revisit, size, QUESTION);
+    let share = 100.0 * revisit.flops as f64 / cost.total_flops() as f64;
+    (revisit.tokens > 0).then(|| {
+        format!(
+            "each question of {QUESTION} tokens revisits {}: {} ({share:.1}% of encoding), {} of \
+             keys, {} sent",
+            report::count(revisit.tokens),
+            report::flops(revisit.flops),
+            report::bytes(revisit.kv_bytes),
+            report::bytes(revisit.sent_bytes),
+        )
+    })
 }
 
 /// One row per method.
@@ -144,7 +168,7 @@ fn positions(spans: &[Span]) -> String {
     if text.is_empty() { "none".to_owned() } else { text.join(" ") }
 }
 
-fn as_json(plan: &Plan, cost: &Cost) -> Value {
+fn as_json(plan: &Plan, cost: &Cost, size: &ModelSize) -> Value {
     let host = |(spans, cost): (&Vec<Span>, &HostCost)| {
         json!({
             "spans": spans.iter().map(|s| [s.start, s.end()]).collect::<Vec<_>>(),
@@ -159,6 +183,15 @@ fn as_json(plan: &Plan, cost: &Cost) -> Value {
     let mut value = report::plan_json(plan);
     value["total_flop"] = cost.total_flops().into();
     value["critical_flop"] = cost.critical_flops().into();
+    if let Some(star) = plan.spec.method.as_star() {
+        let cost = RevisitCost::of(plan, star.revisit, size, QUESTION);
+        value["revisit"] = json!({
+            "tokens": cost.tokens,
+            "flop": cost.flops,
+            "kv_bytes": cost.kv_bytes,
+            "sent_bytes": cost.sent_bytes,
+        });
+    }
     value["per_host"] = plan.hosts.iter().zip(&cost.hosts).map(host).collect();
     value
 }

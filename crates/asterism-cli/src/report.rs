@@ -1,6 +1,6 @@
 //! Numbers for people and for programs.
 
-use asterism::engine::{AnswerText, Phase1};
+use asterism::engine::{AnswerText, Phase1, Revisited};
 use asterism::plan::{AnchorKv, Method, Plan};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -61,7 +61,11 @@ pub(crate) fn plan(plan: &Plan) -> String {
                 n => format!("anchor {}, {kv}", count(n)),
             };
             let blocks = if plan.blocks() == 1 { "block" } else { "blocks" };
-            format!(", {} {blocks} of {} ({anchor})", plan.blocks(), count(star.block))
+            let revisits = match plan.revisited(star.revisit) {
+                0 => String::new(),
+                n => format!(", revisits {}", count(n)),
+            };
+            format!(", {} {blocks} of {} ({anchor}){revisits}", plan.blocks(), count(star.block))
         }
         _ => String::new(),
     };
@@ -72,8 +76,14 @@ pub(crate) fn plan(plan: &Plan) -> String {
 pub(crate) fn closing_line(shape: &Plan, phase1: &Phase1, answer: &AnswerText) -> String {
     let generated = &answer.generated;
     let rate = phase1.tokens as f64 / phase1.time.as_secs_f64();
+    let revisited = match generated.revisited {
+        Revisited { tokens: 0, .. } => String::new(),
+        Revisited { tokens, time } => {
+            format!("{} revisited in {}, ", count(tokens), seconds(time))
+        }
+    };
     format!(
-        "[{} | phase 1: {} tokens in {} ({} tokens/s) | phase 2: {} tokens in {}, then {} tokens at {:.0} tokens/s | sent {}]",
+        "[{} | phase 1: {} tokens in {} ({} tokens/s) | phase 2: {revisited}{} tokens in {}, then {} tokens at {:.0} tokens/s | sent {}]",
         plan(shape),
         count(phase1.tokens),
         seconds(phase1.time),
@@ -101,6 +111,8 @@ pub(crate) fn timings(phase1: &Phase1, answer: &AnswerText) -> Value {
         "phase1_bytes_sent": phase1.bytes_sent,
         "phase2_bytes_sent": generated.bytes_sent,
         "kv_bytes": phase1.kv_bytes,
+        "revisited_tokens": generated.revisited.tokens,
+        "revisit_s": generated.revisited.time.as_secs_f64(),
     })
 }
 
@@ -115,6 +127,7 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
             AnchorKv::Recompute => "recompute".into(),
         };
         value["blocks"] = plan.blocks().into();
+        value["revisits"] = plan.revisited(star.revisit).into();
     }
     value
 }

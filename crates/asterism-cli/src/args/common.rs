@@ -2,7 +2,7 @@
 
 use asterism::engine::DeviceChoice;
 use asterism::model::ModelConfig;
-use asterism::plan::ModelSize;
+use asterism::plan::{ModelSize, Revisit};
 use asterism::tensor::{KvPrecision, Precision};
 use clap::{Args, ValueEnum};
 
@@ -62,6 +62,11 @@ pub(crate) struct MethodArgs {
     /// Compute the anchor's keys once, or again for every block as the paper's code does (star).
     #[arg(long, value_enum, default_value_t = AnchorKvName::Shared, env = "ASTERISM_ANCHOR_KV")]
     pub(crate) anchor_kv: AnchorKvName,
+    /// Tokens of the context that are computed anew for every question, those it looks at (star): a
+    /// number, a share such as 5%, auto (a tenth, at most 2k), or none.
+    #[arg(long, value_name = "N|P%|auto|none", value_parser = revisit, default_value = "none",
+          env = "ASTERISM_REVISIT")]
+    pub(crate) revisit: Revisit,
     /// Hosts that share the work, as threads of this process.
     #[arg(long, value_name = "N", default_value_t = 1, env = "ASTERISM_HOSTS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -181,6 +186,34 @@ fn anchor(text: &str) -> Result<Anchor, String> {
     }
 }
 
+/// `2048`, `2k`, `5%`, `auto` or `none`.
+pub(crate) fn revisit(text: &str) -> Result<Revisit, String> {
+    match text {
+        "auto" => Ok(Revisit::Auto),
+        "none" => Ok(Revisit::None),
+        _ => match text.strip_suffix('%') {
+            Some(share) => hundredths(share).map(Revisit::Share),
+            None => tokens(text)
+                .map(Revisit::Tokens)
+                .map_err(|error| format!("{error}, or a share such as 5%, or auto, or none")),
+        },
+    }
+}
+
+/// A share from 0 to 100 with up to two decimals, in hundredths.
+fn hundredths(text: &str) -> Result<u32, String> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let expected = "expected a share from 0% to 100% with at most two decimals, such as 2.5%";
+    if whole.is_empty() || decimals.len() > 2 || !digits(whole) || !digits(decimals) {
+        return Err(expected.to_owned());
+    }
+    match format!("{whole}{decimals:0<2}").parse() {
+        Ok(hundredths) if hundredths <= 10_000 => Ok(hundredths),
+        _ => Err(expected.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +225,20 @@ mod tests {
         assert_eq!(tokens("17"), Ok(17));
         for wrong in ["", "k", "4kk", "-1", "1.5k", "99999999999999m", "1025m"] {
             assert!(tokens(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_revisited_is_a_number_a_share_or_a_name() {
+        assert_eq!(revisit("2k"), Ok(Revisit::Tokens(2048)));
+        assert_eq!(revisit("5%"), Ok(Revisit::Share(500)));
+        assert_eq!(revisit("0.25%"), Ok(Revisit::Share(25)));
+        assert_eq!(revisit("2.5%"), Ok(Revisit::Share(250)));
+        assert_eq!(revisit("100%"), Ok(Revisit::Share(10_000)));
+        assert_eq!(revisit("auto"), Ok(Revisit::Auto));
+        assert_eq!(revisit("none"), Ok(Revisit::None));
+        for wrong in ["", "%", "5 %", "-1%", "100.01%", "1.234%", "all", "99999999999999999999%"] {
+            assert!(revisit(wrong).is_err(), "{wrong}");
         }
     }
 

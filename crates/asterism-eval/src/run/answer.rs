@@ -127,6 +127,8 @@ impl Answer for EngineAnswer {
             answer_tokens: generated.tokens.len(),
             phase1_s: phase1.time.as_secs_f64(),
             query_s: generated.query_time.as_secs_f64(),
+            revisited_tokens: generated.revisited.tokens,
+            revisit_s: generated.revisited.time.as_secs_f64(),
             decode_s: generated.decode_time.as_secs_f64(),
             bytes_sent: phase1.bytes_sent + generated.bytes_sent,
             kv_bytes: phase1.kv_bytes,

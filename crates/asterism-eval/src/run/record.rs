@@ -47,6 +47,12 @@ pub struct Timings {
     pub phase1_s: f64,
     /// Encoding the query, up to the first token of the answer.
     pub query_s: f64,
+    /// Tokens of the context computed anew for the query.
+    #[serde(default)]
+    pub revisited_tokens: usize,
+    /// The part of `query_s` that this took.
+    #[serde(default)]
+    pub revisit_s: f64,
     /// All further tokens.
     pub decode_s: f64,
     /// Bytes that hosts sent each other.
@@ -63,8 +69,8 @@ impl Timings {
     }
 
     /// All that were measured, in seconds.
-    fn times(&self) -> [f64; 3] {
-        [self.phase1_s, self.query_s, self.decode_s]
+    fn times(&self) -> [f64; 4] {
+        [self.phase1_s, self.query_s, self.revisit_s, self.decode_s]
     }
 
     /// From the prompt to the last token of the answer, in seconds.

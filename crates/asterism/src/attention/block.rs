@@ -6,7 +6,8 @@ use crate::cache::{EncodedBlock, KvStore};
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
 use crate::tensor::{
-    Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Segment, Sequence, TensorError,
+    Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Positions, Segment, Sequence,
+    TensorError,
 };
 
 /// Where the anchor's keys are.
@@ -194,7 +195,8 @@ impl<B: Backend> Attention<B> for BlockAttention<'_, B> {
         self.backend.sums_at_least(&mut lse, rows)?;
         let lse = PartMut::new(&mut lse, 0..rows);
         let rows = 0..self.chunk.len;
-        let chunk = Sequence { rows, start: self.chunk.start, segments: &segments };
+        let chunk =
+            Sequence { rows, positions: Positions::From(self.chunk.start), segments: &segments };
         Ok(self.backend.attend(q, self.shape, &[chunk], out, lse)?)
     }
 }

@@ -9,11 +9,11 @@
 //! A pass may have rows of several sequences. What a query sees is decided by its sequence and by
 //! positions alone, on every host alike.
 
-use super::{Attention, AttentionError, Partial};
-use crate::cache::{EncodedBlock, KvStore, Tail};
+use super::{Attention, AttentionError, ContextKeys, Partial, add_weights};
+use crate::cache::{KvStore, Tail};
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Segment, Sequence};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Positions, Segment, Sequence};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -48,8 +48,8 @@ impl<B: Backend> NewKeys<'_, B> {
 pub struct SequenceRows<'a, B: Backend> {
     /// Positions of its tokens.
     pub span: Span,
-    /// The encoded blocks of its context that this host holds.
-    pub blocks: &'a [Arc<EncodedBlock<B>>],
+    /// What this host holds of its context.
+    pub context: ContextKeys<'a, B>,
     /// Where the keys of its tokens go, opened for them.
     pub new: NewKeys<'a, B>,
 }
@@ -82,24 +82,24 @@ impl<'a, B: Backend> GlobalAttention<'a, B> {
     }
 }
 
-/// The rows of each of `spans` in a pass that has them one after the other.
-fn rows(spans: impl Iterator<Item = Span>) -> impl Iterator<Item = Range<usize>> {
-    spans.scan(0, |next, span| {
-        let rows = *next..*next + span.len;
+/// The rows of sequences of so many `tokens` in a pass that has them one after the other.
+fn rows(tokens: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<usize>> {
+    tokens.scan(0, |next, tokens| {
+        let rows = *next..*next + tokens;
         *next = rows.end;
         Some(rows)
     })
 }
 
-/// The rows of each of `spans` with the keys that they see.
+/// Sequences of so many tokens at such positions, with the keys that they see.
 fn sequences<'a, B: Backend>(
-    spans: impl Iterator<Item = Span> + Clone,
+    all: impl Iterator<Item = (usize, Positions<'a, B>)> + Clone,
     segments: &'a [Vec<Segment<'a, B>>],
 ) -> Vec<Sequence<'a, B>> {
-    rows(spans.clone())
-        .zip(spans)
+    rows(all.clone().map(|(tokens, _)| tokens))
+        .zip(all)
         .zip(segments)
-        .map(|((rows, span), segments)| Sequence { rows, positions: Positions::From(span.start), segments })
+        .map(|((rows, (_, positions)), segments)| Sequence { rows, positions, segments })
         .collect()
 }
 
@@ -116,7 +116,7 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         v: Part<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
         let Self { backend, comm, shape, .. } = *self;
-        let all = rows(self.sequences.iter().map(|sequence| sequence.span)).collect::<Vec<_>>();
+        let all = rows(self.sequences.iter().map(|sequence| sequence.span.len)).collect::<Vec<_>>();
         for (sequence, rows) in self.sequences.iter_mut().zip(all) {
             let range = elements(&rows, shape.kv_width());
             let (k, v) = (k.slice(range.clone()), v.slice(range));
@@ -146,16 +146,18 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         }
         let tokens = q.len / shape.q_width();
         let mut lse = PartMut::new(&mut self.lse, 0..tokens * shape.heads);
-        let spans = self.sequences.iter().map(|sequence| sequence.span);
+        let at = |span: Span| (span.len, Positions::From(span.start));
+        let all = self.sequences.iter().map(|sequence| at(sequence.span));
         let segments: Vec<Vec<_>> = self
             .sequences
             .iter()
             .map(|sequence| {
-                let blocks = sequence.blocks.iter().flat_map(|block| block.segments(layer));
-                blocks.chain(sequence.new.segments(layer)).collect()
+                let mut segments = sequence.context.segments(layer);
+                segments.extend(sequence.new.segments(layer));
+                segments
             })
             .collect();
-        let own = sequences(spans, &segments);
+        let own = sequences(all, &segments);
         backend.attend(q, shape, &own, out.reborrow(), lse.reborrow())?;
         for from in (0..comm.size()).filter(|from| *from != comm.rank()) {
             let part = comm.recv_rows(from, out.len)?;
@@ -168,15 +170,27 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
     }
 }
 
+/// The rows of one sequence in a forward pass, as a host without them sees them.
+pub struct OthersRows<'a, B: Backend> {
+    /// How many tokens it has in the pass.
+    pub tokens: usize,
+    /// Where they stand.
+    pub positions: Positions<'a, B>,
+    /// What this host holds of its context.
+    pub context: ContextKeys<'a, B>,
+}
+
 /// A forward pass of the query host, as another host takes part in it.
 pub struct OthersPass<'a, B: Backend> {
     /// The layers that run.
     pub layers: Range<usize>,
     /// How many layers attend: all of a question's, all but the last of a context's.
     pub attending: usize,
-    /// Positions of each sequence's rows and the encoded blocks of its context that this host
-    /// holds.
-    pub sequences: &'a [(Span, &'a [Arc<EncodedBlock<B>>])],
+    /// The sequences whose rows are in the pass.
+    pub sequences: &'a [OthersRows<'a, B>],
+    /// `[keys of the context on this host]`, where the only sequence is a question that weighs its
+    /// context: what is added to.
+    pub scores: Option<&'a mut [f32]>,
     /// This host's share of a context that is being encoded, and whether it gets the keys of this
     /// pass, whose tokens are opened then.
     pub share: Option<(&'a mut KvStore<B>, bool)>,
@@ -193,8 +207,8 @@ pub fn serve<B: Backend>(
     shape: HeadShape,
     pass: OthersPass<'_, B>,
 ) -> Result<(), AttentionError> {
-    let OthersPass { layers, attending, sequences: parts, mut share } = pass;
-    let tokens: usize = parts.iter().map(|(span, _)| span.len).sum();
+    let OthersPass { layers, attending, sequences: parts, mut scores, mut share } = pass;
+    let tokens: usize = parts.iter().map(|part| part.tokens).sum();
     for layer in layers {
         if let Some((store, true)) = &mut share {
             let (keys, values) = (comm.recv_kv(0)?, comm.recv_kv(0)?);
@@ -206,16 +220,23 @@ pub fn serve<B: Backend>(
         let q = comm.recv_rows(0, tokens * shape.q_width())?;
         let segments: Vec<Vec<_>> = parts
             .iter()
-            .map(|(_, blocks)| {
-                let blocks = blocks.iter().flat_map(|block| block.segments(layer));
-                blocks.chain(share.iter().flat_map(|(store, _)| store.segments(layer))).collect()
+            .map(|part| {
+                let mut segments = part.context.segments(layer);
+                segments.extend(share.iter().flat_map(|(store, _)| store.segments(layer)));
+                segments
             })
             .collect();
-        let own = sequences(parts.iter().map(|(span, _)| *span), &segments);
+        let all = parts.iter().map(|part| (part.tokens, part.positions));
+        let own = sequences(all, &segments);
         let q = Part::new(&*q, 0..tokens * shape.q_width());
         let part = Partial::of(backend, q, shape, &own)?;
         comm.send(0, Message::Rows(Arc::new(part.out)))?;
         comm.send(0, Message::Sums(Arc::new(part.lse)))?;
+        if let (Some(scores), [sequence]) = (&mut scores, &own[..]) {
+            let lse = comm.recv_sums(0, tokens * shape.heads)?;
+            let lse = Part::new(&*lse, 0..tokens * shape.heads);
+            add_weights(backend, q, shape, sequence, lse, scores)?;
+        }
     }
     Ok(())
 }

@@ -3,18 +3,26 @@
 //!
 //! * [`BlockAttention`]: phase 1 of Star Attention, a block behind its anchor on one host
 //! * [`GlobalAttention`]: exact attention over the keys of all hosts: phase 2, and dense prefill
+//! * [`WeighingAttention`]: the same of a question, noting where it looks
+//! * [`RevisitAttention`]: tokens of a context that are computed anew for a question
 //! * [`RingAttention`]: exact attention while keys travel round the hosts
 //! * [`Partial`]: attention over some of the keys, and the merge that makes the parts whole
 
 mod block;
+mod context;
 mod global;
 mod partial;
+mod revisit;
 mod ring;
+mod weigh;
 
 pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
-pub use global::{GlobalAttention, NewKeys, OthersPass, SequenceRows, serve};
+pub use context::ContextKeys;
+pub use global::{GlobalAttention, NewKeys, OthersPass, OthersRows, SequenceRows, serve};
 pub use partial::Partial;
+pub use revisit::RevisitAttention;
 pub use ring::RingAttention;
+pub use weigh::{WeighingAttention, add_weights};
 
 use crate::comm::CommError;
 use crate::tensor::{Backend, Part, PartMut, TensorError};

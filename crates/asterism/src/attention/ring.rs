@@ -7,7 +7,7 @@ use crate::cache::KvStore;
 use crate::cancel::Cancel;
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Segment, Sequence};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Positions, Segment, Sequence};
 use std::sync::Arc;
 
 /// Attention of one host's shard over the shards of all hosts.
@@ -57,12 +57,13 @@ impl<B: Backend> RingAttention<'_, B> {
             let q = q.slice(range(shape.q_width()));
             let out = whole.out.slice(range(shape.q_width()));
             let lse = whole.lse.slice(range(shape.heads));
+            let positions = Positions::From(chunk.start);
             if first {
-                let all = Sequence { rows: 0..chunk.len, start: chunk.start, segments };
+                let all = Sequence { rows: 0..chunk.len, positions, segments };
                 backend.attend(q, shape, &[all], out, lse)?;
             } else if segments.iter().any(|s| s.start < chunk.end()) {
                 // Shards that lie wholly after the chunk are seen by none of its queries.
-                let all = Sequence { rows: 0..chunk.len, start: chunk.start, segments };
+                let all = Sequence { rows: 0..chunk.len, positions, segments };
                 let part = Partial::of(backend, q, shape, &[all])?;
                 let part_out = Part::new(&part.out, 0..out.len);
                 let part_lse = Part::new(&part.lse, 0..lse.len);

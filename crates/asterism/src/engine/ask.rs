@@ -4,6 +4,7 @@ use super::answer::{Answer, TextOptions};
 use super::generate::Generation;
 use super::{Context, EngineError};
 use crate::cancel::Cancel;
+use crate::plan::Revisit;
 
 /// A question, and how it is to be answered. A plain string is a question with the default
 /// settings: the likeliest tokens, [128 at most](Generation::default).
@@ -69,6 +70,14 @@ impl Ask {
     #[must_use]
     pub fn stop(mut self, stop: impl Into<String>) -> Self {
         self.text.stop.push(stop.into());
+        self
+    }
+
+    /// With so many tokens of the context computed anew for this question, instead of as many as
+    /// the context's method says.
+    #[must_use]
+    pub fn revisit(mut self, revisit: Revisit) -> Self {
+        self.generation.revisit = Some(revisit);
         self
     }
 

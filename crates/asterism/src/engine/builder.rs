@@ -4,7 +4,7 @@ use super::generate::Generation;
 use super::phase1::{Phase1, Progress};
 use super::{Context, Engine, EngineError, Room};
 use crate::cancel::Cancel;
-use crate::plan::{Method, Plan, PlanSpec, Star};
+use crate::plan::{Method, Plan, PlanSpec, Revisit, Star};
 use crate::text::TextError;
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -67,16 +67,24 @@ pub struct ContextBuilder<'a> {
 /// The method, as far as it was asked for.
 #[derive(Debug, Clone, Copy)]
 enum How {
-    Star { block: Option<usize>, anchor: Option<usize> },
+    Star(StarAsked),
     Exact(Method),
 }
 
+/// What was asked for of star's settings.
+#[derive(Debug, Clone, Copy, Default)]
+struct StarAsked {
+    block: Option<usize>,
+    anchor: Option<usize>,
+    revisit: Revisit,
+}
+
 impl How {
-    /// What was asked for of star's block and anchor; nothing if it is another method.
-    fn star(self) -> (Option<usize>, Option<usize>) {
+    /// What was asked for of star's settings; nothing if it is another method.
+    fn star(self) -> StarAsked {
         match self {
-            Self::Star { block, anchor } => (block, anchor),
-            Self::Exact(_) => (None, None),
+            Self::Star(asked) => asked,
+            Self::Exact(_) => StarAsked::default(),
         }
     }
 
@@ -84,9 +92,9 @@ impl How {
     fn method(self, tokens: usize) -> Method {
         match self {
             Self::Exact(method) => method,
-            Self::Star { block, anchor } => {
+            Self::Star(StarAsked { block, anchor, revisit }) => {
                 let block = block.unwrap_or(tokens.div_ceil(4).clamp(BLOCK.0, BLOCK.1));
-                Star::new(block).anchor(anchor.unwrap_or(block / 4)).into()
+                Star::new(block).anchor(anchor.unwrap_or(block / 4)).revisit(revisit).into()
             }
         }
     }
@@ -99,7 +107,7 @@ impl Engine {
             engine: Arc::clone(self),
             text,
             system: None,
-            how: How::Star { block: None, anchor: None },
+            how: How::Star(StarAsked::default()),
             hosts: 1,
             slack: 0,
             room: Room { question: 256, answer: Generation::default().max_tokens },
@@ -113,15 +121,21 @@ impl Engine {
 impl<'a> ContextBuilder<'a> {
     /// Star attention in blocks of `block` tokens.
     pub fn star(mut self, block: usize) -> Self {
-        let (_, anchor) = self.how.star();
-        self.how = How::Star { block: Some(block), anchor };
+        self.how = How::Star(StarAsked { block: Some(block), ..self.how.star() });
         self
     }
 
     /// Star attention behind an anchor of `tokens` tokens, at most the block.
     pub fn anchor(mut self, tokens: usize) -> Self {
-        let (block, _) = self.how.star();
-        self.how = How::Star { block, anchor: Some(tokens) };
+        self.how = How::Star(StarAsked { anchor: Some(tokens), ..self.how.star() });
+        self
+    }
+
+    /// Star attention whose questions have so many tokens of the context computed anew: those they
+    /// look at, now with all of the context before them in sight. It wins back what blocks lose of
+    /// the accuracy of full attention.
+    pub fn revisit(mut self, revisit: Revisit) -> Self {
+        self.how = How::Star(StarAsked { revisit, ..self.how.star() });
         self
     }
 
@@ -255,11 +269,12 @@ mod tests {
             let star = how.method(tokens).as_star().unwrap();
             (star.block, star.anchor)
         };
-        let default = How::Star { block: None, anchor: None };
+        let default = How::Star(StarAsked::default());
+        let asked = |block, anchor| How::Star(StarAsked { block, anchor, ..StarAsked::default() });
         assert_eq!(star(default, 300), (1024, 256));
         assert_eq!(star(default, 16_385), (4097, 1024));
         assert_eq!(star(default, 1 << 20), (32_768, 8192));
-        assert_eq!(star(How::Star { block: Some(512), anchor: None }, 9000), (512, 128));
-        assert_eq!(star(How::Star { block: None, anchor: Some(7) }, 8192), (2048, 7));
+        assert_eq!(star(asked(Some(512), None), 9000), (512, 128));
+        assert_eq!(star(asked(None, Some(7)), 8192), (2048, 7));
     }
 }

@@ -11,6 +11,38 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ContextId(pub(super) u64);
 
+/// Names a question within a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct QuestionId(pub(super) u64);
+
+/// The rows of one sequence in a forward pass over encoded contexts.
+#[derive(Debug, Clone)]
+pub(super) struct Rows {
+    pub(super) context: ContextId,
+    pub(super) at: At,
+    /// The question that [hides](Command::Hide) keys of the context from them.
+    pub(super) hides: Option<QuestionId>,
+}
+
+/// Where rows stand.
+#[derive(Debug, Clone)]
+pub(super) enum At {
+    Span(Span),
+    /// In rising order.
+    Listed(Arc<[u32]>),
+}
+
+/// What a forward pass over encoded contexts is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Questions and answers.
+    Answer,
+    /// A question that notes how much it looks at each token of its context.
+    Weigh(QuestionId),
+    /// Tokens of a context, computed anew for a question.
+    Revisit,
+}
+
 /// A piece of work that all hosts do together.
 #[derive(Debug, Clone)]
 pub(super) enum Command {
@@ -27,11 +59,13 @@ pub(super) enum Command {
     /// Run the next layer of the host's current pass over the context.
     Encode { id: ContextId, anchor: AnchorNews },
     /// Take part in layers of a forward pass of the query host over encoded contexts.
-    Step {
-        /// The sequences' contexts and the positions of their rows.
-        sequences: Arc<[(ContextId, Span)]>,
-        layers: Range<usize>,
-    },
+    Step { sequences: Arc<[Rows]>, layers: Range<usize>, purpose: Purpose },
+    /// Say how much a question [looked at](Purpose::Weigh) each token of its context.
+    Weights(QuestionId),
+    /// From now on hide the keys at these positions, in rising order, from rows of a question.
+    Hide { question: QuestionId, context: ContextId, positions: Arc<[u32]> },
+    /// Let go of what is held for a question.
+    Release(QuestionId),
     /// Keep a context whose encoding is finished on all hosts.
     Keep(ContextId),
     /// Let go of a context, whether encoded or half-way.
@@ -57,6 +91,8 @@ pub(super) struct Outcome {
     pub(super) sent: u64,
     /// Work of phase 1 that is really done by now.
     pub(super) progress: Vec<Progress>,
+    /// After [`Command::Weights`], `[tokens of the context that the host holds]`.
+    pub(super) weights: Vec<f32>,
     /// After [`Command::Open`] and [`Command::Encode`].
     pub(super) encoding: Option<EncodingState>,
 }

@@ -163,10 +163,12 @@ impl Context {
         self.engine.check(query, start, query.len(), settings.max_tokens)?;
         let (events, heard) = channel();
         let (enough, cancel) = (Cancel::new(), cancel.child());
+        let star = plan.spec.method.as_star();
         let request = AskRequest {
             context: held.id(),
             context_tokens: Arc::clone(context_tokens),
-            start,
+            plan: Arc::clone(plan),
+            revisit: settings.revisit.or(star.map(|star| star.revisit)).unwrap_or_default(),
             query: query.to_vec(),
             settings: settings.clone(),
             spelled: self.engine.text().choices(),

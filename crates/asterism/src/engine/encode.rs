@@ -3,19 +3,20 @@
 
 use super::command::{AnchorNews, EncodingState};
 use super::loaded::Loaded;
+use super::pace::Pace;
 use super::passes::{Pass, passes};
 use super::phase1::Progress;
 use super::{EngineError, memory, share};
 use crate::attention::{
-    AnchorCopy, AnchorKeys, BlockAttention, GlobalAttention, NewKeys, OthersPass, Publish,
-    RingAttention, SequenceRows, serve,
+    AnchorCopy, AnchorKeys, BlockAttention, ContextKeys, GlobalAttention, NewKeys, OthersPass,
+    OthersRows, Publish, RingAttention, SequenceRows, serve,
 };
 use crate::cache::{BlockKey, EncodedBlock, Index, KvStore, Ledger, Reservation};
 use crate::cancel::Cancel;
 use crate::comm::Comm;
 use crate::model::Workspace;
 use crate::plan::{Plan, Span};
-use crate::tensor::{self, Backend};
+use crate::tensor::{self, Backend, Positions};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -45,8 +46,7 @@ pub(super) struct Encoding<B: Backend> {
     reservation: Reservation,
     /// Reports of work that the processor may not have done yet.
     unreported: Vec<Progress>,
-    /// The last moment whose work was handed over.
-    mark: Option<B::Mark>,
+    pace: Pace<B>,
 }
 
 /// What a host is asked to encode.
@@ -139,7 +139,7 @@ impl<B: Backend> Encoding<B> {
             reused,
             reservation,
             unreported,
-            mark: None,
+            pace: Pace::new(),
         })
     }
 
@@ -157,7 +157,7 @@ impl<B: Backend> Encoding<B> {
 
     /// Reports of work that is really done.
     pub(super) fn take_progress(&mut self) -> Vec<Progress> {
-        let keep = usize::from(self.mark.is_some() && !self.passes.is_empty());
+        let keep = usize::from(self.pace.is_ahead() && !self.passes.is_empty());
         let done = self.unreported.len().saturating_sub(keep);
         self.unreported.drain(..done).collect()
     }
@@ -216,20 +216,7 @@ impl<B: Backend> Encoding<B> {
             self.passes.pop_front();
             self.finish(tools, &pass)?;
         }
-        self.pace(backend)
-    }
-
-    /// Lets at most one layer be ahead of what the processor does, so that other work handed over
-    /// now does not stand behind seconds of this; the last waits until all is done.
-    fn pace(&mut self, backend: &B) -> Result<(), EngineError> {
-        let now = backend.mark()?;
-        if let Some(before) = self.mark.replace(now) {
-            backend.between(&before, &before)?;
-        }
-        if self.passes.is_empty() {
-            backend.synchronize()?;
-        }
-        Ok(())
+        Ok(self.pace.layer(backend, self.passes.is_empty())?)
     }
 
     /// Takes `count` messages with keys of the anchor from the first host.
@@ -447,7 +434,7 @@ impl<B: Backend> Encoding<B> {
             0 => NewKeys::Store(&mut store),
             host => NewKeys::Other { host, precision: loaded.kv_precision(), own: &store },
         };
-        let rows = vec![SequenceRows { span: chunk, blocks: &[], new }];
+        let rows = vec![SequenceRows { span: chunk, context: ContextKeys::of(&[]), new }];
         let mut attention = GlobalAttention::new(&loaded.backend, comm, loaded.shape(), rows)?;
         layer(loaded, &mut attention, &self.cancel, &mut self.work)?;
         drop(attention);
@@ -467,7 +454,12 @@ impl<B: Backend> Encoding<B> {
         let pass = OthersPass {
             layers: self.layers_done..self.layers_done + 1,
             attending: loaded.decoder.config().context_layers(),
-            sequences: &[(chunk, &[])],
+            sequences: &[OthersRows {
+                tokens: chunk.len,
+                positions: Positions::From(chunk.start),
+                context: ContextKeys::of(&[]),
+            }],
+            scores: None,
             share: Some((&mut store, owner == self.rank)),
         };
         serve(&loaded.backend, comm, loaded.shape(), pass)?;
@@ -484,7 +476,8 @@ fn begin<B: Backend>(
     work: &mut Workspace<B>,
 ) -> Result<(), EngineError> {
     let attending = loaded.decoder.config().context_layers();
-    Ok(loaded.decoder.begin(&loaded.backend, tokens, spans, attending, work)?)
+    let positions: Vec<u32> = spans.iter().copied().flat_map(Span::positions).collect();
+    Ok(loaded.decoder.begin(&loaded.backend, tokens, &positions, attending, work)?)
 }
 
 /// Runs the next layer of a pass.

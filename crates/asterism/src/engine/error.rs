@@ -91,13 +91,16 @@ pub enum EngineError {
     },
     /// There is no memory left for a question and its answer.
     #[error(
-        "a question and its answer of {tokens} tokens need {} MiB, and {} MiB are left: ask for a \
-         shorter answer, or let go of contexts and questions that run",
+        "a question and its answer of {tokens} tokens, with {revisited} of its context computed \
+         anew, need {} MiB, and {} MiB are left: ask for a shorter answer, revisit less, or let go of \
+         contexts and questions that run",
         needed >> 20, free >> 20
     )]
     NoRoom {
         /// Tokens of the question and the most its answer may have.
         tokens: usize,
+        /// Tokens of the context that are computed anew for it.
+        revisited: usize,
         /// Bytes that their keys need.
         needed: u64,
         /// Bytes that are left.

@@ -1,5 +1,6 @@
 //! How an answer is generated, and what came of it.
 
+use crate::plan::Revisit;
 use crate::tensor::Sampling;
 use std::time::Duration;
 
@@ -12,13 +13,23 @@ pub struct Generation {
     pub sampling: Sampling,
     /// Go on after an end-of-sequence token, to exactly `max_tokens`.
     pub ignore_eos: bool,
+    /// How many tokens of a context that was encoded by star are computed anew for the question; as
+    /// the context's [`Star::revisit`](crate::plan::Star) says if `None`. Of the keys of other
+    /// methods, and of the first block, none can be better.
+    pub revisit: Option<Revisit>,
     /// Report this many of the largest logits of the answer's first position.
     pub top_logits: usize,
 }
 
 impl Default for Generation {
     fn default() -> Self {
-        Self { max_tokens: 128, sampling: Sampling::default(), ignore_eos: false, top_logits: 0 }
+        Self {
+            max_tokens: 128,
+            sampling: Sampling::default(),
+            ignore_eos: false,
+            revisit: None,
+            top_logits: 0,
+        }
     }
 }
 
@@ -45,6 +56,15 @@ impl Finish {
     }
 }
 
+/// What was computed anew of a context for one question.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Revisited {
+    /// Tokens.
+    pub tokens: usize,
+    /// Time to choose and to compute them; a part of [`Generated::query_time`].
+    pub time: Duration,
+}
+
 /// An answer, as tokens.
 #[derive(Debug, Clone)]
 pub struct Generated {
@@ -60,6 +80,8 @@ pub struct Generated {
     pub decode_time: Duration,
     /// Bytes that the hosts sent each other.
     pub bytes_sent: u64,
+    /// What was computed anew of the context.
+    pub revisited: Revisited,
     /// The largest logits of the first position with their tokens, largest first.
     pub top_logits: Vec<(u32, f32)>,
 }

@@ -2,19 +2,28 @@
 //! processes run the same code.
 
 use super::EngineError;
-use super::command::{Command, ContextId, EncodingState, Outcome};
+use super::command::{At, Command, ContextId, EncodingState, Outcome, Purpose, QuestionId, Rows};
 use super::encode::{Asked, Encoding, Tools};
 use super::loaded::Loaded;
-use crate::attention::{OthersPass, serve};
+use crate::attention::{ContextKeys, OthersPass, OthersRows, serve};
 use crate::cache::{EncodedBlock, Index, Ledger};
 use crate::comm::Comm;
-use crate::plan::Span;
-use crate::tensor::Backend;
+use crate::tensor::{Backend, Positions};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The encoded blocks of a context that a host holds, in the order of their positions.
 pub(super) type Blocks<B> = Arc<[Arc<EncodedBlock<B>>]>;
+
+/// For each of a context's [`Blocks`], which of its keys a question does not see, if any.
+pub(super) type Hidden<B> = Arc<[Option<<B as Backend>::Flags>]>;
+
+/// What a host holds for a question that revisits its context.
+struct Revisited<B: Backend> {
+    /// `[keys of the context on this host]`: how much the question looks at them.
+    weights: Vec<f32>,
+    hidden: Option<Hidden<B>>,
+}
 
 /// One host of a group.
 pub(super) struct Host<B: Backend> {
@@ -26,6 +35,8 @@ pub(super) struct Host<B: Backend> {
     contexts: HashMap<ContextId, Blocks<B>>,
     /// Contexts that are being encoded.
     encodings: HashMap<ContextId, Encoding<B>>,
+    /// Questions that revisit their contexts.
+    questions: HashMap<QuestionId, Revisited<B>>,
 }
 
 impl<B: Backend> Host<B> {
@@ -37,7 +48,15 @@ impl<B: Backend> Host<B> {
         spare: u64,
     ) -> Self {
         let index = Index::new(spare);
-        Self { loaded, comm, ledger, index, contexts: HashMap::new(), encodings: HashMap::new() }
+        Self {
+            loaded,
+            comm,
+            ledger,
+            index,
+            contexts: HashMap::new(),
+            encodings: HashMap::new(),
+            questions: HashMap::new(),
+        }
     }
 
     /// The blocks of an encoded context on this host.
@@ -67,8 +86,23 @@ impl<B: Backend> Host<B> {
                 encoding.advance(&mut tools, anchor)?;
                 self.encoding_outcome(*id)?
             }
-            Command::Step { sequences, layers } => {
-                self.serve(sequences, layers.clone())?;
+            Command::Step { sequences, layers, purpose } => {
+                self.serve(sequences, layers.clone(), *purpose)?;
+                Outcome::default()
+            }
+            Command::Weights(question) => {
+                let weights = self.questions.get_mut(question).map(|held| &mut held.weights);
+                let weights = weights.map(std::mem::take).unwrap_or_default();
+                Outcome { weights, ..Outcome::default() }
+            }
+            Command::Hide { question, context, positions } => {
+                let hidden = self.flags(*context, positions)?;
+                let weights = Vec::new();
+                self.questions.insert(*question, Revisited { weights, hidden: Some(hidden) });
+                Outcome::default()
+            }
+            Command::Release(question) => {
+                self.questions.remove(question);
                 Outcome::default()
             }
             Command::Keep(id) => {
@@ -97,18 +131,91 @@ impl<B: Backend> Host<B> {
 
     /// Takes part in a forward pass of the query host.
     fn serve(
-        &self,
-        sequences: &[(ContextId, Span)],
+        &mut self,
+        sequences: &[Rows],
         layers: std::ops::Range<usize>,
+        purpose: Purpose,
     ) -> Result<(), EngineError> {
-        let sequences = sequences
-            .iter()
-            .map(|(id, span)| Ok((*span, &**self.blocks(*id)?)))
-            .collect::<Result<Vec<_>, EngineError>>()?;
+        let mut weights = match (purpose, sequences) {
+            (Purpose::Weigh(question), [rows]) => Some(self.take_weights(question, rows.context)?),
+            _ => None,
+        };
         let Loaded { backend, decoder } = &*self.loaded;
-        let attending = decoder.config().layers;
-        let pass = OthersPass { layers, attending, sequences: &sequences, share: None };
-        Ok(serve(backend, &*self.comm, decoder.shape(), pass)?)
+        let listed = |rows: &Rows| match &rows.at {
+            At::Span(_) => Ok(None),
+            At::Listed(positions) => backend.listed(positions).map(Some),
+        };
+        let listed = sequences.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
+        let rows = sequences
+            .iter()
+            .zip(&listed)
+            .map(|(rows, listed)| {
+                let (tokens, positions) = match (&rows.at, listed) {
+                    (At::Listed(positions), Some(listed)) => {
+                        (positions.len(), Positions::Listed(listed))
+                    }
+                    (At::Span(span), _) => (span.len, Positions::From(span.start)),
+                    (At::Listed(_), None) => (0, Positions::From(0)),
+                };
+                let hidden = match rows.hides {
+                    Some(question) => Some(&**self.hidden(question)?),
+                    None => None,
+                };
+                let context = ContextKeys { hidden, ..ContextKeys::of(self.blocks(rows.context)?) };
+                Ok(OthersRows { tokens, positions, context })
+            })
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        let config = decoder.config();
+        let attending = match purpose {
+            Purpose::Answer | Purpose::Weigh(_) => config.layers,
+            Purpose::Revisit => config.context_layers(),
+        };
+        let scores = weights.as_deref_mut();
+        let pass = OthersPass { layers, attending, sequences: &rows, scores, share: None };
+        serve(backend, &*self.comm, decoder.shape(), pass)?;
+        if let (Purpose::Weigh(question), Some(weights)) = (purpose, weights) {
+            self.put_weights(question, weights);
+        }
+        Ok(())
+    }
+
+    /// What `question` has given to the keys of `context` on this host so far.
+    pub(super) fn take_weights(
+        &mut self,
+        question: QuestionId,
+        context: ContextId,
+    ) -> Result<Vec<f32>, EngineError> {
+        let tokens = self.blocks(context)?.iter().map(|block| block.tokens()).sum();
+        let held = self.questions.get_mut(&question).map(|held| &mut held.weights);
+        Ok(held.map_or_else(|| vec![0.0; tokens], std::mem::take))
+    }
+
+    /// Keeps them.
+    pub(super) fn put_weights(&mut self, question: QuestionId, weights: Vec<f32>) {
+        self.questions.insert(question, Revisited { weights, hidden: None });
+    }
+
+    /// What `question` does not see.
+    pub(super) fn hidden(&self, question: QuestionId) -> Result<&Hidden<B>, EngineError> {
+        let held = self.questions.get(&question).and_then(|held| held.hidden.as_ref());
+        held.ok_or(EngineError::UnknownContext)
+    }
+
+    /// Flags for the keys of `context` on this host that stand at `positions`.
+    fn flags(&self, context: ContextId, positions: &[u32]) -> Result<Hidden<B>, EngineError> {
+        let flags = |block: &Arc<EncodedBlock<B>>| {
+            // Blocks of star have one run of positions.
+            let Some(run) = block.segments(0).into_iter().next() else { return Ok(None) };
+            let place = |end: usize| positions.partition_point(|at| (*at as usize) < end);
+            let inside = &positions[place(run.start)..place(run.start + run.tokens)];
+            if inside.is_empty() {
+                return Ok(None);
+            }
+            let mut flags = vec![false; run.tokens];
+            inside.iter().for_each(|at| flags[*at as usize - run.start] = true);
+            self.loaded.backend.flags(&flags).map(Some)
+        };
+        Ok(self.blocks(context)?.iter().map(flags).collect::<Result<_, _>>()?)
     }
 }
 

@@ -1,15 +1,22 @@
 //! Questions that wait, run or are being answered, on the thread that leads the hosts.
+//!
+//! A question that revisits its context runs twice: once to see where it looks, and once more when
+//! those tokens have been computed anew.
 
 use super::EngineError;
+use super::command::{Command, QuestionId};
+use super::generate::Revisited;
 use super::group::Group;
 use super::loaded::Loaded;
 use super::memory;
 use super::request::{AnswerEvent, AskRequest, Ended};
+use super::revisit::Revisiting;
 use super::schedule::UnderWay;
-use super::step::{Sequence, Steps};
+use super::step::{Sequence, Steps, Wanted};
 use crate::model::Sampler;
 use crate::tensor::Backend;
 use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 /// Sequences that decode together at most.
@@ -22,17 +29,49 @@ pub(super) struct QuestionQueue<B: Backend> {
     questions: VecDeque<Question<B>>,
     /// Answers under way.
     answers: Vec<Answer<B>>,
+    next_id: u64,
+    /// Questions for which hosts need not hold anything any more.
+    released: Receiver<QuestionId>,
+    release: Sender<QuestionId>,
 }
 
 /// A question that has not run through the model yet.
 struct Question<B: Backend> {
     request: AskRequest,
     sequence: Sequence<B>,
-    /// Tokens whose passes are done.
+    stage: Stage<B>,
+    /// Tokens whose passes of this stage are done.
     done: usize,
     /// Layers of the next pass that are done.
     layers_done: usize,
     bytes_sent: u64,
+    /// When its first pass began.
+    began: Option<Instant>,
+    revisited: Revisited,
+    held: Option<Holds>,
+}
+
+/// What a question's passes are for.
+enum Stage<B: Backend> {
+    /// To see where it looks.
+    Weigh,
+    /// To compute anew what it looks at.
+    Revisit(Revisiting<B>),
+    /// To answer.
+    Answer,
+}
+
+/// What hosts hold for a question; they are told to let go of it when this is dropped.
+struct Holds {
+    question: QuestionId,
+    release: Sender<QuestionId>,
+}
+
+impl Drop for Holds {
+    fn drop(&mut self) {
+        // Without a queue there are no hosts any more.
+        let _ = self.release.send(self.question);
+    }
 }
 
 /// An answer that is being generated.
@@ -46,11 +85,21 @@ struct Answer<B: Backend> {
     last: u32,
     first_at: Instant,
     bytes_sent: u64,
+    revisited: Revisited,
+    _held: Option<Holds>,
 }
 
 impl<B: Backend> QuestionQueue<B> {
     pub(super) fn new(loaded: &Loaded<B>) -> Self {
-        Self { steps: Steps::new(loaded), questions: VecDeque::new(), answers: Vec::new() }
+        let (release, released) = channel();
+        Self {
+            steps: Steps::new(loaded),
+            questions: VecDeque::new(),
+            answers: Vec::new(),
+            next_id: 0,
+            released,
+            release,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -66,20 +115,37 @@ impl<B: Backend> QuestionQueue<B> {
     pub(super) fn first(&self) -> Option<UnderWay> {
         // A question whose answer would find no place waits.
         let question = self.questions.front().filter(|_| self.answers.len() < BATCH)?;
-        Some(UnderWay(question.layers_done > 0))
+        Some(UnderWay(question.is_under_way()))
     }
 
     /// Adds a question, once there is memory for it and its answer.
     pub(super) fn add(&mut self, group: &mut Group<B>, request: AskRequest) {
-        match sequence(group, &request) {
-            Ok(sequence) => self.questions.push_back(Question {
-                request,
-                sequence,
-                done: 0,
-                layers_done: 0,
-                bytes_sent: 0,
-            }),
-            Err(error) => end(&request, Err(error)),
+        let question = QuestionId(self.next_id);
+        self.next_id += 1;
+        let sequence = match sequence(group, question, &request) {
+            Ok(sequence) => sequence,
+            Err(error) => return end(&request, Err(error)),
+        };
+        let revisits = request.plan.revisited(request.revisit) > 0;
+        let held = revisits.then(|| Holds { question, release: self.release.clone() });
+        self.questions.push_back(Question {
+            request,
+            sequence,
+            stage: if revisits { Stage::Weigh } else { Stage::Answer },
+            done: 0,
+            layers_done: 0,
+            bytes_sent: 0,
+            began: None,
+            revisited: Revisited::default(),
+            held,
+        });
+    }
+
+    /// Has the hosts let go of what they hold for questions that have ended.
+    pub(super) fn release(&mut self, group: &mut Group<B>) {
+        for question in self.released.try_iter() {
+            // An error says that a host has ended, and with it what it held.
+            let _ = group.obey(&Command::Release(question));
         }
     }
 
@@ -120,15 +186,53 @@ impl<B: Backend> QuestionQueue<B> {
         group: &mut Group<B>,
         question: &mut Question<B>,
     ) -> Result<bool, EngineError> {
-        let Question { request, sequence, done, layers_done, bytes_sent } = question;
+        let began = *question.began.get_or_insert_with(Instant::now);
+        match &mut question.stage {
+            Stage::Weigh => {
+                if self.question_layer(group, question, Wanted::Weights)? {
+                    let Question { request, sequence, .. } = question;
+                    let AskRequest { plan, context_tokens, revisit, query, .. } = &*request;
+                    let chosen =
+                        Revisiting::choose(group, plan, context_tokens, *revisit, sequence)?;
+                    sequence.rewind(&group.lead, query.len());
+                    (question.done, question.revisited.tokens) = (0, chosen.count());
+                    question.stage = Stage::Revisit(chosen);
+                }
+                Ok(false)
+            }
+            Stage::Revisit(revisiting) => {
+                let Question { request, sequence, .. } = question;
+                question.bytes_sent +=
+                    revisiting.layer(group, &mut self.steps, sequence, &request.cancel)?;
+                if revisiting.is_done() {
+                    question.revisited.time = began.elapsed();
+                    question.stage = Stage::Answer;
+                }
+                Ok(false)
+            }
+            Stage::Answer => self.question_layer(group, question, Wanted::Logits),
+        }
+    }
+
+    /// One layer of a pass over the question's own tokens, the last of which are to bring what is
+    /// `wanted`; true after the last layer of the last pass.
+    fn question_layer(
+        &mut self,
+        group: &mut Group<B>,
+        question: &mut Question<B>,
+        wanted: Wanted,
+    ) -> Result<bool, EngineError> {
+        let Question { request, sequence, done, layers_done, bytes_sent, .. } = question;
         let (chunk, layers) =
             (group.lead.loaded.backend.chunk_tokens(), group.lead.loaded.layers());
         let end = request.query.len().min(*done + chunk);
         let (tokens, is_last) = (&request.query[*done..end], end == request.query.len());
-        let cancel = &request.cancel;
-        let layer = *layers_done;
-        *bytes_sent +=
-            self.steps.question_layer(group, sequence, tokens, layer, is_last, cancel)?;
+        let wanted = match wanted {
+            Wanted::Logits if !is_last => Wanted::Nothing,
+            wanted => wanted,
+        };
+        let (cancel, layer) = (&request.cancel, *layers_done);
+        *bytes_sent += self.steps.question_layer(group, sequence, tokens, layer, wanted, cancel)?;
         *layers_done += 1;
         if *layers_done == layers {
             (*done, *layers_done) = (end, 0);
@@ -139,13 +243,23 @@ impl<B: Backend> QuestionQueue<B> {
 
     /// A question has run: its answer begins.
     fn answer(&mut self, group: &mut Group<B>, question: Question<B>) {
-        let Question { request, sequence, bytes_sent, .. } = question;
+        let Question { request, sequence, bytes_sent, revisited, held: _held, .. } = question;
         let (first_at, tokens, last) = (Instant::now(), 0, 0);
         let sampler = match self.begin_answer(group, &request, &sequence) {
             Ok(sampler) => sampler,
             Err(error) => return end(&request, Err(error)),
         };
-        let mut answer = Answer { request, sequence, sampler, tokens, last, first_at, bytes_sent };
+        let mut answer = Answer {
+            request,
+            sequence,
+            sampler,
+            tokens,
+            last,
+            first_at,
+            bytes_sent,
+            revisited,
+            _held,
+        };
         if answer.request.settings.max_tokens == 0 {
             return end(&answer.request, Ok(answer.ended(false)));
         }
@@ -228,6 +342,16 @@ impl<B: Backend> QuestionQueue<B> {
     }
 }
 
+impl<B: Backend> Question<B> {
+    /// Whether a pass has begun and not ended.
+    fn is_under_way(&self) -> bool {
+        match &self.stage {
+            Stage::Revisit(revisiting) => revisiting.is_under_way(),
+            Stage::Weigh | Stage::Answer => self.layers_done > 0,
+        }
+    }
+}
+
 impl<B: Backend> Answer<B> {
     /// Passes the next token on, if its logits were finite; whether another is to come.
     fn takes(&mut self, token: Option<u32>, loaded: &Loaded<B>) -> bool {
@@ -255,22 +379,29 @@ impl<B: Backend> Answer<B> {
             query_time: self.first_at.duration_since(self.request.since),
             decode_time: self.first_at.elapsed(),
             bytes_sent: self.bytes_sent,
+            revisited: self.revisited,
         }
     }
 }
 
-/// What the query host needs for a question: room for it and its answer.
+/// What the query host needs for a question: room for it, its answer and what it revisits.
 fn sequence<B: Backend>(
     group: &Group<B>,
+    question: QuestionId,
     request: &AskRequest,
 ) -> Result<Sequence<B>, EngineError> {
     let lead = &group.lead;
-    let query = request.query.len();
-    let tokens = query.saturating_add(request.settings.max_tokens);
-    let needed = memory::keys(&lead.loaded, tokens);
-    let reservation =
-        lead.ledger.reserve(needed).map_err(|free| EngineError::NoRoom { tokens, needed, free })?;
-    Sequence::new(lead, request.context, request.start, query, reservation)
+    let AskRequest { plan, query, .. } = request;
+    let tokens = query.len().saturating_add(request.settings.max_tokens);
+    let revisited = plan.revisited(request.revisit);
+    let needed = memory::keys(&lead.loaded, tokens).saturating_add(memory::revisit(
+        &lead.loaded,
+        plan,
+        revisited,
+    ));
+    let no_room = |free| EngineError::NoRoom { tokens, revisited, needed, free };
+    let reservation = lead.ledger.reserve(needed).map_err(no_room)?;
+    Sequence::new(lead, (request.context, question), plan.end(), query.len(), reservation)
 }
 
 /// The last event of a request. Who does not listen has gone.

@@ -3,10 +3,10 @@
 
 use super::EngineError;
 use super::command::ContextId;
-use super::generate::Generation;
+use super::generate::{Generation, Revisited};
 use super::phase1::{Phase1, Progress};
 use crate::cancel::Cancel;
-use crate::plan::Plan;
+use crate::plan::{Plan, Revisit};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -78,8 +78,10 @@ pub(super) struct AskRequest {
     pub(super) context: ContextId,
     /// The tokens that the context's keys were computed from.
     pub(super) context_tokens: Arc<[u32]>,
-    /// Position of the question's first token.
-    pub(super) start: usize,
+    /// Where they stand.
+    pub(super) plan: Arc<Plan>,
+    /// How many of them are computed anew.
+    pub(super) revisit: Revisit,
     /// The question; not empty.
     pub(super) query: Vec<u32>,
     pub(super) settings: Generation,
@@ -116,4 +118,6 @@ pub(super) struct Ended {
     pub(super) decode_time: Duration,
     /// Bytes that the hosts sent each other.
     pub(super) bytes_sent: u64,
+    /// What was computed anew.
+    pub(super) revisited: Revisited,
 }

@@ -54,6 +54,7 @@ impl<B: Backend> Service<B> {
                 Some(Slice::Context(index)) => self.encodings.advance(&mut self.group, index),
                 None => {}
             }
+            self.questions.release(&mut self.group);
         }
     }
 

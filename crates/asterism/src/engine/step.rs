@@ -2,21 +2,27 @@
 //! sequences at once.
 
 use super::EngineError;
-use super::command::{Command, ContextId};
+use super::command::{At, Command, ContextId, Purpose, QuestionId, Rows};
 use super::group::Group;
-use super::host::{Blocks, Host};
+use super::host::{Blocks, Hidden, Host};
 use super::loaded::Loaded;
-use crate::attention::{GlobalAttention, NewKeys, SequenceRows};
-use crate::cache::{PAGE, Reservation, Tail};
+use crate::attention::{ContextKeys, GlobalAttention, NewKeys, SequenceRows, WeighingAttention};
+use crate::cache::{KvStore, PAGE, Reservation, Tail};
 use crate::cancel::Cancel;
 use crate::model::{Sampler, Workspace};
 use crate::plan::Span;
 use crate::tensor::{Backend, Choice, Pass};
+use std::sync::Arc;
 
 /// A question and its answer: what the query host keeps of them.
 pub(super) struct Sequence<B: Backend> {
     pub(super) context: ContextId,
+    pub(super) question: QuestionId,
     blocks: Blocks<B>,
+    /// Which keys of the blocks it does not see, once some were computed anew.
+    hidden: Option<Hidden<B>>,
+    /// Those keys.
+    anew: Option<KvStore<B>>,
     tail: Tail<B>,
     /// Memory of the tail.
     _reservation: Reservation,
@@ -40,18 +46,19 @@ impl<B: Backend> Sequence<B> {
     /// A sequence whose question of `query` tokens stands at `position`.
     pub(super) fn new(
         lead: &Host<B>,
-        context: ContextId,
+        (context, question): (ContextId, QuestionId),
         position: usize,
         query: usize,
         reservation: Reservation,
     ) -> Result<Self, EngineError> {
         let blocks = lead.blocks(context)?.clone();
-        // A page holds the question and the beginning of the answer.
-        let tail = lead.loaded.tail((query + PAGE).next_multiple_of(PAGE));
         Ok(Self {
             context,
+            question,
             blocks,
-            tail,
+            hidden: None,
+            anew: None,
+            tail: tail(&lead.loaded, query),
             _reservation: reservation,
             position,
             decoding: Decoding::Cold,
@@ -62,12 +69,67 @@ impl<B: Backend> Sequence<B> {
     pub(super) fn position(&self) -> usize {
         self.position
     }
+
+    /// The question, of `query` tokens, will run anew.
+    pub(super) fn rewind(&mut self, lead: &Host<B>, query: usize) {
+        self.tail = tail(&lead.loaded, query);
+        self.position -= query;
+    }
+
+    /// From now on it does not see what the hosts hide from its question, and has room for `count`
+    /// keys instead.
+    pub(super) fn hide(&mut self, lead: &Host<B>, count: usize) -> Result<(), EngineError> {
+        self.hidden = Some(Arc::clone(lead.hidden(self.question)?));
+        self.anew = Some(lead.loaded.store(count)?);
+        Ok(())
+    }
+
+    /// What it sees of its context's own keys, and where those that were computed anew are kept.
+    pub(super) fn old_and_new(
+        &mut self,
+    ) -> Result<(ContextKeys<'_, B>, &mut KvStore<B>), EngineError> {
+        let old = ContextKeys { hidden: self.hidden.as_deref(), ..ContextKeys::of(&self.blocks) };
+        Ok((old, self.anew.as_mut().ok_or(EngineError::UnknownContext)?))
+    }
+
+    /// Its rows at `span`, as the other hosts are told of them.
+    fn told(&self, span: Span) -> Rows {
+        let hides = self.hidden.is_some().then_some(self.question);
+        Rows { context: self.context, at: At::Span(span), hides }
+    }
+
+    /// Its rows at `span`, which are open, with the keys that they see.
+    fn rows(&mut self, span: Span) -> SequenceRows<'_, B> {
+        let context = ContextKeys {
+            blocks: &self.blocks,
+            hidden: self.hidden.as_deref(),
+            anew: self.anew.as_ref(),
+        };
+        SequenceRows { span, context, new: NewKeys::Tail(&mut self.tail) }
+    }
+}
+
+/// An empty tail whose first page holds a question of `query` tokens and the beginning of its
+/// answer.
+fn tail<B: Backend>(loaded: &Loaded<B>, query: usize) -> Tail<B> {
+    loaded.tail((query + PAGE).next_multiple_of(PAGE))
+}
+
+/// What a pass over tokens of a question is to bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// How much each token of the context is looked at, on the hosts.
+    Weights,
+    /// Only keys: more tokens follow.
+    Nothing,
+    /// The logits that follow the last token.
+    Logits,
 }
 
 /// The workspaces of phase 2.
 pub(super) struct Steps<B: Backend> {
     /// Of the question that is under way.
-    question: Workspace<B>,
+    pub(super) question: Workspace<B>,
     /// Of decode steps.
     decode: Workspace<B>,
     /// Decode steps so far that ran outside a recording: what was recorded refers to the buffers of
@@ -82,14 +144,14 @@ impl<B: Backend> Steps<B> {
     }
 
     /// Runs layer `layer` of a pass over `tokens`, the next ones of a question; with the last layer
-    /// of the last tokens the logits are computed (`is_last`). Returns the bytes that hosts sent.
+    /// the logits behind them are computed if they are `wanted`. Returns the bytes that hosts sent.
     pub(super) fn question_layer(
         &mut self,
         group: &mut Group<B>,
         sequence: &mut Sequence<B>,
         tokens: &[u32],
         layer: usize,
-        is_last: bool,
+        wanted: Wanted,
         cancel: &Cancel,
     ) -> Result<u64, EngineError> {
         let span = Span { start: sequence.position, len: tokens.len() };
@@ -97,22 +159,26 @@ impl<B: Backend> Steps<B> {
         let layers = group.lead.loaded.layers();
         if layer == 0 {
             let Loaded { backend, decoder } = &*group.lead.loaded;
-            decoder.begin(backend, tokens, &[span], layers, work)?;
+            let positions: Vec<u32> = span.positions().collect();
+            decoder.begin(backend, tokens, &positions, layers, work)?;
             sequence.tail.open(backend, span)?;
         }
-        let command = Command::Step {
-            sequences: [(sequence.context, span)].into(),
-            layers: layer..layer + 1,
+        let purpose = match wanted {
+            Wanted::Weights => Purpose::Weigh(sequence.question),
+            Wanted::Nothing | Wanted::Logits => Purpose::Answer,
         };
+        let (sequences, layers_now) = ([sequence.told(span)].into(), layer..layer + 1);
+        let command = Command::Step { sequences, layers: layers_now, purpose };
         let sent = run(group, &command, |lead| {
+            if wanted == Wanted::Weights {
+                return weigh_layer(lead, sequence, span, cancel, work);
+            }
             let Loaded { backend, decoder } = &*lead.loaded;
-            let rows = vec![SequenceRows {
-                span,
-                blocks: &sequence.blocks,
-                new: NewKeys::Tail(&mut sequence.tail),
-            }];
+            let rows = vec![sequence.rows(span)];
             let mut attention = GlobalAttention::new(backend, &*lead.comm, decoder.shape(), rows)?;
-            if decoder.advance(backend, 1, &mut attention, cancel, work)? && is_last {
+            if decoder.advance(backend, 1, &mut attention, cancel, work)?
+                && wanted == Wanted::Logits
+            {
                 decoder.reserve_logits(backend, 1, work)?;
                 decoder.head(backend, 1, work)?;
             }
@@ -166,7 +232,8 @@ impl<B: Backend> Steps<B> {
             sequences.iter().map(|sequence| Span { start: sequence.position, len: 1 }).collect();
         let Loaded { backend, decoder } = &*group.lead.loaded;
         let layers = group.lead.loaded.layers();
-        decoder.begin(backend, tokens, &spans, layers, &mut self.decode)?;
+        let positions: Vec<u32> = spans.iter().copied().flat_map(Span::positions).collect();
+        decoder.begin(backend, tokens, &positions, layers, &mut self.decode)?;
         decoder.reserve_logits(backend, rows, &mut self.decode)?;
         // Recording pays only where the whole step is this host's; moments that are timed cannot be
         // replayed.
@@ -188,9 +255,10 @@ impl<B: Backend> Steps<B> {
     ) -> Result<u64, EngineError> {
         self.passes += 1;
         let work = &mut self.decode;
-        let told = sequences.iter().zip(spans).map(|(sequence, span)| (sequence.context, *span));
-        let layers = 0..group.lead.loaded.layers();
-        let command = Command::Step { sequences: told.collect(), layers };
+        let told = sequences.iter().zip(spans).map(|(sequence, span)| sequence.told(*span));
+        let (sequences_told, layers) = (told.collect(), 0..group.lead.loaded.layers());
+        let purpose = Purpose::Answer;
+        let command = Command::Step { sequences: sequences_told, layers, purpose };
         run(group, &command, |lead| pass(lead, sequences, spans, work))
     }
 
@@ -285,23 +353,40 @@ fn pass<B: Backend>(
     work: &mut Workspace<B>,
 ) -> Result<(), EngineError> {
     let Loaded { backend, decoder } = &*lead.loaded;
-    let rows = sequences
-        .iter_mut()
-        .zip(spans)
-        .map(|(sequence, span)| SequenceRows {
-            span: *span,
-            blocks: &sequence.blocks,
-            new: NewKeys::Tail(&mut sequence.tail),
-        })
-        .collect();
+    let rows =
+        sequences.iter_mut().zip(spans).map(|(sequence, span)| sequence.rows(*span)).collect();
     let mut attention = GlobalAttention::new(backend, &*lead.comm, decoder.shape(), rows)?;
     // Cancels are seen between steps.
     decoder.advance(backend, usize::MAX, &mut attention, &Cancel::new(), work)?;
     Ok(decoder.head(backend, spans.len(), work)?)
 }
 
+/// The next layer of a question that weighs its context.
+fn weigh_layer<B: Backend>(
+    lead: &mut Host<B>,
+    sequence: &mut Sequence<B>,
+    span: Span,
+    cancel: &Cancel,
+    work: &mut Workspace<B>,
+) -> Result<(), EngineError> {
+    let mut scores = lead.take_weights(sequence.question, sequence.context)?;
+    let Loaded { backend, decoder } = &*lead.loaded;
+    let mut attention = WeighingAttention {
+        backend,
+        comm: &*lead.comm,
+        shape: decoder.shape(),
+        span,
+        context: ContextKeys::of(&sequence.blocks),
+        tail: &mut sequence.tail,
+        scores: &mut scores,
+    };
+    decoder.advance(backend, 1, &mut attention, cancel, work)?;
+    lead.put_weights(sequence.question, scores);
+    Ok(())
+}
+
 /// Runs `lead` on the query host while the others obey `command`. Returns the bytes that all sent.
-fn run<B: Backend>(
+pub(super) fn run<B: Backend>(
     group: &mut Group<B>,
     command: &Command,
     lead: impl FnOnce(&mut Host<B>) -> Result<(), EngineError>,

@@ -88,6 +88,7 @@ impl Tokens {
             query_time: ended.query_time,
             decode_time: ended.decode_time,
             bytes_sent: ended.bytes_sent,
+            revisited: ended.revisited,
             top_logits: std::mem::take(&mut self.top_logits),
         })
     }

@@ -202,7 +202,6 @@ mod tests {
     use crate::attention::{Attention, AttentionError};
     use crate::cancel::Cancel;
     use crate::model::{Checkpoint, Decoder, Precisions};
-    use crate::plan::Span;
     use crate::tensor::{Aligned, Cpu, KvPrecision, Part, PartMut, Precision};
     use std::sync::Arc;
 
@@ -280,10 +279,10 @@ mod tests {
                     .unwrap();
             let (mut work, cancel) =
                 (decoder.workspace(&cpu, crate::tensor::Pass::Prefill), Cancel::new());
-            let spans = [Span::new(0..5)];
+            let positions = [0, 1, 2, 3, 4];
             let tokens = [1, 2, 3, 4, 5];
             let mut attention = Itself::default();
-            decoder.begin(&cpu, &tokens, &spans, 2, &mut work).unwrap();
+            decoder.begin(&cpu, &tokens, &positions, 2, &mut work).unwrap();
             // A layer at a time, as when other work is done in between.
             assert!(!decoder.advance(&cpu, 1, &mut attention, &cancel, &mut work).unwrap());
             assert!(decoder.advance(&cpu, 9, &mut attention, &cancel, &mut work).unwrap());
@@ -296,7 +295,7 @@ mod tests {
             assert!(logits.iter().any(|logit| *logit != logits[0]));
             // Tokens of a context leave the last layer behind once their keys are kept.
             let mut attention = Itself::default();
-            decoder.begin(&cpu, &tokens, &spans, 1, &mut work).unwrap();
+            decoder.begin(&cpu, &tokens, &positions, 1, &mut work).unwrap();
             assert!(decoder.advance(&cpu, 2, &mut attention, &cancel, &mut work).unwrap());
             assert_eq!((attention.attended, attention.kept), (vec![0], vec![0, 1]));
         }

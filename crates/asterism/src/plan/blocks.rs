@@ -35,6 +35,11 @@ impl Span {
         self.start..self.end()
     }
 
+    /// The positions, one by one.
+    pub fn positions(self) -> impl Iterator<Item = u32> {
+        self.range().map(|position| position as u32)
+    }
+
     /// The span cut into pieces of at most `size` tokens.
     pub fn chunks(self, size: usize) -> impl Iterator<Item = Span> {
         (self.start..self.end())
@@ -182,7 +187,7 @@ impl Plan {
 impl Star {
     /// Refuses settings that no context can be encoded with.
     pub(super) fn check(self) -> Result<(), PlanError> {
-        let Self { block, anchor, anchor_kv, anchor_policy } = self;
+        let Self { block, anchor, anchor_kv, anchor_policy, .. } = self;
         if block < MIN_BLOCK {
             return Err(PlanError::BlockTooSmall(block));
         }

@@ -1,6 +1,6 @@
 //! How a context is to be encoded: the method with its settings, and the number of hosts.
 
-use super::AnchorPolicy;
+use super::{AnchorPolicy, Revisit};
 
 /// How a context is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,6 +71,8 @@ pub struct Star {
     pub anchor_kv: AnchorKv,
     /// What the anchor is; only the default one can be shared.
     pub anchor_policy: AnchorPolicy,
+    /// What questions have computed anew, unless they say otherwise. Blocks do not depend on it.
+    pub revisit: Revisit,
 }
 
 impl Star {
@@ -78,7 +80,8 @@ impl Star {
     #[must_use]
     pub const fn new(block: usize) -> Self {
         let anchor_policy = AnchorPolicy::PAPER;
-        Self { block, anchor: block, anchor_kv: AnchorKv::Shared, anchor_policy }
+        let (anchor_kv, revisit) = (AnchorKv::Shared, Revisit::None);
+        Self { block, anchor: block, anchor_kv, anchor_policy, revisit }
     }
 
     /// With an anchor of `tokens` tokens.
@@ -98,6 +101,12 @@ impl Star {
     #[must_use]
     pub const fn anchor_policy(self, policy: AnchorPolicy) -> Self {
         Self { anchor_policy: policy, ..self }
+    }
+
+    /// With the tokens computed anew, for every question, that `revisit` says.
+    #[must_use]
+    pub const fn revisit(self, revisit: Revisit) -> Self {
+        Self { revisit, ..self }
     }
 
     /// On `hosts` hosts.

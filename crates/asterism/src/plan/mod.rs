@@ -5,9 +5,11 @@ mod anchor;
 mod blocks;
 mod cost;
 mod method;
+mod revisit;
 mod spaced;
 
 pub use anchor::{AnchorContent, AnchorPlace, AnchorPolicy};
 pub use blocks::{MIN_BLOCK, Plan, PlanError, Span};
 pub use cost::{Cost, HostCost, ModelSize};
 pub use method::{AnchorKv, Method, PlanSpec, Star};
+pub use revisit::{Revisit, RevisitCost};

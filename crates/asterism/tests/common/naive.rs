@@ -73,11 +73,53 @@ impl NaiveLlama {
             j <= i && (i >= n || j / block == i / block || j < anchor.min(block))
         };
         let positions: Vec<usize> = (0..tokens.len()).collect();
-        self.logits(tokens, &positions, &sees)
+        self.logits(tokens, &positions, &sees, &mut |_, _| ())
     }
 
-    /// The same, each block but the first behind tokens of its own: `anchors` has those and the
-    /// position of the first of them. What a block's input is stands here one after the other.
+    /// How much the query looks at each token of the context of [`Self::star`]: softmax weight
+    /// among the keys of the context, summed over the query's tokens, heads and layers.
+    pub fn weights(&self, tokens: &[u32], n: usize, block: usize, anchor: usize) -> Vec<f32> {
+        let sees = |i: usize, j: usize| {
+            j <= i && (i >= n || j / block == i / block || j < anchor.min(block))
+        };
+        let positions: Vec<usize> = (0..tokens.len()).collect();
+        let mut sums = vec![0.0; n];
+        self.logits(tokens, &positions, &sees, &mut |i, weights| {
+            let total: f64 = weights[..n].iter().sum();
+            if i >= n {
+                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight / total);
+            }
+        });
+        sums.into_iter().map(|sum| sum as f32).collect()
+    }
+
+    /// As [`Self::star`], the tokens `chosen` of the context computed anew with all before them in
+    /// sight: they stand here once more, between context and query, and nobody but their blocks
+    /// sees their old keys.
+    pub fn revisited(
+        &self,
+        tokens: &[u32],
+        n: usize,
+        block: usize,
+        anchor: usize,
+        chosen: &[u32],
+    ) -> Vec<f32> {
+        let chosen: Vec<usize> = chosen.iter().map(|token| *token as usize).collect();
+        let (context, query) = tokens.split_at(n);
+        let anew: Vec<u32> = chosen.iter().map(|token| context[*token]).collect();
+        let ids = [context, &anew, query].concat();
+        let positions: Vec<usize> =
+            (0..n).chain(chosen.iter().copied()).chain(n..tokens.len()).collect();
+        let sees = |i: usize, j: usize| match (i < n, j < n) {
+            (true, true) => j <= i && (j / block == i / block || j < anchor.min(block)),
+            (false, true) => positions[j] < positions[i] && !chosen.contains(&j),
+            _ => j <= i,
+        };
+        self.logits(&ids, &positions, &sees, &mut |_, _| ())
+    }
+
+    /// As [`Self::star`], each block but the first behind tokens of its own: `anchors` has those
+    /// and the position of the first of them. What a block's input is stands here one after the other.
     pub fn star_behind(
         &self,
         tokens: &[u32],
@@ -106,16 +148,17 @@ impl NaiveLlama {
             let ((of, _), (other, is_anchor)) = (owners[i], owners[j]);
             j <= i && (of == other || of == blocks && !is_anchor)
         };
-        self.logits(&ids, &positions, &sees)
+        self.logits(&ids, &positions, &sees, &mut |_, _| ())
     }
 
     /// Logits after the last token; token `i` stands at `positions[i]` and sees token `j` if
-    /// `sees(i, j)`.
+    /// `sees(i, j)`. `note` is told the softmax weights of all tokens for each token and head.
     fn logits(
         &self,
         tokens: &[u32],
         positions: &[usize],
         sees: &dyn Fn(usize, usize) -> bool,
+        note: &mut dyn FnMut(usize, &[f64]),
     ) -> Vec<f32> {
         let w = |name: &str| self.tensors[name].as_slice();
         let embedding = w("model.embed_tokens.weight");
@@ -144,7 +187,14 @@ impl NaiveLlama {
                 let mut attended = Vec::new();
                 for h in 0..self.heads {
                     let g = h / (self.heads / self.kv_heads);
-                    attended.extend(self.attend(&q[i], &k, &v, h, g, &|j| sees(i, j)));
+                    let weights = self.attention(&q[i], &k, h, g, &|j| sees(i, j));
+                    note(i, &weights);
+                    let mut out = vec![0.0; self.head_dim];
+                    for (weight, v) in weights.iter().zip(&v) {
+                        let v = &v[g * self.head_dim..];
+                        out.iter_mut().zip(v).for_each(|(o, v)| *o += weight * v);
+                    }
+                    attended.extend(out);
                 }
                 add(&mut x[i], &matvec(w("self_attn.o_proj"), &attended));
                 let normed = self.norm(&x[i], w("post_attention_layernorm"));
@@ -161,26 +211,24 @@ impl NaiveLlama {
         matvec(head, &last).into_iter().map(|v| v as f32).collect()
     }
 
-    fn attend(
+    /// Softmax weights of all keys; 0 for what is not seen.
+    fn attention(
         &self,
         q: &[f64],
         k: &[Vec<f64>],
-        v: &[Vec<f64>],
         head: usize,
         group: usize,
         sees: &dyn Fn(usize) -> bool,
     ) -> Vec<f64> {
         let d = self.head_dim;
         let q = &q[head * d..][..d];
-        let mut total = 0.0;
-        let mut out = vec![0.0; d];
+        let mut weights = vec![0.0; k.len()];
         for j in (0..k.len()).filter(|j| sees(*j)) {
             let score: f64 = q.iter().zip(&k[j][group * d..][..d]).map(|(a, b)| a * b).sum();
-            let weight = (score / (d as f64).sqrt()).exp();
-            total += weight;
-            out.iter_mut().zip(&v[j][group * d..]).for_each(|(o, v)| *o += weight * v);
+            weights[j] = (score / (d as f64).sqrt()).exp();
         }
-        out.into_iter().map(|o| o / total).collect()
+        let total: f64 = weights.iter().sum();
+        weights.into_iter().map(|weight| weight / total).collect()
     }
 
     fn norm(&self, x: &[f64], weight: &[f64]) -> Vec<f64> {

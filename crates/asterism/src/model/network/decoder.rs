@@ -160,7 +160,7 @@ impl<B: Backend> Decoder<B> {
         HeadShape { heads, kv_heads, head_dim }
     }
 
-    /// Begins a forward pass of `tokens` at the positions of `spans`: makes room for it in `work`
+    /// Begins a forward pass of `tokens` at `positions`: makes room for it in `work`
     /// and writes token ids and positions there. A recording holds the layers but not this. All
     /// layers keep the tokens' keys and values; the first `attending` also attend and have an MLP:
     /// all of them ([`ModelConfig::layers`]) for a question, [`ModelConfig::context_layers`] for a
@@ -172,12 +172,12 @@ impl<B: Backend> Decoder<B> {
         &self,
         backend: &B,
         tokens: &[u32],
-        spans: &[Span],
+        positions: &[u32],
         attending: usize,
         work: &mut Workspace<B>,
     ) -> Result<(), ForwardError> {
         let (shape, count) = (self.shape(), tokens.len());
-        debug_assert_eq!(count, spans.iter().map(|s| s.len).sum::<usize>());
+        debug_assert_eq!(count, positions.len());
         let vocab = self.config.vocab;
         if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocab) {
             return Err(ForwardError::UnknownToken { token, vocab });
@@ -190,8 +190,7 @@ impl<B: Backend> Decoder<B> {
         backend.rows_at_least(&mut work.v, count * shape.kv_width())?;
         backend.rows_at_least(&mut work.attention, count * shape.q_width())?;
         backend.rows_at_least(&mut work.qkv, chunk_rows * shape.qkv_width())?;
-        let positions: Vec<u32> = spans.iter().flat_map(|s| s.range()).map(|p| p as u32).collect();
-        backend.set_ids(&mut work.ids, tokens, &positions)?;
+        backend.set_ids(&mut work.ids, tokens, positions)?;
         work.pass = UnderWay { count, attending, next_layer: 0 };
         Ok(())
     }

@@ -1,0 +1,109 @@
+//! Attention of a question that also notes how much softmax weight it gives to each token of its
+//! context.
+
+use super::{Attention, AttentionError, ContextKeys, Partial};
+use crate::cache::Tail;
+use crate::comm::{Comm, Message};
+use crate::plan::Span;
+use crate::tensor::{Backend, HeadShape, Memory, Part, PartMut, Positions, Sequence};
+use std::sync::Arc;
+
+/// Adds to `scores`, one for each key of `sequence`, the softmax weight that its rows of
+/// `q [tokens, heads, head_dim]` give to the key in all heads. `lse [tokens, heads]` is that of the keys which
+/// share a weight of 1.
+///
+/// # Errors
+/// If the backend fails.
+pub fn add_weights<B: Backend>(
+    backend: &B,
+    q: Part<'_, B::Rows>,
+    shape: HeadShape,
+    sequence: &Sequence<'_, B>,
+    lse: Part<'_, B::Sums>,
+    scores: &mut [f32],
+) -> Result<(), AttentionError> {
+    let len = shape.kv_heads * scores.len();
+    if len == 0 {
+        return Ok(());
+    }
+    let mut sums = B::Sums::default(); // [kv_heads, keys]
+    backend.sums_at_least(&mut sums, len)?;
+    backend.mass(q, shape, sequence, lse, PartMut::new(&mut sums, 0..len))?;
+    let mut weights = vec![0.0; len]; // [kv_heads, keys]
+    backend.read(Part::new(&sums, 0..len), &mut weights)?;
+    for head in weights.chunks_exact(scores.len()) {
+        scores.iter_mut().zip(head).for_each(|(score, weight)| *score += weight);
+    }
+    Ok(())
+}
+
+/// Attention of a question on the query host: as [`GlobalAttention`](super::GlobalAttention), and
+/// every host notes the weight of its keys among all keys of the context.
+pub struct WeighingAttention<'a, B: Backend> {
+    /// Compute backend.
+    pub backend: &'a B,
+    /// This host's end of the network.
+    pub comm: &'a dyn Comm<B>,
+    /// Heads of the model.
+    pub shape: HeadShape,
+    /// Positions of the question's tokens.
+    pub span: Span,
+    /// What this host holds of the context.
+    pub context: ContextKeys<'a, B>,
+    /// The question's own keys, opened for the tokens.
+    pub tail: &'a mut Tail<B>,
+    /// `[keys of the context on this host]`, added to.
+    pub scores: &'a mut [f32],
+}
+
+impl<B: Backend> Attention<B> for WeighingAttention<'_, B> {
+    fn keep(
+        &mut self,
+        layer: usize,
+        k: Part<'_, B::Rows>,
+        v: Part<'_, B::Rows>,
+    ) -> Result<(), AttentionError> {
+        Ok(self.tail.append(self.backend, layer, k, v)?)
+    }
+
+    fn attend(
+        &mut self,
+        layer: usize,
+        q: Part<'_, B::Rows>,
+        mut out: PartMut<'_, B::Rows>,
+    ) -> Result<(), AttentionError> {
+        let (backend, comm, shape) = (self.backend, self.comm, self.shape);
+        if comm.size() > 1 {
+            comm.send_to_others(&Message::Rows(Arc::new(backend.copy_rows(q)?)))?;
+        }
+        let (rows, positions) = (0..self.span.len, Positions::From(self.span.start));
+        let segments = self.context.segments(layer);
+        let of_context = Sequence { rows: rows.clone(), positions, segments: &segments };
+        let all_lse = self.span.len * shape.heads;
+        let Partial { out: mut seen, mut lse } =
+            Partial::of(backend, q, shape, std::slice::from_ref(&of_context))?;
+        for from in (0..comm.size()).filter(|from| *from != comm.rank()) {
+            let part = comm.recv_rows(from, out.len)?;
+            let part_lse = comm.recv_sums(from, all_lse)?;
+            let (to, to_lse) =
+                (PartMut::new(&mut seen, 0..out.len), PartMut::new(&mut lse, 0..all_lse));
+            let (part, part_lse) =
+                (Part::new(&*part, 0..out.len), Part::new(&*part_lse, 0..all_lse));
+            backend.merge(to, to_lse, part, part_lse)?;
+        }
+        let lse = Arc::new(lse);
+        if comm.size() > 1 {
+            comm.send_to_others(&Message::Sums(Arc::clone(&lse)))?;
+        }
+        let of_all = Part::new(&*lse, 0..all_lse);
+        add_weights(backend, q, shape, &of_context, of_all, self.scores)?;
+        // The question's own keys, and then those of the context beside them.
+        let segments = self.tail.segments(layer);
+        let own = Sequence { rows, positions, segments: &segments };
+        let mut own_lse = B::Sums::default();
+        backend.sums_at_least(&mut own_lse, all_lse)?;
+        let mut own_lse = PartMut::new(&mut own_lse, 0..all_lse);
+        backend.attend(q, shape, &[own], out.reborrow(), own_lse.reborrow())?;
+        Ok(backend.merge(out, own_lse, Part::new(&seen, 0..seen.len()), of_all)?)
+    }
+}
