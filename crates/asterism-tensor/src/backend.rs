@@ -560,6 +560,18 @@ pub trait Backend: Send + Sync + Sized + 'static {
         sums: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
 
+    /// Adds the rows of `rows [n, width]` up into `sums [width]`, in their order: to what is there,
+    /// or to 0 if it is the `first` time.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn add_rows(
+        &self,
+        rows: Part<'_, Self::Sums>,
+        sums: PartMut<'_, Self::Sums>,
+        first: bool,
+    ) -> Result<(), TensorError>;
+
     /// The keys (or values) of the `chosen` tokens of `kv [tokens, kv_heads, head_dim]`, in that
     /// order, as they are stored.
     ///

@@ -434,6 +434,22 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn add_rows(
+        &self,
+        rows: Part<'_, Aligned<f32>>,
+        sums: PartMut<'_, Aligned<f32>>,
+        first: bool,
+    ) -> Result {
+        let sums = floats_mut(sums);
+        if first {
+            sums.fill(0.0);
+        }
+        for row in floats(rows).chunks_exact(sums.len().max(1)) {
+            (self.kernels.add_scaled)(sums, 1.0, row);
+        }
+        Ok(())
+    }
+
     fn gather(&self, kv: Part<'_, Elements>, shape: HeadShape, chosen: &[u32]) -> Result<Elements> {
         let (kv, width) = (elements(kv), shape.kv_width());
         let mut gathered = Elements::with_capacity(kv.precision(), chosen.len() * width);

@@ -242,6 +242,7 @@ impl Cuda {
         mut sums: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
         let (shape, mut first) = (queries.shape, 0);
+        let mass = self.flash(shape.head_dim)?.mass()?;
         for segment in segments {
             if segment.tokens == 0 {
                 continue;
@@ -251,7 +252,7 @@ impl Cuda {
             let Segment { tokens, start, .. } = *segment;
             let hidden = segment.hidden.map(|hidden| hidden.slice(0..tokens)).transpose()?;
             let keys = Keys { keys, values: keys, tokens, start, hidden };
-            self.rows.mass(queries, lse, &keys, &mut sums, first)?;
+            mass.run(queries, lse, &keys, &mut sums, first)?;
             first += tokens;
         }
         same_length("sums", first * shape.kv_heads, sums.len())

@@ -485,6 +485,18 @@ impl Backend for Cuda {
         Ok(self.mass_of(queries, segments, view(lse)?, view_mut(sums)?)?)
     }
 
+    fn add_rows(
+        &self,
+        rows: Part<'_, Grown<f32>>,
+        sums: PartMut<'_, Grown<f32>>,
+        first: bool,
+    ) -> Result {
+        if sums.len == 0 {
+            return Ok(());
+        }
+        Ok(self.rows.add_rows(view(rows)?, view_mut(sums)?, first)?)
+    }
+
     fn gather(&self, kv: Part<'_, Kv>, _shape: HeadShape, chosen: &[u32]) -> Result<Kv> {
         Ok(Kv::gather(&self.rows, kv, chosen)?)
     }

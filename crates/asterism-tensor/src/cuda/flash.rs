@@ -8,6 +8,7 @@ use super::device::Properties;
 use super::kernels::{AttentionTile, FEW_ROWS, Room};
 use super::kv::KvView;
 use super::launch::{Launch, Rows};
+use super::mass::Mass;
 use super::rows::{Put, RowKernels, int};
 use super::view::{same_device, same_length};
 use super::{Argument, Buffer, CudaError, Device, Function, Module, View, ViewMut};
@@ -34,6 +35,8 @@ pub(super) struct Flash {
     small: Arc<Tiled>,
     /// For few over keys in 8 bits, compiled when first needed.
     small_fp8: Mutex<Option<Arc<Tiled>>>,
+    /// Compiled when first needed.
+    mass: Mutex<Option<Arc<Mass>>>,
     head_dim: usize,
     combine: Function,
     put: Put,
@@ -97,10 +100,21 @@ impl Flash {
             large: Arc::new(Tiled::compile(device, head_dim, AttentionTile::large)?),
             small: Arc::new(Tiled::compile(device, head_dim, AttentionTile::small)?),
             small_fp8: Mutex::default(),
+            mass: Mutex::default(),
             head_dim,
             combine: rows.combine.clone(),
             put: rows.put.clone(),
         })
+    }
+
+    /// Softmax weight per key.
+    pub(super) fn mass(&self) -> Result<Arc<Mass>, CudaError> {
+        let mut compiled = self.mass.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mass) = &*compiled {
+            return Ok(Arc::clone(mass));
+        }
+        let mass = Mass::compile(&self.device, self.head_dim)?;
+        Ok(Arc::clone(compiled.insert(Arc::new(mass))))
     }
 
     fn small_fp8(&self) -> Result<Arc<Tiled>, CudaError> {

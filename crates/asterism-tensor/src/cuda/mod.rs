@@ -11,6 +11,7 @@
 //! * [`graph`](Recording): steps recorded once and replayed
 //! * [`linear`](Gemm): matrix products, by cuBLASLt
 //! * `gemv`: products of few rows, by our own kernels
+//! * `mass`: softmax weight per key, by our own kernel
 //! * [`cudnn`](Cudnn): attention over whole blocks, by cuDNN
 //!
 //! All calls may come from any thread: each makes the device current first. All work of a device is
@@ -34,6 +35,7 @@ mod launch;
 mod libraries;
 mod linear;
 mod loader;
+mod mass;
 mod memory;
 mod module;
 mod peak;

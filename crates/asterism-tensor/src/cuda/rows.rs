@@ -3,12 +3,9 @@
 
 #![allow(unsafe_code)]
 
-use super::attention::{Keys, Queries};
 use super::kernels::{
-    APPEND_THREADS, CHOICE_THREADS, CHOICES, MASS_HEAD_DIM, MASS_THREADS, MERGE_THREADS,
-    PUT_THREADS, PUT_WORDS, ROWS,
+    APPEND_THREADS, CHOICE_THREADS, CHOICES, MERGE_THREADS, PUT_THREADS, PUT_WORDS, ROWS,
 };
-use super::module::or_null;
 use super::view::{same_device, same_length};
 use super::{Argument, Buffer, CudaError, Device, Element, Function, Module, View, ViewMut};
 use crate::{HeadShape, Sampling};
@@ -29,7 +26,7 @@ pub(super) struct RowKernels {
     merge: Function,
     argmax: Function,
     sample: Function,
-    mass: Function,
+    add_rows: Function,
     gather: Function,
     append: Function,
     append_fp8: Function,
@@ -153,7 +150,7 @@ impl RowKernels {
             merge: function(c"merge")?,
             argmax: function(c"argmax")?,
             sample: function(c"sample")?,
-            mass: function(c"mass")?,
+            add_rows: function(c"add_rows")?,
             gather: function(c"gather")?,
             append: function(c"append")?,
             append_fp8: function(c"append_fp8")?,
@@ -389,66 +386,22 @@ impl RowKernels {
         Ok(result.chunks_exact(2).map(|row| (row[1] == 1).then_some(row[0])).collect())
     }
 
-    /// Softmax weights of the keys of a segment, summed over the rows of `queries`, whose
-    /// log-sum-exps are `lse`: the elements from `first` on of each row of `sums [kv_heads, keys]`.
-    pub(super) fn mass(
+    /// Adds the rows of `rows [n, width]` up into `sums [width]`, which begin at what they are, or at
+    /// 0 if it is the `first` time.
+    pub(super) fn add_rows(
         &self,
-        queries: Queries<'_>,
-        lse: View<'_, f32>,
-        segment: &Keys<'_, View<'_, bf16>>,
-        sums: &mut ViewMut<'_, f32>,
-        first: usize,
+        rows: View<'_, f32>,
+        sums: ViewMut<'_, f32>,
+        first: bool,
     ) -> Result<(), CudaError> {
-        let Queries { q, tokens, places, shape } = queries;
-        let HeadShape { heads, kv_heads, head_dim } = shape;
-        if head_dim > MASS_HEAD_DIM {
-            let what =
-                format!("softmax weights of heads of {head_dim} elements: compute on the CPU");
-            return Err(CudaError::Unsupported { what });
-        }
-        same_length("q", tokens * shape.q_width(), q.len())?;
-        same_length("lse", tokens * heads, lse.len())?;
-        same_length("keys", segment.tokens * shape.kv_width(), segment.keys.len())?;
-        if let Some(hidden) = segment.hidden {
-            same_length("the flags of hidden keys", segment.tokens, hidden.len())?;
-        }
-        let stride = sums.len() / kv_heads;
-        same_length("sums", kv_heads * stride, sums.len())?;
-        if first + segment.tokens > stride {
-            return Err(CudaError::Range { range: first..first + segment.tokens, len: stride });
-        }
-        let sizes = [heads, kv_heads, head_dim].map(|n| n as i32);
-        let tokens = int("the number of rows", tokens)?;
-        let start = int("a position", places.first)?;
-        let count = int("the number of keys", segment.tokens)?;
-        let key_start = int("the position of a segment", segment.start)?;
-        let (scale, stride) = (shape.scale(), stride as i64);
-        let end = sums.len();
-        let to = sums.reborrow().slice(first..end)?;
-        let arguments: [&dyn Argument; 15] = [
-            &q,
-            or_null(&places.listed),
-            &lse,
-            &segment.keys,
-            or_null(&segment.hidden),
-            &to,
-            &tokens,
-            &start,
-            &sizes[0],
-            &sizes[1],
-            &sizes[2],
-            &scale,
-            &count,
-            &key_start,
-            &stride,
-        ];
-        let blocks = (count as u32).div_ceil(MASS_THREADS / 32);
-        // SAFETY: the kernel's parameters, in its order; a warp for each key, which writes its
-        // element of each row of `sums`.
-        unsafe {
-            let grid = [blocks, kv_heads as u32, 1];
-            self.mass.launch(grid, [MASS_THREADS, 1, 1], 0, &arguments)
-        }
+        let (width, count) = (sums.len(), rows.len() / sums.len().max(1));
+        same_length("the rows to add up", count * width, rows.len())?;
+        let (count, first) = (int("the number of rows", count)?, i32::from(first));
+        let width = width as i64;
+        let blocks = int("the number of blocks", sums.len().div_ceil(256))? as u32;
+        let arguments: [&dyn Argument; 5] = [&rows, &sums, &count, &width, &first];
+        // SAFETY: the kernel's parameters, in its order; a thread for each of `width` sums.
+        unsafe { self.add_rows.launch([blocks, 1, 1], [256, 1, 1], 0, &arguments) }
     }
 
     /// `to` = the `chosen` rows of `from`, whose rows have `width` elements.

@@ -9,7 +9,7 @@
 //! A pass may have rows of several sequences. What a query sees is decided by its sequence and by
 //! positions alone, on every host alike.
 
-use super::{Attention, AttentionError, ContextKeys, Partial, add_weights};
+use super::{Attention, AttentionError, ContextKeys, Partial, Weights};
 use crate::cache::{KvStore, Tail};
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
@@ -188,9 +188,8 @@ pub struct OthersPass<'a, B: Backend> {
     pub attending: usize,
     /// The sequences whose rows are in the pass.
     pub sequences: &'a [OthersRows<'a, B>],
-    /// `[keys of the context on this host]`, where the only sequence is a question that weighs its
-    /// context: what is added to.
-    pub scores: Option<&'a mut [f32]>,
+    /// Those of the only sequence, if it is a question that weighs its context.
+    pub weights: Option<&'a mut Weights<B>>,
     /// This host's share of a context that is being encoded, and whether it gets the keys of this
     /// pass, whose tokens are opened then.
     pub share: Option<(&'a mut KvStore<B>, bool)>,
@@ -207,7 +206,7 @@ pub fn serve<B: Backend>(
     shape: HeadShape,
     pass: OthersPass<'_, B>,
 ) -> Result<(), AttentionError> {
-    let OthersPass { layers, attending, sequences: parts, mut scores, mut share } = pass;
+    let OthersPass { layers, attending, sequences: parts, mut weights, mut share } = pass;
     let tokens: usize = parts.iter().map(|part| part.tokens).sum();
     for layer in layers {
         if let Some((store, true)) = &mut share {
@@ -232,10 +231,10 @@ pub fn serve<B: Backend>(
         let part = Partial::of(backend, q, shape, &own)?;
         comm.send(0, Message::Rows(Arc::new(part.out)))?;
         comm.send(0, Message::Sums(Arc::new(part.lse)))?;
-        if let (Some(scores), [sequence]) = (&mut scores, &own[..]) {
+        if let (Some(weights), [sequence]) = (&mut weights, &own[..]) {
             let lse = comm.recv_sums(0, tokens * shape.heads)?;
             let lse = Part::new(&*lse, 0..tokens * shape.heads);
-            add_weights(backend, q, shape, sequence, lse, scores)?;
+            weights.add(backend, q, shape, sequence, lse)?;
         }
     }
     Ok(())

@@ -22,7 +22,7 @@ pub use global::{GlobalAttention, NewKeys, OthersPass, OthersRows, SequenceRows,
 pub use partial::Partial;
 pub use revisit::RevisitAttention;
 pub use ring::RingAttention;
-pub use weigh::{WeighingAttention, add_weights};
+pub use weigh::{WeighingAttention, Weights};
 
 use crate::comm::CommError;
 use crate::tensor::{Backend, Part, PartMut, TensorError};

@@ -5,36 +5,63 @@ use super::{Attention, AttentionError, ContextKeys, Partial};
 use crate::cache::Tail;
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, Memory, Part, PartMut, Positions, Sequence};
+use crate::tensor::{Backend, HeadShape, Memory, Part, PartMut, Positions, Sequence, TensorError};
 use std::sync::Arc;
 
-/// Adds to `scores`, one for each key of `sequence`, the softmax weight that its rows of
-/// `q [tokens, heads, head_dim]` give to the key in all heads. `lse [tokens, heads]` is that of the keys which
-/// share a weight of 1.
-///
-/// # Errors
-/// If the backend fails.
-pub fn add_weights<B: Backend>(
-    backend: &B,
-    q: Part<'_, B::Rows>,
-    shape: HeadShape,
-    sequence: &Sequence<'_, B>,
-    lse: Part<'_, B::Sums>,
-    scores: &mut [f32],
-) -> Result<(), AttentionError> {
-    let len = shape.kv_heads * scores.len();
-    if len == 0 {
-        return Ok(());
+/// How much a question looks at each key of its context on one host: softmax weight, added up over
+/// its tokens, heads and layers.
+pub struct Weights<B: Backend> {
+    /// `[keys]`, once there are any
+    sums: B::Sums,
+    keys: usize,
+    begun: bool,
+}
+
+impl<B: Backend> Weights<B> {
+    /// None yet, for `keys` keys.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn new(backend: &B, keys: usize) -> Result<Self, TensorError> {
+        let mut sums = B::Sums::default();
+        backend.sums_at_least(&mut sums, keys)?;
+        Ok(Self { sums, keys, begun: false })
     }
-    let mut sums = B::Sums::default(); // [kv_heads, keys]
-    backend.sums_at_least(&mut sums, len)?;
-    backend.mass(q, shape, sequence, lse, PartMut::new(&mut sums, 0..len))?;
-    let mut weights = vec![0.0; len]; // [kv_heads, keys]
-    backend.read(Part::new(&sums, 0..len), &mut weights)?;
-    for head in weights.chunks_exact(scores.len()) {
-        scores.iter_mut().zip(head).for_each(|(score, weight)| *score += weight);
+
+    /// Adds what the rows of `sequence` in `q [tokens, heads, head_dim]` give to its keys. `lse
+    /// [tokens, heads]` is that of the keys which share a weight of 1.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn add(
+        &mut self,
+        backend: &B,
+        q: Part<'_, B::Rows>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, B>,
+        lse: Part<'_, B::Sums>,
+    ) -> Result<(), TensorError> {
+        let len = shape.kv_heads * self.keys;
+        let mut of_heads = B::Sums::default(); // [kv_heads, keys]
+        backend.sums_at_least(&mut of_heads, len)?;
+        backend.mass(q, shape, sequence, lse, PartMut::new(&mut of_heads, 0..len))?;
+        let sums = PartMut::new(&mut self.sums, 0..self.keys);
+        backend.add_rows(Part::new(&of_heads, 0..len), sums, !self.begun)?;
+        self.begun = true;
+        Ok(())
     }
-    Ok(())
+
+    /// All of them, `[keys]`.
+    ///
+    /// # Errors
+    /// If the backend failed since it was last waited for.
+    pub fn read(&self, backend: &B) -> Result<Vec<f32>, TensorError> {
+        let mut weights = vec![0.0; self.keys];
+        if self.begun && self.keys > 0 {
+            backend.read(Part::new(&self.sums, 0..self.keys), &mut weights)?;
+        }
+        Ok(weights)
+    }
 }
 
 /// Attention of a question on the query host: as [`GlobalAttention`](super::GlobalAttention), and
@@ -52,8 +79,8 @@ pub struct WeighingAttention<'a, B: Backend> {
     pub context: ContextKeys<'a, B>,
     /// The question's own keys, opened for the tokens.
     pub tail: &'a mut Tail<B>,
-    /// `[keys of the context on this host]`, added to.
-    pub scores: &'a mut [f32],
+    /// Of its keys.
+    pub weights: &'a mut Weights<B>,
 }
 
 impl<B: Backend> Attention<B> for WeighingAttention<'_, B> {
@@ -96,7 +123,7 @@ impl<B: Backend> Attention<B> for WeighingAttention<'_, B> {
             comm.send_to_others(&Message::Sums(Arc::clone(&lse)))?;
         }
         let of_all = Part::new(&*lse, 0..all_lse);
-        add_weights(backend, q, shape, &of_context, of_all, self.scores)?;
+        self.weights.add(backend, q, shape, &of_context, of_all)?;
         // The question's own keys, and then those of the context beside them.
         let segments = self.tail.segments(layer);
         let own = Sequence { rows, positions, segments: &segments };

@@ -459,7 +459,7 @@ impl<B: Backend> Encoding<B> {
                 positions: Positions::From(chunk.start),
                 context: ContextKeys::of(&[]),
             }],
-            scores: None,
+            weights: None,
             share: Some((&mut store, owner == self.rank)),
         };
         serve(&loaded.backend, comm, loaded.shape(), pass)?;

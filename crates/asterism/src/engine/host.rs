@@ -5,7 +5,7 @@ use super::EngineError;
 use super::command::{At, Command, ContextId, EncodingState, Outcome, Purpose, QuestionId, Rows};
 use super::encode::{Asked, Encoding, Tools};
 use super::loaded::Loaded;
-use crate::attention::{ContextKeys, OthersPass, OthersRows, serve};
+use crate::attention::{ContextKeys, OthersPass, OthersRows, Weights, serve};
 use crate::cache::{EncodedBlock, Index, Ledger};
 use crate::comm::Comm;
 use crate::tensor::{Backend, Positions};
@@ -20,8 +20,8 @@ pub(super) type Hidden<B> = Arc<[Option<<B as Backend>::Flags>]>;
 
 /// What a host holds for a question that revisits its context.
 struct Revisited<B: Backend> {
-    /// `[keys of the context on this host]`: how much the question looks at them.
-    weights: Vec<f32>,
+    /// How much the question looks at the keys of its context on this host.
+    weights: Option<Weights<B>>,
     hidden: Option<Hidden<B>>,
 }
 
@@ -91,14 +91,14 @@ impl<B: Backend> Host<B> {
                 Outcome::default()
             }
             Command::Weights(question) => {
-                let weights = self.questions.get_mut(question).map(|held| &mut held.weights);
-                let weights = weights.map(std::mem::take).unwrap_or_default();
-                Outcome { weights, ..Outcome::default() }
+                let held = self.questions.remove(question).and_then(|held| held.weights);
+                let read = held.map(|weights| weights.read(&self.loaded.backend)).transpose()?;
+                Outcome { weights: read.unwrap_or_default(), ..Outcome::default() }
             }
             Command::Hide { question, context, positions } => {
                 let hidden = self.flags(*context, positions)?;
-                let weights = Vec::new();
-                self.questions.insert(*question, Revisited { weights, hidden: Some(hidden) });
+                let held = Revisited { weights: None, hidden: Some(hidden) };
+                self.questions.insert(*question, held);
                 Outcome::default()
             }
             Command::Release(question) => {
@@ -170,8 +170,13 @@ impl<B: Backend> Host<B> {
             Purpose::Answer | Purpose::Weigh(_) => config.layers,
             Purpose::Revisit => config.context_layers(),
         };
-        let scores = weights.as_deref_mut();
-        let pass = OthersPass { layers, attending, sequences: &rows, scores, share: None };
+        let pass = OthersPass {
+            layers,
+            attending,
+            sequences: &rows,
+            weights: weights.as_mut(),
+            share: None,
+        };
         serve(backend, &*self.comm, decoder.shape(), pass)?;
         if let (Purpose::Weigh(question), Some(weights)) = (purpose, weights) {
             self.put_weights(question, weights);
@@ -184,15 +189,21 @@ impl<B: Backend> Host<B> {
         &mut self,
         question: QuestionId,
         context: ContextId,
-    ) -> Result<Vec<f32>, EngineError> {
-        let tokens = self.blocks(context)?.iter().map(|block| block.tokens()).sum();
-        let held = self.questions.get_mut(&question).map(|held| &mut held.weights);
-        Ok(held.map_or_else(|| vec![0.0; tokens], std::mem::take))
+    ) -> Result<Weights<B>, EngineError> {
+        let held = self.questions.remove(&question).and_then(|held| held.weights);
+        match held {
+            Some(weights) => Ok(weights),
+            None => {
+                let keys = self.blocks(context)?.iter().map(|block| block.tokens()).sum();
+                Ok(Weights::new(&self.loaded.backend, keys)?)
+            }
+        }
     }
 
     /// Keeps them.
-    pub(super) fn put_weights(&mut self, question: QuestionId, weights: Vec<f32>) {
-        self.questions.insert(question, Revisited { weights, hidden: None });
+    pub(super) fn put_weights(&mut self, question: QuestionId, weights: Weights<B>) {
+        let held = Revisited { weights: Some(weights), hidden: None };
+        self.questions.insert(question, held);
     }
 
     /// What `question` does not see.

@@ -369,7 +369,7 @@ fn weigh_layer<B: Backend>(
     cancel: &Cancel,
     work: &mut Workspace<B>,
 ) -> Result<(), EngineError> {
-    let mut scores = lead.take_weights(sequence.question, sequence.context)?;
+    let mut weights = lead.take_weights(sequence.question, sequence.context)?;
     let Loaded { backend, decoder } = &*lead.loaded;
     let mut attention = WeighingAttention {
         backend,
@@ -378,10 +378,10 @@ fn weigh_layer<B: Backend>(
         span,
         context: ContextKeys::of(&sequence.blocks),
         tail: &mut sequence.tail,
-        scores: &mut scores,
+        weights: &mut weights,
     };
     decoder.advance(backend, 1, &mut attention, cancel, work)?;
-    lead.put_weights(sequence.question, scores);
+    lead.put_weights(sequence.question, weights);
     Ok(())
 }
 

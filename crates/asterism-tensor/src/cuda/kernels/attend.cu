@@ -63,30 +63,6 @@ constexpr bool HOLD_QUERIES = BLOCKS == 1 && HEAD_DIM <= 160;
 static_assert(TEAMS == 1 || ROWS * (HEAD_DIM + 2) * 4 <= ROOM,
               "tiles are too small to merge teams in");
 
-// Four 8x8 matrices of bf16; lane l gives the address of row l % 8 of matrix l / 8.
-__device__ __forceinline__ void load_matrices(u32 (&m)[4], u32 from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
-                 : "r"(from)
-                 : "memory");
-}
-
-__device__ __forceinline__ void load_transposed(u32 (&m)[4], u32 from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
-                 : "r"(from)
-                 : "memory");
-}
-
-// c [16, 8] += a [16, 16] b [16, 8]. Of c a lane holds columns (lane % 4) * 2 and the next, in row
-// lane / 4 (c[0], c[1]) and row lane / 4 + 8 (c[2], c[3]).
-__device__ __forceinline__ void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 // Waits for the team's other warps.
 __device__ __forceinline__ void team_barrier(int team) {
     if constexpr (WARPS == 1) {
@@ -306,7 +282,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         const Segment segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
-        const unsigned char* hidden = segment.hidden;
+        const u32 hidden =
+            hidden_keys(segment.hidden ? segment.hidden + first_key : nullptr, left);
         if (left < KEYS || first_seen < KEYS - 1 || hidden) {
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
@@ -320,7 +297,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 #pragma unroll
                         for (int i = 0; i < 2; i++) {
                             int key = n * 8 + lane % 4 * 2 + i;
-                            if (key >= limit || (hidden && hidden[first_key + key])) {
+                            if (key >= limit || hidden >> (2 * n + i) & 1) {
                                 scores[b][n][half * 2 + i] = -INFINITE;
                             }
                         }

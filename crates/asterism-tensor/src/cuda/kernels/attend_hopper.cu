@@ -301,7 +301,8 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         const Segment segment = segments[at.segment];
         const int first_key = at.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
-        const unsigned char* hidden = segment.hidden;
+        const u32 hidden =
+            hidden_keys(segment.hidden ? segment.hidden + first_key : nullptr, left);
         if (left < KEYS || first_seen < KEYS - 1 || hidden) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
@@ -312,7 +313,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
 #pragma unroll
                     for (int i = 0; i < 2; i++) {
                         int key = n * 8 + lane % 4 * 2 + i;
-                        if (key >= limit || (hidden && hidden[first_key + key])) {
+                        if (key >= limit || hidden >> (2 * n + i) & 1) {
                             scores[n * 4 + half * 2 + i] = -INFINITE;
                         }
                     }

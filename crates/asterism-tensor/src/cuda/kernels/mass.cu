@@ -1,47 +1,104 @@
 // Softmax weight of each key of a segment, summed over rows of queries and the query heads of its
-// KV head, given the log-sum-exps of attention over all keys.
-
-constexpr int MASS_COLUMNS = 8; // of a lane: heads have up to 256 elements
-
+// KV head, given the log-sum-exps of attention over all keys that share the weight.
+//
 // sums [kv_heads, stride] of `count` keys, the first of which stands at `key_start`. q is [tokens,
 // heads, head_dim] and lse [tokens, heads], their tokens at `positions [tokens]`, which ascend, or,
-// if that is null, from `start` on; keys are [count,
-// kv_heads, head_dim]; `hidden [count]`, if not null, is not 0 for keys that no query sees. A warp
-// per key; rows are added up in their order. Grid: (keys / warps of a block, kv_heads).
-extern "C" __global__ void mass(const bf16* q, const u32* positions, const float* lse,
-                                const bf16* keys,
-                                const unsigned char* hidden, float* sums, int tokens, int start,
-                                int heads, int kv_heads, int head_dim, float scale, int count,
-                                int key_start, i64 stride) {
-    const int lane = threadIdx.x % 32, kv_head = blockIdx.y, group = heads / kv_heads;
-    const i64 key = (i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-    if (key >= count) return;
-    float k[MASS_COLUMNS];
-#pragma unroll
-    for (int c = 0; c < MASS_COLUMNS; c++) {
-        int i = c * 32 + lane;
-        k[c] = i < head_dim ? widen(keys[(key * kv_heads + kv_head) * head_dim + i]) : 0.0f;
+// if that is null, from `start` on; keys are [count, kv_heads, head_dim]; `hidden [count]`, if not
+// null, is not 0 for keys that no query sees.
+//
+// A block has KEYS keys of one KV head in shared memory. Its warps take turns with the rows (token,
+// query head), 16 at a time, and add up the weights of a key where they are computed; what warps
+// have is added in their order.
+//
+// Macros: HEAD_DIM (a multiple of 16), KEYS (a multiple of 16), WARPS.
+//   shared = KEYS * (HEAD_DIM + 8) * 2 bytes
+//   grid   = (keys / KEYS, kv_heads)
+
+constexpr int STRIDE = HEAD_DIM + 8;
+constexpr int CHUNKS = HEAD_DIM / 8; // of 8 elements, in a row
+
+extern "C" __global__ void __launch_bounds__(WARPS * 32)
+    mass(const bf16* __restrict__ q, const u32* positions, const float* __restrict__ lse,
+         const bf16* __restrict__ keys, const unsigned char* hidden, float* __restrict__ sums,
+         int tokens, int start, int heads, int kv_heads, float scale, int count, int key_start,
+         i64 stride) {
+    extern __shared__ __align__(16) bf16 tile[]; // [KEYS, STRIDE]
+    __shared__ float of_warps[WARPS][KEYS];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv_head = blockIdx.y;
+    const int group = heads / kv_heads, rows = tokens * group;
+    const int first_key = blockIdx.x * KEYS, left = count - first_key;
+    for (int i = threadIdx.x; i < KEYS * CHUNKS; i += WARPS * 32) {
+        int key = i / CHUNKS, chunk = i % CHUNKS;
+        bool inside = key < left;
+        i64 from = ((i64)(inside ? first_key + key : 0) * kv_heads + kv_head) * HEAD_DIM;
+        copy_async(shared_address(tile + key * STRIDE + chunk * 8), keys + from + chunk * 8,
+                   inside);
     }
-    float sum = 0.0f;
-    // The first token that sees the key.
-    i64 first = hidden && hidden[key] ? tokens : max((i64)0, key_start + key - start);
-    if (positions) {
-        first = hidden && hidden[key] ? tokens : 0;
-        while (first < tokens && positions[first] < key_start + key) first++;
-    }
-    for (i64 token = first; token < tokens; token++) {
-        for (int h = 0; h < group; h++) {
-            i64 row = token * heads + kv_head * group + h;
-            float dot = 0.0f;
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    __syncthreads();
+
+    const u32 key_rows =
+        shared_address(tile + (lane / 16 * 8 + lane % 8) * STRIDE + lane / 8 % 2 * 8);
+    const u32 hidden_here = hidden_keys(hidden ? hidden + first_key : nullptr, left);
+    const float scale_log2 = scale * LOG2_E;
+    float sum[KEYS / 8][2] = {}; // of this lane's rows
+    for (int first = warp * 16; first < rows; first += WARPS * 16) {
+        // This lane's rows: one, and the one 8 below.
+        const bf16* row[2];
+        float base[2]; // of the exponents; infinite for a row that sees nothing, or is none
+        int seen[2];   // keys of the tile that the row sees
 #pragma unroll
-            for (int c = 0; c < MASS_COLUMNS; c++) {
-                int i = c * 32 + lane;
-                if (i < head_dim) dot += widen(q[row * head_dim + i]) * k[c];
+        for (int half = 0; half < 2; half++) {
+            int r = first + half * 8 + lane / 4;
+            bool inside = r < rows;
+            int token = inside ? r / group : 0;
+            i64 place = (i64)token * heads + kv_head * group + (inside ? r % group : 0);
+            row[half] = q + place * HEAD_DIM;
+            float all = lse[place];
+            base[half] = inside && all != -INFINITE ? all * LOG2_E : INFINITE;
+            int position = positions ? (int)positions[token] : start + token;
+            seen[half] = min(left, position + 1 - (key_start + first_key));
+        }
+        float scores[KEYS / 8][4] = {};
+#pragma unroll
+        for (int k = 0; k < HEAD_DIM / 16; k++) {
+            u32 a[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                a[i] = *(const u32*)(row[i % 2] + k * 16 + i / 2 * 8 + lane % 4 * 2);
             }
-            float all = lse[row];
-            dot = warp_sum(dot) * scale;
-            if (all != -INFINITE) sum += __expf(dot - all);
+#pragma unroll
+            for (int n = 0; n < KEYS / 16; n++) {
+                u32 m[4];
+                load_matrices(m, key_rows + n * 32 * STRIDE + k * 32);
+                multiply(scores[2 * n], a, m[0], m[1]);
+                multiply(scores[2 * n + 1], a, m[2], m[3]);
+            }
+        }
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int key = n * 8 + lane % 4 * 2 + i % 2;
+                float weight = exp2_fast(scores[n][i] * scale_log2 - base[i / 2]);
+                bool sees = key < seen[i / 2] && !(hidden_here >> (2 * n + i % 2) & 1);
+                sum[n][i % 2] += sees ? weight : 0.0f;
+            }
         }
     }
-    if (lane == 0) sums[kv_head * stride + key] = sum;
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            float all = sum[n][i];
+            for (int lanes = 4; lanes < 32; lanes *= 2) all += __shfl_xor_sync(~0u, all, lanes);
+            if (lane < 4) of_warps[warp][n * 8 + lane * 2 + i] = all;
+        }
+    }
+    __syncthreads();
+    for (int key = threadIdx.x; key < min(KEYS, left); key += WARPS * 32) {
+        float all = 0.0f;
+        for (int w = 0; w < WARPS; w++) all += of_warps[w][key];
+        sums[kv_head * stride + first_key + key] = all;
+    }
 }

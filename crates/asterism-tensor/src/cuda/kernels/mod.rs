@@ -5,9 +5,10 @@
 //! * `common.cuh`: bf16, reductions; in front of every source
 //! * `rows.cu`: what of a layer is neither product nor attention
 //! * `attend.cu`: attention on tensor cores; `attend_hopper.cu`: with Hopper's; `attend_naive.cu`:
-//!   their readable twin; `sequences.cuh`, `attend.cuh`, `tiles.cuh`: what they share
+//!   their readable twin; `sequences.cuh`, `attend.cuh`, `tiles.cuh`, `mma.cuh`: what they share
 //! * `gemv.cu`: products of few rows
-//! * `mass.cu`: softmax weight per key; `gather.cu`: chosen keys
+//! * `mass.cu`: softmax weight per key; `mass_naive.cu`: its readable twin
+//! * `gather.cu`: chosen keys
 //! * `put.cu`: tables from the host
 //! * `append.cu`: keys and values of a new token
 //! * `merge.cu`: partial attentions into one
@@ -39,7 +40,6 @@ pub(super) const ROWS: Source = Source {
         include_str!("rows.cu"),
         include_str!("merge.cu"),
         include_str!("put.cu"),
-        include_str!("mass.cu"),
         include_str!("gather.cu"),
         include_str!("argmax.cu"),
         include_str!("sample.cu"),
@@ -68,6 +68,7 @@ const ATTENTION: Source = Source {
         include_str!("sequences.cuh"),
         include_str!("attend.cuh"),
         include_str!("tiles.cuh"),
+        include_str!("mma.cuh"),
         include_str!("attend.cu"),
     ],
 };
@@ -95,15 +96,65 @@ pub(super) const ATTENTION_NAIVE: Source = Source {
     ],
 };
 
+/// Softmax weight per key.
+pub(super) const MASS: Source = Source {
+    name: "mass.cu",
+    parts: &[
+        include_str!("common.cuh"),
+        include_str!("sequences.cuh"),
+        include_str!("attend.cuh"),
+        include_str!("tiles.cuh"),
+        include_str!("mma.cuh"),
+        include_str!("mass.cu"),
+    ],
+};
+
+/// Its twin.
+#[cfg(test)]
+pub(super) const MASS_NAIVE: Source = Source {
+    name: "mass_naive.cu",
+    parts: &[include_str!("common.cuh"), include_str!("mass_naive.cu")],
+};
+
+/// How `mass` is compiled and launched, for heads of one size.
+#[derive(Debug, Clone)]
+pub(super) struct MassTile {
+    pub(super) head_dim: usize,
+    /// The compiler's options.
+    pub(super) options: Vec<String>,
+    /// Keys of a block of threads.
+    pub(super) keys: usize,
+    /// Threads of a block.
+    pub(super) threads: u32,
+    /// Bytes of dynamic shared memory of a block.
+    pub(super) shared: u32,
+}
+
+impl MassTile {
+    /// Of `mass.cu`.
+    pub(super) fn new(head_dim: usize) -> Self {
+        let (keys, warps) = (64, 4);
+        let options = [("HEAD_DIM", head_dim), ("KEYS", keys), ("WARPS", warps)];
+        Self {
+            head_dim,
+            options: options.map(|(name, value)| format!("-D{name}={value}")).to_vec(),
+            keys,
+            threads: 32 * warps as u32,
+            shared: (keys * (head_dim + 8) * 2) as u32,
+        }
+    }
+
+    /// Of `mass_naive.cu`.
+    #[cfg(test)]
+    pub(super) fn naive(head_dim: usize) -> Self {
+        let options = vec![format!("-DHEAD_DIM={head_dim}")];
+        Self { head_dim, options, keys: 4, threads: 128, shared: 0 }
+    }
+}
+
 /// 32-bit words that a launch of `put` writes at most: they and the other arguments fit the 4 KiB
 /// that all drivers pass.
 pub(super) const PUT_WORDS: usize = 960;
-
-/// Threads of a block of `mass`: a warp per key.
-pub(super) const MASS_THREADS: u32 = 256;
-
-/// Elements of the longest heads of `mass`.
-pub(super) const MASS_HEAD_DIM: usize = 256;
 
 /// Threads of a block of `put`.
 pub(super) const PUT_THREADS: u32 = 256;

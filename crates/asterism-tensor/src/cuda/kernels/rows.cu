@@ -190,3 +190,13 @@ extern "C" __global__ void add_bias_bf16(bf16* y, const float* bias, int width) 
 extern "C" __global__ void add_bias_f32(float* y, const float* bias, int width) {
     add_bias(y, bias, width);
 }
+
+// sums [width] += the rows of x [rows, width], in their order; from 0 on if `first`. A thread for
+// each element.
+extern "C" __global__ void add_rows(const float* x, float* sums, int rows, i64 width, int first) {
+    i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= width) return;
+    float all = first ? 0.0f : sums[i];
+    for (int row = 0; row < rows; row++) all += x[row * width + i];
+    sums[i] = all;
+}

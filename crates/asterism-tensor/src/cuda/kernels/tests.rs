@@ -3,7 +3,10 @@
 
 use super::super::module::compile_with_log;
 use super::super::{CudaError, libraries};
-use super::{ATTENTION_NAIVE, AttentionTile, FEW_ROWS, GEMV, GEMV_OPTIONS, ROWS, Room, Source};
+use super::{
+    ATTENTION_NAIVE, AttentionTile, FEW_ROWS, GEMV, GEMV_OPTIONS, MASS, MASS_NAIVE, MassTile, ROWS,
+    Room, Source,
+};
 
 /// The least shared memory of GPUs from capability 8 on, and Hopper's.
 const ROOMS: [Room; 2] = [
@@ -20,6 +23,8 @@ fn every(room: Room) -> Vec<(Source, Vec<String>)> {
     let gemv = (GEMV, GEMV_OPTIONS.map(String::from).to_vec());
     let mut all = vec![(ROWS, vec![]), gemv, naive];
     for head_dim in HEAD_DIMS {
+        all.push((MASS, MassTile::new(head_dim).options));
+        all.push((MASS_NAIVE, MassTile::naive(head_dim).options));
         for choose in [AttentionTile::large, AttentionTile::small, AttentionTile::small_fp8] {
             let tile = choose(head_dim, room).unwrap();
             all.push((tile.source, tile.options));

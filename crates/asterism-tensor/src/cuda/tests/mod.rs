@@ -7,6 +7,7 @@ mod few;
 mod gemm;
 mod gemv;
 mod kernels;
+mod mass;
 mod memory;
 mod ops;
 mod replay;
