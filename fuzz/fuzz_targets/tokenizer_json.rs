@@ -25,7 +25,7 @@ fn run(bytes: &[u8]) {
     {
         for special in [Special::Parse, Special::AsText] {
             let Ok(ids) = tokenizer.encode(text, special) else { continue };
-            assert!(ids.len() <= 64 + 64 * text.len(), "{} tokens", ids.len());
+            assert!(ids.len() <= Tokenizer::most_tokens(text.len()), "{} tokens", ids.len());
             let mut stream = Detokenizer::new(&tokenizer, true);
             let _ = ids.iter().try_for_each(|id| stream.push(*id).map(drop));
             let _ = stream.finish();

@@ -34,12 +34,24 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// How long one text may take.
+/// Bytes that a tokenizer's rules may make of each byte of a text. Published ones make up to 11 of
+/// one, of a few rare characters that stand for a phrase, and three of a space.
+const GROWTH: usize = 16;
+/// Bytes that they may make beside: what is put in front of words, and a short text of rare ones.
+const GROWTH_BYTES: usize = 4096;
+
+/// Bytes that the rules may make of a text of `bytes`.
+pub(super) fn most_grown(bytes: usize) -> usize {
+    bytes.saturating_mul(GROWTH).saturating_add(GROWTH_BYTES)
+}
+
+/// How long one text may take, and how long it may become.
 #[derive(Debug)]
 pub(super) struct Effort<'c> {
     cancel: &'c Cancel,
     start: Instant,
     most: Duration,
+    most_bytes: usize,
 }
 
 /// Why a text was given up.
@@ -51,6 +63,9 @@ pub(super) enum GivenUp {
     /// It takes too long.
     #[error("its rules take more than {0} s on this text")]
     TooLong(u64),
+    /// It becomes too long.
+    #[error("its rules make {bytes} bytes of this text; at most {most} are taken")]
+    TooLarge { bytes: usize, most: usize },
 }
 
 impl<'c> Effort<'c> {
@@ -58,7 +73,7 @@ impl<'c> Effort<'c> {
     pub(super) fn new(bytes: usize, cancel: &'c Cancel) -> Self {
         let most = Duration::from_secs(20)
             + Duration::from_micros(10).saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
-        Self { cancel, start: Instant::now(), most }
+        Self { cancel, start: Instant::now(), most, most_bytes: most_grown(bytes) }
     }
 
     /// Asked between pieces of work.
@@ -68,6 +83,14 @@ impl<'c> Effort<'c> {
         }
         if self.start.elapsed() > self.most {
             return Err(GivenUp::TooLong(self.most.as_secs()));
+        }
+        Ok(())
+    }
+
+    /// Asked with the bytes that the text has become.
+    pub(super) fn check_size(&self, bytes: usize) -> Result<(), GivenUp> {
+        if bytes > self.most_bytes {
+            return Err(GivenUp::TooLarge { bytes, most: self.most_bytes });
         }
         Ok(())
     }

@@ -6,13 +6,14 @@
 //! expression backtracks too often. What they find is what the library finds.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use onig::{MatchParam, Regex, Region, SearchOptions};
 use tokenizers::normalizer::SplitDelimiterBehavior;
 use tokenizers::tokenizer::pattern::{Invert, Pattern};
 use tokenizers::{
-    NormalizedString, Normalizer, NormalizerWrapper, Offsets, PreTokenizedString, PreTokenizer,
-    PreTokenizerWrapper,
+    NormalizedString, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType, Offsets,
+    PreTokenizedString, PreTokenizer, PreTokenizerWrapper,
 };
 
 use super::guard::Effort;
@@ -20,9 +21,6 @@ use super::guard::Effort;
 /// Places after which a search looks whether it should go on: at each of them an expression may
 /// backtrack ten million times, which takes some tens of milliseconds.
 const STRIDE: usize = 64;
-/// A text may grow to this many times its length, and by this many bytes.
-const GROWTH: usize = 16;
-const GROWTH_BYTES: usize = 16 << 20;
 
 /// What is searched for.
 #[derive(Debug)]
@@ -155,57 +153,66 @@ impl Normalizing {
 }
 
 /// [`Normalizing`] at work on one text. The library drops the errors of normalizers: the first is
-/// kept in `failed`.
+/// kept in `failed`. It normalizes the parts between added tokens one by one.
 pub(super) struct NormalizingText<'a> {
-    pub(super) steps: &'a Normalizing,
-    pub(super) effort: &'a Effort<'a>,
-    pub(super) failed: OnceLock<tokenizers::Error>,
+    steps: &'a Normalizing,
+    effort: &'a Effort<'a>,
+    failed: OnceLock<tokenizers::Error>,
+    /// Bytes that the parts before have become.
+    before: AtomicUsize,
+}
+
+impl<'a> NormalizingText<'a> {
+    pub(super) fn new(steps: &'a Normalizing, effort: &'a Effort<'a>) -> Self {
+        Self { steps, effort, failed: OnceLock::new(), before: AtomicUsize::new(0) }
+    }
+
+    /// Why a part could not be normalized.
+    pub(super) fn failed(self) -> tokenizers::Result<()> {
+        self.failed.into_inner().map_or(Ok(()), Err)
+    }
 }
 
 impl Normalizer for NormalizingText<'_> {
     fn normalize(&self, text: &mut NormalizedString) -> tokenizers::Result<()> {
-        let most = text.get().len().saturating_mul(GROWTH).saturating_add(GROWTH_BYTES);
-        for step in &self.steps.0 {
-            if self.failed.get().is_some() {
-                break;
-            }
-            let done = self.effort.check().map_err(Into::into).and_then(|()| match step {
+        if self.failed.get().is_some() {
+            return Ok(());
+        }
+        let before = self.before.load(Relaxed);
+        let done = self.steps.0.iter().try_for_each(|step| {
+            self.effort.check()?;
+            match step {
                 NormalStep::Replace { search, content } => {
                     let limited = Limited { search, effort: self.effort };
-                    let growing = Growing { pattern: &limited, content: content.len(), most };
-                    text.replace(&growing, content)
+                    let growing = Growing { pattern: &limited, content: content.len(), before };
+                    text.replace(&growing, content)?;
                 }
-                NormalStep::Other(other) => other.normalize(text),
-            });
-            let done = done.and_then(|()| within(text.get().len(), most));
-            if let Err(error) = done {
-                let _ = self.failed.set(error);
+                NormalStep::Other(other) => other.normalize(text)?,
             }
+            Ok(self.effort.check_size(before.saturating_add(text.get().len()))?)
+        });
+        self.before.fetch_add(text.get().len(), Relaxed);
+        if let Err(error) = done {
+            let _ = self.failed.set(error);
         }
         Ok(())
     }
 }
 
-fn within(length: usize, most: usize) -> tokenizers::Result<()> {
-    if length <= most {
-        return Ok(());
-    }
-    Err(format!("its normalizer makes {length} bytes of this text; at most {most} are taken")
-        .into())
-}
-
-/// A search whose matches will be replaced by `content` bytes each.
+/// A search whose matches will be replaced by `content` bytes each, in a text of which `before`
+/// bytes are done.
 struct Growing<'a> {
     pattern: &'a Limited<'a>,
     content: usize,
-    most: usize,
+    before: usize,
 }
 
 impl Pattern for &Growing<'_> {
     fn find_matches(&self, inside: &str) -> tokenizers::Result<Vec<(Offsets, bool)>> {
         let pieces = self.pattern.find_matches(inside)?;
         let matches = pieces.iter().filter(|(_, is_match)| *is_match).count();
-        within(matches.saturating_mul(self.content), self.most)?;
+        let bytes = matches.saturating_mul(self.content).saturating_add(self.before);
+        self.pattern.effort.check_size(bytes)?;
         Ok(pieces)
     }
 }
@@ -266,9 +273,16 @@ impl Splitting {
                 }
                 SplitStep::Other(other) => other.pre_tokenize(words)?,
             }
+            effort.check_size(bytes_of(words))?;
         }
         Ok(())
     }
+}
+
+/// Bytes of all `words`, added tokens among them.
+fn bytes_of(words: &PreTokenizedString) -> usize {
+    let words = words.get_splits(OffsetReferential::Normalized, OffsetType::None);
+    words.last().map_or(0, |(_, (_, end), _)| *end)
 }
 
 #[cfg(test)]

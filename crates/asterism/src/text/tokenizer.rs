@@ -5,7 +5,6 @@
 //! put together in `prompt.rs`, and its length is checked where the model's limit is known.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
 
 use tokenizers::{
     AddedVocabulary, Model, ModelWrapper, OffsetReferential, OffsetType, PreTokenizedString,
@@ -14,7 +13,7 @@ use tokenizers::{
 
 use super::declared::Declared;
 use super::decoding::Chain;
-use super::guard::{Effort, GivenUp, guarded};
+use super::guard::{Effort, GivenUp, guarded, most_grown};
 use super::steps::{Normalizing, NormalizingText, Splitting};
 use super::{Detokenizer, TextError};
 use crate::cancel::Cancel;
@@ -173,13 +172,10 @@ impl Tokenizer {
             Special::Parse => self.pipeline.get_added_vocabulary(),
             Special::AsText => &self.added_as_text,
         };
-        let normalizer =
-            NormalizingText { steps: &self.normalizing, effort, failed: OnceLock::new() };
+        let normalizer = NormalizingText::new(&self.normalizing, effort);
         let some = (!self.normalizing.is_empty()).then_some(&normalizer);
         let mut words = added.extract_and_normalize(some, text);
-        if let Some(error) = normalizer.failed.into_inner() {
-            return Err(error);
-        }
+        normalizer.failed()?;
         self.splitting.run(&mut words, effort)?;
         Ok(words)
     }
@@ -258,6 +254,13 @@ impl Tokenizer {
         let bytes = self.longest.saturating_mul(tokens);
         let is_exact = self.normalizing.is_empty() && self.splitting.is_byte_level();
         if is_exact { bytes } else { bytes.saturating_mul(SHORTENED) }
+    }
+
+    /// Tokens that a text of `bytes` bytes becomes at most, by whatever rules: a text that they make
+    /// longer than so many bytes is refused, and a token stands for at least one of them.
+    #[must_use]
+    pub fn most_tokens(bytes: usize) -> usize {
+        most_grown(bytes)
     }
 
     /// Number of tokens, added ones included. Models often have more rows than this.
@@ -485,6 +488,44 @@ mod tests {
             let made = from_json(&json).and_then(|tok| tok.encode(&text, Special::Parse));
             let error = made.unwrap_err().to_string();
             assert!(error.contains("tokenize") && error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn rules_that_multiply_a_text_are_refused_however_short_it_is() {
+        let sequence = |kind: &str, steps: Vec<Value>| json!({"type": "Sequence", kind: steps});
+        // An expression that matches nothing puts its content between all characters.
+        let between = |times: usize| {
+            let step =
+                json!({"type": "Replace", "pattern": {"Regex": " {0,}"}, "content": "ab cde"});
+            sequence("normalizers", vec![step; times])
+        };
+        // Each step makes two characters of one that is not ASCII.
+        let bytes = |times: usize| {
+            let step = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
+            sequence("pretokenizers", vec![step; times])
+        };
+        // Each part between two added tokens gets something of its own.
+        let prepend = |bytes: usize| json!({"type": "Prepend", "prepend": "e".repeat(bytes)});
+        let added = json!({"id": 65, "content": "b", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": false});
+        for (section, few, many, text) in [
+            ("normalizer", between(1), between(4), "without_a_space"),
+            ("pre_tokenizer", bytes(2), bytes(14), "é"),
+            ("normalizer", prepend(1), prepend(200), &"ab".repeat(1000)),
+        ] {
+            let mut json = nano_tokenizer_json();
+            json["added_tokens"].as_array_mut().unwrap().push(added.clone());
+            json["pre_tokenizer"] = Value::Null;
+            json[section] = few;
+            let ids = from_json(&json).unwrap().encode(text, Special::AsText).unwrap();
+            assert!(ids.len() <= Tokenizer::most_tokens(text.len()), "{section}");
+            json[section] = many;
+            let tok = from_json(&json).unwrap();
+            let error = tok.encode(text, Special::AsText).unwrap_err().to_string();
+            let most = Tokenizer::most_tokens(text.len());
+            assert!(error.contains(&format!("at most {most} are taken")), "{error}");
+            assert_eq!(tok.encode_joint(text, "").unwrap_err().to_string(), error);
         }
     }
 
