@@ -6,10 +6,11 @@ use super::error::CliError;
 use super::interrupt::Interrupt;
 use super::{compare, config, inputs, report};
 use crate::terminal::{Out, note};
-use asterism::engine::{Context, EngineError};
+use asterism::engine::{Context, EngineError, ModelText};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
     let spec = config::plan_spec(&args.method)?;
@@ -23,10 +24,12 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
     inputs::check(&args.context)?;
     let interrupt = Interrupt::install()?;
     let files = config::model_files(&args.model)?;
-    let limit = inputs::Limit::of_model(&files)?;
+    // Before the weights: how long a document may be, and that it can be read.
+    let text_of_model = Arc::new(ModelText::open(&files)?);
+    let limit = inputs::Limit::of_model(&text_of_model);
     let document = interrupt.while_idle(|| inputs::documents(&args.context, limit))?;
     limit.check("the question", args.question.as_ref().map_or(0, String::len))?;
-    let engine = config::load(files, &config::engine_options(&args.model)?)?;
+    let engine = config::load_read(files, text_of_model, &config::engine_options(&args.model)?)?;
     let frame = engine.frame(args.system.as_deref())?;
     let asking = Asking { engine, frame, generation, text, interrupt, limit, json: args.json };
     let context = asking.context(&document)?;

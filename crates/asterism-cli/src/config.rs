@@ -6,7 +6,7 @@ use super::args::common::{
 use super::error::CliError;
 use super::progress;
 use crate::terminal::note;
-use asterism::engine::{Engine, EngineOptions, Generation, TextOptions};
+use asterism::engine::{Engine, EngineOptions, Generation, ModelText, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource};
 use asterism::plan::{AnchorKv, Method, Plan, PlanSpec, Revisit, Star};
 use asterism::tensor::Sampling;
@@ -129,8 +129,18 @@ pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError
 
 /// Loads a model, with a bar where that takes a while.
 pub(crate) fn load(files: ModelFiles, options: &EngineOptions) -> Result<Arc<Engine>, CliError> {
+    let text = Arc::new(ModelText::open(&files)?);
+    load_read(files, text, options)
+}
+
+/// As [`load`], where `text` has been read from `files` already.
+pub(crate) fn load_read(
+    files: ModelFiles,
+    text: Arc<ModelText>,
+    options: &EngineOptions,
+) -> Result<Arc<Engine>, CliError> {
     let bar = progress::Loading::new(&files.name);
-    let engine = Engine::load_with(files, options, &|done, all| bar.report(done, all));
+    let engine = Engine::load_read(files, text, options, &|done, all| bar.report(done, all));
     bar.finish();
     let engine = engine?;
     for warning in engine.warnings() {

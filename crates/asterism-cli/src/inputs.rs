@@ -5,7 +5,6 @@ use super::report::count;
 use anyhow::{Context, anyhow};
 use asterism::engine::ModelText;
 use asterism::files::{regular_size, without_mark};
-use asterism::model::ModelFiles;
 use asterism::text::{Tokenizer, join_documents};
 use std::fs::File;
 use std::io::{BufRead, Read};
@@ -24,10 +23,9 @@ impl Limit {
         Self { bytes: tokenizer.most_bytes(tokens), tokens }
     }
 
-    /// For the model of `files`, before its weights are loaded.
-    pub(crate) fn of_model(files: &ModelFiles) -> Result<Self, CliError> {
-        let text = ModelText::open(files)?;
-        Ok(Self::of(text.tokenizer(), text.config().max_positions))
+    /// For the model of `text`.
+    pub(crate) fn of_model(text: &ModelText) -> Self {
+        Self::of(text.tokenizer(), text.config().max_positions)
     }
 
     /// Refuses a text of `bytes`, called `name`.

@@ -22,14 +22,14 @@ pub enum EvalError {
 
     // === Files ===
     /// A task draws on a file that the user has to supply.
-    #[error("{task} needs {needs}, which cannot be shipped; give it with {flag}")]
+    #[error("{task} needs {needs}, which cannot be shipped; give the file")]
     MissingData {
         /// The task.
         task: String,
         /// The file, in words, with where to get it.
         needs: &'static str,
-        /// The option that names the file.
-        flag: &'static str,
+        /// The name of the setting that takes it.
+        setting: &'static str,
     },
     /// A file cannot be read or written.
     #[error("{}: {error}", path.display())]

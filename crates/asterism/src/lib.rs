@@ -78,6 +78,7 @@ pub mod cache;
 pub mod cancel;
 #[doc(hidden)]
 pub mod comm;
+mod distinct;
 pub mod engine;
 pub mod files;
 pub mod model;

@@ -38,8 +38,9 @@ pub(crate) fn run(args: EvalArgs) -> Result<(), CliError> {
 impl From<EvalError> for CliError {
     fn from(error: EvalError) -> Self {
         match error {
-            EvalError::Unknown { .. } | EvalError::MissingData { .. } => {
-                Self::Usage(error.to_string())
+            EvalError::Unknown { .. } => Self::Usage(error.to_string()),
+            EvalError::MissingData { setting, .. } => {
+                Self::Usage(format!("{error} with --{setting}"))
             }
             other => Self::Failed(other.into()),
         }

@@ -56,7 +56,7 @@ pub(super) fn run<B: Args>(args: RunArgs<B>, open: Open<B>) -> Result<(), CliErr
     let precision = options.precision.to_string();
     let model = ModelInfo::of(&files, &precision, text.config().max_positions);
     let _lock = run::Lock::take(out)?;
-    let engine = Arc::new(Engine::load(files, &options)?);
+    let engine = Arc::new(Engine::load_read(files, Arc::clone(&text), &options, &|_, _| ())?);
     let (mut info, machine) = describe(&args, &source, model, &engine).begin(out)?;
     source.say_what_is_left_out();
 

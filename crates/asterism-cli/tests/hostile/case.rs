@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -16,6 +17,8 @@ const MEMORY: u64 = 500 << 20;
 /// What stands at a path of a case's folder.
 pub(crate) enum Entry {
     Bytes(Vec<u8>),
+    /// Bytes of its own, and then those that many cases share.
+    Before(Vec<u8>, Arc<[u8]>),
     /// A link to a file or a device.
     Link(PathBuf),
     /// Zeros that take no room.
@@ -47,6 +50,8 @@ pub(crate) struct Case {
     /// Where standard output goes, if not to us.
     pub(crate) stdout: Option<PathBuf>,
     pub(crate) stderr: Option<PathBuf>,
+    /// Memory, in bytes, that the command takes where nothing is wrong.
+    pub(crate) takes: u64,
     /// Paths that must hold afterwards what they held before.
     pub(crate) untouched: Vec<String>,
 }
@@ -62,6 +67,7 @@ impl Case {
             says: Vec::new(),
             stdout: None,
             stderr: None,
+            takes: 0,
             untouched: Vec::new(),
         }
     }
@@ -105,6 +111,11 @@ impl Case {
 
     pub(crate) fn bytes(self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
         self.with(path, Entry::Bytes(bytes.into()))
+    }
+
+    pub(crate) fn takes(mut self, bytes: u64) -> Self {
+        self.takes = bytes;
+        self
     }
 
     pub(crate) fn expect(mut self, expect: Expect) -> Self {
@@ -161,7 +172,7 @@ impl Case {
         if message.contains("panicked at") || run.code == Some(101) {
             faults.push(("panic", message.clone()));
         }
-        if run.memory > size + MEMORY {
+        if run.memory > size + self.takes + MEMORY {
             faults.push(("memory", format!("{} MB", run.memory >> 20)));
         }
         let failed = run.code != Some(0);
@@ -236,6 +247,11 @@ fn lay(path: &Path, entry: &Entry) -> u64 {
         Entry::Bytes(bytes) => {
             fs::write(path, bytes).expect("file");
             bytes.len() as u64
+        }
+        Entry::Before(own, shared) => {
+            let mut file = File::create(path).expect("file");
+            file.write_all(own).and_then(|()| file.write_all(shared)).expect("file");
+            (own.len() + shared.len()) as u64
         }
         Entry::Link(to) => {
             std::os::unix::fs::symlink(to, path).expect("link");

@@ -258,7 +258,9 @@ pub(crate) fn arguments(dice: &mut Dice, count: usize) -> Vec<Case> {
                     "--lengths",
                     *dice.pick(&numbers),
                 ],
-            ),
+            )
+            // Its random weights, and their copy in the order of the kernels.
+            .takes(600 << 20),
             _ => Case::new(
                 "arguments",
                 name,

@@ -3,6 +3,7 @@
 use crate::case::{Case, Entry, Expect, nano};
 use crate::mutate::{self, Dice};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 fn json_of(name: &str) -> Value {
     let bytes = std::fs::read(nano().join(name)).expect("file of nano");
@@ -69,6 +70,7 @@ pub(crate) fn weights(dice: &mut Dice, count: usize) -> Vec<Case> {
     let file = |header: &[u8], data: &[u8]| {
         [&(header.len() as u64).to_le_bytes()[..], header, data].concat()
     };
+    let shared: Arc<[u8]> = data.into();
     let mut cases = Vec::new();
     let mut lie = |name: &str, bytes: Vec<u8>| {
         cases.push(Case::ask("safetensors", name).bytes(&path, bytes).refused(&[]));
@@ -91,7 +93,9 @@ pub(crate) fn weights(dice: &mut Dice, count: usize) -> Vec<Case> {
             0 => mutate::bytes(dice, head),
             _ => mutate::json_file(dice, &header),
         };
-        cases.push(Case::ask("safetensors", name).bytes(&path, file(&changed, data)));
+        let length = (changed.len() as u64).to_le_bytes();
+        let entry = Entry::Before([&length[..], &changed].concat(), Arc::clone(&shared));
+        cases.push(Case::ask("safetensors", name).with(&path, entry));
     }
     cases
 }
@@ -171,7 +175,7 @@ fn step(dice: &mut Dice, kind: &str, depth: usize) -> Value {
 /// Tokenizers: steps put together at random, and fields of the model changed.
 pub(crate) fn tokenizers(dice: &mut Dice, count: usize) -> Vec<Case> {
     let sound = json_of("tokenizer.json");
-    let mut cases = Vec::new();
+    let mut cases = names_twice(dice, &sound);
     while cases.len() < count {
         let mut file = sound.clone();
         let name = match dice.below(6) {
@@ -233,6 +237,31 @@ pub(crate) fn tokenizers(dice: &mut Dice, count: usize) -> Vec<Case> {
         cases.push(case.bytes("model/tokenizer.json", file.to_string()));
     }
     cases
+}
+
+/// A name that stands twice in an object of `tokenizer.json` or of `tokenizer_config.json`.
+fn names_twice(dice: &mut Dice, sound: &Value) -> Vec<Case> {
+    let config = json_of("tokenizer_config.json");
+    let vocab = sound["model"]["vocab"].as_object().expect("vocab");
+    let token = vocab.keys().nth(dice.below(vocab.len())).expect("a token");
+    let cases = [
+        ("tokenizer.json", sound, "/model/vocab", token.as_str()),
+        ("tokenizer.json", sound, "/model", *dice.pick(&["merges", "vocab", "type", "dropout"])),
+        ("tokenizer.json", sound, "/added_tokens/0", *dice.pick(&["id", "content", "special"])),
+        ("tokenizer.json", sound, "", *dice.pick(&["normalizer", "model", "decoder", "padding"])),
+        ("tokenizer_config.json", &config, "", *dice.pick(&["chat_template", "bos_token"])),
+    ];
+    let make = |(file, sound, at, name): (&'static str, &Value, &str, &str)| {
+        let object = sound.pointer(at).expect("an object");
+        let (name, value) = (json!(name).to_string(), &object[name]);
+        // As it is written, with the entry once more in front.
+        let inside = object.to_string();
+        let doubled = inside.replacen('{', &format!("{{{name}:{value},"), 1);
+        let text = sound.to_string().replacen(&inside, &doubled, 1);
+        let case = Case::ask(file, format!("{at}: {name} twice"));
+        case.bytes(&format!("model/{file}"), text).refused(&[file, "is there twice"])
+    };
+    cases.into_iter().map(make).collect()
 }
 
 /// Templates: bombs, and pieces of templates put together at random.

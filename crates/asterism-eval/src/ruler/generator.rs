@@ -165,19 +165,17 @@ impl Ruler {
 
     /// The documents of a question task.
     fn corpus(&self, task: &str, samples: usize) -> Result<&Corpus, EvalError> {
-        let (corpus, needs, flag) = match task {
-            "qa_1" => (
-                &self.squad,
-                "SQuAD's dev-v2.0.json (rajpurkar.github.io/SQuAD-explorer)",
-                "--squad",
-            ),
+        let (corpus, needs, setting) = match task {
+            "qa_1" => {
+                (&self.squad, "SQuAD's dev-v2.0.json (rajpurkar.github.io/SQuAD-explorer)", "squad")
+            }
             _ => (
                 &self.hotpot,
                 "HotpotQA's hotpot_dev_distractor_v1.json (hotpotqa.github.io)",
-                "--hotpot",
+                "hotpot",
             ),
         };
-        let missing = || EvalError::MissingData { task: task.to_owned(), needs, flag };
+        let missing = || EvalError::MissingData { task: task.to_owned(), needs, setting };
         let corpus = corpus.as_ref().ok_or_else(missing)?;
         // One question is asked for the search even when no sample is.
         if corpus.questions() < samples.max(1) {

@@ -15,7 +15,7 @@ pub struct Engine {
     pub name: String,
     pub(super) compute: Box<dyn Compute>,
     warnings: Vec<String>,
-    text: ModelText,
+    text: Arc<ModelText>,
 }
 
 impl Engine {
@@ -47,7 +47,21 @@ impl Engine {
         options: &EngineOptions,
         progress: &dyn Fn(usize, usize),
     ) -> Result<Self, EngineError> {
-        let text = ModelText::open(&files)?;
+        let text = Arc::new(ModelText::open(&files)?);
+        Self::load_read(files, text, options, progress)
+    }
+
+    /// As [`Engine::load_with`], for those who had to know the model's text before: `text` is what
+    /// [`ModelText::open`] made of the same `files`, whose tokenizer is not read again.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn load_read(
+        files: ModelFiles,
+        text: Arc<ModelText>,
+        options: &EngineOptions,
+        progress: &dyn Fn(usize, usize),
+    ) -> Result<Self, EngineError> {
         let config = text.config().clone();
         let checkpoint = Checkpoint::open(files.weights, files.weight_index.as_deref())?;
         let mut warnings = Vec::new();

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 use super::ModelError;
-use super::distinct::Distinct;
+use crate::distinct::Distinct;
 use crate::files::without_mark;
 
 /// Longest excerpt of a foreign value that an error message repeats, in characters.

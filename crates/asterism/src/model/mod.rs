@@ -6,7 +6,6 @@
 //! * [`random_model`]: files with random weights, to measure without a model
 
 mod config;
-mod distinct;
 mod error;
 mod fields;
 mod files;

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::{TextError, Tokenizer};
+use crate::distinct::Distinct;
 
 /// The special tokens a template can name, with Transformers' names.
 const SPECIAL_TOKENS: [&str; 7] =
@@ -19,9 +20,11 @@ pub(super) struct TokenizerConfig(Map<String, Json>);
 impl TokenizerConfig {
     /// Reads the file.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, TextError> {
-        let fields = serde_json::from_slice(crate::files::without_mark(bytes))
-            .map_err(|e| bad(e.to_string()))?;
-        Ok(Self(fields))
+        match serde_json::from_slice(crate::files::without_mark(bytes)) {
+            Ok(Distinct(Json::Object(fields))) => Ok(Self(fields)),
+            Ok(Distinct(other)) => Err(bad(format!("it is {}, not an object", type_name(&other)))),
+            Err(error) => Err(bad(error.to_string())),
+        }
     }
 
     /// The source of the chat template, if there is one: of several, the one named `default`.

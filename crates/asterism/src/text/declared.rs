@@ -9,6 +9,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::distinct::DistinctThroughout;
+
 /// Sequences within sequences, at most; published tokenizers have one or two.
 const DEPTH: usize = 8;
 /// Steps of one section.
@@ -53,6 +55,8 @@ pub(super) struct DeclaredModel {
 impl Declared {
     /// Reads and checks the file.
     pub(super) fn read(json: &[u8]) -> Result<Self, String> {
+        // Above all of its vocabulary: of two ids for a token, each reader takes another.
+        let DistinctThroughout = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let declared: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let sections = [
             ("normalizer", "normalizers", &declared.normalizer),
@@ -174,6 +178,15 @@ mod tests {
         ] {
             let reason = reason(section, step).unwrap();
             assert!(reason.contains(expected), "{reason}");
+        }
+        for twice in [
+            r#"{"model": {"vocab": {"a": 0, "b": 1, "a": 2}}}"#,
+            r#"{"model": {"merges": [], "vocab": {}, "merges": ["a b"]}}"#,
+            r#"{"model": {}, "post_processor": null, "post_processor": null}"#,
+            r#"{"model": {}, "added_tokens": [{"id": 1, "content": "a", "lstrip": true, "lstrip": false}]}"#,
+        ] {
+            let reason = Declared::read(twice.as_bytes()).err().unwrap();
+            assert!(reason.contains("is there twice"), "{reason}");
         }
         let file = json!({"model": {"max_input_chars_per_word": 1_000_000}}).to_string();
         assert!(Declared::read(file.as_bytes()).is_err());

@@ -21,8 +21,8 @@ use serde_json::Value;
 
 use super::shard_index::{INDEX_FILE, MOST_NAME, ShardIndex};
 use super::{DType, TensorView};
+use crate::distinct::DistinctNames;
 use crate::model::ModelError;
-use crate::model::distinct::DistinctNames;
 use crate::tensor::{Bytes, RowReader};
 
 /// Bytes of the header's length.

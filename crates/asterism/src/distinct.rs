@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 
 /// A value in which no object has a name twice.
 #[derive(Debug)]
-pub(super) struct Distinct(pub(super) Value);
+pub(crate) struct Distinct(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Distinct {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -75,7 +75,7 @@ impl<'de> Visitor<'de> for Values {
 
 /// The names of an object, each once; its values are not kept.
 #[derive(Debug)]
-pub(super) struct DistinctNames;
+pub(crate) struct DistinctNames;
 
 impl<'de> Deserialize<'de> for DistinctNames {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -103,6 +103,67 @@ impl<'de> Visitor<'de> for Names {
     }
 }
 
+/// As [`Distinct`], for a file that others read: nothing of it is kept.
+#[derive(Debug)]
+pub(crate) struct DistinctThroughout;
+
+impl<'de> Deserialize<'de> for DistinctThroughout {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Throughout)
+    }
+}
+
+struct Throughout;
+
+impl<'de> Visitor<'de> for Throughout {
+    type Value = DistinctThroughout;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<DistinctThroughout, E> {
+        Ok(DistinctThroughout)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<DistinctThroughout, E> {
+        Ok(DistinctThroughout)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<DistinctThroughout, E> {
+        Ok(DistinctThroughout)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<DistinctThroughout, E> {
+        Ok(DistinctThroughout)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<DistinctThroughout, E> {
+        Ok(DistinctThroughout)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<DistinctThroughout, E> {
+        Ok(DistinctThroughout)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<DistinctThroughout, A::Error> {
+        while let Some(DistinctThroughout) = items.next_element()? {}
+        Ok(DistinctThroughout)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<DistinctThroughout, A::Error> {
+        let mut names = HashSet::new();
+        while let Some(name) = entries.next_key::<String>()? {
+            if names.contains(&name) {
+                return Err(A::Error::custom(twice(&name)));
+            }
+            names.insert(name);
+            let DistinctThroughout = entries.next_value()?;
+        }
+        Ok(DistinctThroughout)
+    }
+}
+
 fn twice(name: &str) -> String {
     let name: String = name.chars().take(60).collect();
     format!("{name:?} is there twice")
@@ -118,6 +179,8 @@ mod tests {
         for json in [r#"{"a":1,"a":1}"#, r#"{"b":[{"c":{"a":1,"d":2,"a":3}}]}"#] {
             let error = serde_json::from_str::<Distinct>(json).unwrap_err().to_string();
             assert!(error.contains("\"a\" is there twice"), "{error}");
+            let same = serde_json::from_str::<DistinctThroughout>(json).unwrap_err().to_string();
+            assert_eq!(same, error);
         }
         assert!(serde_json::from_str::<DistinctNames>(r#"{"a":{"b":1,"b":2}}"#).is_ok());
         assert!(serde_json::from_str::<DistinctNames>(r#"{"a":1,"a":2}"#).is_err());
@@ -128,6 +191,8 @@ mod tests {
         fn other_json_reads_as_ever(text in r#"([\[\]{},:]|"[ab]"|-?[0-9.e]{1,3}|true|null){1,12}"#) {
             let plain = serde_json::from_str::<Value>(&text).ok();
             let distinct = serde_json::from_str::<Distinct>(&text).map(|Distinct(value)| value);
+            let throughout = serde_json::from_str::<DistinctThroughout>(&text);
+            prop_assert_eq!(throughout.is_ok(), distinct.is_ok());
             match distinct {
                 Ok(value) => prop_assert_eq!(Some(value), plain),
                 Err(error) => prop_assert!(plain.is_none() || error.to_string().contains("twice")),
