@@ -1,5 +1,6 @@
 //! From a text to a context that can be asked.
 
+use super::documents::Encoded;
 use super::generate::Generation;
 use super::phase1::{Phase1, Progress};
 use super::{Context, Engine, EngineError, Room};
@@ -54,7 +55,8 @@ type OnProgress<'a> = Box<dyn FnMut(f64) -> ControlFlow<()> + 'a>;
 #[must_use = "nothing is encoded before `encode`"]
 pub struct ContextBuilder<'a> {
     engine: Arc<Engine>,
-    text: &'a str,
+    source: Source<'a>,
+    own_blocks: bool,
     system: Option<&'a str>,
     how: How,
     hosts: usize,
@@ -62,6 +64,14 @@ pub struct ContextBuilder<'a> {
     room: Room,
     on_progress: OnProgress<'a>,
     cancel: Cancel,
+}
+
+/// What is to be encoded.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source<'a> {
+    Text(&'a str),
+    /// Names and texts.
+    Documents(&'a [(&'a str, &'a str)]),
 }
 
 /// The method, as far as it was asked for.
@@ -103,9 +113,17 @@ impl How {
 impl Engine {
     /// Begins a context of `text`, which is to be asked questions.
     pub fn context<'a>(self: &Arc<Self>, text: &'a str) -> ContextBuilder<'a> {
-        ContextBuilder {
-            engine: Arc::clone(self),
-            text,
+        ContextBuilder::of(Arc::clone(self), Source::Text(text))
+    }
+}
+
+/// Of calls that name different methods, the last one counts.
+impl<'a> ContextBuilder<'a> {
+    pub(super) fn of(engine: Arc<Engine>, source: Source<'a>) -> Self {
+        Self {
+            engine,
+            source,
+            own_blocks: false,
             system: None,
             how: How::Star(StarAsked::default()),
             hosts: 1,
@@ -115,10 +133,7 @@ impl Engine {
             cancel: Cancel::new(),
         }
     }
-}
 
-/// Of calls that name different methods, the last one counts.
-impl<'a> ContextBuilder<'a> {
     /// Star attention in blocks of `block` tokens.
     pub fn star(mut self, block: usize) -> Self {
         self.how = How::Star(StarAsked { block: Some(block), ..self.how.star() });
@@ -165,6 +180,13 @@ impl<'a> ContextBuilder<'a> {
         self
     }
 
+    /// With a block of star begun at each [document](Engine::documents), so that no block holds
+    /// parts of two. The first begins behind the prompt, within the first block.
+    pub fn own_blocks(mut self) -> Self {
+        self.own_blocks = true;
+        self
+    }
+
     /// Behind a message of the system, by the operator of the model: special tokens in it count.
     pub fn system(mut self, message: &'a str) -> Self {
         self.system = Some(message);
@@ -194,22 +216,33 @@ impl<'a> ContextBuilder<'a> {
     /// Encodes the text within the model's prompt. Questions can be asked of what comes back.
     ///
     /// # Errors
-    /// As [`Context::encode`]; if the text is blank, the model's chat template cannot be rendered,
+    /// As [`Context::encode`]; if the text or a document is blank, the model's chat template cannot be rendered,
     /// or there is a system message and no template.
     pub fn encode(self) -> Result<Context, EngineError> {
-        let Self { engine, text, system, how, hosts, slack, room, on_progress, cancel } = self;
+        let Self { engine, source, own_blocks, system, how, .. } = self;
+        let Self { hosts, slack, room, on_progress, cancel, .. } = self;
         // Stopping here must not raise the caller's flag.
         let cancel = cancel.child();
         let frame = engine.frame(system)?;
-        let tokens = frame.context_tokens_until(engine.tokenizer(), text, &cancel);
-        let tokens = tokens.map_err(|error| match error {
+        let read = match source {
+            Source::Text(text) => frame
+                .context_tokens_until(engine.tokenizer(), text, &cancel)
+                .map(|tokens| (tokens, None)),
+            Source::Documents(documents) => frame
+                .documents_until(engine.tokenizer(), documents, &cancel)
+                .map(|(tokens, read)| (tokens, Some(Arc::new(read)))),
+        };
+        let (tokens, documents) = read.map_err(|error| match error {
             TextError::Cancelled => EngineError::Cancelled,
             error => error.into(),
         })?;
+        let documents = documents.map(|documents| Encoded { documents, own_blocks });
         let spec = PlanSpec { method: how.method(tokens.len()), hosts };
-        let plan = match slack {
-            0 => Plan::new(spec, tokens.len())?,
-            slack => Plan::spaced(spec, tokens.len(), &[], slack)?,
+        let plan = if slack > 0 || own_blocks {
+            let borders = documents.as_ref().map_or_else(Vec::new, Encoded::borders);
+            Plan::spaced(spec, tokens.len(), &borders, slack)?
+        } else {
+            Plan::new(spec, tokens.len())?
         };
         let all = Phase1::work(&plan, engine.config().layers) as f64;
         let heard = RefCell::new((on_progress, 0));
@@ -221,7 +254,11 @@ impl<'a> ContextBuilder<'a> {
             }
         };
         let context = Context::encode_plan(engine, tokens, plan, room, &progress, &cancel)?;
-        Ok(context.within(frame))
+        let context = context.within(frame);
+        Ok(match documents {
+            Some(documents) => context.of_documents(documents),
+            None => context,
+        })
     }
 }
 

@@ -17,7 +17,7 @@ impl EngineError {
     /// | `out_of_memory` | the processor's memory does not hold what is asked for |
     /// | `empty_context` | there is nothing to encode |
     /// | `empty_question` | there is nothing to answer |
-    /// | `no_frame` | the context was encoded from tokens: it has no prompt for words |
+    /// | `no_frame` | the context was encoded from tokens, or not from documents |
     /// | `empty_stop` | a stop string is empty |
     /// | `bad_plan` | blocks, anchor and hosts do not go together |
     /// | `bad_sampling` | a sampling setting is out of its range |
@@ -47,7 +47,7 @@ impl EngineError {
             Self::TooLong { .. } => "too_long",
             Self::NoMemory { .. } | Self::NoRoom { .. } => "out_of_memory",
             Self::EmptyQuery => "empty_question",
-            Self::NoFrame => "no_frame",
+            Self::NoFrame | Self::NoDocuments => "no_frame",
             Self::AnswerFailed { code, .. } => code,
             Self::UnknownToken { .. } => "unknown_token",
             Self::NotFinite { .. } => "not_finite",
@@ -123,7 +123,7 @@ fn of_text(error: &TextError) -> &'static str {
         | E::NoDefaultTemplate { .. }
         | E::BadTemplate { .. }
         | E::DocumentPlace { .. } => "model_damaged",
-        E::Encode { .. } => "not_tokenized",
+        E::Encode { .. } | E::LongDocument { .. } => "not_tokenized",
         E::SpecialInText { .. } => "special_in_text",
         E::UnknownId { .. } | E::Decode { .. } => "not_decoded",
         E::EmptyStop { .. } => "empty_stop",

@@ -1,5 +1,6 @@
 //! A context encoded once, asked as often as you like.
 
+use super::documents::Encoded;
 use super::generate::{Generated, Generation};
 use super::phase1::{Phase1, Progress};
 use super::request::{AskRequest, EncodeEvent, EncodeRequest, Held, Request, Waiter};
@@ -22,6 +23,8 @@ pub struct Context {
     inner: Arc<Inner>,
     /// What surrounds the text and its questions; `None` if it was encoded from tokens.
     frame: Option<Arc<PromptFrame>>,
+    /// What its tokens were read from, if they were read from documents.
+    documents: Option<Encoded>,
 }
 
 struct Inner {
@@ -118,7 +121,7 @@ impl Context {
                 EncodeEvent::Done(result) => {
                     let (held, phase1) = result?;
                     let inner = Arc::new(Inner { held, plan, tokens, room, phase1 });
-                    return Ok(Self { engine, inner, frame: None });
+                    return Ok(Self { engine, inner, frame: None, documents: None });
                 }
             }
         }
@@ -196,7 +199,19 @@ impl Context {
         progress: &dyn Fn(Progress),
         cancel: &Cancel,
     ) -> Result<Self, EngineError> {
-        let plan = self.inner.plan.edited(&self.inner.tokens, &tokens)?;
+        self.edit_between(tokens, &[], room, progress, cancel)
+    }
+
+    /// As [`Context::edit_tokens`]; a new block begins at each of `borders`.
+    pub(super) fn edit_between(
+        &self,
+        tokens: Vec<u32>,
+        borders: &[usize],
+        room: Room,
+        progress: &dyn Fn(Progress),
+        cancel: &Cancel,
+    ) -> Result<Self, EngineError> {
+        let plan = self.inner.plan.edited(&self.inner.tokens, &tokens, borders)?;
         let engine = Arc::clone(&self.engine);
         let edited = Self::encode_plan(engine, tokens, plan, room, progress, cancel)?;
         Ok(Self { frame: self.frame.clone(), ..edited })
@@ -263,6 +278,15 @@ impl Context {
     /// The same context, whose text stands within `frame`.
     pub(super) fn within(self, frame: PromptFrame) -> Self {
         Self { frame: Some(Arc::new(frame)), ..self }
+    }
+
+    /// The same context, whose tokens were read from `documents`.
+    pub(super) fn of_documents(self, documents: Encoded) -> Self {
+        Self { documents: Some(documents), ..self }
+    }
+
+    pub(super) fn encoded(&self) -> Option<&Encoded> {
+        self.documents.as_ref()
     }
 
     /// What encoding took.

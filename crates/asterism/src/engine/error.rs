@@ -120,6 +120,12 @@ pub enum EngineError {
          ask it with tokens, or encode it from text"
     )]
     NoFrame,
+    /// An edit of documents to a context of something else.
+    #[error(
+        "the context was not encoded from documents: edit its text or its tokens, or encode it from \
+         documents"
+    )]
+    NoDocuments,
     /// The rest of an answer whose error is known already.
     #[error("the answer has failed: {message}")]
     AnswerFailed {

@@ -5,6 +5,7 @@
 //! * [`Engine`]: a model ready to compute
 //! * [`ContextBuilder`]: how a text is to be encoded
 //! * [`Context`]: a text encoded by a plan; any number of questions may be asked of it at once
+//! * [`Context::places`]: from its tokens back to the documents that it was made of
 //! * [`Ask`]: a question, and how it is to be answered
 //! * [`Answer`]: the answer's text as it comes
 //! * [`AnswerText`]: text, tokens, why it ended, and what it cost
@@ -21,6 +22,7 @@ mod command;
 mod compute;
 mod context;
 mod device;
+mod documents;
 mod encode;
 mod encoding_queue;
 mod error;

@@ -148,14 +148,20 @@ impl Plan {
         self.hosts.iter().flatten().map(|span| span.end()).max().unwrap_or(0)
     }
 
-    /// The tokens of `context` that stand at the positions `span`, which lie within one block.
+    /// The indices in the context of the tokens at the positions `span`, which lie within one block.
     #[must_use]
-    pub fn tokens_at<'a>(&self, context: &'a [u32], span: Span) -> &'a [u32] {
+    pub fn indices(&self, span: Span) -> Range<usize> {
         let index = match self.places.iter().rev().find(|place| place.start <= span.start) {
             Some(place) => place.token + span.start - place.start,
             None => span.start,
         };
-        &context[index..index + span.len]
+        index..index + span.len
+    }
+
+    /// The tokens of `context` that stand at the positions `span`, which lie within one block.
+    #[must_use]
+    pub fn tokens_at<'a>(&self, context: &'a [u32], span: Span) -> &'a [u32] {
+        &context[self.indices(span)]
     }
 
     /// Number of blocks (star), or of shards with tokens in them.

@@ -44,15 +44,21 @@ impl Plan {
 
     /// The plan of `new`, which `old`, the context of this plan, was changed into: blocks whose
     /// tokens are still there stay where they are; what changed between two of them takes their
-    /// place. Where it does not fit, the blocks behind it move.
+    /// place. Where it does not fit, the blocks behind it move. A new block begins at each of
+    /// `borders`, indices of `new` in rising order.
     ///
     /// # Errors
     /// As [`Plan::spaced`].
-    pub fn edited(&self, old: &[u32], new: &[u32]) -> Result<Self, PlanError> {
+    pub fn edited(&self, old: &[u32], new: &[u32], borders: &[usize]) -> Result<Self, PlanError> {
         let star = spaced_star(self.spec)?;
         let mut blocks: Vec<Span> = self.hosts.iter().flatten().copied().collect();
         blocks.sort_by_key(|block| block.start);
-        let kept = kept(&blocks, |block| self.tokens_at(old, block), new);
+        let mut kept = kept(&blocks, |block| self.tokens_at(old, block), new);
+        let holds_border = |kept: &Kept| {
+            let next = borders.partition_point(|border| *border <= kept.at);
+            borders.get(next).is_some_and(|border| *border < kept.at + kept.block.len)
+        };
+        kept.retain(|kept| !holds_border(kept));
         let mut spans: Vec<Span> = Vec::new();
         let mut from = 0; // the first token that has no place yet
         for Kept { block, at } in kept {
@@ -65,7 +71,7 @@ impl Plan {
             if count > block.start - start {
                 continue; // the block moves, with what comes before it
             }
-            spans.extend(filled(start, from..at, star.block));
+            spans.extend(filled(start, from..at, borders, star.block));
             spans.push(block);
             from = at + block.len;
         }
@@ -73,7 +79,7 @@ impl Plan {
         let gap = blocks.iter().find(|old| old.start >= end).map(|old| old.start);
         let next = spans.last().map_or(0, |last| last.start + star.block);
         let start = gap.unwrap_or(next);
-        spans.extend(filled(start, from..new.len(), star.block));
+        spans.extend(filled(start, from..new.len(), borders, star.block));
         Self::of_blocks(self.spec, spans)
     }
 
@@ -147,9 +153,17 @@ fn kept<'a>(blocks: &[Span], tokens: impl Fn(Span) -> &'a [u32], new: &[u32]) ->
     front
 }
 
-/// The tokens of the indices `range` in blocks of at most `block` tokens from position `start`.
-fn filled(start: usize, range: Range<usize>, block: usize) -> impl Iterator<Item = Span> {
-    Span { start, len: range.len() }.chunks(block)
+/// The tokens of the indices `range` in blocks of at most `block` tokens from position `start`, cut
+/// at `borders`.
+fn filled(start: usize, range: Range<usize>, borders: &[usize], block: usize) -> Vec<Span> {
+    let inside = borders.iter().copied().filter(|border| range.contains(border));
+    let (mut spans, mut from) = (Vec::new(), range.start);
+    for end in inside.chain([range.end]) {
+        let part = Span { start: start + from - range.start, len: end - from };
+        spans.extend(part.chunks(block));
+        from = end;
+    }
+    spans
 }
 
 #[cfg(test)]
@@ -186,19 +200,38 @@ mod tests {
         let plan = Plan::spaced(PlanSpec::star(16).anchor(4), 60, &[], 2).unwrap();
         let mut new = old.clone();
         new.splice(20..21, [100, 101, 102]); // one token becomes three, in the second block
-        let edited = plan.edited(&old, &new).unwrap();
+        let edited = plan.edited(&old, &new, &[]).unwrap();
         assert_eq!(blocks(&edited), [(0, 14), (16, 16), (32, 14), (48, 14), (64, 4)]);
         // Two more: they also take the room of the block before.
         new.splice(20..20, [103, 104]);
-        let edited = plan.edited(&old, &new).unwrap();
+        let edited = plan.edited(&old, &new, &[]).unwrap();
         assert_eq!(blocks(&edited), [(0, 14), (14, 16), (30, 2), (32, 14), (48, 14), (64, 4)]);
         // One more: the block behind them moves, into its own room.
         new.splice(20..20, [105]);
-        let edited = plan.edited(&old, &new).unwrap();
+        let edited = plan.edited(&old, &new, &[]).unwrap();
         assert_eq!(blocks(&edited), [(0, 14), (14, 16), (30, 16), (46, 1), (48, 14), (64, 4)]);
         // Taken out: a gap.
-        let edited = plan.edited(&old, &old[..40]).unwrap();
+        let edited = plan.edited(&old, &old[..40], &[]).unwrap();
         assert_eq!(blocks(&edited), [(0, 14), (16, 14), (32, 12)]);
+    }
+
+    #[test]
+    fn an_edited_plan_begins_blocks_at_its_borders() {
+        let old: Vec<u32> = (0..60).collect();
+        let plan = Plan::spaced(PlanSpec::star(16).anchor(4), 60, &[20, 30], 2).unwrap();
+        assert_eq!(blocks(&plan), [(0, 14), (16, 6), (24, 10), (36, 14), (52, 14), (68, 2)]);
+        // The second part is another, and the third begins with a token more.
+        let mut new = old.clone();
+        new.splice(20..30, 100..108);
+        new.insert(28, 200);
+        let edited = plan.edited(&old, &new, &[20, 28]).unwrap();
+        assert_eq!(
+            blocks(&edited),
+            [(0, 14), (16, 6), (24, 8), (32, 1), (36, 14), (52, 14), (68, 2)]
+        );
+        // A border within what would have stayed.
+        let edited = plan.edited(&old, &old, &[18, 30]).unwrap();
+        assert_eq!(blocks(&edited)[..3], [(0, 14), (16, 4), (20, 2)]);
     }
 
     proptest! {
@@ -219,7 +252,7 @@ mod tests {
                 new.splice(at..end, given);
             }
             prop_assume!(!new.is_empty());
-            let edited = plan.edited(&old, &new).unwrap();
+            let edited = plan.edited(&old, &new, &[]).unwrap();
             prop_assert_eq!(edited.tokens, new.len());
             let (mut end, mut tokens) = (0, Vec::new());
             for span in edited.hosts.iter().flatten() {

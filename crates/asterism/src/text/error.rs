@@ -141,6 +141,14 @@ pub enum TextError {
         /// The name it was given under.
         name: String,
     },
+    /// The places of a document's tokens are kept as numbers of 32 bits.
+    #[error("document {name:?} has {bytes} bytes, and one has at most {}: divide it", u32::MAX)]
+    LongDocument {
+        /// The name it was given under.
+        name: String,
+        /// Length of its text.
+        bytes: usize,
+    },
     /// There is nothing to answer.
     #[error("the question is empty; ask something about the context")]
     EmptyQuestion,

@@ -9,6 +9,7 @@
 //! 2. The frame, the document and the question become two token sequences, a [`Prompt`]: the
 //!    `context`, which Star Attention splits into blocks, and the `query`, which every host sees.
 //!    [`Tokenizer`] (`tokenizer.rs`) parses special tokens in the frame and never in the document.
+//!    Several [`Documents`] (`documents.rs`) are read one by one, and lead from tokens back to text.
 //! 3. The model answers with ids. [`Detokenizer`] (`detokenizer.rs`, on the stages of
 //!    `decoding.rs`) turns each id into the text that no later id can change.
 //! 4. [`StopStrings`] (`stop.rs`) holds back what may be the beginning of a stop string and ends
@@ -25,6 +26,7 @@ mod config;
 mod declared;
 mod decoding;
 mod detokenizer;
+mod documents;
 mod error;
 mod guard;
 mod jinja;
@@ -39,6 +41,7 @@ mod tokenizer;
 
 pub(crate) use config::bos_text;
 pub use detokenizer::Detokenizer;
+pub use documents::{Document, Documents, Place};
 pub use error::TextError;
 pub use guard::panics_are_caught;
 pub use prompt::{Prompt, PromptFrame, join_documents};

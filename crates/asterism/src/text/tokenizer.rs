@@ -153,11 +153,7 @@ impl Tokenizer {
             }
             Ok(ids)
         })?;
-        if special == Special::AsText
-            && let Some(token) = ids.iter().find_map(|id| self.control.get(id))
-        {
-            return Err(TextError::SpecialInText { token: token.clone() });
-        }
+        self.keeps_apart(&ids, special)?;
         Ok(ids)
     }
 
@@ -206,17 +202,59 @@ impl Tokenizer {
         second: &str,
     ) -> Result<(Vec<u32>, Vec<u32>), TextError> {
         let text = format!("{first}{second}");
-        let cancel = Cancel::new();
-        let effort = Effort::new(text.len(), &cancel);
+        let (mut ids, ends) = self.placed(&text, Special::Parse, &Cancel::new())?;
+        let cut = ends.iter().position(|end| *end > first.len()).unwrap_or(ids.len());
+        let query = ids.split_off(cut);
+        Ok((ids, query))
+    }
+
+    /// The ids of `text` as [`Tokenizer::encode_until`] gives them and, of each, the bytes of `text`
+    /// up to its end, rising: tokens that are parts of one character end where that ends.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_until`].
+    pub fn encode_placed(
+        &self,
+        text: &str,
+        special: Special,
+        cancel: &Cancel,
+    ) -> Result<(Vec<u32>, Vec<usize>), TextError> {
+        let (ids, ends) = self.placed(text, special, cancel)?;
+        self.keeps_apart(&ids, special)?;
+        Ok((ids, ends))
+    }
+
+    fn placed(
+        &self,
+        text: &str,
+        special: Special,
+        cancel: &Cancel,
+    ) -> Result<(Vec<u32>, Vec<usize>), TextError> {
+        let effort = Effort::new(text.len(), cancel);
         // The library knows where in the text, in bytes, each token lies.
-        let encoded = self.limited(&text, || {
-            let mut words = self.words(&text, Special::Parse, &effort)?;
-            words.tokenize(|word| self.pipeline.get_model().tokenize(word.get()))?;
+        let encoded = self.limited(text, || {
+            let mut words = self.words(text, special, &effort)?;
+            words.tokenize(|word| {
+                effort.check()?;
+                self.pipeline.get_model().tokenize(word.get())
+            })?;
             words.into_encoding(None, 0, OffsetType::Byte)
         })?;
-        let (ids, places) = (encoded.get_ids(), encoded.get_offsets());
-        let cut = places.iter().position(|&(_, end)| end > first.len()).unwrap_or(ids.len());
-        Ok((ids[..cut].to_vec(), ids[cut..].to_vec()))
+        let ends = encoded.get_offsets().iter().scan(0, |last: &mut usize, (_, end)| {
+            *last = (*end).max(*last);
+            Some(*last)
+        });
+        Ok((encoded.get_ids().to_vec(), ends.collect()))
+    }
+
+    /// Refuses ordinary text that came out as a special token.
+    fn keeps_apart(&self, ids: &[u32], special: Special) -> Result<(), TextError> {
+        match ids.iter().find_map(|id| self.control.get(id)) {
+            Some(token) if special == Special::AsText => {
+                Err(TextError::SpecialInText { token: token.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The text of `ids`; `skip_special` leaves special tokens out.
