@@ -108,7 +108,8 @@ impl<E: std::error::Error> std::error::Error for WithOptions<E> {
 fn options(error: &EngineError) -> Option<&'static str> {
     match error {
         EngineError::TooLong { .. } => Some("--max-tokens of ask and batch"),
-        EngineError::NoMemory { .. } => Some("--block, --kv-dtype fp8, --device cpu"),
+        EngineError::NoMemory { is_gpu: true, .. } => Some("--block, --kv-dtype fp8, --device cpu"),
+        EngineError::NoMemory { .. } => Some("--block, --hosts"),
         EngineError::NotFinite { .. } => Some("--dtype f32"),
         EngineError::Tensor(TensorError::OutOfMemory { .. }) => {
             Some("--block, --kv-dtype fp8, --device cpu")

@@ -191,7 +191,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// of all its activations, and of the products within a layer.
     fn pass_bytes(widths: LayerWidths, tokens: usize) -> u64;
 
-    /// Bytes of memory that are free for keys and activations, where the processor says so.
+    /// Whether other programs take from the same memory all the time and freed memory goes back to
+    /// them, so that [`Backend::free_memory`] has another answer each time. Otherwise what is free
+    /// after loading is ours from then on.
+    fn shares_memory() -> bool;
+
+    /// Bytes of memory that are free for keys and activations, where the processor or its system
+    /// says so.
     ///
     /// # Errors
     /// If the processor fails.

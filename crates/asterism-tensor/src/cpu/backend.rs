@@ -1,6 +1,8 @@
 //! The CPU as a [`Backend`]: activations are f32 slices, keys [`Elements`]. Nothing here computes.
 
-use super::{Activations, Cpu, CpuError, KvSegment, KvSequence, PackedMatrix, RowPositions, ops};
+use super::{
+    Activations, Cpu, CpuError, KvSegment, KvSequence, PackedMatrix, RowPositions, available, ops,
+};
 use crate::{
     Aligned, Backend, Choice, Elements, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory,
     Part, PartMut, Pass, Peak, Positions, Precision, Rotation, RowReader, Sampling, Segment,
@@ -161,9 +163,12 @@ impl Backend for Cpu {
         (4 * floats) as u64
     }
 
+    fn shares_memory() -> bool {
+        true
+    }
+
     fn free_memory(&self) -> Result<Option<u64>> {
-        // The system lends more than it has, and says so only when it is too late.
-        Ok(None)
+        Ok(available::memory())
     }
 
     fn take_peak_memory(&self) -> Result<Option<u64>> {

@@ -12,6 +12,7 @@
 
 mod activations;
 mod attention;
+mod available;
 mod backend;
 pub mod kernels;
 mod linear;

@@ -198,6 +198,11 @@ impl Backend for Cuda {
         (4 * floats + 2 * narrow) as u64
     }
 
+    fn shares_memory() -> bool {
+        // The pool keeps what is freed: to the driver it is in use.
+        false
+    }
+
     fn free_memory(&self) -> Result<Option<u64>> {
         Ok(Some(self.device.memory()?.0 as u64))
     }

@@ -3,12 +3,24 @@
 //! Asking the processor what is free and allocating afterwards is a race as soon as two contexts
 //! are encoded at once. A request reserves its bytes here before it does anything, and what it gets
 //! returns when its last owner drops it.
+//!
+//! A GPU's memory is asked for once. Memory that other programs share is asked for again before
+//! each reservation. What is free then, less what is reserved, would count twice what reservations
+//! have taken by now; what is free alone would leave out what they have not. So what was free when
+//! nothing was reserved counts for our own reservations, and no more is promised than is free now.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What says how many bytes are free now; `None` if it does not know.
+type Free = dyn Fn() -> Option<u64> + Send + Sync;
+
 /// The memory for keys and activations, and how much of it is reserved. Clones share the account.
-#[derive(Debug, Clone)]
-pub struct Ledger(Arc<Mutex<Account>>);
+#[derive(Clone)]
+pub struct Ledger {
+    account: Arc<Mutex<Account>>,
+    /// Asked before each reservation, if others use the memory too.
+    free: Option<Arc<Free>>,
+}
 
 #[derive(Debug)]
 struct Account {
@@ -29,12 +41,18 @@ impl Ledger {
     /// An account of `capacity` bytes; without a limit if that is `None`.
     #[must_use]
     pub fn new(capacity: Option<u64>) -> Self {
-        Self(Arc::new(Mutex::new(Account { capacity, reserved: 0 })))
+        Self { account: Arc::new(Mutex::new(Account { capacity, reserved: 0 })), free: None }
+    }
+
+    /// An account of memory that other programs use too, of which `free` bytes are free at a time.
+    #[must_use]
+    pub fn shared(free: impl Fn() -> Option<u64> + Send + Sync + 'static) -> Self {
+        Self { free: Some(Arc::new(free)), ..Self::new(None) }
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {
         // No code that can panic runs while the lock is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reserves `bytes`, or says how many are left.
@@ -42,9 +60,17 @@ impl Ledger {
     /// # Errors
     /// The bytes that are left, if they are fewer.
     pub fn reserve(&self, bytes: u64) -> Result<Reservation, u64> {
+        let free = self.free.as_ref().and_then(|free| free());
         let mut account = self.account();
+        if self.free.is_some() {
+            account.capacity = match account.reserved {
+                0 => free,
+                // Others have gone meanwhile.
+                _ => account.capacity.max(free),
+            };
+        }
         if let Some(capacity) = account.capacity {
-            let left = capacity.saturating_sub(account.reserved);
+            let left = capacity.saturating_sub(account.reserved).min(free.unwrap_or(u64::MAX));
             if bytes > left {
                 return Err(left);
             }
@@ -59,10 +85,17 @@ impl Ledger {
         self.account().reserved
     }
 
-    /// Bytes of memory in all; `None` on processors that do not say.
+    /// Bytes of memory in all, as far as was known at the last reservation; `None` on processors
+    /// that do not say.
     #[must_use]
     pub fn capacity(&self) -> Option<u64> {
         self.account().capacity
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Ledger").field(&*self.account()).finish()
     }
 }
 
@@ -92,6 +125,7 @@ impl Drop for Reservation {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     #[test]
     fn what_is_dropped_can_be_reserved_again() {
@@ -113,6 +147,27 @@ mod tests {
         assert_eq!((ledger.reserved(), ledger.capacity()), (u64::MAX, None));
         drop(one);
         assert_eq!(ledger.reserved(), 0);
+    }
+
+    #[test]
+    fn memory_that_others_use_is_asked_for_again() {
+        let free = Arc::new(AtomicU64::new(100));
+        let now = |bytes| free.store(bytes, Relaxed);
+        let source = Arc::clone(&free);
+        let ledger = Ledger::shared(move || Some(source.load(Relaxed)));
+        let first = ledger.reserve(60).unwrap();
+        assert_eq!(ledger.reserve(50).unwrap_err(), 40, "nothing of the first is taken yet");
+        now(50);
+        assert_eq!(ledger.reserve(41).unwrap_err(), 40, "most of the first is taken");
+        now(10);
+        assert_eq!(ledger.reserve(11).unwrap_err(), 10, "others have come");
+        now(200);
+        assert_eq!(ledger.reserve(150).unwrap_err(), 140, "others have gone");
+        drop(first);
+        now(30);
+        assert_eq!(ledger.reserve(31).unwrap_err(), 30);
+        let unknown = Ledger::shared(|| None);
+        assert_eq!(unknown.reserve(u64::MAX).unwrap().bytes(), u64::MAX);
     }
 
     proptest! {

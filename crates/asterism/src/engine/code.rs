@@ -159,7 +159,8 @@ mod tests {
         assert_eq!(from(TextError::EmptyQuestion.into()), from(EngineError::EmptyQuery));
         assert_eq!(from(TextError::EmptyContext.into()), from(PlanError::EmptyContext.into()));
         let full = TensorError::OutOfMemory { bytes: 2, free: 1, total: 1 };
-        let refused = EngineError::NoMemory { tokens: 2, needed: 2, free: 1, fits: 1 };
+        let refused =
+            EngineError::NoMemory { tokens: 2, needed: 2, free: 1, fits: 1, is_gpu: true };
         assert_eq!(from(full.into()), from(refused));
     }
 }

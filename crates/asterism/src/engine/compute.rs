@@ -61,13 +61,21 @@ impl<B: Backend> On<B> {
         let precisions = Precisions { weights: precision, keys };
         let decoder =
             Decoder::load(&backend, config, checkpoint, precisions, time_stages, progress)?;
-        let ledger = Ledger::new(backend.free_memory()?);
-        Ok(Self {
-            loaded: Arc::new(Loaded { backend, decoder }),
-            ledger,
-            spare: options.cache_bytes,
-            groups: Mutex::default(),
-        })
+        let loaded = Arc::new(Loaded { backend, decoder });
+        let ledger = if B::shares_memory() {
+            let loaded = Arc::clone(&loaded);
+            // A system that fails to tell does not tell.
+            Ledger::shared(move || loaded.backend.free_memory().ok().flatten())
+        } else {
+            Ledger::new(loaded.backend.free_memory()?)
+        };
+        Ok(Self { loaded, ledger, spare: options.cache_bytes, groups: Mutex::default() })
+    }
+
+    /// Makes `ledger` the account of its memory.
+    #[cfg(test)]
+    pub(super) fn set_ledger(&mut self, ledger: Ledger) {
+        self.ledger = ledger;
     }
 
     fn start(&self, hosts: usize) -> Result<Running, EngineError> {

@@ -52,10 +52,13 @@ pub enum EngineError {
     },
     /// The keys and activations of a context do not fit the processor's memory.
     #[error(
-        "a context of {tokens} tokens needs {} MiB of GPU memory, and {} MiB are free: {fits} tokens \
-         would fit; shorten the context, take smaller blocks, cache keys in fp8, or compute on the \
-         CPU",
-        needed >> 20, free >> 20
+        "a context of {tokens} tokens needs {} MiB of {} memory, and {} MiB are free: {fits} tokens \
+         would fit; shorten the context, take smaller blocks, {}",
+        needed >> 20,
+        if *is_gpu { "GPU" } else { "the machine's" },
+        free >> 20,
+        if *is_gpu { "cache keys in fp8, or compute on the CPU" }
+        else { "use fewer hosts, or end other programs" }
     )]
     NoMemory {
         /// Tokens of the context.
@@ -66,6 +69,8 @@ pub enum EngineError {
         free: u64,
         /// Tokens whose keys and activations fit.
         fits: usize,
+        /// Whether it is a GPU's memory.
+        is_gpu: bool,
     },
     /// A question without a token.
     #[error("the question is empty")]

@@ -7,7 +7,7 @@ use crate::model::ModelConfig;
 use crate::plan::{Cost, Method, Plan, PlanSpec};
 use crate::tensor::{Backend, HeadShape, KvPrecision, LayerWidths, Precision};
 
-/// Bytes that a context takes on a GPU beside the weights, all hosts together.
+/// Bytes that a context takes of a processor's memory beside the weights, all hosts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryNeed {
     /// Cached keys and values.
@@ -120,7 +120,10 @@ pub(super) fn reserve<B: Backend>(
         let (config, precision) = (loaded.decoder.config(), loaded.kv_precision());
         let need = |plan: &Plan| MemoryNeed::on::<B>(config, precision, plan, 0).total();
         let fits = longest(plan.spec, plan.tokens, |plan| need(plan) <= free);
-        EngineError::NoMemory { tokens: plan.tokens, needed: need(plan), free, fits }
+        // The room of a question, which is asked for with it, may be what is too much.
+        let needed = need(plan).max(bytes);
+        let is_gpu = !B::shares_memory();
+        EngineError::NoMemory { tokens: plan.tokens, needed, free, fits, is_gpu }
     })
 }
 
@@ -140,6 +143,59 @@ fn longest(spec: PlanSpec, tokens: usize, fits: impl Fn(&Plan) -> bool) -> usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "nano")]
+    use crate::{
+        engine::{Engine, EngineOptions, compute::On},
+        model::{Checkpoint, FetchOptions, ModelSource},
+        tensor::Cpu,
+    };
+    #[cfg(feature = "nano")]
+    use std::{ops::ControlFlow, sync::Arc};
+
+    /// nano on the CPU, on a machine where `free` bytes are free.
+    #[cfg(feature = "nano")]
+    fn engine(free: u64) -> Arc<Engine> {
+        let files = || ModelSource::Nano.resolve(&FetchOptions::default()).unwrap();
+        let options = EngineOptions::default();
+        let mut engine = Engine::load(files(), &options).unwrap();
+        let checkpoint = Arc::new(Checkpoint::open(files().weights, None).unwrap());
+        let (cpu, config) = (Cpu::new(1, None).unwrap(), engine.config().clone());
+        let mut compute = On::load(cpu, config, &checkpoint, &options, &|_, _| ()).unwrap();
+        compute.set_ledger(Ledger::shared(move || Some(free)));
+        engine.compute = Box::new(compute);
+        Arc::new(engine)
+    }
+
+    #[test]
+    #[cfg(feature = "nano")]
+    fn a_context_beyond_the_machines_memory_is_refused_before_any_work() {
+        let text = "The sky is blue. ".repeat(1000);
+        let encode = |free, hosts| {
+            let mut heard = false;
+            let engine = engine(free);
+            let begun = engine.context(&text).star(1024).hosts(hosts).room(16, 16);
+            let encoded = begun.on_progress(|_| {
+                heard = true;
+                ControlFlow::Continue(())
+            });
+            (encoded.encode().map(|context| context.tokens().len()), heard)
+        };
+        for hosts in [1, 2] {
+            let (refused, heard) = encode(1 << 20, hosts);
+            let error = refused.unwrap_err();
+            let EngineError::NoMemory { needed, free, fits, tokens, is_gpu } = error else {
+                panic!("{error}")
+            };
+            assert!(needed > free && free <= 1 << 20 && fits < tokens && !is_gpu && !heard);
+            let words = error.to_string();
+            assert!(
+                words.contains("of the machine's memory") && words.contains("1 MiB"),
+                "{words}"
+            );
+            let (encoded, heard) = encode(needed + (64 << 20), hosts);
+            assert!(encoded.unwrap() == tokens && heard);
+        }
+    }
 
     #[test]
     fn the_longest_context_that_fits_is_found() {
