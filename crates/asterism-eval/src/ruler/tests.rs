@@ -250,7 +250,7 @@ fn what_cannot_be_made_is_named() {
         assert!(matches!(error, EvalError::TooShort { least: 61.., .. }), "{task}: {error}");
     }
     assert!(error("niah", 4096).to_string().contains("niah_single_1"));
-    assert!(error("qa_2", 4096).to_string().contains("--hotpot"));
+    assert!(error("qa_2", 4096).to_string().contains("hotpot_dev_distractor"));
     assert!("star".parse::<Variant>().unwrap_err().to_string().contains("star-paper"));
     assert!(Variant::Clean.frame("chatml").unwrap_err().to_string().contains("qwen"));
 }

@@ -255,13 +255,65 @@ impl Splitting {
         self.0.iter().any(is)
     }
 
-    /// Cuts `words` by every step.
+    /// Cuts `words` by every step. `before` bytes of the text are words already.
     pub(super) fn run(
         &self,
         words: &mut PreTokenizedString,
+        before: usize,
         effort: &Effort<'_>,
     ) -> tokenizers::Result<()> {
-        for step in &self.0 {
+        Self::run_steps(&self.0, words, before, effort)
+    }
+
+    /// Cuts `text` by every step, slab by slab, which `each` gets with the byte where it begins;
+    /// `false` if these steps need the whole text at once. A step needs no more than the piece that
+    /// it gets, but for those that ask where the piece stands: so a text can be cut between two
+    /// pieces of the first step, if that only cuts and looks at the whole text for where.
+    pub(super) fn run_in_slabs(
+        &self,
+        text: &str,
+        slab: usize,
+        effort: &Effort<'_>,
+        each: &mut dyn FnMut(usize, PreTokenizedString) -> tokenizers::Result<()>,
+    ) -> tokenizers::Result<bool> {
+        let Some((SplitStep::Split { search, behavior, invert: false }, rest)) =
+            self.0.split_first()
+        else {
+            return Ok(false);
+        };
+        let only_cuts =
+            matches!(behavior, SplitDelimiterBehavior::Isolated | SplitDelimiterBehavior::Removed);
+        let is_local = |step: &SplitStep| match step {
+            SplitStep::Split { .. } => true,
+            SplitStep::Other(other) => matches!(other, PreTokenizerWrapper::ByteLevel(_)),
+        };
+        if !only_cuts || !rest.iter().all(is_local) {
+            return Ok(false);
+        }
+        let pieces = (&Limited { search, effort }).find_matches(text)?;
+        let (mut left, mut before) = (&pieces[..], 0);
+        while let [((start, _), _), ..] = *left {
+            // At least one piece, and of those that follow what is not too much.
+            let count = left.partition_point(|((_, end), _)| end - start <= slab).max(1);
+            let (some, others) = left.split_at(count);
+            left = others;
+            let end = some[count - 1].0.1;
+            let mut words = PreTokenizedString::from(&text[start..end]);
+            words.split(|_, text| text.split(Found { pieces: some, start }, *behavior))?;
+            Self::run_steps(rest, &mut words, before, effort)?;
+            before += bytes_of(&words);
+            each(start, words)?;
+        }
+        Ok(true)
+    }
+
+    fn run_steps(
+        steps: &[SplitStep],
+        words: &mut PreTokenizedString,
+        before: usize,
+        effort: &Effort<'_>,
+    ) -> tokenizers::Result<()> {
+        for step in steps {
             effort.check()?;
             match step {
                 SplitStep::Split { search, behavior, invert } => {
@@ -273,9 +325,24 @@ impl Splitting {
                 }
                 SplitStep::Other(other) => other.pre_tokenize(words)?,
             }
-            effort.check_size(bytes_of(words))?;
+            effort.check_size(before.saturating_add(bytes_of(words)))?;
         }
         Ok(())
+    }
+}
+
+/// What a search has found already, in a text of which this is the part from `start` on.
+struct Found<'a> {
+    pieces: &'a [(Offsets, bool)],
+    start: usize,
+}
+
+impl Pattern for Found<'_> {
+    fn find_matches(&self, _: &str) -> tokenizers::Result<Vec<(Offsets, bool)>> {
+        let moved = |((start, end), is_match): &(Offsets, bool)| {
+            ((start - self.start, end - self.start), *is_match)
+        };
+        Ok(self.pieces.iter().map(moved).collect())
     }
 }
 

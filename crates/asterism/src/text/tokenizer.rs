@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use tokenizers::{
-    AddedVocabulary, Model, ModelWrapper, OffsetReferential, OffsetType, PreTokenizedString,
-    Tokenizer as Pipeline,
+    AddedToken, AddedVocabulary, Model, ModelWrapper, OffsetReferential, OffsetType,
+    PreTokenizedString, Tokenizer as Pipeline,
 };
 
 use super::declared::Declared;
@@ -30,6 +30,10 @@ pub enum Special {
 
 /// How much shorter a tokenizer may make a text before its tokens are counted.
 const SHORTENED: usize = 8;
+
+/// Bytes of a text that the library has at a time, where that makes no difference: it takes some
+/// 130 bytes of memory for each.
+const SLAB: usize = 256 << 10;
 
 /// A model's tokenizer.
 pub struct Tokenizer {
@@ -136,34 +140,56 @@ impl Tokenizer {
         special: Special,
         cancel: &Cancel,
     ) -> Result<Vec<u32>, TextError> {
+        self.encode_in_slabs(text, special, SLAB, cancel)
+    }
+
+    fn encode_in_slabs(
+        &self,
+        text: &str,
+        special: Special,
+        slab: usize,
+        cancel: &Cancel,
+    ) -> Result<Vec<u32>, TextError> {
         let effort = Effort::new(text.len(), cancel);
-        let ids = self.limited(text, || {
-            let words = self.words(text, special, &effort)?;
-            let model = self.pipeline.get_model();
-            let mut ids = Vec::new();
-            let words = words.get_splits(OffsetReferential::Original, OffsetType::None);
-            for (number, (word, _, added)) in words.into_iter().enumerate() {
-                if number % 256 == 0 {
-                    effort.check()?;
+        let model = self.pipeline.get_model();
+        let mut ids = Vec::new();
+        self.limited(text, || {
+            self.words(text, special, slab, &effort, &mut |_, words| {
+                let words = words.get_splits(OffsetReferential::Original, OffsetType::None);
+                for (number, (word, _, added)) in words.into_iter().enumerate() {
+                    if number % 256 == 0 {
+                        effort.check()?;
+                    }
+                    match added {
+                        Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
+                        None => ids.extend(model.tokenize(word)?.iter().map(|token| token.id)),
+                    }
                 }
-                match added {
-                    Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
-                    None => ids.extend(model.tokenize(word)?.iter().map(|token| token.id)),
-                }
-            }
-            Ok(ids)
+                Ok(())
+            })
         })?;
         self.keeps_apart(&ids, special)?;
         Ok(ids)
     }
 
-    /// `text` without its added tokens, normalized and cut into the words that the model sees.
+    /// `text` without its added tokens, normalized and cut into the words that the model sees: at
+    /// once or, where that is the same, slab by slab. `each` gets them with the byte of the text
+    /// that their places count from.
     fn words(
         &self,
         text: &str,
         special: Special,
+        slab: usize,
         effort: &Effort<'_>,
-    ) -> tokenizers::Result<PreTokenizedString> {
+        each: &mut dyn FnMut(usize, PreTokenizedString) -> tokenizers::Result<()>,
+    ) -> tokenizers::Result<()> {
+        if text.len() > slab
+            && self.normalizing.is_empty()
+            && !self.may_hold_added(text, special)
+            && self.splitting.run_in_slabs(text, slab, effort, each)?
+        {
+            return Ok(());
+        }
         let added = match special {
             Special::Parse => self.pipeline.get_added_vocabulary(),
             Special::AsText => &self.added_as_text,
@@ -172,8 +198,15 @@ impl Tokenizer {
         let some = (!self.normalizing.is_empty()).then_some(&normalizer);
         let mut words = added.extract_and_normalize(some, text);
         normalizer.failed()?;
-        self.splitting.run(&mut words, effort)?;
-        Ok(words)
+        self.splitting.run(&mut words, 0, effort)?;
+        each(0, words)
+    }
+
+    /// Whether `text` has something in it that an added token is written as.
+    fn may_hold_added(&self, text: &str, special: Special) -> bool {
+        let added = self.pipeline.get_added_vocabulary().get_added_tokens_decoder();
+        let is_read = |token: &&AddedToken| special == Special::Parse || !token.special;
+        added.values().filter(is_read).any(|token| text.contains(&token.content))
     }
 
     /// What the library makes of `text`, its failures and panics as errors.
@@ -202,7 +235,7 @@ impl Tokenizer {
         second: &str,
     ) -> Result<(Vec<u32>, Vec<u32>), TextError> {
         let text = format!("{first}{second}");
-        let (mut ids, ends) = self.placed(&text, Special::Parse, &Cancel::new())?;
+        let (mut ids, ends) = self.placed(&text, Special::Parse, SLAB, &Cancel::new())?;
         let cut = ends.iter().position(|end| *end > first.len()).unwrap_or(ids.len());
         let query = ids.split_off(cut);
         Ok((ids, query))
@@ -219,7 +252,7 @@ impl Tokenizer {
         special: Special,
         cancel: &Cancel,
     ) -> Result<(Vec<u32>, Vec<usize>), TextError> {
-        let (ids, ends) = self.placed(text, special, cancel)?;
+        let (ids, ends) = self.placed(text, special, SLAB, cancel)?;
         self.keeps_apart(&ids, special)?;
         Ok((ids, ends))
     }
@@ -228,23 +261,28 @@ impl Tokenizer {
         &self,
         text: &str,
         special: Special,
+        slab: usize,
         cancel: &Cancel,
     ) -> Result<(Vec<u32>, Vec<usize>), TextError> {
         let effort = Effort::new(text.len(), cancel);
-        // The library knows where in the text, in bytes, each token lies.
-        let encoded = self.limited(text, || {
-            let mut words = self.words(text, special, &effort)?;
-            words.tokenize(|word| {
-                effort.check()?;
-                self.pipeline.get_model().tokenize(word.get())
-            })?;
-            words.into_encoding(None, 0, OffsetType::Byte)
+        let (mut ids, mut ends, mut last) = (Vec::new(), Vec::new(), 0);
+        self.limited(text, || {
+            self.words(text, special, slab, &effort, &mut |start, mut words| {
+                words.tokenize(|word| {
+                    effort.check()?;
+                    self.pipeline.get_model().tokenize(word.get())
+                })?;
+                // The library knows where in the text, in bytes, each token lies.
+                let encoded = words.into_encoding(None, 0, OffsetType::Byte)?;
+                ids.extend_from_slice(encoded.get_ids());
+                for (_, end) in encoded.get_offsets() {
+                    last = last.max(start + end);
+                    ends.push(last);
+                }
+                Ok(())
+            })
         })?;
-        let ends = encoded.get_offsets().iter().scan(0, |last: &mut usize, (_, end)| {
-            *last = (*end).max(*last);
-            Some(*last)
-        });
-        Ok((encoded.get_ids().to_vec(), ends.collect()))
+        Ok((ids, ends))
     }
 
     /// Refuses ordinary text that came out as a special token.
@@ -347,7 +385,9 @@ impl std::fmt::Debug for Tokenizer {
 mod tests {
     use super::super::fixtures::{nano_tokenizer, nano_tokenizer_json, sentencepiece_tokenizer};
     use super::*;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
+    use std::sync::LazyLock;
 
     fn from_json(json: &Value) -> Result<Tokenizer, TextError> {
         Tokenizer::from_bytes(json.to_string().as_bytes())
@@ -497,6 +537,68 @@ mod tests {
             }
         }
     }
+
+    proptest! {
+        #[test]
+        fn texts_in_slabs_have_the_tokens_of_whole_texts(
+            text in r"([a-z]{1,6}| the|'s|[ 0-9]{1,4}|[\n\r]{1,3}|\t|é|東|🦀|\u{301}|<\|pad\|>|<\|eot_id\|>){0,60}",
+            slab in 1..40_usize,
+        ) {
+            for tok in &*VARIANTS {
+                for special in [Special::Parse, Special::AsText] {
+                    let cancel = Cancel::new();
+                    let whole = tok.encode_in_slabs(&text, special, usize::MAX, &cancel);
+                    let slabs = tok.encode_in_slabs(&text, special, slab, &cancel);
+                    prop_assert_eq!(whole, slabs);
+                    let whole = tok.placed(&text, special, usize::MAX, &cancel);
+                    prop_assert_eq!(whole, tok.placed(&text, special, slab, &cancel));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_come_in_slabs_where_that_makes_no_difference() {
+        let (cancel, text) = (Cancel::new(), "The sea, the sea. ".repeat(20));
+        let slabs = |tok: &Tokenizer, text: &str| {
+            let (effort, mut starts) = (Effort::new(text.len(), &cancel), Vec::new());
+            let mut each = |start, _| {
+                starts.push(start);
+                Ok(())
+            };
+            tok.words(text, Special::AsText, 100, &effort, &mut each).unwrap();
+            starts
+        };
+        assert_eq!(slabs(&VARIANTS[0], &text), [0, 98, 197, 296]);
+        assert_eq!(
+            VARIANTS.iter().map(|tok| slabs(tok, &text).len()).collect::<Vec<_>>(),
+            [4, 4, 4, 1, 1]
+        );
+        // An added token that is not special is looked for in the whole text.
+        assert_eq!(slabs(&VARIANTS[1], &(text + "<|pad|>")), [0]);
+    }
+
+    /// nano's; as Llama 3 cuts words, with an added token that is not special, and with a look
+    /// back; with steps that need the whole text; and SentencePiece's.
+    static VARIANTS: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
+        let nano = nano_tokenizer_json();
+        let split = |regex: &str, behavior: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": behavior, "invert": false});
+        let llama = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+        let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+        let with = |steps: Value| {
+            let mut json = nano.clone();
+            json["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": steps});
+            json["added_tokens"][5]["special"] = false.into();
+            from_json(&json).unwrap()
+        };
+        vec![
+            nano_tokenizer(),
+            with(json!([split(llama, "Isolated"), bytes])),
+            with(json!([split(r"(?<=e) |\b", "Removed"), split("a|", "MergedWithNext"), bytes])),
+            with(json!([split(" ", "MergedWithPrevious"), bytes])),
+            sentencepiece_tokenizer(Value::Null),
+        ]
+    });
 
     #[test]
     fn dropout_of_training_is_off() {
