@@ -1,10 +1,10 @@
 //! How much memory the system can still give to this process.
 //!
 //! Linux lends more than it has and ends a process when it is too late, so what is free is read
-//! where it says so: in `/proc/meminfo` for the machine, and in the files of the control groups that
-//! the process is in, which a container or a service may limit further. Pages that only repeat what
-//! is in a file, those of mapped weights among them, are given up by the system when it needs room:
-//! they count as free, in both. Other systems do not tell.
+//! where it says so: in `/proc/meminfo` for the machine, and in the files of the control groups
+//! that the process is in, which a container or a service may limit further. Pages that only repeat
+//! what is in a file, those of mapped weights among them, are given up by the system when it needs
+//! room: they count as free, in both. Other systems do not tell.
 
 use std::path::{Path, PathBuf};
 

@@ -216,8 +216,8 @@ impl<'a> ContextBuilder<'a> {
     /// Encodes the text within the model's prompt. Questions can be asked of what comes back.
     ///
     /// # Errors
-    /// As [`Context::encode`]; if the text or a document is blank, the model's chat template cannot be rendered,
-    /// or there is a system message and no template.
+    /// As [`Context::encode`]; if the text or a document is blank, the model's chat template cannot
+    /// be rendered, or there is a system message and no template.
     pub fn encode(self) -> Result<Context, EngineError> {
         let Self { engine, source, own_blocks, system, how, .. } = self;
         let Self { hosts, slack, room, on_progress, cancel, .. } = self;

@@ -148,7 +148,8 @@ impl Plan {
         self.hosts.iter().flatten().map(|span| span.end()).max().unwrap_or(0)
     }
 
-    /// The indices in the context of the tokens at the positions `span`, which lie within one block.
+    /// The indices in the context of the tokens at the positions `span`, which lie within one
+    /// block.
     #[must_use]
     pub fn indices(&self, span: Span) -> Range<usize> {
         let index = match self.places.iter().rev().find(|place| place.start <= span.start) {

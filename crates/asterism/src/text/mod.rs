@@ -9,7 +9,7 @@
 //! 2. The frame, the document and the question become two token sequences, a [`Prompt`]: the
 //!    `context`, which Star Attention splits into blocks, and the `query`, which every host sees.
 //!    [`Tokenizer`] (`tokenizer.rs`) parses special tokens in the frame and never in the document.
-//!    Several [`Documents`] (`documents.rs`) are read one by one, and lead from tokens back to text.
+//!    Several [`Documents`] (`documents.rs`) are read one by one, and lead from tokens to text.
 //! 3. The model answers with ids. [`Detokenizer`] (`detokenizer.rs`, on the stages of
 //!    `decoding.rs`) turns each id into the text that no later id can change.
 //! 4. [`StopStrings`] (`stop.rs`) holds back what may be the beginning of a stop string and ends

@@ -241,8 +241,8 @@ impl Tokenizer {
         Ok((ids, query))
     }
 
-    /// The ids of `text` as [`Tokenizer::encode_until`] gives them and, of each, the bytes of `text`
-    /// up to its end, rising: tokens that are parts of one character end where that ends.
+    /// The ids of `text` as [`Tokenizer::encode_until`] gives them and, of each, the bytes of
+    /// `text` up to its end, rising: tokens that are parts of one character end where that ends.
     ///
     /// # Errors
     /// As [`Tokenizer::encode_until`].
@@ -332,8 +332,8 @@ impl Tokenizer {
         if is_exact { bytes } else { bytes.saturating_mul(SHORTENED) }
     }
 
-    /// Tokens that a text of `bytes` bytes becomes at most, by whatever rules: a text that they make
-    /// longer than so many bytes is refused, and a token stands for at least one of them.
+    /// Tokens that a text of `bytes` bytes becomes at most, by whatever rules: a text that they
+    /// make longer than so many bytes is refused, and a token stands for at least one of them.
     #[must_use]
     pub fn most_tokens(bytes: usize) -> usize {
         most_grown(bytes)
