@@ -8,13 +8,16 @@
 //! anchor-content=CONTENT         first, constant, random, shuffled or previous; first if not given
 //! anchor-at=PLACE                first, previous or random; first if not given
 //! revisit=N|P%|auto|none         tokens computed anew for each question; none if not given
+//! revisit-by=question|random|first  which: those it looks at, if not given
 //! ```
 //!
 //! The settings are those of star: the other methods have none. An anchor of other content or at
 //! another place than the first is recomputed.
 
 use super::args::common::{self, AnchorKvName, MethodName};
-use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Revisit, Star};
+use asterism::plan::{
+    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Revisit, RevisitBy, Star,
+};
 use clap::ValueEnum;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -81,6 +84,7 @@ pub(crate) struct MethodSpec {
     anchor_kv: AnchorKv,
     anchor_policy: AnchorPolicy,
     revisit: Revisit,
+    revisit_by: RevisitBy,
 }
 
 /// Methods in the order given.
@@ -136,13 +140,17 @@ impl MethodSpec {
             }
             spec.anchor_kv = AnchorKv::Recompute;
         }
+        if seen.contains(&"revisit-by") && spec.revisit == Revisit::None {
+            return Err("`revisit-by`: nothing is revisited without `revisit=…`".to_owned());
+        }
         Ok(spec)
     }
 
     /// With the defaults for all that is not given.
     fn new(method: MethodName, block: Size) -> Self {
         let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
-        Self { method, block, anchor: ALL, anchor_kv, anchor_policy, revisit: Revisit::None }
+        let (revisit, revisit_by) = (Revisit::None, RevisitBy::default());
+        Self { method, block, anchor: ALL, anchor_kv, anchor_policy, revisit, revisit_by }
     }
 
     /// What the paper's anchor study compares (table 4): exact attention, the anchor, none, the
@@ -188,9 +196,12 @@ impl MethodSpec {
                 self.anchor_policy.place = named(&AnchorPlace::ALL, AnchorPlace::name, value)?;
             }
             ("revisit", value) => self.revisit = common::revisit(value)?,
+            ("revisit-by", value) => {
+                self.revisit_by = named(&RevisitBy::ALL, RevisitBy::name, value)?;
+            }
             _ => {
-                let all = "block=…, anchor=…, anchor-kv=…, anchor-content=…, anchor-at=… or \
-                           revisit=…";
+                let all = "block=…, anchor=…, anchor-kv=…, anchor-content=…, anchor-at=…, \
+                           revisit=… or revisit-by=…";
                 return Err(format!("expected {all}"));
             }
         }
@@ -200,9 +211,9 @@ impl MethodSpec {
     /// The settings for a context of `tokens` tokens on `hosts` hosts.
     pub(crate) fn plan_spec(&self, tokens: usize, hosts: usize) -> PlanSpec {
         let block = self.block.of(tokens);
-        let Self { method, anchor_kv, anchor_policy, revisit, .. } = *self;
+        let Self { method, anchor_kv, anchor_policy, revisit, revisit_by, .. } = *self;
         let anchor = self.anchor.of(block);
-        let star = Star { block, anchor, anchor_kv, anchor_policy, revisit };
+        let star = Star { block, anchor, anchor_kv, anchor_policy, revisit, revisit_by };
         PlanSpec { method: method.with(star), hosts }
     }
 
@@ -251,6 +262,9 @@ impl fmt::Display for MethodSpec {
             Revisit::Share(hundredths) => {
                 write!(f, ":revisit={}%", f64::from(hundredths) / 100.0)?;
             }
+        }
+        if self.revisit_by != RevisitBy::default() {
+            write!(f, ":revisit-by={}", self.revisit_by.name())?;
         }
         Ok(())
     }
@@ -348,6 +362,7 @@ mod tests {
             "star:block=4k:anchor=1k:revisit=2k",
             "star:block=1/8:anchor-kv=recompute:revisit=2.5%",
             "star:block=4k:revisit=auto",
+            "star:block=4k:revisit=2k:revisit-by=random",
         ] {
             let spec = MethodSpec::parse(text).unwrap();
             assert_eq!(spec.to_string(), text);
@@ -374,6 +389,8 @@ mod tests {
             ("star:anchor-content=last", "first, constant, random, shuffled, previous"),
             ("star:revisit=many", "such as 5%"),
             ("ring:revisit=4k", "only star"),
+            ("star:revisit-by=first", "nothing is revisited"),
+            ("star:revisit=1k:revisit-by=last", "question, random, first"),
             ("star:anchor-at=end", "first, previous, random"),
             ("star:anchor-at=random:anchor-kv=shared", "recomputed"),
             ("star:anchor-at=random:anchor=none", "without an anchor"),

@@ -1,6 +1,6 @@
 //! How a context is to be encoded: the method with its settings, and the number of hosts.
 
-use super::{AnchorPolicy, Revisit};
+use super::{AnchorPolicy, Revisit, RevisitBy};
 
 /// How a context is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +73,8 @@ pub struct Star {
     pub anchor_policy: AnchorPolicy,
     /// What questions have computed anew, unless they say otherwise. Blocks do not depend on it.
     pub revisit: Revisit,
+    /// Which tokens these are.
+    pub revisit_by: RevisitBy,
 }
 
 impl Star {
@@ -80,8 +82,9 @@ impl Star {
     #[must_use]
     pub const fn new(block: usize) -> Self {
         let anchor_policy = AnchorPolicy::PAPER;
-        let (anchor_kv, revisit) = (AnchorKv::Shared, Revisit::None);
-        Self { block, anchor: block, anchor_kv, anchor_policy, revisit }
+        let (revisit, revisit_by) = (Revisit::None, RevisitBy::Question);
+        let anchor_kv = AnchorKv::Shared;
+        Self { block, anchor: block, anchor_kv, anchor_policy, revisit, revisit_by }
     }
 
     /// With an anchor of `tokens` tokens.
@@ -107,6 +110,12 @@ impl Star {
     #[must_use]
     pub const fn revisit(self, revisit: Revisit) -> Self {
         Self { revisit, ..self }
+    }
+
+    /// With the tokens that are computed anew chosen as `by` says.
+    #[must_use]
+    pub const fn revisit_by(self, by: RevisitBy) -> Self {
+        Self { revisit_by: by, ..self }
     }
 
     /// On `hosts` hosts.

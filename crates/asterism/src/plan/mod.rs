@@ -12,4 +12,4 @@ pub use anchor::{AnchorContent, AnchorPlace, AnchorPolicy};
 pub use blocks::{MIN_BLOCK, Plan, PlanError, Span};
 pub use cost::{Cost, HostCost, ModelSize};
 pub use method::{AnchorKv, Method, PlanSpec, Star};
-pub use revisit::{Revisit, RevisitCost};
+pub use revisit::{Revisit, RevisitBy, RevisitCost};

@@ -44,6 +44,34 @@ impl Revisit {
     }
 }
 
+/// Which tokens of a context are computed anew. All but the default are controls, to see what the
+/// choice is worth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum RevisitBy {
+    /// Those the question looks at, with their neighbourhoods.
+    #[default]
+    Question,
+    /// Any, the same in every run.
+    Random,
+    /// The first of every block, as EPIC (arXiv 2410.15332) has them for chunks that are reused.
+    First,
+}
+
+impl RevisitBy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Question, Self::Random, Self::First];
+
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Question => "question",
+            Self::Random => "random",
+            Self::First => "first",
+        }
+    }
+}
+
 /// Tokens of a neighbourhood: what stands beside a token that a question looks at comes along.
 const AROUND: usize = 9;
 
@@ -56,13 +84,19 @@ impl Plan {
     }
 
     /// The [revisited](Self::revisited) tokens, by their indices in the context, in rising order:
-    /// those whose neighbourhoods have the largest `scores [tokens]`, the first of equals.
+    /// those whose neighbourhoods have the largest `scores [tokens]`, the first of equals, unless
+    /// the plan's method has them [chosen](RevisitBy) otherwise.
     ///
-    /// A token takes the largest score within [`AROUND`] tokens, averaged over as many.
+    /// A token takes the largest score within nine tokens, averaged over as many.
     #[must_use]
     pub fn choose_revisited(&self, revisit: Revisit, scores: &[f32]) -> Vec<u32> {
         let (count, exact) = (self.revisited(revisit), self.exact_tokens());
-        let spread = averages(&maxima(scores));
+        let by = self.spec.method.as_star().map_or_else(RevisitBy::default, |star| star.revisit_by);
+        let spread = match by {
+            RevisitBy::Question => averages(&maxima(scores)),
+            RevisitBy::Random => (0..scores.len() as u64).map(scattered).collect(),
+            RevisitBy::First => self.spans().into_iter().flat_map(from_the_end).collect(),
+        };
         let mut tokens: Vec<u32> = (exact as u32..scores.len() as u32).collect();
         let rank = |token: &u32| (Reverse(Ordered(spread[*token as usize])), *token);
         if count < tokens.len() {
@@ -158,6 +192,19 @@ impl Ord for Ordered {
     }
 }
 
+/// For each token of a block how many tokens are before it, negative.
+fn from_the_end(block: Span) -> impl Iterator<Item = f32> {
+    (0..block.len).map(|before| -(before as f32))
+}
+
+/// A number from 0 to 1 that looks like chance (SplitMix64).
+fn scattered(index: u64) -> f32 {
+    let mut bits = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (bits >> 40) as f32 / (1u64 << 24) as f32
+}
+
 /// What is around each of `count` tokens.
 fn around(count: usize) -> impl Iterator<Item = Range<usize>> {
     let reach = AROUND / 2;
@@ -183,7 +230,7 @@ fn averages(scores: &[f32]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::PlanSpec;
+    use crate::plan::{PlanSpec, Star};
     use proptest::prelude::*;
 
     #[test]
@@ -213,6 +260,19 @@ mod tests {
         let all = plan.choose_revisited(Revisit::Share(10_000), &scores);
         assert_eq!(all, (32..200).collect::<Vec<u32>>());
         assert_eq!(plan.choose_revisited(Revisit::None, &scores), [0u32; 0]);
+    }
+
+    #[test]
+    fn controls_choose_without_looking_at_the_question() {
+        let by = |by| Plan::new(Star::new(32).revisit_by(by), 128).unwrap();
+        let scores = vec![0.0; 128];
+        let first = by(RevisitBy::First).choose_revisited(Revisit::Tokens(6), &scores);
+        assert_eq!(first, [32, 33, 64, 65, 96, 97]);
+        let random =
+            |count| by(RevisitBy::Random).choose_revisited(Revisit::Tokens(count), &scores);
+        assert_eq!(random(20), random(20));
+        assert!(random(20).iter().any(|token| *token >= 96));
+        assert!(random(20).iter().any(|token| *token < 64));
     }
 
     #[test]
