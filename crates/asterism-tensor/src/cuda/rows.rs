@@ -386,8 +386,8 @@ impl RowKernels {
         Ok(result.chunks_exact(2).map(|row| (row[1] == 1).then_some(row[0])).collect())
     }
 
-    /// Adds the rows of `rows [n, width]` up into `sums [width]`, which begin at what they are, or at
-    /// 0 if it is the `first` time.
+    /// Adds the rows of `rows [n, width]` up into `sums [width]`, which begin at what they are, or
+    /// at 0 if it is the `first` time.
     pub(super) fn add_rows(
         &self,
         rows: View<'_, f32>,

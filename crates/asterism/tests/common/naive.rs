@@ -119,7 +119,8 @@ impl NaiveLlama {
     }
 
     /// As [`Self::star`], each block but the first behind tokens of its own: `anchors` has those
-    /// and the position of the first of them. What a block's input is stands here one after the other.
+    /// and the position of the first of them. What a block's input is stands here one after the
+    /// other.
     pub fn star_behind(
         &self,
         tokens: &[u32],

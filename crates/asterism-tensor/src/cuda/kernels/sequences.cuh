@@ -12,7 +12,8 @@ struct Sequence {
     int first_split_row;         // rows (token, head) of the sequences before that are split
 };
 
-// Where token `token` of a sequence stands, or its last one if it has fewer; `longer` as in `Grown`.
+// Where token `token` of a sequence stands, or its last one if it has fewer; `longer` as in
+// `Grown`.
 __device__ __forceinline__ int position_of(const Sequence& sequence, int token, int longer) {
     token = min(token, sequence.tokens - 1);
     return sequence.positions ? (int)sequence.positions[token] : sequence.start + longer + token;
