@@ -415,8 +415,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn choose_all(&self, choices: &mut [Choice<'_, Self>])
     -> Result<Vec<Option<u32>>, TensorError>;
 
-    /// Runs `step`, a forward pass of one token that grows no buffer, and keeps what it did, where
-    /// that makes running it again cheaper. `None`, and `step` not run, where it does not.
+    /// Runs `step`, a forward pass of one token of each of some sequences that grows no buffer, and
+    /// keeps what it did, where that makes running it again cheaper. `None`, and `step` not run,
+    /// where it does not.
     ///
     /// # Errors
     /// Those of `step`, or if the processor fails.
@@ -429,9 +430,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// comes out is to the last bit what the step would give if it were not recorded.
     fn can_replay(&self, recording: &Self::Recording, later: u32) -> bool;
 
-    /// Runs a recorded step again, on the same buffers, for the ids that were set since: as if its
-    /// token stood `later` positions later, and as many keys had been appended meanwhile. It uses
-    /// the buffers' memory as it was when the step was recorded, which it keeps.
+    /// Runs a recorded step again, on the same buffers, for the ids that were set since: as if the
+    /// token of every sequence stood `later` positions later, and as many keys had been appended
+    /// behind its last ones meanwhile. It uses the buffers' memory as it was when the step was
+    /// recorded, which it keeps.
     ///
     /// # Errors
     /// If it [cannot](Backend::can_replay), the step was recorded by another backend, or the

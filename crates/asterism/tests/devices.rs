@@ -9,13 +9,13 @@ use asterism::engine::{
 };
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, Method, PlanSpec, Star};
-use asterism::tensor::{KvPrecision, Precision};
+use asterism::tensor::{KvPrecision, Precision, Sampling};
 use common::{
     FAMILIES, Golden, HOSTS, assert_as_planned, devices, engine_on, methods, relative_error, run,
     tiny, tiny_on,
 };
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 /// Relative error of logits in bf16. These models are so small, and their weights so random, that
 /// rounding shows: rounding the weights alone makes up to 1.4e-2, activations on a GPU 3.9e-2.
@@ -189,6 +189,77 @@ fn replayed_steps_are_what_plain_steps_are() {
             println!("keys in {precision} on {device}: {equal} choices between equals");
         }
     }
+}
+
+/// Steps of several sequences on one host of a GPU are recorded and replayed, too: they come while
+/// others answer, over one context or another, and end one by one. An engine that times its stages
+/// never records. Tokens are drawn by chance, so that other logits would soon show.
+#[test]
+fn replayed_steps_of_several_are_what_plain_steps_are() {
+    for device in devices("replayed_steps_of_several_are_what_plain_steps_are") {
+        let on_gpu = device != DeviceChoice::Cpu;
+        let precisions = [KvPrecision::Bf16, KvPrecision::Fp8];
+        for &precision in if on_gpu { &precisions[..] } else { &precisions[..1] } {
+            let engines = [false, true].map(|time_stages| {
+                let files = ModelSource::Nano.resolve(&FetchOptions::default()).expect("files");
+                let kv_precision = Some(precision);
+                let options =
+                    EngineOptions { kv_precision, device, time_stages, ..Default::default() };
+                Arc::new(Engine::load(files, &options).expect("model"))
+            });
+            // Keys of the first are split over the GPU, and into more parts as they grow.
+            let [replaying, plain] = engines.map(|engine| {
+                [(20_000, PlanSpec::dense()), (900, PlanSpec::star(128).anchor(32).hosts(1))].map(
+                    |(chars, plan)| {
+                        let frame = engine.frame(None).expect("frame");
+                        let tokens = frame.context_tokens(engine.tokenizer(), &book(chars));
+                        let (engine, tokens) = (Arc::clone(&engine), tokens.expect("tokens"));
+                        let cancel = Cancel::new();
+                        Context::encode(engine, tokens, plan, Room::default(), &|_| (), &cancel)
+                            .expect("phase 1")
+                    },
+                )
+            });
+            for count in [1, 2, 3, 5] {
+                let (found, expected) = (drawn(&replaying, count), drawn(&plain, count));
+                for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    let who = format!("{precision} on {device}: answer {i} of {count}");
+                    let same = found.iter().zip(expected).take_while(|(a, b)| a == b).count();
+                    assert!(found == expected, "{who} differs from token {same} on");
+                }
+            }
+        }
+    }
+}
+
+/// `count` answers at once, by turns over the two contexts. Each begins when the first has some
+/// tokens more, and ends after as many as no other: most pages end meanwhile.
+fn drawn(contexts: &[Context; 2], count: usize) -> Vec<Vec<u32>> {
+    let (told, heard) = (Mutex::new(0), Condvar::new());
+    let answer = &|i: usize| {
+        let started = told.lock().expect("tokens of the first");
+        drop(heard.wait_while(started, |tokens| *tokens < 25 * i).expect("tokens of the first"));
+        let query: Vec<u32> =
+            (0..1 + 60 * i as u32).map(|t| 40 + (7 * t + i as u32) % 900).collect();
+        let sampling = Sampling { temperature: 1.5, seed: i as u64, ..Sampling::default() };
+        let max_tokens = [420, 130, 300, 200, 60][i];
+        let settings =
+            Generation { max_tokens, sampling, ignore_eos: true, ..Generation::default() };
+        let mut on_token = |_| {
+            if i == 0 {
+                *told.lock().expect("tokens of the first") += 1;
+                heard.notify_all();
+            }
+            ControlFlow::Continue(())
+        };
+        let cancel = Cancel::new();
+        let answer = contexts[i % 2].generate(&query, &settings, &mut on_token, &cancel);
+        answer.expect("phase 2").tokens
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|i| scope.spawn(move || answer(i))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+    })
 }
 
 /// Follows `tokens` with plain steps. They may choose otherwise only between two tokens that are as

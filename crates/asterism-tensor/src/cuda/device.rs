@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,7 +67,8 @@ struct Recorder {
 /// What a recorded step uses.
 pub(super) struct Used {
     /// The memory it reads and writes: replaying it is sound as long as this is there.
-    pub(super) memory: Vec<Arc<Allocation>>,
+    /// By address: a step of many sequences uses thousands of pieces, each several times.
+    memory: HashMap<usize, Arc<Allocation>>,
     /// How many tokens later it may run at most: all buffers have room for so many.
     pub(super) most_later: u32,
     /// Memory that it took and has not given back.
@@ -188,9 +190,9 @@ impl Device {
     pub(super) fn keep<'a>(&self, memory: impl IntoIterator<Item = &'a Arc<Allocation>>) {
         self.recording(|recorder| {
             for memory in memory {
-                let known = recorder.used.memory.iter().any(|kept| Arc::ptr_eq(kept, memory));
-                if !memory.of_step && !known {
-                    recorder.used.memory.push(Arc::clone(memory));
+                if !memory.of_step {
+                    let address = Arc::as_ptr(memory).addr();
+                    recorder.used.memory.entry(address).or_insert_with(|| Arc::clone(memory));
                 }
             }
         });
@@ -251,13 +253,13 @@ impl Device {
         // One thread records at a time.
         let _turn = self.recording_turn.lock().unwrap_or_else(PoisonError::into_inner);
         let thread = std::thread::current().id();
-        let used = Used { memory: Vec::new(), most_later: u32::MAX, held: 0 };
+        let used = Used { memory: HashMap::new(), most_later: u32::MAX, held: 0 };
         *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Recorder { thread, stream, later, used });
         self.is_recording.store(true, Ordering::Release);
         let end = End(self);
         let result = step();
-        let nothing = Used { memory: Vec::new(), most_later: 0, held: 0 };
+        let nothing = Used { memory: HashMap::new(), most_later: 0, held: 0 };
         let used = end.end().map_or(nothing, |recorder| recorder.used);
         (result, used)
     }

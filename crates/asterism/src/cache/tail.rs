@@ -98,7 +98,8 @@ impl<B: Backend> Tail<B> {
     }
 
     /// Tokens that the last page has room for.
-    fn room(&self) -> usize {
+    #[must_use]
+    pub fn room(&self) -> usize {
         self.pages.last().map_or(0, |page| self.page - page.tokens())
     }
 }

@@ -36,6 +36,7 @@ mod group;
 mod host;
 mod load;
 mod loaded;
+mod members;
 mod memory;
 mod model_text;
 mod options;

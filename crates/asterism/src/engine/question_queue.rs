@@ -158,6 +158,7 @@ impl<B: Backend> QuestionQueue<B> {
             }
             goes_on
         });
+        let before = self.answers.len();
         self.answers.retain(|answer| {
             let request = &answer.request;
             let (cancelled, enough) = (request.cancel.is_raised(), request.enough.is_raised());
@@ -168,6 +169,9 @@ impl<B: Backend> QuestionQueue<B> {
             }
             !cancelled && !enough
         });
+        if self.answers.len() < before {
+            self.forget_step();
+        }
     }
 
     /// Runs one layer of the first question's next pass.
@@ -297,26 +301,23 @@ impl<B: Backend> QuestionQueue<B> {
 
     /// A decode step: one more token of every answer.
     pub(super) fn decode(&mut self, group: &mut Group<B>) {
-        let alone = self.answers.len() == 1;
-        let steps = &mut self.steps;
-        // An answer without room ends; the others go on.
-        self.answers.retain_mut(|answer| {
-            match steps.make_room(&group.lead, &mut answer.sequence, alone) {
-                Ok(()) => true,
-                Err(error) => {
-                    end(&answer.request, Err(error));
-                    false
-                }
-            }
-        });
+        let mut sequences: Vec<_> =
+            self.answers.iter_mut().map(|answer| &mut answer.sequence).collect();
+        let replayed = self.steps.advance(&group.lead, &mut sequences);
+        if replayed.is_none() {
+            self.make_rooms(group);
+        }
         if self.answers.is_empty() {
             return;
         }
-        match self.step(group) {
+        match self.step(group, replayed) {
             Ok(tokens) => {
                 let mut tokens = tokens.into_iter();
-                let loaded = &group.lead.loaded;
+                let (loaded, before) = (&group.lead.loaded, self.answers.len());
                 self.answers.retain_mut(|answer| answer.takes(tokens.next().flatten(), loaded));
+                if self.answers.len() < before {
+                    self.forget_step();
+                }
             }
             Err(error) => {
                 let errors = error.for_each_of(self.answers.len());
@@ -327,13 +328,36 @@ impl<B: Backend> QuestionQueue<B> {
         }
     }
 
-    /// Runs the last token of every answer and chooses the next; `None` where a logit is not
-    /// finite.
-    fn step(&mut self, group: &mut Group<B>) -> Result<Vec<Option<u32>>, EngineError> {
+    /// Makes room for another token of every answer. One without room ends; the others go on.
+    fn make_rooms(&mut self, group: &Group<B>) {
+        let steps = &self.steps;
+        self.answers.retain_mut(|answer| {
+            match steps.make_room(&group.lead, &mut answer.sequence) {
+                Ok(()) => true,
+                Err(error) => {
+                    end(&answer.request, Err(error));
+                    false
+                }
+            }
+        });
+    }
+
+    /// Gives up what was recorded of the answers that were here before some of them ended.
+    fn forget_step(&mut self) {
+        self.answers.iter_mut().for_each(|answer| answer.sequence.forget_step());
+    }
+
+    /// Runs the last token of every answer, by replaying a step so many tokens later or not, and
+    /// chooses the next; `None` where a logit is not finite.
+    fn step(
+        &mut self,
+        group: &mut Group<B>,
+        replayed: Option<u32>,
+    ) -> Result<Vec<Option<u32>>, EngineError> {
         let tokens: Vec<u32> = self.answers.iter().map(|answer| answer.last).collect();
         let mut sequences: Vec<_> =
             self.answers.iter_mut().map(|answer| &mut answer.sequence).collect();
-        let sent = self.steps.decode(group, &mut sequences, &tokens)?;
+        let sent = self.steps.decode(group, &mut sequences, &tokens, replayed)?;
         let share = sent / self.answers.len() as u64;
         self.answers.iter_mut().for_each(|answer| answer.bytes_sent += share);
         let samplers =

@@ -6,6 +6,7 @@ use super::command::{At, Command, ContextId, Purpose, QuestionId, Rows};
 use super::group::Group;
 use super::host::{Blocks, Hidden, Host};
 use super::loaded::Loaded;
+use super::members::{Member, Members};
 use crate::attention::{ContextKeys, GlobalAttention, NewKeys, SequenceRows, WeighingAttention};
 use crate::cache::{KvStore, PAGE, Reservation, Tail};
 use crate::cancel::Cancel;
@@ -28,19 +29,25 @@ pub(super) struct Sequence<B: Backend> {
     _reservation: Reservation,
     /// Position of its next token.
     position: usize,
+    /// Of the steps in which it is the first.
     decoding: Decoding<B>,
 }
 
-/// How far a sequence has come towards replaying a recorded step.
+/// How far sequences that decode together have come towards replaying a recorded step. The first of
+/// them has it: what was recorded goes with it, or when the others change.
 enum Decoding<B: Backend> {
     /// No step has run since the buffers it uses last changed: they may still grow, kernels may
     /// still be loaded.
     Cold,
-    /// A step has run, as the pass of this number.
-    Warm(u64),
-    /// The step of the token at `position` was recorded, as the pass of number `pass`.
-    Recorded { recording: B::Recording, position: usize, pass: u64 },
+    /// A step of these has run, as the pass of this number.
+    Warm(Members, u64),
+    /// The step of these was recorded, after the pass of number `pass`.
+    Recorded { recording: B::Recording, members: Members, pass: u64 },
 }
+
+/// Tokens that the page of every sequence has room for when a step is recorded: what was recorded
+/// is of use until the first of the pages is full, and to record takes longer than the step itself.
+const WORTH_RECORDING: usize = 16;
 
 impl<B: Backend> Sequence<B> {
     /// A sequence whose question of `query` tokens stands at `position`.
@@ -63,6 +70,17 @@ impl<B: Backend> Sequence<B> {
             position,
             decoding: Decoding::Cold,
         })
+    }
+
+    /// Gives up the step that was recorded of this sequence and others, and with it what it holds
+    /// of their memory.
+    pub(super) fn forget_step(&mut self) {
+        self.decoding = Decoding::Cold;
+    }
+
+    /// What tells it from others, and where it stands.
+    fn member(&self) -> Member {
+        (self.question, self.position)
     }
 
     /// Position of its next token.
@@ -219,13 +237,16 @@ impl<B: Backend> Steps<B> {
         Ok(())
     }
 
-    /// Runs one more token of each of `sequences`, whose rooms were [made](Self::make_room), and
-    /// computes the logits that follow. Returns the bytes that hosts sent.
+    /// Runs one more token of each of `sequences`, whose rooms were made: by
+    /// [`make_room`](Self::make_room), or by [`advance`](Self::advance), which says by how many
+    /// tokens what was recorded is `replayed` later. Computes the logits that follow, and returns
+    /// the bytes that hosts sent.
     pub(super) fn decode(
         &mut self,
         group: &mut Group<B>,
         sequences: &mut [&mut Sequence<B>],
         tokens: &[u32],
+        replayed: Option<u32>,
     ) -> Result<u64, EngineError> {
         let rows = sequences.len();
         let spans: Vec<Span> =
@@ -237,74 +258,52 @@ impl<B: Backend> Steps<B> {
         decoder.reserve_logits(backend, rows, &mut self.decode)?;
         // Recording pays only where the whole step is this host's; moments that are timed cannot be
         // replayed.
-        let alone = rows == 1 && group.lead.comm.size() == 1 && !decoder.times_stages();
-        let sent = match sequences {
-            [sequence] if alone => self.decode_one(&group.lead, sequence).map(|()| 0),
-            _ => self.decode_all(group, sequences, &spans),
-        }?;
+        let is_own = group.lead.comm.size() == 1 && !decoder.times_stages();
+        let told = sequences.iter().zip(&spans).map(|(sequence, span)| sequence.told(*span));
+        let (told, purpose) = (told.collect(), Purpose::Answer);
+        let command = Command::Step { sequences: told, layers: 0..layers, purpose };
+        let sent = run(group, &command, |lead| match replayed {
+            Some(later) => replay(lead, sequences, later),
+            None if is_own => self.decode_own(lead, sequences, &spans),
+            None => {
+                self.passes += 1;
+                pass(lead, sequences, &spans, &mut self.decode)
+            }
+        })?;
         sequences.iter_mut().for_each(|sequence| sequence.position += 1);
         Ok(sent)
     }
 
-    /// A decode step of all hosts together.
-    fn decode_all(
-        &mut self,
-        group: &mut Group<B>,
-        sequences: &mut [&mut Sequence<B>],
-        spans: &[Span],
-    ) -> Result<u64, EngineError> {
-        self.passes += 1;
-        let work = &mut self.decode;
-        let told = sequences.iter().zip(spans).map(|(sequence, span)| sequence.told(*span));
-        let (sequences_told, layers) = (told.collect(), 0..group.lead.loaded.layers());
-        let purpose = Purpose::Answer;
-        let command = Command::Step { sequences: sequences_told, layers, purpose };
-        run(group, &command, |lead| pass(lead, sequences, spans, work))
-    }
-
-    /// A decode step of one sequence on the only host: replayed if it was recorded.
-    fn decode_one(
+    /// A decode step on the only host, of sequences for which none was recorded: after a step of
+    /// the same, it is recorded, if it will be replayed often enough.
+    fn decode_own(
         &mut self,
         lead: &Host<B>,
-        sequence: &mut Sequence<B>,
+        sequences: &mut [&mut Sequence<B>],
+        spans: &[Span],
     ) -> Result<(), EngineError> {
         let backend = &lead.loaded.backend;
-        let here = Span { start: sequence.position, len: 1 };
-        match &mut sequence.decoding {
-            Decoding::Recorded { recording, position, pass } if *pass == self.passes => {
-                let later = (here.start - *position) as u32;
-                if backend.can_replay(recording, later)
-                    && sequence.tail.advance(backend, here.start)
-                {
-                    return Ok(backend.replay(recording, later)?);
-                }
-                // The page is full, to which the recorded step appends, or so many keys would be
-                // attended otherwise.
-                sequence.decoding = Decoding::Cold;
-                sequence.tail.open(backend, here)?;
+        let Some((first, others)) = sequences.split_first_mut() else { return Ok(()) };
+        others.iter_mut().for_each(|other| other.forget_step());
+        let before = std::mem::replace(&mut first.decoding, Decoding::Cold);
+        let members = members(sequences);
+        let is_warm = match before {
+            Decoding::Warm(before, pass) => pass == self.passes && before.later(&members).is_some(),
+            _ => false,
+        };
+        let work = &mut self.decode;
+        if is_warm && sequences.iter().all(|s| s.tail.room() >= WORTH_RECORDING) {
+            let recorded = backend.record(|| pass(lead, sequences, spans, work))?;
+            if let Some(recording) = recorded {
+                let decoding = Decoding::Recorded { recording, members, pass: self.passes };
+                sequences[0].decoding = decoding;
+                return Ok(());
             }
-            Decoding::Warm(pass) if *pass == self.passes => return self.record(lead, sequence),
-            _ => {}
         }
         self.passes += 1;
-        sequence.decoding = Decoding::Warm(self.passes);
-        pass(lead, &mut [sequence], &[here], &mut self.decode)
-    }
-
-    /// Runs the next token of `sequence` and records that, if the backend can.
-    fn record(&mut self, lead: &Host<B>, sequence: &mut Sequence<B>) -> Result<(), EngineError> {
-        let here = Span { start: sequence.position, len: 1 };
-        let work = &mut self.decode;
-        let recording =
-            lead.loaded.backend.record(|| pass(lead, &mut [&mut *sequence], &[here], work))?;
-        match recording {
-            Some(recording) => {
-                let (position, pass) = (here.start, self.passes);
-                sequence.decoding = Decoding::Recorded { recording, position, pass };
-                Ok(())
-            }
-            None => pass(lead, &mut [sequence], &[here], &mut self.decode),
-        }
+        pass(lead, sequences, spans, work)?;
+        sequences[0].decoding = Decoding::Warm(members, self.passes);
+        Ok(())
     }
 
     /// The tokens that follow the rows of the last decode step, in their order, each chosen by its
@@ -320,27 +319,59 @@ impl<B: Backend> Steps<B> {
         Ok(backend.choose_all(&mut choices)?)
     }
 
-    /// Makes room for the next token of `sequence`, which decodes `alone` or beside others.
+    /// Makes room for the next token of each of `sequences` as a step fills it that was recorded of
+    /// them: by how many tokens it is to be replayed later. `None`, and nothing done, if there is
+    /// none, or the next step is another: a page is full, to which the recorded one appends, or so
+    /// many keys would be attended otherwise.
+    pub(super) fn advance(
+        &self,
+        lead: &Host<B>,
+        sequences: &mut [&mut Sequence<B>],
+    ) -> Option<u32> {
+        let backend = &lead.loaded.backend;
+        let later = match &sequences.first()?.decoding {
+            Decoding::Recorded { recording, members, pass } if *pass == self.passes => {
+                let later = members.later(&self::members(sequences))?;
+                backend.can_replay(recording, later).then_some(later)?
+            }
+            _ => return None,
+        };
+        for at in 0..sequences.len() {
+            let Sequence { tail, position, .. } = &mut *sequences[at];
+            if !tail.advance(backend, *position) {
+                sequences[..at].iter_mut().for_each(|before| before.tail.retreat(backend));
+                return None;
+            }
+        }
+        Some(later)
+    }
+
+    /// Makes room for the next token of `sequence`, in a step that is not replayed.
     pub(super) fn make_room(
         &self,
         lead: &Host<B>,
         sequence: &mut Sequence<B>,
-        alone: bool,
     ) -> Result<(), EngineError> {
         let span = Span { start: sequence.position, len: 1 };
-        let is_recorded = matches!(
-            &sequence.decoding,
-            Decoding::Recorded { pass, .. } if *pass == self.passes
-        );
-        if is_recorded {
-            if alone {
-                // A step that is replayed makes room itself.
-                return Ok(());
-            }
-            // Replayed after all, because the others end, it would make room a second time.
-            sequence.decoding = Decoding::Cold;
-        }
         Ok(sequence.tail.open(&lead.loaded.backend, span)?)
+    }
+}
+
+fn members<B: Backend>(sequences: &[&mut Sequence<B>]) -> Members {
+    Members::new(sequences.iter().map(|sequence| sequence.member()))
+}
+
+/// Replays the step that was recorded of `sequences`, so many tokens later.
+fn replay<B: Backend>(
+    lead: &Host<B>,
+    sequences: &mut [&mut Sequence<B>],
+    later: u32,
+) -> Result<(), EngineError> {
+    match sequences.first_mut().map(|first| &mut first.decoding) {
+        Some(Decoding::Recorded { recording, .. }) => {
+            Ok(lead.loaded.backend.replay(recording, later)?)
+        }
+        _ => unreachable!("there was a recorded step when room was made for it"),
     }
 }
 

@@ -7,6 +7,7 @@ use half::bf16;
 use super::super::attention::{Keys, Places};
 use super::super::flash::Flash;
 use super::super::kernels::ROWS;
+use super::super::kv::Kv;
 use super::super::launch::Rows;
 use super::super::module::or_null;
 use super::super::rows::RowKernels;
@@ -224,6 +225,81 @@ fn replayed_attention_is_that_of_a_step_of_its_own() {
             let bits =
                 |out: &Grown<bf16>| all_of(out).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&out), bits(&own), "{before} and {later} later");
+            assert_eq!(all_of(&lse), all_of(&own_lse));
+        }
+    }
+}
+
+/// The first tokens of a cache.
+fn segment(
+    [keys, values]: &[Kv; 2],
+    width: usize,
+    tokens: usize,
+    start: usize,
+) -> Segment<'_, Cuda> {
+    let [keys, values] = [keys, values].map(|kv| Part::new(kv, 0..tokens * width));
+    Segment { keys, values, tokens, start, hidden: None }
+}
+
+/// Of several sequences, whose last keys lie in pages of their own: with tables in device memory,
+/// and split into different numbers of parts.
+#[test]
+fn replayed_attention_of_several_is_that_of_each() {
+    let Some(both) = Both::open() else { return };
+    let gpu = &both.gpu;
+    let shape = HeadShape { heads: 8, kv_heads: 2, head_dim: 64 };
+    let width = shape.kv_width();
+    let mut random = random();
+    let cache = |rows: &[bf16]| {
+        let mut caches = [(); 2].map(|()| gpu.kv(KvPrecision::Bf16, shape, rows.len()).unwrap());
+        let rows = both.rows(rows).0;
+        let [keys, values] = &mut caches;
+        gpu.append([keys, values], [all(&rows), all(&rows)]).unwrap();
+        caches
+    };
+    for count in [2, 3, 5] {
+        let shared = cache(&halves(&mut random, 5000 * width, 1.0));
+        let mut page = || cache(&halves(&mut random, 256 * width, 1.0));
+        let pages: Vec<_> = (0..count).map(|_| page()).collect();
+        let q = both.rows(&halves(&mut random, count * shape.q_width(), 1.0)).0;
+        let attend = |later: usize, out: &mut Grown<bf16>, lse: &mut Grown<f32>| {
+            let segments: Vec<_> = (0..count)
+                .map(|i| {
+                    // The odd ones have the shared keys before their own.
+                    let before = if i % 2 == 1 { 5000 } else { 0 };
+                    let own = segment(&pages[i], width, 10 + 40 * i + later, before);
+                    match before {
+                        0 => vec![own],
+                        _ => vec![segment(&shared, width, before, 0), own],
+                    }
+                })
+                .collect();
+            let sequences: Vec<_> = segments
+                .iter()
+                .enumerate()
+                .map(|(i, segments)| {
+                    let last = segments.iter().map(|s| s.tokens).sum::<usize>() - 1;
+                    let positions = Positions::From(last);
+                    Sequence { rows: i..i + 1, positions, segments }
+                })
+                .collect();
+            gpu.attend(all(&q), shape, &sequences, all_mut(out), all_mut(lse))
+        };
+        let buffers =
+            || (both.no_rows(count * shape.q_width()).0, both.no_sums(count * shape.heads).0);
+        let (mut out, mut lse) = buffers();
+        attend(0, &mut out, &mut lse).unwrap();
+        let mut recording = gpu.record(|| attend(0, &mut out, &mut lse)).unwrap().unwrap();
+        let most = (0..=256).filter(|later| gpu.can_replay(&recording, *later)).count() as u32;
+        // The page of the last has room for so many more.
+        assert!(most > 1 && most as usize <= 256 - 10 - 40 * (count - 1) + 1, "{count}: {most}");
+        for later in [0, most / 2, most - 1] {
+            gpu.replay(&mut recording, later).unwrap();
+            let (mut own, mut own_lse) = buffers();
+            attend(later as usize, &mut own, &mut own_lse).unwrap();
+            let bits =
+                |out: &Grown<bf16>| all_of(out).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&out), bits(&own), "{count} sequences, {later} later");
             assert_eq!(all_of(&lse), all_of(&own_lse));
         }
     }
