@@ -3,12 +3,15 @@
 
 #![allow(unsafe_code)]
 
-use super::few::{FewScratch, KEYS};
 use super::queries::Queries;
 use super::{AttentionScratch, KeyRange, KvSegment, KvSequence};
-use crate::HeadShape;
 use crate::cpu::Cpu;
+use crate::cpu::kernels::FewRows;
 use crate::cpu::shared::SharedMut;
+use crate::{ElementsView, HeadShape};
+
+/// Keys of one task: those of all heads stay in the second-level cache while queries pass by.
+const KEYS: usize = 256;
 
 /// Rows of queries per KV head whose scores are computed at a time.
 const ROWS: usize = 16;
@@ -33,8 +36,7 @@ impl Cpu {
         sums.fill(0.0);
         let q = &q[rows.start * shape.q_width()..rows.end * shape.q_width()];
         let lse = &lse[rows.start * shape.heads..rows.end * shape.heads];
-        // Tiles with the number of their first key: a task each, whose keys of all heads stay in
-        // the second-level cache while queries pass by.
+        // Tiles with the number of their first key.
         let all = KeyRange { segments, range: 0..keys };
         let mut first = 0;
         let mut tiles = Vec::new();
@@ -69,26 +71,34 @@ impl Cpu {
         add: impl Fn(usize, &[f32]),
     ) {
         let Queries { shape, .. } = queries(0);
-        let FewScratch { q, scores, panels, .. } = &mut scratch.few;
-        for (head, queries) in (0..shape.kv_heads).map(queries).enumerate() {
-            let rows = queries.rows();
-            q.clear();
+        let (rows, count) = (queries(0).rows(), tile.tokens);
+        let few = FewRows { kv_heads: shape.kv_heads, rows, dim: shape.head_dim };
+        let (q, scores) = (&mut scratch.few.q, &mut scratch.few.scores);
+        q.clear();
+        for queries in (0..shape.kv_heads).map(&queries) {
             for r in 0..rows {
                 q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
             }
-            self.score_few(shape, head, q, tile, panels, scores);
-            for (r, scores) in scores.chunks_exact_mut(KEYS).take(rows).enumerate() {
-                let (visible, lse) = (tile.visible(queries.position(r)), lse[queries.index(r)]);
-                if visible == 0 || lse == f32::NEG_INFINITY {
-                    continue;
-                }
-                let weights = &mut scores[..visible];
-                tile.hide(weights);
-                // Relative to the log-sum-exp, which no score exceeds but by rounding.
-                (self.kernels.softmax_row)(weights, lse * std::f32::consts::LOG2_E);
-                tile.drop_hidden(weights);
-                add(head, weights);
+        }
+        scores.resize(scores.len().max(shape.kv_heads * rows * count), 0.0);
+        let scores = &mut scores[..shape.kv_heads * rows * count];
+        match tile.keys {
+            ElementsView::F32(k) => (self.kernels.score_f32)(few, q, k, scores),
+            ElementsView::Bf16(k) => (self.kernels.score_bf16)(few, q, k, scores),
+        }
+        for (row, scores) in scores.chunks_exact_mut(count).enumerate() {
+            let (head, r) = (row / rows, row % rows);
+            let queries = queries(head);
+            let (visible, lse) = (tile.visible(queries.position(r)), lse[queries.index(r)]);
+            if visible == 0 || lse == f32::NEG_INFINITY {
+                continue;
             }
+            let weights = &mut scores[..visible];
+            tile.hide(weights);
+            // Relative to the log-sum-exp, which no score exceeds but by rounding.
+            (self.kernels.softmax_row)(weights, lse * std::f32::consts::LOG2_E);
+            tile.drop_hidden(weights);
+            add(head, weights);
         }
     }
 }

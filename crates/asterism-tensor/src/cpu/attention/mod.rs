@@ -6,10 +6,8 @@
 //! can be hidden from all queries beside that.
 //!
 //! Several sequences are attended in one loop of the team. What a row's result is depends on its
-//! own sequence alone: how its keys are cut into parts and tiles, too. Sequences behind one context
-//! only take turns at what is cut: a tile is read once for the few rows of all of them.
+//! own sequence alone: how that is cut into tasks and parts, too.
 //!
-//! * [`keys`]: keys and values, cut into parts and tiles
 //! * [`jobs`]: the sequences of one call, cut into tasks
 //! * [`tiles`]: many queries over bf16 keys, where the processor multiplies bf16
 //! * [`panels`]: many queries in f32
@@ -21,20 +19,17 @@
 
 mod few;
 mod jobs;
-mod keys;
 mod mass;
 mod merge;
 mod panels;
 mod queries;
 mod tiles;
 
-use super::Cpu;
 use super::kernels::tiles::TileKernels;
 use super::shared::SharedMut;
+use super::{Cpu, Scratch};
 use crate::{ElementsView, HeadShape};
-use jobs::{Job, Jobs, Task};
-use keys::KeyRange;
-pub use keys::KvSegment;
+use jobs::{Job, Jobs};
 use queries::{Queries, Running};
 use std::ops::Range;
 
@@ -53,6 +48,21 @@ const MANY_KEYS: usize = 4096;
 
 /// Keys that one split of a long key sequence has at least.
 const SPLIT_KEYS: usize = 512;
+
+/// Keys and values of tokens at consecutive positions.
+#[derive(Debug, Clone, Copy)]
+pub struct KvSegment<'a> {
+    /// `[tokens, kv_heads, head_dim]`
+    pub keys: ElementsView<'a>,
+    /// `[tokens, kv_heads, head_dim]`
+    pub values: ElementsView<'a>,
+    /// Number of tokens.
+    pub tokens: usize,
+    /// Position of the first token.
+    pub start: usize,
+    /// `[tokens]`: which keys no query sees; none if it is missing.
+    pub hidden: Option<&'a [bool]>,
+}
 
 /// Where the rows of a sequence stand.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +92,84 @@ pub struct KvSequence<'a> {
     pub positions: RowPositions<'a>,
     /// Keys and values, in any number of segments.
     pub segments: &'a [KvSegment<'a>],
+}
+
+impl<'a> KvSegment<'a> {
+    /// The tokens `from..to` of this segment.
+    fn slice(self, shape: HeadShape, from: usize, to: usize) -> KvSegment<'a> {
+        let width = shape.kv_width();
+        KvSegment {
+            keys: self.keys.slice(from * width..to * width),
+            values: self.values.slice(from * width..to * width),
+            tokens: to - from,
+            start: self.start + from,
+            hidden: self.hidden.map(|hidden| &hidden[from..to]),
+        }
+    }
+
+    /// How many keys a query at `position` sees, the hidden ones among them; 0 if all are hidden.
+    fn visible(&self, position: usize) -> usize {
+        let visible = (position + 1).saturating_sub(self.start).min(self.tokens);
+        match self.hidden {
+            Some(hidden) if hidden[..visible].iter().all(|hidden| *hidden) => 0,
+            _ => visible,
+        }
+    }
+
+    /// Makes the scores of hidden keys, the first of which `scores` holds, minus infinity.
+    fn hide(&self, scores: &mut [f32]) {
+        for (score, hidden) in scores.iter_mut().zip(self.hidden.into_iter().flatten()) {
+            if *hidden {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+    }
+
+    /// Makes the weights of hidden keys 0: the f32 kernels give the least normal number for a score
+    /// of minus infinity.
+    fn drop_hidden(&self, weights: &mut [f32]) {
+        for (weight, hidden) in weights.iter_mut().zip(self.hidden.into_iter().flatten()) {
+            if *hidden {
+                *weight = 0.0;
+            }
+        }
+    }
+}
+
+/// Some of the keys of several segments: those numbered `range`, counted through all of them.
+#[derive(Clone)]
+struct KeyRange<'a> {
+    segments: &'a [KvSegment<'a>],
+    range: Range<usize>,
+}
+
+impl<'a> KeyRange<'a> {
+    /// The `part`-th of `parts` nearly equal parts.
+    fn part(segments: &'a [KvSegment<'a>], part: usize, parts: usize) -> Self {
+        let keys: usize = segments.iter().map(|s| s.tokens).sum();
+        Self { segments, range: part * keys / parts..(part + 1) * keys / parts }
+    }
+
+    /// The segments, cut to the range; at most `tile` keys at a time, and only keys that a query at
+    /// position `last` sees.
+    fn tiles(
+        &self,
+        shape: HeadShape,
+        tile: usize,
+        last: usize,
+    ) -> impl Iterator<Item = KvSegment<'a>> {
+        let Range { start, end } = self.range;
+        let mut offset = 0;
+        self.segments.iter().flat_map(move |segment| {
+            let low = start.clamp(offset, offset + segment.tokens) - offset;
+            let high = end.clamp(offset, offset + segment.tokens) - offset;
+            offset += segment.tokens;
+            let high = high.min((last + 1).saturating_sub(segment.start));
+            (low..high)
+                .step_by(tile)
+                .map(move |from| segment.slice(shape, from, (from + tile).min(high)))
+        })
+    }
 }
 
 /// A thread's working memory for attention; see its users for the shapes.
@@ -178,29 +266,21 @@ impl Cpu {
         parts.lse.resize(parts.lse.len().max(rows), 0.0);
         let whole = (SharedMut::new(out), SharedMut::new(lse));
         let partial = (SharedMut::new(&mut parts.out), SharedMut::new(&mut parts.lse));
-        // Row `r` of the running softmax is row `row` of part `part` of a job.
-        let finish = |running: &Running, job: &Job<'_>, part: usize, r: usize, row: usize| {
-            let ((outs, lses), row) = match job.cut.parts {
-                1 => (&whole, job.first_row + row),
-                _ => (&partial, job.first_part_row + part * job.rows() + row),
-            };
-            // SAFETY: the rows of sequences do not overlap (`Jobs::cut` saw that), and of one
-            // sequence, (part, token, head) belongs to one task alone.
-            let out = unsafe { outs.slice(row * shape.head_dim, shape.head_dim) };
-            // SAFETY: as above.
-            let lse = unsafe { lses.slice(row, 1) };
-            lse[0] = running.finish(r, out);
-        };
         self.for_each_with(jobs.tasks(), |scratch, task| {
-            let attention = &mut scratch.attention;
-            match jobs.task(task) {
-                Task::Few(parts) => self.attend_few(&jobs, parts, attention, finish),
-                Task::Many(job, task) => {
-                    let (part, queries) = self.attend_many(job, task, attention);
-                    for r in 0..queries.rows() {
-                        finish(&attention.running, job, part, r, queries.index(r));
-                    }
-                }
+            let (job, task) = jobs.of_task(task);
+            let (part, finish) = self.attend_task(&job.request, job.cut, task, scratch);
+            let ((outs, lses), first) = match job.cut.parts {
+                1 => (&whole, job.first_row),
+                _ => (&partial, job.first_part_row + part * job.rows()),
+            };
+            for (r, row) in finish {
+                let row = first + row;
+                // SAFETY: the rows of sequences do not overlap (`Jobs::cut` saw that), and of one
+                // sequence, (part, token, head) belongs to this task alone.
+                let out = unsafe { outs.slice(row * shape.head_dim, shape.head_dim) };
+                // SAFETY: as above.
+                let lse = unsafe { lses.slice(row, 1) };
+                lse[0] = scratch.attention.running.finish(r, out);
             }
         });
         self.merge_parts(&jobs, &parts, whole);
@@ -239,26 +319,37 @@ impl Cpu {
         });
     }
 
-    /// One task of a sequence of many rows, left in the running softmax of `scratch`: which part of
-    /// the keys it is, and its queries.
-    fn attend_many<'a>(
+    /// One task of a sequence, left in the running softmax of `scratch`: which part of the keys it
+    /// is, and its rows there with their place among all rows `[tokens, heads]` of the sequence.
+    fn attend_task<'a>(
         &self,
-        job: &Job<'a>,
+        request: &Request<'a>,
+        cut: Cut,
         task: usize,
-        scratch: &mut AttentionScratch,
-    ) -> (usize, Queries<'a>) {
-        let Request { q, positions, shape, segments } = job.request;
-        let (tokens, Cut { tile, parts }) = (job.request.tokens(), job.cut);
-        let tiles = tokens.div_ceil(tile);
+        scratch: &mut Scratch,
+    ) -> (usize, Box<dyn Iterator<Item = (usize, usize)> + 'a>) {
+        let Request { q, positions, shape, segments } = *request;
+        let tokens = request.tokens();
+        if request.is_few() {
+            let keys = KeyRange::part(segments, task, cut.parts);
+            self.attend_few(request, &keys, &mut scratch.attention);
+            let queries = move |kv_head| Queries { q, positions, shape, kv_head, first: 0, tokens };
+            let rows = queries(0).rows();
+            let places =
+                (0..shape.kv_heads * rows).map(move |r| (r, queries(r / rows).index(r % rows)));
+            return (task, Box::new(places));
+        }
+        let tiles = tokens.div_ceil(cut.tile);
         let per_part = shape.kv_heads * tiles;
         let (part, task) = (task / per_part, task % per_part);
         // Late tiles see the most keys under a causal mask: they go first.
         let (kv_head, t) = (task % shape.kv_heads, tiles - 1 - task / shape.kv_heads);
-        let first = t * tile;
-        let queries =
-            Queries { q, positions, shape, kv_head, first, tokens: tile.min(tokens - first) };
-        self.attend_tile(queries, &KeyRange::part(segments, part, parts), scratch);
-        (part, queries)
+        let first = t * cut.tile;
+        let count = cut.tile.min(tokens - first);
+        let queries = Queries { q, positions, shape, kv_head, first, tokens: count };
+        let keys = KeyRange::part(segments, part, cut.parts);
+        self.attend_tile(queries, &keys, &mut scratch.attention);
+        (part, Box::new((0..queries.rows()).map(move |r| (r, queries.index(r)))))
     }
 
     /// Many queries over some of the keys, into the running softmax.

@@ -4,10 +4,10 @@
 use super::queries::{Queries, Running};
 use super::{KeyRange, KvSegment};
 use crate::cpu::Cpu;
-use crate::{Aligned, ElementsView, HeadShape};
+use crate::{Aligned, ElementsView};
 
 /// Keys of one tile.
-pub(super) const KEYS: usize = 64;
+const KEYS: usize = 64;
 
 /// A thread's working memory.
 #[derive(Default)]
@@ -43,9 +43,8 @@ impl Cpu {
         scratch.values.at_least(dim_panels * panel * KEYS);
         // Keys past the last query's position are seen by no row of this tile.
         for part in keys.tiles(shape, KEYS, queries.position(rows - 1)) {
+            self.unpack(part, &queries, scratch);
             let PanelScratch { q, scores, keys, values, .. } = scratch;
-            self.unpack_keys(part, shape, queries.kv_head, keys);
-            self.unpack_values(part, shape, queries.kv_head, values);
             let count = part.tokens;
             for p in 0..count.div_ceil(panel) {
                 let panel_keys = &keys[p * dim * panel..][..dim * panel];
@@ -69,44 +68,27 @@ impl Cpu {
         }
     }
 
-    /// Keys of one KV head as panels, transposed: `[tokens / panel, head_dim, panel]`; what is
-    /// missing of a panel is zero.
-    pub(super) fn unpack_keys(
-        &self,
-        part: KvSegment<'_>,
-        shape: HeadShape,
-        kv_head: usize,
-        out: &mut [f32],
-    ) {
-        let (dim, stride, count) = (shape.head_dim, shape.kv_width(), part.tokens);
-        let head = kv_head * dim..;
+    /// One KV head of a tile, as panels: keys transposed `[count / panel, head_dim, panel]`, values
+    /// `[head_dim / panel, KEYS, panel]`; what is missing of a panel is zero.
+    fn unpack(&self, part: KvSegment<'_>, queries: &Queries<'_>, scratch: &mut PanelScratch) {
+        let (dim, stride) = (queries.shape.head_dim, queries.shape.kv_width());
+        let (count, head) = (part.tokens, queries.kv_head * dim..);
+        let PanelScratch { keys: k, values: v, .. } = scratch;
         match part.keys {
             ElementsView::Bf16(keys) => {
-                (self.kernels.unpack_keys)(&keys[head], stride, count, dim, out);
+                (self.kernels.unpack_keys)(&keys[head.clone()], stride, count, dim, k);
             }
             ElementsView::F32(keys) => {
-                (self.kernels.copy_keys)(&keys[head], stride, count, dim, out);
+                (self.kernels.copy_keys)(&keys[head.clone()], stride, count, dim, k);
             }
         }
-    }
-
-    /// Values of one KV head as panels: `[head_dim / panel, KEYS, panel]`; what is missing of a
-    /// panel is zero.
-    pub(super) fn unpack_values(
-        &self,
-        part: KvSegment<'_>,
-        shape: HeadShape,
-        kv_head: usize,
-        out: &mut [f32],
-    ) {
-        let (dim, stride, count) = (shape.head_dim, shape.kv_width(), part.tokens);
-        let (head, between) = (kv_head * dim.., KEYS * self.kernels.panel);
+        let between = KEYS * self.kernels.panel;
         match part.values {
             ElementsView::Bf16(values) => {
-                (self.kernels.unpack_values)(&values[head], stride, count, dim, out, between);
+                (self.kernels.unpack_values)(&values[head], stride, count, dim, v, between);
             }
             ElementsView::F32(values) => {
-                (self.kernels.copy_values)(&values[head], stride, count, dim, out, between);
+                (self.kernels.copy_values)(&values[head], stride, count, dim, v, between);
             }
         }
     }

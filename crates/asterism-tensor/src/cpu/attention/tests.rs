@@ -1,7 +1,5 @@
 //! The attention kernels against the definition, over random shapes, positions and splits.
 
-mod sharing;
-
 use super::*;
 use crate::testing::relative_error;
 use crate::{Elements, Isa, Precision};
@@ -123,7 +121,7 @@ proptest! {
         let at = listed.as_deref().map_or(RowPositions::From(start), RowPositions::Listed);
         let (expected, expected_lse) = naive(&q, &places, shape, &all_keys, &all_values, &positions, &hidden);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
-            let cpu = Cpu::new(1, Some(isa)).unwrap();
+            let cpu = Cpu::new(2, Some(isa)).unwrap();
             // On tiles, queries and weights are rounded to bf16 too. Values reach 2.
             let rounded = bf16 && cpu.kernels.tiles.is_some();
             let tolerance = if rounded { 2e-2 } else { 2e-5 };

@@ -8,6 +8,8 @@
 //! These kernels compute in f32. Where the processor multiplies bf16, `tiles` holds a second set
 //! for weights and keys in bf16.
 
+#[cfg(target_arch = "x86_64")]
+mod few;
 pub(super) mod portable;
 #[cfg(target_arch = "x86_64")]
 mod row;
@@ -18,6 +20,8 @@ mod unpack;
 mod x86;
 
 use half::bf16;
+#[cfg(target_arch = "x86_64")]
+use portable::FEW;
 use tiles::TileKernels;
 
 /// An instruction set we have kernels for.
@@ -101,12 +105,6 @@ impl std::str::FromStr for Isa {
 /// `(a, lda, rows, k, b, c, ldc, accumulate)`: see [`portable::multiply`].
 pub(crate) type Multiply = fn(&[f32], usize, usize, usize, &[f32], &mut [f32], usize, bool);
 
-/// `(a, lda, rows, k, b, elements between panels, panels, c, ldc, accumulate)`: [`Multiply`] for
-/// some adjacent panels. What a row's products are does not depend on the number of rows or panels,
-/// to the last bit: see `portable::multiply_panels`.
-pub(crate) type MultiplyPanels =
-    fn(&[f32], usize, usize, usize, &[f32], usize, usize, &mut [f32], usize, bool);
-
 /// `(rows, inputs, panel, out, elements between rows of out)`: a few rows times one panel. What a
 /// row's products are does not depend on the others, to the last bit: see `portable::rows_panel`.
 pub(crate) type RowsTimesPanel<T> = fn(&[f32], usize, &[T], &mut [f32], usize);
@@ -122,8 +120,6 @@ pub(crate) struct Kernels {
     pub(crate) peak: fn(usize) -> u64,
     /// One panel of a matrix product.
     pub(crate) multiply: Multiply,
-    /// Some panels of one, for few rows too.
-    pub(crate) multiply_panels: MultiplyPanels,
     /// bf16 to f32.
     pub(crate) widen: fn(&[bf16], &mut [f32]),
     /// f32 to bf16, to the nearest, ties to even.
@@ -145,6 +141,14 @@ pub(crate) struct Kernels {
     pub(crate) rotate: fn(&mut [f32], &[f32], &[f32]),
     /// `out += factor * x`.
     pub(crate) add_scaled: fn(&mut [f32], f32, &[f32]),
+    /// Scores of few query rows against f32 keys.
+    pub(crate) score_f32: Few<f32>,
+    /// Scores of few query rows against bf16 keys.
+    pub(crate) score_bf16: Few<bf16>,
+    /// Weighted sums of f32 values for few rows.
+    pub(crate) weigh_f32: Few<f32>,
+    /// Weighted sums of bf16 values for few rows.
+    pub(crate) weigh_bf16: Few<bf16>,
     /// Keys of one head as panels of columns.
     pub(crate) unpack_keys: UnpackKeys<bf16>,
     /// Values of one head as panels.
@@ -161,6 +165,26 @@ pub(crate) type UnpackKeys<T> = fn(&[T], usize, usize, usize, &mut [f32]);
 /// `(values, stride, count, dim, panels out, elements between panels)`: see
 /// `portable::unpack_values`.
 pub(crate) type UnpackValues<T> = fn(&[T], usize, usize, usize, &mut [f32], usize);
+
+/// A few rows of queries per KV head over keys or values of some tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct FewRows {
+    pub(crate) kv_heads: usize,
+    /// Rows per KV head: queries times the heads of a group.
+    pub(crate) rows: usize,
+    /// Elements of a head.
+    pub(crate) dim: usize,
+}
+
+impl FewRows {
+    /// Elements of the keys, or of the values, of one token.
+    pub(crate) fn kv_width(self) -> usize {
+        self.kv_heads * self.dim
+    }
+}
+
+/// `(shape, rows in, keys or values, rows out)`: see `portable::score` and `weigh`.
+pub(crate) type Few<T> = fn(FewRows, &[f32], &[T], &mut [f32]);
 
 /// Asks for `data` to be brought into the second-level cache, without waiting for it.
 pub(crate) fn fetch(data: &[bf16]) {

@@ -21,23 +21,7 @@ pub(super) fn of_rows<F: Copy, const MOST: usize>(n: usize, functions: [F; MOST]
 
 macro_rules! row {
     ($features:literal, $lanes:literal, $most:literal, [$($rows:literal),*], $zero:ident,
-     $load:ident, $store:ident, $set1:ident, $fma:ident, $add:ident, $int:ident,
-     $load_int:ident, $cast:ident, $shift:ident, $and:ident, $splat:ident) => {
-        /// The even (0) or the odd (1) of the elements of a register of bf16: by a shift or a mask.
-        ///
-        /// # Safety
-        /// `source` has as many elements.
-        #[inline]
-        #[target_feature(enable = $features)]
-        unsafe fn widen_half(source: *const bf16, half: usize) -> Register {
-            // SAFETY: by this function's contract.
-            let pairs: $int = unsafe { $load_int(source.cast()) };
-            match half {
-                0 => $cast($shift::<16>(pairs)),
-                _ => $cast($and(pairs, $splat(0xffff_0000_u32 as i32))),
-            }
-        }
-
+     $load:ident, $store:ident, $set1:ident, $fma:ident, $add:ident) => {
         /// Rows that share what is read of a panel: their sums fill the registers.
         const ROWS: usize = $most;
 

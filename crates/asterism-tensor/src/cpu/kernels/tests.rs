@@ -178,39 +178,42 @@ proptest! {
     }
 
     #[test]
-    fn panels_give_each_row_the_bits_that_it_gets_alone(
-        rows in 1usize..40, k in 1usize..70, panels in 1usize..6, gap in 0usize..9,
-        accumulate in any::<bool>(), seed in any::<u64>()
+    fn few_rows_match_their_formulas(
+        dim in prop_oneof![1usize..70, Just(64), Just(128)], width in 1usize..90,
+        kv_heads in 1usize..4, rows in 1usize..7, seed in 1u32..9999
     ) {
-        let mut state = seed | 1;
-        let mut next = || { state ^= state << 13; state ^= state >> 7; state ^= state << 17;
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0 };
+        let shape = FewRows { kv_heads, rows, dim };
+        let (all, stride) = (kv_heads * rows, shape.kv_width());
+        // Small multiples of 1/64, which bf16 holds exactly.
+        let fill = |len: usize, salt: u32| -> Vec<f32> {
+            (0..len as u32).map(|i| ((i * seed + salt) % 129) as f32 / 64.0 - 1.0).collect()
+        };
+        let (q, keys, weights) =
+            (fill(all * dim, 1), fill(width * stride, 2), fill(all * width, 3));
+        let narrow: Vec<bf16> = keys.iter().map(|v| bf16::from_f32(*v)).collect();
+        let key = |row: usize, t: usize, d: usize| keys[t * stride + row / rows * dim + d];
+        let scores: Vec<f32> = (0..all * width)
+            .map(|i| (i / width, i % width))
+            .map(|(row, t)| (0..dim).map(|d| q[row * dim + d] * key(row, t, d)).sum())
+            .collect();
+        let sums: Vec<f32> = (0..all * dim)
+            .map(|i| (i / dim, i % dim))
+            .map(|(row, d)| (0..width).map(|t| weights[row * width + t] * key(row, t, d)).sum::<f32>())
+            .map(|sum| sum + 1.0)
+            .collect();
         for table in tables() {
-            let (n, lda) = (table.panel, k + gap);
-            let (between, ldc) = (k * n + gap, panels * n + gap);
-            let a: Vec<f32> = (0..rows * lda).map(|_| next()).collect();
-            let b: Vec<f32> = (0..panels * between).map(|_| next()).collect();
-            let before = if accumulate { 1.0 } else { f32::NAN };
-            let mut c = vec![before; rows * ldc];
-            (table.multiply_panels)(&a, lda, rows, k, &b, between, panels, &mut c, ldc, accumulate);
-            for (r, c) in c.chunks(ldc).enumerate() {
-                let a = &a[r * lda..][..k];
-                for p in 0..panels {
-                    let b = &b[p * between..][..k * n];
-                    let mut alone = vec![before; n];
-                    (table.multiply)(a, k, 1, k, b, &mut alone, n, accumulate);
-                    let found = &c[p * n..][..n];
-                    let expected: Vec<f32> = naive(a, b, 1, k, n).iter()
-                        .map(|v| if accumulate { v + 1.0 } else { *v }).collect();
-                    assert_close(found, &expected, 1e-5, &format!("{} panels", table.isa));
-                    for (found, alone) in found.iter().zip(&alone) {
-                        let is_same = found.to_bits() == alone.to_bits();
-                        prop_assert!(is_same, "{}: row {}: {} or {}", table.isa, r, found, alone);
-                    }
-                }
-                // The gap between rows is not ours to write.
-                prop_assert!(c[panels * n..].iter().all(|v| v.is_nan() || *v == before));
-            }
+            let mut out = vec![f32::NAN; all * width];
+            (table.score_f32)(shape, &q, &keys, &mut out);
+            assert_close(&out, &scores, 1e-5, "score_f32");
+            out.fill(f32::NAN);
+            (table.score_bf16)(shape, &q, &narrow, &mut out);
+            assert_close(&out, &scores, 1e-5, "score_bf16");
+            let mut out = vec![1.0; all * dim];
+            (table.weigh_f32)(shape, &weights, &keys, &mut out);
+            assert_close(&out, &sums, 1e-5, "weigh_f32");
+            out.fill(1.0);
+            (table.weigh_bf16)(shape, &weights, &narrow, &mut out);
+            assert_close(&out, &sums, 1e-5, "weigh_bf16");
         }
     }
 

@@ -1,12 +1,13 @@
 //! The kernels for AVX2 + FMA and for AVX-512.
 //!
 //! The matrix tile is written with intrinsics, since it decides the speed of prefill and the
-//! compiler does not reliably keep its accumulators in registers, and so are the linear layers of
-//! decoding: [`row`](super::row). The rest are the portable bodies compiled again
+//! compiler does not reliably keep its accumulators in registers, and so is what decodes:
+//! [`few`](super::few) and [`row`](super::row). The rest are the portable bodies compiled again
 //! with the instructions allowed.
 
 #![allow(unsafe_code)]
 
+use super::few::LINE;
 use super::{Isa, Kernels, tiles};
 use half::bf16;
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
@@ -19,9 +20,6 @@ pub(super) const AVX512_BF16: Kernels =
 #[cfg(target_os = "linux")]
 pub(super) const AMX: Kernels =
     Kernels { isa: Isa::Amx, tiles: Some(tiles::amx::KERNELS), ..avx512::KERNELS };
-
-/// bf16 of one cache line.
-const LINE: usize = 32;
 
 /// See [`super::fetch`].
 pub(super) fn fetch(data: &[bf16]) {
@@ -46,11 +44,10 @@ macro_rules! instantiate {
     )*};
 }
 
-/// Defines `multiply` by tiles of `$rows` rows and two registers of `$lanes` columns, and
-/// `multiply_panels`, which takes `$few` rows (of which 1 is the last) and twice as many columns.
+/// Defines `multiply` by tiles of `$rows` rows and two registers of `$lanes` columns.
 macro_rules! tile {
-    ($features:literal, $rows:literal, [$($few:literal),*], $lanes:literal, $zero:ident,
-     $load:ident, $store:ident, $set1:ident, $fma:ident, $add:ident) => {
+    ($features:literal, $rows:literal, $lanes:literal, $zero:ident, $load:ident, $store:ident,
+     $set1:ident, $fma:ident, $add:ident) => {
         /// See [`portable::multiply`](super::super::portable::multiply).
         #[allow(clippy::too_many_arguments)]
         fn multiply(
@@ -114,51 +111,6 @@ macro_rules! tile {
             // SAFETY: the features are present because `Kernels::of` handed this table out.
             unsafe { with_features(rounds) };
             (rounds * $rows * 2 * $lanes * 2) as u64
-        }
-
-        /// See [`portable::multiply_panels`](super::super::portable). Two panels at a time keep
-        /// enough sums under way for few rows, and read less for many.
-        #[allow(clippy::too_many_arguments)]
-        fn multiply_panels(
-            a: &[f32],
-            lda: usize,
-            rows: usize,
-            k: usize,
-            b: &[f32],
-            between: usize,
-            panels: usize,
-            c: &mut [f32],
-            ldc: usize,
-            accumulate: bool,
-        ) {
-            if rows == 0 || panels == 0 {
-                return;
-            }
-            assert!(a.len() >= (rows - 1) * lda + k, "a too short");
-            assert!(b.len() >= (panels - 1) * between + k * PANEL, "b too short");
-            assert!(c.len() >= (rows - 1) * ldc + panels * PANEL, "c too short");
-            let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
-            for panel in (0..panels).step_by(2) {
-                let is_pair = panel + 1 < panels;
-                let b = b.wrapping_add(panel * between);
-                let mut row = 0;
-                while row < rows {
-                    let (left, a) = (rows - row, a.wrapping_add(row * lda));
-                    let c = c.wrapping_add(row * ldc + panel * PANEL);
-                    // SAFETY: the asserts above cover every row of a, b and c that the tiles touch;
-                    // the features are present because `Kernels::of` handed this table out.
-                    unsafe {
-                        $(if left >= $few {
-                            match is_pair {
-                                true => pair::<$few>(a, lda, k, b, between, c, ldc, accumulate),
-                                false => tile::<$few>(a, lda, k, b, c, ldc, accumulate),
-                            }
-                            row += $few;
-                            continue;
-                        })*
-                    }
-                }
-            }
         }
 
         /// Adds element `step` of R rows of a times one row of b. Pointers step on by wrapping_add:
@@ -253,69 +205,18 @@ macro_rules! tile {
                 }
             }
         }
-
-        /// As [`tile`] for two panels, `between` elements apart, whose columns are adjacent in `c`:
-        /// the sums of three rows already keep the processor busy.
-        ///
-        /// # Safety
-        /// As for [`tile`] with either panel; rows of `c` have `2 * PANEL` elements.
-        #[allow(clippy::too_many_arguments)]
-        #[target_feature(enable = $features)]
-        unsafe fn pair<const R: usize>(
-            a: *const f32,
-            lda: usize,
-            k: usize,
-            b: *const f32,
-            between: usize,
-            c: *mut f32,
-            ldc: usize,
-            accumulate: bool,
-        ) {
-            let mut sums = [[$zero(); 4]; R];
-            // Three rows share a base pointer, as in `tile`.
-            let mut bases = [0, 1].map(|group| a.wrapping_add(group * 3 * lda));
-            let (mut first, mut second) = (b, b.wrapping_add(between));
-            for _ in 0..k {
-                // SAFETY: a row of both panels, and an element of R rows of a.
-                unsafe {
-                    let b = [
-                        $load(first),
-                        $load(first.wrapping_add($lanes)),
-                        $load(second),
-                        $load(second.wrapping_add($lanes)),
-                    ];
-                    for r in 0..R {
-                        let x = $set1(*bases[r / 3].wrapping_add((r % 3).wrapping_mul(lda)));
-                        sums[r][0] = $fma(x, b[0], sums[r][0]);
-                        sums[r][1] = $fma(x, b[1], sums[r][1]);
-                        sums[r][2] = $fma(x, b[2], sums[r][2]);
-                        sums[r][3] = $fma(x, b[3], sums[r][3]);
-                    }
-                }
-                bases = bases.map(|base| base.wrapping_add(1));
-                (first, second) = (first.wrapping_add(PANEL), second.wrapping_add(PANEL));
-            }
-            for (r, sums) in sums.iter().enumerate() {
-                for (i, sum) in sums.iter().enumerate() {
-                    let c = c.wrapping_add(r * ldc + i * $lanes);
-                    // SAFETY: r < R rows of 2 * PANEL elements exist at c.
-                    unsafe { $store(c, if accumulate { $add($load(c), *sum) } else { *sum }) };
-                }
-            }
-        }
     };
 }
 
 /// The table of one module's kernels.
 macro_rules! table {
-    ($isa:ident, $unpack_keys:path) => {
+    ($isa:ident) => {
         pub(in super::super) const KERNELS: Kernels = Kernels {
             isa: Isa::$isa,
             tiles: None,
             panel: PANEL,
             peak,
             multiply,
-            multiply_panels,
             widen,
             narrow,
             rows_f32,
@@ -326,6 +227,10 @@ macro_rules! table {
             rms_norm,
             rotate,
             add_scaled,
+            score_f32,
+            score_bf16,
+            weigh_f32,
+            weigh_bf16,
             unpack_keys,
             unpack_values,
             copy_keys: portable::copy_keys::<PANEL>,
@@ -333,8 +238,8 @@ macro_rules! table {
         };
 
         fn unpack_keys(keys: &[bf16], stride: usize, count: usize, dim: usize, out: &mut [f32]) {
-            // SAFETY: every processor that `Kernels::of` hands this table out for has the features.
-            unsafe { $unpack_keys(keys, stride, count, dim, out) }
+            // SAFETY: every processor that `Kernels::of` hands this table out for has AVX2.
+            unsafe { unpack::unpack_keys::<PANEL>(keys, stride, count, dim, out) }
         }
     };
 }
@@ -354,33 +259,38 @@ macro_rules! portable_bodies {
                 (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
             rotate = portable::rotate::<true>, (x: &mut [f32], cos: &[f32], sin: &[f32]);
             add_scaled = portable::add_scaled::<true>, (out: &mut [f32], factor: f32, x: &[f32]);
+            score_f32 = portable::score_f32::<true>,
+                (shape: FewRows, q: &[f32], k: &[f32], s: &mut [f32]);
             unpack_values = portable::unpack_values::<PANEL>,
                 (v: &[bf16], stride: usize, count: usize, dim: usize, out: &mut [f32], between: usize);
+            weigh_f32 = portable::weigh_f32::<true>,
+                (shape: FewRows, w: &[f32], v: &[f32], out: &mut [f32]);
         }
     };
 }
 
 /// 16 registers of 8 floats: 6 x 2 accumulators, 2 for b, 1 for a.
 pub(super) mod avx2 {
-    use super::super::row::row;
-    use super::super::{Isa, Kernels, portable, unpack};
+    use super::super::few::{LINE, MOST_DIM, Part, few, part_tokens};
+    use super::super::row::{of_rows, row};
+    use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
     use std::arch::x86_64::{
-        __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps,
-        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_set1_ps,
-        _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
+        __m256i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps,
+        _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_extractf128_ps,
+        _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_epi32,
+        _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
     };
     use std::hint::black_box;
 
     const PANEL: usize = 16;
     const UNROLL: usize = 4;
     type Register = std::arch::x86_64::__m256;
-    table!(Avx2, unpack::by_eight::<PANEL>);
+    table!(Avx2);
     portable_bodies!("avx2,fma");
     tile!(
         "avx2,fma",
         6,
-        [3, 2, 1],
         8,
         _mm256_setzero_ps,
         _mm256_loadu_ps,
@@ -388,6 +298,24 @@ pub(super) mod avx2 {
         _mm256_set1_ps,
         _mm256_fmadd_ps,
         _mm256_add_ps
+    );
+    few!(
+        "avx2,fma",
+        8,
+        [score_part::<1, 4>, score_part::<2, 4>, score_part::<3, 4>, score_part::<4, 2>],
+        [weigh_part::<1, 4>, weigh_part::<2, 2>, weigh_part::<3, 1>, weigh_part::<4, 1>],
+        __m256i,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_loadu_si256,
+        _mm256_castsi256_ps,
+        _mm256_slli_epi32,
+        _mm256_and_si256,
+        _mm256_set1_epi32,
+        std::convert::identity
     );
     row!(
         "avx2,fma",
@@ -399,23 +327,20 @@ pub(super) mod avx2 {
         _mm256_storeu_ps,
         _mm256_set1_ps,
         _mm256_fmadd_ps,
-        _mm256_add_ps,
-        __m256i,
-        _mm256_loadu_si256,
-        _mm256_castsi256_ps,
-        _mm256_slli_epi32,
-        _mm256_and_si256,
-        _mm256_set1_epi32
+        _mm256_add_ps
     );
 }
 
 /// 32 registers of 16 floats: 12 x 2 accumulators, 2 for b, a by broadcast from memory.
 pub(super) mod avx512 {
-    use super::super::row::row;
-    use super::super::{Isa, Kernels, portable, unpack};
+    use super::super::few::{LINE, MOST_DIM, Part, few, part_tokens};
+    use super::super::row::{of_rows, row};
+    use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
     use std::arch::x86_64::{
-        __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
+        __m512i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps,
+        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_hadd_ps, _mm512_add_ps,
+        _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_extractf32x8_ps,
         _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps,
         _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
     };
@@ -424,12 +349,11 @@ pub(super) mod avx512 {
     const PANEL: usize = 32;
     const UNROLL: usize = 4;
     type Register = std::arch::x86_64::__m512;
-    table!(Avx512, unpack::by_sixteen::<PANEL>);
+    table!(Avx512);
     portable_bodies!("avx512f,avx512bw,avx512dq,avx512vl,fma");
     tile!(
         "avx512f,avx512bw,avx512dq,avx512vl,fma",
         12,
-        [6, 3, 2, 1],
         16,
         _mm512_setzero_ps,
         _mm512_loadu_ps,
@@ -437,6 +361,24 @@ pub(super) mod avx512 {
         _mm512_set1_ps,
         _mm512_fmadd_ps,
         _mm512_add_ps
+    );
+    few!(
+        "avx512f,avx512bw,avx512dq,avx512vl,fma",
+        16,
+        [score_part::<1, 4>, score_part::<2, 4>, score_part::<3, 4>, score_part::<4, 4>],
+        [weigh_part::<1, 4>, weigh_part::<2, 4>, weigh_part::<3, 2>, weigh_part::<4, 2>],
+        __m512i,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_loadu_si512,
+        _mm512_castsi512_ps,
+        _mm512_slli_epi32,
+        _mm512_and_si512,
+        _mm512_set1_epi32,
+        |sum| _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum))
     );
     row!(
         "avx512f,avx512bw,avx512dq,avx512vl,fma",
@@ -448,12 +390,6 @@ pub(super) mod avx512 {
         _mm512_storeu_ps,
         _mm512_set1_ps,
         _mm512_fmadd_ps,
-        _mm512_add_ps,
-        __m512i,
-        _mm512_loadu_si512,
-        _mm512_castsi512_ps,
-        _mm512_slli_epi32,
-        _mm512_and_si512,
-        _mm512_set1_epi32
+        _mm512_add_ps
     );
 }

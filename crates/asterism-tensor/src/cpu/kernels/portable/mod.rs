@@ -5,8 +5,12 @@
 //! use whole registers without changing the order of sums behind our back. `FMA` says whether
 //! `a * b + c` may be one instruction: without hardware support it would be a library call.
 
+mod few;
 mod unpack;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use few::FEW;
+pub(super) use few::{score_bf16, score_f32, weigh_bf16, weigh_f32};
 #[cfg(target_arch = "x86_64")]
 pub(super) use unpack::unpack_some_keys;
 pub(super) use unpack::{copy_keys, copy_values, unpack_keys, unpack_values};
@@ -30,7 +34,6 @@ pub(super) const KERNELS: Kernels = Kernels {
     panel: PANEL,
     peak,
     multiply,
-    multiply_panels,
     widen,
     narrow,
     rows_f32,
@@ -41,6 +44,10 @@ pub(super) const KERNELS: Kernels = Kernels {
     rms_norm: rms_norm::<false>,
     rotate: rotate::<false>,
     add_scaled: add_scaled::<false>,
+    score_f32: score_f32::<false>,
+    score_bf16: score_bf16::<false>,
+    weigh_f32: weigh_f32::<false>,
+    weigh_bf16: weigh_bf16::<false>,
     unpack_keys: unpack_keys::<PANEL>,
     unpack_values: unpack_values::<PANEL>,
     copy_keys: copy_keys::<PANEL>,
@@ -95,28 +102,6 @@ pub(crate) fn multiply(
         for (c, s) in c[r * ldc..r * ldc + PANEL].iter_mut().zip(sum) {
             *c = if accumulate { *c + s } else { s };
         }
-    }
-}
-
-/// [`multiply`] by `panels` panels, `between` elements apart: columns `p * PANEL` and on of c are
-/// the product with panel `p`. An element of a product is one sum in the order of `k`, whatever
-/// else is computed beside it.
-#[allow(clippy::too_many_arguments)]
-fn multiply_panels(
-    a: &[f32],
-    lda: usize,
-    rows: usize,
-    k: usize,
-    b: &[f32],
-    between: usize,
-    panels: usize,
-    c: &mut [f32],
-    ldc: usize,
-    accumulate: bool,
-) {
-    for p in 0..panels {
-        let (b, c) = (&b[p * between..], &mut c[p * PANEL..]);
-        multiply(a, lda, rows, k, &b[..k * PANEL], c, ldc, accumulate);
     }
 }
 
