@@ -174,13 +174,34 @@ impl<B: Backend> QuestionQueue<B> {
         }
     }
 
-    /// Runs one layer of the first question's next pass.
+    /// Runs a slice of the first question's next pass.
     pub(super) fn advance(&mut self, group: &mut Group<B>) {
         let Some(mut question) = self.questions.pop_front() else { return };
-        match self.layer(group, &mut question) {
+        match self.slice(group, &mut question) {
             Ok(false) => self.questions.push_front(question),
             Ok(true) => self.answer(group, question),
             Err(error) => end(&question.request, Err(error)),
+        }
+    }
+
+    /// As many layers of the question's pass as are the work of one layer of a context's pass; true
+    /// after the last one of its last pass.
+    fn slice(
+        &mut self,
+        group: &mut Group<B>,
+        question: &mut Question<B>,
+    ) -> Result<bool, EngineError> {
+        let chunk = group.lead.loaded.backend.chunk_tokens();
+        let mut done = 0; // tokens times layers
+        loop {
+            if self.layer(group, question)? {
+                return Ok(true);
+            }
+            let tokens = question.pass_tokens(chunk);
+            done += tokens;
+            if !question.is_under_way() || done + tokens > chunk {
+                return Ok(false);
+            }
         }
     }
 
@@ -367,6 +388,14 @@ impl<B: Backend> QuestionQueue<B> {
 }
 
 impl<B: Backend> Question<B> {
+    /// Tokens of its next pass, if `chunk` pass at once.
+    fn pass_tokens(&self, chunk: usize) -> usize {
+        match &self.stage {
+            Stage::Revisit(revisiting) => revisiting.pass_tokens(chunk),
+            Stage::Weigh | Stage::Answer => chunk.min(self.request.query.len() - self.done),
+        }
+    }
+
     /// Whether a pass has begun and not ended.
     fn is_under_way(&self) -> bool {
         match &self.stage {

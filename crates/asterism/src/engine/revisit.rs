@@ -63,6 +63,11 @@ impl<B: Backend> Revisiting<B> {
         self.tokens.len()
     }
 
+    /// Tokens of the next pass, if `chunk` pass at once.
+    pub(super) fn pass_tokens(&self, chunk: usize) -> usize {
+        chunk.min(self.tokens.len() - self.done)
+    }
+
     /// Whether a pass has begun and not ended.
     pub(super) fn is_under_way(&self) -> bool {
         self.pass.is_some()

@@ -2,7 +2,7 @@
 //! tested without a model.
 //!
 //! Work comes in slices: a decode step (one token of every sequence that decodes), one layer of a
-//! pass over a question, or one layer of a pass over a context.
+//! pass over a context, or as many layers of a pass over a question as are no more work than that.
 //!
 //! - After every slice of a question or a context comes a decode step: it never waits for more than
 //!   one slice.
@@ -36,7 +36,7 @@ pub(super) struct UnderWay(pub(super) bool);
 pub(super) enum Slice {
     /// A decode step.
     Decode,
-    /// One layer of the first question's pass.
+    /// Layers of the first question's pass.
     Question,
     /// One layer of a context's pass, by its index.
     Context(usize),

@@ -28,7 +28,7 @@
 // STAGES (tiles a team holds), RESIDENT (blocks a multiprocessor is to hold), FP8 or not.
 //   rows     = WARPS * BLOCKS * 16
 //   threads  = WARPS * TEAMS * 32
-//   shared   = rows * (HEAD_DIM + 8) * 2 + TEAMS * ROOM bytes, where a team's ROOM is
+//   shared   = rows * ((HEAD_DIM + 8) * 2 + 4) + TEAMS * ROOM bytes, where a team's ROOM is
 //              tile = 2 * KEYS * (HEAD_DIM + 8) * 2 for each stage; or with FP8,
 //              tile + STAGES * 2 * KEYS * (HEAD_DIM + 4)
 //   grid     = (row tiles of all sequences, kv_heads, the most parts of a sequence)
@@ -155,7 +155,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     const int parts = sequence.parts;
     if ((int)blockIdx.z >= parts) return; // others are split into more
     bf16* q_tile = (bf16*)shared;             // [ROWS, STRIDE]
-    unsigned char* tiles = shared + ROWS * STRIDE * 2; // [TEAMS, ROOM]
+    int* positions = (int*)(shared + ROWS * STRIDE * 2); // [ROWS]: no registers are left for them
+    unsigned char* tiles = (unsigned char*)(positions + ROWS); // [TEAMS, ROOM]
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % WARPS, team = threadIdx.x / TEAM;
     const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
@@ -165,9 +166,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     const int row_tiles = (tokens * group + ROWS - 1) / ROWS;
     const int first_row = (row_tiles - 1 - ((int)blockIdx.x - sequence.first_tile)) * ROWS;
     const int rows = min(ROWS, tokens * group - first_row);
-    auto position = [&](int token) { return position_of(sequence, token, segments.longer); };
-    const int first_position = position(first_row / group);
-    const int last_position = position((first_row + rows - 1) / group);
+    const int first_position = position_of(sequence, first_row / group, segments.longer);
+    const int last_position =
+        position_of(sequence, (first_row + rows - 1) / group, segments.longer);
+    for (int row = threadIdx.x; row < ROWS; row += THREADS) {
+        positions[row] = position_of(sequence, (first_row + row) / group, segments.longer);
+    }
 
     // The place of a row of this tile in arrays [tokens, heads, ...], those of the sequence alone
     // and those of the launch.
@@ -282,22 +286,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         const Segment segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
-        const u32 hidden =
-            hidden_keys(segment.hidden ? segment.hidden + first_key : nullptr, left);
+        const unsigned char* hidden = segment.hidden;
         if (left < KEYS || first_seen < KEYS - 1 || hidden) {
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
                     int row = (warp * BLOCKS + b) * 16 + half * 8 + lane / 4;
-                    int token = position((first_row + row) / group) - first_position;
-                    int limit = min(left, first_seen + token + 1);
+                    int limit = min(left, positions[row] - (segment.start + first_key) + 1);
 #pragma unroll
                     for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll
                         for (int i = 0; i < 2; i++) {
                             int key = n * 8 + lane % 4 * 2 + i;
-                            if (key >= limit || hidden >> (2 * n + i) & 1) {
+                            if (key >= limit || (hidden && hidden[first_key + key])) {
                                 scores[b][n][half * 2 + i] = -INFINITE;
                             }
                         }

@@ -2,8 +2,8 @@
 // read keys, values and queries from shared memory by themselves (after FlashAttention-3,
 // arXiv 2407.08608). The same function of the same arguments and grid.
 //
-// One warp group fetches tiles of keys and of values, two slots each; two others compute 64 rows
-// each. A computing group starts the scores of a tile, then adds the values of the one before, and
+// One warp group fetches tiles of keys and of values, two slots each, and says which keys are
+// hidden; two others compute 64 rows each. A computing group starts the scores of a tile, then adds the values of the one before, and
 // takes the exponentials while the tensor cores work for it or for the other group.
 //
 // Macros: HEAD_DIM (64 or 128), KEYS (128).
@@ -14,6 +14,10 @@
 constexpr int ROWS = 128;
 constexpr int GROUP = 128; // threads of a warp group
 constexpr int SLOTS = 2;
+// Flags of hidden keys are read when their keys' slot may be filled again already, and those of the
+// tile after next are written: twice the slots keep them apart.
+constexpr int FLAG_SLOTS = 2 * SLOTS;
+constexpr int WORDS = KEYS / 32; // of flags, in a tile
 constexpr int CHUNKS = HEAD_DIM / 8; // of 16 bytes, in a row
 // Shared memory holds a matrix as panels of 64 columns, so rows of 128 bytes, in which the 16-byte
 // chunk c of row r lies at c ^ (r % 8): the layout the matrix unit calls a swizzle of 128 bytes.
@@ -167,6 +171,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     const int parts = sequence.parts;
     if ((int)blockIdx.z >= parts) return; // others are split into more
     __shared__ unsigned long long barriers[4 * SLOTS];
+    __shared__ u32 flags[FLAG_SLOTS][WORDS]; // a bit for each hidden key
     // Keys full, keys empty, values full, values empty: one barrier per slot.
     const u32 barrier = shared_address(barriers);
     const u32 keys_full = barrier, keys_empty = barrier + 8 * SLOTS;
@@ -238,11 +243,18 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
             const int slot = (tile - begin) % SLOTS, parity = (tile - begin) / SLOTS % 2;
             const Segment segment = segments[at.segment];
             const int left = segment.tokens - at.tile * KEYS;
+            const int own_key = threadIdx.x; // KEYS threads fetch
+            bool is_hidden = segment.hidden && own_key < left
+                             && segment.hidden[at.tile * KEYS + own_key];
             const i64 base =
                 ((i64)at.tile * KEYS + first) * row + (i64)kv_head * HEAD_DIM + chunk * 8;
 #pragma unroll
             for (int which = 0; which < 2; which++) {
                 wait((which ? values_empty : keys_empty) + 8 * slot, parity ^ 1);
+                if (which == 0 && segment.hidden) {
+                    u32 word = __ballot_sync(~0u, is_hidden);
+                    if (own_key % 32 == 0) flags[(tile - begin) % FLAG_SLOTS][own_key / 32] = word;
+                }
                 const bf16* from = (which ? segment.values : segment.keys) + base;
                 const u32 to = (which ? values : keys) + slot * TILE;
 #pragma unroll
@@ -296,14 +308,12 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         __syncwarp();
         if (lane == 0) arrive(empty);
     };
-    // Hides what a row does not see of the tile at the cursor, and moves on.
-    auto mask = [&]() {
+    // Hides what a row does not see of the tile at the cursor, number `tile` of all, and moves on.
+    auto mask = [&](int tile) {
         const Segment segment = segments[at.segment];
         const int first_key = at.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
-        const u32 hidden =
-            hidden_keys(segment.hidden ? segment.hidden + first_key : nullptr, left);
-        if (left < KEYS || first_seen < KEYS - 1 || hidden) {
+        if (left < KEYS || first_seen < KEYS - 1) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 int at = position((first_row + first_of_lane + half * 8) / group);
@@ -313,8 +323,24 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
 #pragma unroll
                     for (int i = 0; i < 2; i++) {
                         int key = n * 8 + lane % 4 * 2 + i;
-                        if (key >= limit || hidden >> (2 * n + i) & 1) {
-                            scores[n * 4 + half * 2 + i] = -INFINITE;
+                        if (key >= limit) scores[n * 4 + half * 2 + i] = -INFINITE;
+                    }
+                }
+            }
+        }
+        if (segment.hidden) {
+            // Most tiles hide nothing, and few of those that do hide more than a run of keys.
+#pragma unroll
+            for (int word = 0; word < WORDS; word++) {
+                u32 bits = flags[tile % FLAG_SLOTS][word];
+                if (!bits) continue;
+                bits >>= lane % 4 * 2;
+#pragma unroll
+                for (int n = 0; n < 4; n++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        if (bits >> (n * 8 + i % 2) & 1) {
+                            scores[(word * 4 + n) * 4 + i] = -INFINITE;
                         }
                     }
                 }
@@ -338,7 +364,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         wait_products<0>();
         pin(scores);
         release(keys_empty);
-        mask();
+        mask(0);
         weigh(scores, most, total, fade, scale_log2);
         round_weights();
         // The groups take turns to start products, so that the exponentials of one are computed
@@ -355,7 +381,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
             wait_products<1>();
             pin(scores);
             release(keys_empty + 8 * slot);
-            mask();
+            mask(tile);
             bool grew = weigh(scores, most, total, fade, scale_log2);
             wait_products<0>();
             pin(sum);

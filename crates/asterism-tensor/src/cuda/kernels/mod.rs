@@ -283,7 +283,7 @@ impl AttentionTile {
             options,
             rows,
             threads: (warps * teams * 32) as u32,
-            shared: (rows * row + teams * room_of_team) as u32,
+            shared: (rows * (row + 4) + teams * room_of_team) as u32,
             resident,
         };
         Some(tile).filter(|tile| tile.fits(room))
