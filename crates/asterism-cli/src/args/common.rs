@@ -63,7 +63,7 @@ pub(crate) struct MethodArgs {
     #[arg(long, value_enum, default_value_t = AnchorKvName::Shared, env = "ASTERISM_ANCHOR_KV")]
     pub(crate) anchor_kv: AnchorKvName,
     /// Tokens of the context that are computed anew for every question, those it looks at (star): a
-    /// number, a share such as 5%, auto (a tenth, at most 2k), or none.
+    /// number, a share such as 5%, auto (a fifth, at most 2k), or none.
     #[arg(long, value_name = "N|P%|auto|none", value_parser = revisit, default_value = "none",
           env = "ASTERISM_REVISIT")]
     pub(crate) revisit: Revisit,

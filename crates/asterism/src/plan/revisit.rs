@@ -15,7 +15,7 @@ pub enum Revisit {
     /// None: star as the paper has it.
     #[default]
     None,
-    /// As many as measurements say are enough: a tenth of the context, and at most
+    /// As many as measurements say are enough: a fifth of the context, and at most
     /// [`Revisit::ENOUGH`].
     Auto,
     /// So many.
@@ -37,7 +37,7 @@ impl Revisit {
         };
         match self {
             Self::None => 0,
-            Self::Auto => share(1, 10).min(Self::ENOUGH),
+            Self::Auto => share(1, 5).min(Self::ENOUGH),
             Self::Tokens(count) => count.min(tokens),
             Self::Share(hundredths) => share(hundredths as usize, 10_000).min(tokens),
         }
@@ -237,7 +237,7 @@ mod tests {
     fn a_budget_is_a_number_a_share_or_what_is_enough() {
         for (revisit, tokens, expected) in [
             (Revisit::None, 9000, 0),
-            (Revisit::Auto, 4001, 401),
+            (Revisit::Auto, 4001, 801),
             (Revisit::Auto, 1 << 20, 2048),
             (Revisit::Tokens(500), 400, 400),
             (Revisit::Share(500), 1000, 50),

@@ -286,8 +286,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         const Segment segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
-        const unsigned char* hidden = segment.hidden;
-        if (left < KEYS || first_seen < KEYS - 1 || hidden) {
+        // Bits, where registers have room for what that takes.
+        const unsigned char* flags = segment.hidden;
+        const u32 bits =
+            BLOCKS == 1 && KEYS <= 16 ? hidden_keys(flags ? flags + first_key : nullptr, left) : 0;
+        auto is_hidden = [&](int n, int i) {
+            if constexpr (BLOCKS == 1 && KEYS <= 16) return bits >> (2 * n + i) & 1;
+            return (u32)(flags && flags[first_key + n * 8 + lane % 4 * 2 + i]);
+        };
+        const bool hides = BLOCKS == 1 && KEYS <= 16 ? bits != 0 : flags != nullptr;
+        if (left < KEYS || first_seen < KEYS - 1 || hides) {
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
 #pragma unroll
@@ -299,7 +307,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 #pragma unroll
                         for (int i = 0; i < 2; i++) {
                             int key = n * 8 + lane % 4 * 2 + i;
-                            if (key >= limit || (hidden && hidden[first_key + key])) {
+                            if (key >= limit || is_hidden(n, i)) {
                                 scores[b][n][half * 2 + i] = -INFINITE;
                             }
                         }

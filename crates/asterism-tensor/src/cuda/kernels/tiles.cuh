@@ -55,3 +55,22 @@ struct Cursor {
         }
     }
 };
+
+// Which of this lane's keys of a tile are hidden: of every 8 keys, from n * 8 on, a lane has keys
+// (lane % 4) * 2 and the next, bits 2n and 2n + 1. `hidden` are the flags from the tile's first key
+// on, `left` of them; null: none is.
+__device__ __forceinline__ u32 hidden_keys(const unsigned char* hidden, int left) {
+    u32 bits = 0;
+    if (!hidden) return bits;
+    static_assert(KEYS <= 128, "a bit for each key of a lane");
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++) {
+        int key = n * 8 + threadIdx.x % 4 * 2;
+        // Flags of a tile start at a multiple of 16 of an allocation.
+        u32 pair = key + 1 < left ? *(const unsigned short*)(hidden + key)
+                 : key < left     ? hidden[key]
+                                  : 0;
+        bits |= (pair & 0xff ? 1u : 0u) << 2 * n | (pair >> 8 ? 2u : 0u) << 2 * n;
+    }
+    return bits;
+}
