@@ -5,7 +5,7 @@
 #   benches/revisit.sh [OUT [LENGTH:BABILONG_SAMPLES:RULER_SAMPLES ...]]
 #
 # Asks target/release/asterism: build it first. ASTERISM_MODEL and ASTERISM_DEVICE name another model
-# and what computes. A run that was stopped goes on where it was. For a GPU: an H200 takes 5 minutes
+# and what computes. A run that was stopped goes on where it was. For a GPU: an H200 takes 10 minutes
 # for all, if the lengths run at the same time.
 set -euo pipefail
 asterism="$(dirname "$0")/../target/release/asterism"
@@ -21,13 +21,19 @@ methods() {
   case "$1" in
     4k) for part in '' :revisit=5% :revisit=10% :revisit=20% :revisit=30% :anchor=1/4:revisit=20% \
         :revisit=20%:revisit-by=random :revisit=20%:revisit-by=first; do echo "$eighth$part"; done ;;
-    16k) for part in '' :revisit=512 :revisit=1k :revisit=2k :anchor=1/4:revisit=2k \
+    16k) echo "$blocks"
+      echo "$blocks:revisit=1k"
+      echo "$blocks:revisit=2k"
+      for part in '' :revisit=512 :revisit=1k :revisit=2k :anchor=1/4:revisit=2k \
         :anchor=64:revisit=2k :anchor=none:revisit=2k :revisit=2k:revisit-by=random \
         :revisit=2k:revisit-by=first; do echo "$eighth$part"; done ;;
     *) for part in '' :revisit=1k :revisit=2k :revisit=4k :revisit=2k:revisit-by=random; do
         echo "$small$part"; done
+      echo "$blocks"
       echo "$blocks:revisit=2k"
+      echo "$blocks:revisit=4k"
       echo "$blocks:anchor=64:revisit=2k"
+      echo "$eighth"
       echo "$eighth:revisit=2k" ;;
   esac
 }
