@@ -38,6 +38,7 @@
 //!   [`Answer`](engine::Answer) cancels its question; [`finish`](engine::Answer::finish) returns
 //!   its tokens, too, and what they cost.
 //! * Many questions in the same steps: [`Context::ask_many`](engine::Context::ask_many).
+//! * Where in the text an answer comes from: [`Ask::sources`](engine::Ask::sources).
 //! * A text that changes here and there: [`Context::edit`](engine::Context::edit) encodes the
 //!   blocks that changed, if [`slack`](engine::ContextBuilder::slack) was left for it.
 //! * Threads, precision, GPUs: [`Engine::load`](engine::Engine::load) with

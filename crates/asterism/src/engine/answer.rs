@@ -2,7 +2,7 @@
 
 use super::generate::{Generated, Generation};
 use super::tokens::Tokens;
-use super::{Context, EngineError};
+use super::{Context, EngineError, Source};
 use crate::cancel::Cancel;
 use crate::text::{Detokenizer, StopStrings, Tokenizer};
 use std::iter::FusedIterator;
@@ -25,6 +25,15 @@ pub struct AnswerText {
     pub text: String,
     /// The tokens and what they cost.
     pub generated: Generated,
+}
+
+impl AnswerText {
+    /// Where in the context the question looked, most of all first; none unless
+    /// [asked for](Generation::sources).
+    #[must_use]
+    pub fn sources(&self) -> &[Source] {
+        &self.generated.sources
+    }
 }
 
 /// An answer under way: an iterator over the pieces of its text, each as soon as it is certain.
@@ -77,6 +86,13 @@ impl Answer {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Where in the context the question looked, most of all first: known when the first piece of
+    /// text is, and none before, or unless [asked for](Generation::sources).
+    #[must_use]
+    pub fn sources(&self) -> &[Source] {
+        self.tokens.sources()
     }
 
     /// Waits for the end; the whole answer, with what was read of it before.

@@ -81,6 +81,14 @@ impl Ask {
         self
     }
 
+    /// With what it takes to say where in the context the question looked:
+    /// [`AnswerText::sources`](super::AnswerText::sources). The answer stays the same.
+    #[must_use]
+    pub fn sources(mut self) -> Self {
+        self.generation.sources = true;
+        self
+    }
+
     /// Answered as `generation` says, in all its settings.
     #[must_use]
     pub fn generation(mut self, generation: Generation) -> Self {

@@ -4,6 +4,7 @@ use super::documents::Encoded;
 use super::generate::{Generated, Generation};
 use super::phase1::{Phase1, Progress};
 use super::request::{AskRequest, EncodeEvent, EncodeRequest, Held, Request, Waiter};
+use super::sources::{Baseline, Sourcing};
 use super::tokens::Tokens;
 use super::{Engine, EngineError};
 use crate::cancel::Cancel;
@@ -25,6 +26,8 @@ pub struct Context {
     frame: Option<Arc<PromptFrame>>,
     /// What its tokens were read from, if they were read from documents.
     documents: Option<Encoded>,
+    /// Where questions within the frame look that ask nothing.
+    baseline: Baseline,
 }
 
 struct Inner {
@@ -121,7 +124,8 @@ impl Context {
                 EncodeEvent::Done(result) => {
                     let (held, phase1) = result?;
                     let inner = Arc::new(Inner { held, plan, tokens, room, phase1 });
-                    return Ok(Self { engine, inner, frame: None, documents: None });
+                    let (frame, documents, baseline) = (None, None, Baseline::default());
+                    return Ok(Self { engine, inner, frame, documents, baseline });
                 }
             }
         }
@@ -173,6 +177,7 @@ impl Context {
             plan: Arc::clone(plan),
             revisit: settings.revisit.or(star.map(|star| star.revisit)).unwrap_or_default(),
             query: query.to_vec(),
+            sourcing: if settings.sources { Some(self.sourcing()?) } else { None },
             settings: settings.clone(),
             spelled: self.engine.text().choices(),
             since: Instant::now(),
@@ -183,6 +188,19 @@ impl Context {
         held.send(Request::Ask(request))?;
         let eos = if settings.ignore_eos { &[][..] } else { &self.engine.config().eos[..] };
         Ok(Tokens::new(heard, enough, cancel, eos, query.len()))
+    }
+
+    /// What a question needs whose sources are wanted.
+    fn sourcing(&self) -> Result<Sourcing, EngineError> {
+        let blank = match self.frame() {
+            Some(frame) => {
+                let blank = frame.blank_query_tokens(self.engine.tokenizer())?;
+                self.engine.check(&blank, self.plan().end(), blank.len(), 0)?;
+                Some(blank).filter(|blank| !blank.is_empty())
+            }
+            None => None,
+        };
+        Ok(Sourcing { blank, baseline: Arc::clone(&self.baseline) })
     }
 
     /// Encodes `tokens`, which this context was changed into. Blocks whose tokens, place and anchor
@@ -262,6 +280,41 @@ impl Context {
         &self.inner.tokens
     }
 
+    /// The text of the tokens at the positions `span`, which lie within one block, as the tokenizer
+    /// reads them back: the passage of a [`Source`](super::Source). Of documents,
+    /// [`Context::places`] says where it stands.
+    ///
+    /// ```
+    /// # #[cfg(feature = "nano")]
+    /// # fn main() -> Result<(), asterism::engine::EngineError> {
+    /// use asterism::engine::{Ask, Engine};
+    ///
+    /// let engine = Engine::open("nano")?;
+    /// let prose = "The grass is green. The sky is blue. The sun is yellow. ".repeat(40);
+    /// let note = format!("{prose}The access code for the Lisbon vault is 48213. {prose}");
+    /// let documents = [("prose.txt", prose.as_str()), ("note.txt", note.as_str())];
+    /// let context = engine.documents(&documents).star(512).anchor(128).encode()?;
+    /// let ask = Ask::new("What is the access code for the Lisbon vault?").sources();
+    /// let answer = context.ask(ask)?.finish()?;
+    ///
+    /// let first = answer.sources()[0];
+    /// assert!(context.passage(first.best)?.contains("48213"));
+    /// let places = context.places(context.plan().indices(first.best));
+    /// assert_eq!(places[0].document.name(), "note.txt");
+    /// assert!(places[0].text().contains("48213"));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "nano"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// If the tokenizer has no text for a token.
+    pub fn passage(&self, span: Span) -> Result<String, EngineError> {
+        let tokens = self.inner.plan.tokens_at(&self.inner.tokens, span);
+        Ok(self.engine.tokenizer().decode(tokens, false)?)
+    }
+
     /// What it has room for beside it.
     #[must_use]
     pub fn room(&self) -> Room {
@@ -275,9 +328,12 @@ impl Context {
         self.frame.as_deref()
     }
 
-    /// The same context, whose text stands within `frame`.
-    pub(super) fn within(self, frame: PromptFrame) -> Self {
-        Self { frame: Some(Arc::new(frame)), ..self }
+    /// The same context, whose text stands within `frame`: its tokens are those of
+    /// [`PromptFrame::context_tokens`] or [`PromptFrame::documents_until`]. It can be
+    /// [asked](Self::ask) in words.
+    #[must_use]
+    pub fn within(self, frame: PromptFrame) -> Self {
+        Self { frame: Some(Arc::new(frame)), baseline: Baseline::default(), ..self }
     }
 
     /// The same context, whose tokens were read from `documents`.

@@ -1,5 +1,6 @@
 //! How an answer is generated, and what came of it.
 
+use super::Source;
 use crate::plan::Revisit;
 use crate::tensor::Sampling;
 use std::time::Duration;
@@ -17,6 +18,10 @@ pub struct Generation {
     /// the context's [`Star::revisit`](crate::plan::Star) says if `None`. Of the keys of other
     /// methods, and of the first block, none can be better.
     pub revisit: Option<Revisit>,
+    /// Say where in the context the question looked: [`Generated::sources`]. The question runs once
+    /// more for it, unless it revisits the context anyway; the first one of a context also runs a
+    /// question that asks nothing. The answer stays the same, to the last bit.
+    pub sources: bool,
     /// Report this many of the largest logits of the answer's first position.
     pub top_logits: usize,
 }
@@ -28,6 +33,7 @@ impl Default for Generation {
             sampling: Sampling::default(),
             ignore_eos: false,
             revisit: None,
+            sources: false,
             top_logits: 0,
         }
     }
@@ -84,6 +90,9 @@ pub struct Generated {
     pub revisited: Revisited,
     /// The largest logits of the first position with their tokens, largest first.
     pub top_logits: Vec<(u32, f32)>,
+    /// Blocks of the context, those that the question looked at most first, if they were
+    /// [asked for](Generation::sources).
+    pub sources: Vec<Source>,
 }
 
 impl Generated {

@@ -76,17 +76,22 @@ pub(super) fn keys<B: Backend>(loaded: &Loaded<B>, tokens: usize) -> u64 {
     (tokens as u64).saturating_mul(size.kv_bytes(size.layers))
 }
 
-/// Bytes that the query host needs beside a context of `plan` to compute `count` of its tokens
-/// anew: their keys, the passes, and what is noted of every token.
-pub(super) fn revisit<B: Backend>(loaded: &Loaded<B>, plan: &Plan, count: usize) -> u64 {
+/// Bytes that the query host needs to compute `count` tokens of a context anew: their keys and the
+/// passes.
+pub(super) fn revisit<B: Backend>(loaded: &Loaded<B>, count: usize) -> u64 {
     if count == 0 {
         return 0;
     }
     let ModelConfig { hidden, intermediate, vocab, .. } = *loaded.decoder.config();
     let widths = LayerWidths { hidden, intermediate, vocab, shape: loaded.shape() };
-    let noted = plan.tokens * (size_of::<f32>() + size_of::<bool>());
     let passes = B::pass_bytes(widths, count.min(loaded.backend.chunk_tokens()));
-    keys(loaded, count).saturating_add(passes).saturating_add(noted as u64)
+    keys(loaded, count).saturating_add(passes)
+}
+
+/// Bytes of what is noted of every token of `plan` for a question that weighs its context: how much
+/// the question looks at it, and whether it sees its key.
+pub(super) fn noted(plan: &Plan) -> u64 {
+    (plan.tokens * (size_of::<f32>() + size_of::<bool>())) as u64
 }
 
 /// Bytes that host `rank` needs only while it encodes `plan`: activations and the anchor's keys.

@@ -9,6 +9,7 @@
 //! * [`Ask`]: a question, and how it is to be answered
 //! * [`Answer`]: the answer's text as it comes
 //! * [`AnswerText`]: text, tokens, why it ended, and what it cost
+//! * [`Source`]: a block of the context that the question looked at
 //!
 //! Inside, callers send requests to a *service*, one per group of *hosts*. It runs on a thread of
 //! its own, does slice after slice of what its *schedule* says, and has all hosts obey one
@@ -49,6 +50,7 @@ mod revisit;
 mod schedule;
 mod service;
 mod share;
+mod sources;
 mod step;
 mod tokens;
 
@@ -64,3 +66,4 @@ pub use memory::MemoryNeed;
 pub use model_text::ModelText;
 pub use options::EngineOptions;
 pub use phase1::{Phase1, Progress};
+pub use sources::Source;

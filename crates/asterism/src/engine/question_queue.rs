@@ -1,7 +1,8 @@
 //! Questions that wait, run or are being answered, on the thread that leads the hosts.
 //!
 //! A question that revisits its context runs twice: once to see where it looks, and once more when
-//! those tokens have been computed anew.
+//! those tokens have been computed anew. So does one whose sources are wanted; the first of them
+//! also runs a question that asks nothing, to compare with.
 
 use super::EngineError;
 use super::command::{Command, QuestionId};
@@ -10,8 +11,9 @@ use super::group::Group;
 use super::loaded::Loaded;
 use super::memory;
 use super::request::{AnswerEvent, AskRequest, Ended};
-use super::revisit::Revisiting;
+use super::revisit::{Revisiting, weights};
 use super::schedule::UnderWay;
+use super::sources::Source;
 use super::step::{Sequence, Steps, Wanted};
 use crate::model::Sampler;
 use crate::tensor::Backend;
@@ -48,17 +50,31 @@ struct Question<B: Backend> {
     /// When its first pass began.
     began: Option<Instant>,
     revisited: Revisited,
+    /// Where it looks, if that is wanted.
+    sources: Vec<Source>,
     held: Option<Holds>,
 }
 
 /// What a question's passes are for.
 enum Stage<B: Backend> {
+    /// To see where a question looks that asks nothing, if nobody has seen it before.
+    Blank,
     /// To see where it looks.
     Weigh,
     /// To compute anew what it looks at.
     Revisit(Revisiting<B>),
     /// To answer.
     Answer,
+}
+
+impl<B: Backend> Stage<B> {
+    /// The tokens that run to answer `request`.
+    fn query<'a>(&self, request: &'a AskRequest) -> &'a [u32] {
+        match self {
+            Self::Blank => request.blank().unwrap_or(&request.query),
+            Self::Weigh | Self::Revisit(_) | Self::Answer => &request.query,
+        }
+    }
 }
 
 /// What hosts hold for a question; they are told to let go of it when this is dropped.
@@ -127,16 +143,22 @@ impl<B: Backend> QuestionQueue<B> {
             Err(error) => return end(&request, Err(error)),
         };
         let revisits = request.plan.revisited(request.revisit) > 0;
-        let held = revisits.then(|| Holds { question, release: self.release.clone() });
+        let sourced = request.sourcing.is_some();
+        let held = (revisits || sourced).then(|| Holds { question, release: self.release.clone() });
         self.questions.push_back(Question {
             request,
             sequence,
-            stage: if revisits { Stage::Weigh } else { Stage::Answer },
+            stage: match (sourced, revisits) {
+                (true, _) => Stage::Blank,
+                (false, true) => Stage::Weigh,
+                (false, false) => Stage::Answer,
+            },
             done: 0,
             layers_done: 0,
             bytes_sent: 0,
             began: None,
             revisited: Revisited::default(),
+            sources: Vec::new(),
             held,
         });
     }
@@ -211,17 +233,20 @@ impl<B: Backend> QuestionQueue<B> {
         group: &mut Group<B>,
         question: &mut Question<B>,
     ) -> Result<bool, EngineError> {
+        if matches!(question.stage, Stage::Blank) && question.request.blank().is_none() {
+            question.stage = Stage::Weigh;
+        }
         let began = *question.began.get_or_insert_with(Instant::now);
         match &mut question.stage {
+            Stage::Blank => {
+                if self.question_layer(group, question, Wanted::Weights)? {
+                    question.weighed_blank(group)?;
+                }
+                Ok(false)
+            }
             Stage::Weigh => {
                 if self.question_layer(group, question, Wanted::Weights)? {
-                    let Question { request, sequence, .. } = question;
-                    let AskRequest { plan, context_tokens, revisit, query, .. } = &*request;
-                    let chosen =
-                        Revisiting::choose(group, plan, context_tokens, *revisit, sequence)?;
-                    sequence.rewind(&group.lead, query.len());
-                    (question.done, question.revisited.tokens) = (0, chosen.count());
-                    question.stage = Stage::Revisit(chosen);
+                    question.weighed(group)?;
                 }
                 Ok(false)
             }
@@ -239,19 +264,20 @@ impl<B: Backend> QuestionQueue<B> {
         }
     }
 
-    /// One layer of a pass over the question's own tokens, the last of which are to bring what is
-    /// `wanted`; true after the last layer of the last pass.
+    /// One layer of a pass over the question's own tokens, or those of the blank one, the last of
+    /// which are to bring what is `wanted`; true after the last layer of the last pass.
     fn question_layer(
         &mut self,
         group: &mut Group<B>,
         question: &mut Question<B>,
         wanted: Wanted,
     ) -> Result<bool, EngineError> {
-        let Question { request, sequence, done, layers_done, bytes_sent, .. } = question;
+        let Question { request, sequence, stage, done, layers_done, bytes_sent, .. } = question;
+        let query = stage.query(request);
         let (chunk, layers) =
             (group.lead.loaded.backend.chunk_tokens(), group.lead.loaded.layers());
-        let end = request.query.len().min(*done + chunk);
-        let (tokens, is_last) = (&request.query[*done..end], end == request.query.len());
+        let end = query.len().min(*done + chunk);
+        let (tokens, is_last) = (&query[*done..end], end == query.len());
         let wanted = match wanted {
             Wanted::Logits if !is_last => Wanted::Nothing,
             wanted => wanted,
@@ -268,9 +294,10 @@ impl<B: Backend> QuestionQueue<B> {
 
     /// A question has run: its answer begins.
     fn answer(&mut self, group: &mut Group<B>, question: Question<B>) {
-        let Question { request, sequence, bytes_sent, revisited, held: _held, .. } = question;
+        let Question { request, sequence, bytes_sent, revisited, sources, held: _held, .. } =
+            question;
         let (first_at, tokens, last) = (Instant::now(), 0, 0);
-        let sampler = match self.begin_answer(group, &request, &sequence) {
+        let sampler = match self.begin_answer(group, &request, &sequence, sources) {
             Ok(sampler) => sampler,
             Err(error) => return end(&request, Err(error)),
         };
@@ -299,12 +326,14 @@ impl<B: Backend> QuestionQueue<B> {
         }
     }
 
-    /// Tells of the logits that follow the question, if they were asked for, and makes the sampler.
+    /// Tells of the logits that follow the question and of its sources, if they were asked for, and
+    /// makes the sampler.
     fn begin_answer(
         &self,
         group: &Group<B>,
         request: &AskRequest,
         sequence: &Sequence<B>,
+        sources: Vec<Source>,
     ) -> Result<Sampler<B>, EngineError> {
         let Loaded { backend, decoder } = &*group.lead.loaded;
         let vocab = decoder.config().vocab;
@@ -315,7 +344,7 @@ impl<B: Backend> QuestionQueue<B> {
             self.steps.first_logits(&group.lead, sequence.position(), &mut logits)?;
             top_logits = largest(&logits, request.settings.top_logits);
         }
-        let _ = request.events.send(AnswerEvent::Question { top_logits });
+        let _ = request.events.send(AnswerEvent::Question { top_logits, sources });
         let prompt = request.context_tokens.iter().chain(&request.query).copied();
         Ok(Sampler::new(backend, request.settings.sampling.clone(), vocab, prompt)?)
     }
@@ -392,7 +421,9 @@ impl<B: Backend> Question<B> {
     fn pass_tokens(&self, chunk: usize) -> usize {
         match &self.stage {
             Stage::Revisit(revisiting) => revisiting.pass_tokens(chunk),
-            Stage::Weigh | Stage::Answer => chunk.min(self.request.query.len() - self.done),
+            stage @ (Stage::Blank | Stage::Weigh | Stage::Answer) => {
+                chunk.min(stage.query(&self.request).len() - self.done)
+            }
         }
     }
 
@@ -400,8 +431,41 @@ impl<B: Backend> Question<B> {
     fn is_under_way(&self) -> bool {
         match &self.stage {
             Stage::Revisit(revisiting) => revisiting.is_under_way(),
-            Stage::Weigh | Stage::Answer => self.layers_done > 0,
+            Stage::Blank | Stage::Weigh | Stage::Answer => self.layers_done > 0,
         }
+    }
+
+    /// The blank question has run, and does not count: the question itself begins.
+    fn weighed_blank(&mut self, group: &mut Group<B>) -> Result<(), EngineError> {
+        let AskRequest { plan, query, sourcing, .. } = &self.request;
+        let weights = weights(group, plan, self.sequence.question)?;
+        if let Some(sourcing) = sourcing {
+            // Questions run one after another: nobody else has found it meanwhile.
+            let _ = sourcing.baseline.set(weights);
+        }
+        self.sequence.rewind(&group.lead, plan.end(), query.len());
+        (self.done, self.began, self.stage) = (0, None, Stage::Weigh);
+        Ok(())
+    }
+
+    /// The question has run to see where it looks, and will run to be answered.
+    fn weighed(&mut self, group: &mut Group<B>) -> Result<(), EngineError> {
+        let AskRequest { plan, context_tokens, revisit, query, sourcing, .. } = &self.request;
+        let weights = weights(group, plan, self.sequence.question)?;
+        if let Some(sourcing) = sourcing {
+            self.sources = sourcing.sources(plan, &weights);
+        }
+        self.stage = Stage::Answer;
+        if plan.revisited(*revisit) > 0 {
+            let sequence = &mut self.sequence;
+            let chosen =
+                Revisiting::choose(group, plan, context_tokens, *revisit, &weights, sequence)?;
+            self.revisited.tokens = chosen.count();
+            self.stage = Stage::Revisit(chosen);
+        }
+        self.sequence.rewind(&group.lead, plan.end(), query.len());
+        self.done = 0;
+        Ok(())
     }
 }
 
@@ -444,14 +508,15 @@ fn sequence<B: Backend>(
     request: &AskRequest,
 ) -> Result<Sequence<B>, EngineError> {
     let lead = &group.lead;
-    let AskRequest { plan, query, .. } = request;
+    let AskRequest { plan, query, sourcing, .. } = request;
+    let blank = sourcing.as_ref().and_then(|sourcing| sourcing.blank.as_ref());
     let tokens = query.len().saturating_add(request.settings.max_tokens);
+    let tokens = tokens.max(blank.map_or(0, Vec::len));
     let revisited = plan.revisited(request.revisit);
-    let needed = memory::keys(&lead.loaded, tokens).saturating_add(memory::revisit(
-        &lead.loaded,
-        plan,
-        revisited,
-    ));
+    let noted = if revisited > 0 || sourcing.is_some() { memory::noted(plan) } else { 0 };
+    let needed = memory::keys(&lead.loaded, tokens)
+        .saturating_add(memory::revisit(&lead.loaded, revisited))
+        .saturating_add(noted);
     let no_room = |free| EngineError::NoRoom { tokens, revisited, needed, free };
     let reservation = lead.ledger.reserve(needed).map_err(no_room)?;
     Sequence::new(lead, (request.context, question), plan.end(), query.len(), reservation)

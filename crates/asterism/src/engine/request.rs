@@ -5,6 +5,7 @@ use super::EngineError;
 use super::command::ContextId;
 use super::generate::{Generation, Revisited};
 use super::phase1::{Phase1, Progress};
+use super::sources::{Source, Sourcing};
 use crate::cancel::Cancel;
 use crate::plan::{Plan, Revisit};
 use std::sync::Arc;
@@ -85,6 +86,8 @@ pub(super) struct AskRequest {
     /// The question; not empty.
     pub(super) query: Vec<u32>,
     pub(super) settings: Generation,
+    /// If its sources are wanted.
+    pub(super) sourcing: Option<Sourcing>,
     /// Token ids below this may be chosen. The head may be wider, padded to a round size.
     pub(super) spelled: usize,
     pub(super) since: Instant,
@@ -95,11 +98,23 @@ pub(super) struct AskRequest {
     pub(super) events: Sender<AnswerEvent>,
 }
 
+impl AskRequest {
+    /// The question that asks nothing, if it has to run first.
+    pub(super) fn blank(&self) -> Option<&[u32]> {
+        self.sourcing.as_ref().and_then(Sourcing::to_run)
+    }
+}
+
 /// What is heard while a question is answered.
 pub(super) enum AnswerEvent {
-    /// The question has run; the largest logits that follow it, if they were asked for, with their
-    /// tokens, largest first.
-    Question { top_logits: Vec<(u32, f32)> },
+    /// The question has run.
+    Question {
+        /// The largest logits that follow it, if they were asked for, with their tokens, largest
+        /// first.
+        top_logits: Vec<(u32, f32)>,
+        /// Where it looked, if that was asked for, most of all first.
+        sources: Vec<Source>,
+    },
     /// The next token of the answer.
     Token(u32),
     /// The last event.

@@ -38,16 +38,17 @@ struct Chunk<B: Backend> {
 
 impl<B: Backend> Revisiting<B> {
     /// Chooses tokens of `context [plan.tokens]`, by how much the question looks at each of them,
-    /// and has all hosts hide their old keys from it. `sequence` gets a place for the new ones.
+    /// `weights [plan.tokens]`, and has all hosts hide their old keys from it. `sequence` gets a
+    /// place for the new ones.
     pub(super) fn choose(
         group: &mut Group<B>,
         plan: &Plan,
         context: &[u32],
         revisit: Revisit,
+        weights: &[f32],
         sequence: &mut Sequence<B>,
     ) -> Result<Self, EngineError> {
-        let weights = weights(group, plan, sequence.question)?;
-        let chosen = plan.choose_revisited(revisit, &weights);
+        let chosen = plan.choose_revisited(revisit, weights);
         let place: Vec<u32> = plan.positions().map(|position| position as u32).collect();
         let of = |all: &[u32]| chosen.iter().map(|token| all[*token as usize]).collect::<Vec<_>>();
         let (tokens, positions) = (of(context), of(&place));
@@ -149,7 +150,7 @@ impl<B: Backend> Revisiting<B> {
 }
 
 /// How much `question` looks at each token of its context, `[plan.tokens]`.
-fn weights<B: Backend>(
+pub(super) fn weights<B: Backend>(
     group: &mut Group<B>,
     plan: &Plan,
     question: QuestionId,

@@ -88,10 +88,10 @@ impl<B: Backend> Sequence<B> {
         self.position
     }
 
-    /// The question, of `query` tokens, will run anew.
-    pub(super) fn rewind(&mut self, lead: &Host<B>, query: usize) {
+    /// A question of `query` tokens, which stands at `position`, will run as if none had before.
+    pub(super) fn rewind(&mut self, lead: &Host<B>, position: usize, query: usize) {
         self.tail = tail(&lead.loaded, query);
-        self.position -= query;
+        self.position = position;
     }
 
     /// From now on it does not see what the hosts hide from its question, and has room for `count`

@@ -3,6 +3,7 @@
 use super::EngineError;
 use super::generate::{Finish, Generated};
 use super::request::{AnswerEvent, Ended};
+use super::sources::Source;
 use crate::cancel::Cancel;
 use std::sync::mpsc::Receiver;
 
@@ -19,6 +20,7 @@ pub(super) struct Tokens {
     /// All tokens so far.
     tokens: Vec<u32>,
     top_logits: Vec<(u32, f32)>,
+    sources: Vec<Source>,
     ended: Option<Ended>,
 }
 
@@ -31,16 +33,26 @@ impl Tokens {
         eos: &[u32],
         query_tokens: usize,
     ) -> Self {
-        let (tokens, top_logits) = (Vec::new(), Vec::new());
-        let eos = eos.to_vec();
-        Self { heard, enough, cancel, eos, query_tokens, tokens, top_logits, ended: None }
+        Self {
+            heard,
+            enough,
+            cancel,
+            eos: eos.to_vec(),
+            query_tokens,
+            tokens: Vec::new(),
+            top_logits: Vec::new(),
+            sources: Vec::new(),
+            ended: None,
+        }
     }
 
     /// Waits for the next token of the text; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<u32>, EngineError> {
         while self.ended.is_none() {
             match self.heard.recv().map_err(|_| EngineError::Stopped)? {
-                AnswerEvent::Question { top_logits } => self.top_logits = top_logits,
+                AnswerEvent::Question { top_logits, sources } => {
+                    (self.top_logits, self.sources) = (top_logits, sources);
+                }
                 AnswerEvent::Token(_) if self.is_stopped() => {}
                 AnswerEvent::Token(token) => {
                     self.tokens.push(token);
@@ -52,6 +64,11 @@ impl Tokens {
             }
         }
         Ok(None)
+    }
+
+    /// Where the question looked, once it has run.
+    pub(super) fn sources(&self) -> &[Source] {
+        &self.sources
     }
 
     /// Ends the answer where it is: tokens that come later do not count.
@@ -90,6 +107,7 @@ impl Tokens {
             bytes_sent: ended.bytes_sent,
             revisited: ended.revisited,
             top_logits: std::mem::take(&mut self.top_logits),
+            sources: std::mem::take(&mut self.sources),
         })
     }
 }

@@ -129,6 +129,19 @@ impl PromptFrame {
         if question.is_empty() {
             return Err(TextError::EmptyQuestion);
         }
+        self.around(tok, question)
+    }
+
+    /// The tokens of a query that asks nothing: what [`Self::query_tokens`] puts around a question.
+    ///
+    /// # Errors
+    /// What [`Tokenizer::encode`] returns.
+    pub fn blank_query_tokens(&self, tok: &Tokenizer) -> Result<Vec<u32>, TextError> {
+        self.around(tok, "")
+    }
+
+    /// The tokens of `question` with what is put around it.
+    fn around(&self, tok: &Tokenizer, question: &str) -> Result<Vec<u32>, TextError> {
         let asked = if self.bare {
             format!("\n\nQuestion: {question}\nAnswer:")
         } else {
@@ -226,6 +239,22 @@ mod tests {
         assert_eq!(tok.decode(&prompt.query, false).unwrap(), "\n\nQuestion: What?\nAnswer:");
         let frame = PromptFrame::from_template(None, None, None).unwrap();
         assert_eq!(frame.context_tokens(&tok, "The sea.").unwrap(), prompt.context[1..]);
+    }
+
+    #[test]
+    fn a_blank_question_is_what_surrounds_others() {
+        let tok = nano_tokenizer();
+        for (template, expected) in [
+            (None, "\n\nQuestion: \nAnswer:"),
+            (
+                Some(nano_template()),
+                "\n\n<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+            ),
+        ] {
+            let frame = PromptFrame::from_template(template.as_ref(), None, None).unwrap();
+            let blank = frame.blank_query_tokens(&tok).unwrap();
+            assert_eq!(tok.decode(&blank, false).unwrap(), expected);
+        }
     }
 
     #[test]
