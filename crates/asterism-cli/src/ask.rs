@@ -3,10 +3,12 @@
 use super::args::AskArgs;
 use super::asking::Asking;
 use super::error::CliError;
+use super::inputs::Joined;
 use super::interrupt::Interrupt;
+use super::sources::Files;
 use super::{compare, config, inputs, report};
 use crate::terminal::{Out, note};
-use asterism::engine::{Context, EngineError, ModelText};
+use asterism::engine::{Context, EngineError, Generation, ModelText};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -16,6 +18,7 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
     let spec = config::plan_spec(&args.method)?;
     let star = config::star(&args.method);
     let (generation, text) = config::generation(&args.generation)?;
+    let generation = Generation { sources: args.sources, ..generation };
     let reads_stdin = args.context.iter().any(|path| path.as_os_str() == "-");
     if args.question.is_none() && (args.compare || reads_stdin) {
         let reason = if args.compare { "--compare" } else { "--context -" };
@@ -32,7 +35,7 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
     let engine = config::load_read(files, text_of_model, &config::engine_options(&args.model)?)?;
     let frame = engine.frame(args.system.as_deref())?;
     let asking = Asking { engine, frame, generation, text, interrupt, limit, json: args.json };
-    let context = asking.context(&document)?;
+    let (context, files) = asking.context(document)?;
     match args.question {
         Some(question) if args.compare => {
             compare::run(&asking, &context, &question, star, spec.hosts)
@@ -41,25 +44,39 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
             // Before the long part: an empty question is an error now.
             let query = asking.frame.query_tokens(asking.engine.tokenizer(), &question)?;
             let context = asking.encode(context, spec, query.len())?;
-            asking.answer(&context, &question, &query)
+            asking.answer(&context, files.as_ref(), &question, &query)
         }
         None => {
             let context = asking.encode(context, spec, 1)?;
-            asking.converse(&context)
+            asking.converse(&context, files.as_ref())
         }
     }
 }
 
 impl Asking {
-    /// The tokens of `document`. Nothing is lost by leaving at once.
-    fn context(&self, document: &str) -> Result<Vec<u32>, CliError> {
+    /// The tokens of `document` and, if sources are wanted, what leads back from them. Nothing is
+    /// lost by leaving at once.
+    fn context(&self, document: Joined) -> Result<(Vec<u32>, Option<Files>), CliError> {
         let (tokenizer, cancel) = (self.engine.tokenizer(), self.interrupt.cancel());
-        let tokens = || self.frame.context_tokens_until(tokenizer, document, cancel);
-        Ok(self.interrupt.while_idle(tokens)?)
+        if self.generation.sources {
+            // All files are one document: their tokens are those without sources.
+            let all = [("", document.text.as_str())];
+            let read = || self.frame.documents_until(tokenizer, &all, cancel);
+            let (tokens, documents) = self.interrupt.while_idle(read)?;
+            return Ok((tokens, Some(Files { documents, joined: document })));
+        }
+        let tokens = || self.frame.context_tokens_until(tokenizer, &document.text, cancel);
+        Ok((self.interrupt.while_idle(tokens)?, None))
     }
 
-    /// Phase 2: streams the answer, or prints it as JSON.
-    fn answer(&self, context: &Context, question: &str, query: &[u32]) -> Result<(), CliError> {
+    /// Phase 2: streams the answer, or prints it as JSON, and its sources in `files`.
+    fn answer(
+        &self,
+        context: &Context,
+        files: Option<&Files>,
+        question: &str,
+        query: &[u32],
+    ) -> Result<(), CliError> {
         let mut out = Out::lock();
         let mut broken = None;
         let mut on_text = |piece: &str| {
@@ -82,7 +99,7 @@ impl Asking {
             other => other?,
         };
         if self.json {
-            let value = json!({
+            let mut value = json!({
                 "question": question,
                 "answer": answer.text,
                 "finish": answer.generated.finish.name(),
@@ -91,9 +108,15 @@ impl Asking {
                 "plan": report::plan_json(context.plan()),
                 "timings": report::timings(context.phase1(), &answer),
             });
+            if let Some(files) = files {
+                value["sources"] = files.json(context, answer.sources())?;
+            }
             writeln!(out, "{value}")?;
         } else {
             writeln!(out)?;
+            if let Some(files) = files {
+                files.print(&mut out, context, answer.sources())?;
+            }
             out.flush()?;
             note(format_args!(
                 "{}",
@@ -105,7 +128,7 @@ impl Asking {
 
     /// Questions from standard input, each answered from the same encoded context. On a terminal
     /// Ctrl-C stops an answer and, at the prompt, leaves.
-    fn converse(&self, context: &Context) -> Result<(), CliError> {
+    fn converse(&self, context: &Context, files: Option<&Files>) -> Result<(), CliError> {
         let stdin = std::io::stdin();
         let terminal = stdin.is_terminal();
         if terminal {
@@ -131,7 +154,7 @@ impl Asking {
             asked += 1;
             self.limit.check("the question", question.len())?;
             let query = self.frame.query_tokens(self.engine.tokenizer(), question)?;
-            match self.answer(context, question, &query) {
+            match self.answer(context, files, question, &query) {
                 Err(CliError::Interrupted) if terminal => note(format_args!("(stopped)")),
                 other => other?,
             }

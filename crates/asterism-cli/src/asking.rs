@@ -21,7 +21,7 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    /// Phase 1, with a progress bar, for questions of up to `query` tokens.
+    /// Phase 1, with a progress bar, for questions of up to `query` tokens within the frame.
     pub(crate) fn encode(
         &self,
         context: Vec<u32>,
@@ -33,6 +33,7 @@ impl Asking {
         let engine = Arc::clone(&self.engine);
         let cancel = self.interrupt.cancel();
         let room = Room { question: query, answer: self.generation.max_tokens };
-        Ok(Context::encode(engine, context, spec, room, &|p| bar.report(p), cancel)?)
+        let context = Context::encode(engine, context, spec, room, &|p| bar.report(p), cancel)?;
+        Ok(context.within(self.frame.clone()))
     }
 }

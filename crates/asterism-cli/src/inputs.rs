@@ -44,6 +44,9 @@ impl Limit {
     }
 }
 
+/// Bytes that stand between two documents: a blank line.
+const BETWEEN: usize = 2;
+
 /// Bytes of a line of standard input, far more than any question has.
 const MOST_QUESTION: u64 = 1 << 24;
 
@@ -109,8 +112,33 @@ pub(crate) fn check(paths: &[PathBuf]) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Documents as one text.
+pub(crate) struct Joined {
+    pub(crate) text: String,
+    /// In their order.
+    files: Vec<Part>,
+}
+
+/// A document's place in the text.
+struct Part {
+    name: String,
+    /// Byte of the text where it begins, without white space around it.
+    start: usize,
+    /// Lines of the document before that.
+    lines: usize,
+}
+
+impl Joined {
+    /// The file that has byte `at` of the text, and the line of the file, counted from 1.
+    pub(crate) fn line(&self, at: usize) -> Option<(&str, usize)> {
+        let Part { name, start, lines } = self.files.iter().rfind(|file| file.start <= at)?;
+        let before = self.text.get(*start..at)?;
+        Some((name, lines + before.matches('\n').count() + 1))
+    }
+}
+
 /// Reads all documents and joins them with blank lines.
-pub(crate) fn documents(paths: &[PathBuf], limit: Limit) -> Result<String, CliError> {
+pub(crate) fn documents(paths: &[PathBuf], limit: Limit) -> Result<Joined, CliError> {
     if paths.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
         return Err(CliError::Usage(
             "--context - is given twice: standard input can be read once".to_owned(),
@@ -126,5 +154,13 @@ pub(crate) fn documents(paths: &[PathBuf], limit: Limit) -> Result<String, CliEr
     }
     let parts: Vec<(&str, &str)> =
         texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    Ok(join_documents(&parts)?)
+    let text = join_documents(&parts)?;
+    let (mut files, mut start) = (Vec::with_capacity(parts.len()), 0);
+    for (name, text) in parts {
+        let begins = text.len() - text.trim_start().len();
+        let lines = text[..begins].matches('\n').count();
+        files.push(Part { name: name.to_owned(), start, lines });
+        start += text.trim().len() + BETWEEN;
+    }
+    Ok(Joined { text, files })
 }

@@ -25,6 +25,7 @@ mod method_spec;
 mod plan;
 mod progress;
 mod report;
+mod sources;
 mod terminal;
 
 use args::{Cli, Command};

@@ -24,7 +24,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
         Some(tokens) => tokens,
         None => {
             let limit = inputs::Limit::of(text.tokenizer(), MOST_PLANNED);
-            let document = inputs::documents(&args.context, limit)?;
+            let document = inputs::documents(&args.context, limit)?.text;
             text.frame(None)?.context_tokens(text.tokenizer(), &document)?.len()
         }
     };

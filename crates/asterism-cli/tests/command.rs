@@ -70,6 +70,40 @@ fn questions_come_from_standard_input_and_are_independent() {
 }
 
 #[test]
+fn sources_lead_from_an_answer_to_a_line_of_a_file() {
+    let dir = TempDir::new().expect("dir");
+    let prose = "The grass is green. The sky is blue.\nThe sun is yellow. Here we go.\n".repeat(40);
+    let first = file(&dir, "a.txt", &prose);
+    let second = file(&dir, "b\u{1b}.txt", format!("\n\n{prose}{FACT}\n{prose}"));
+    let run = |extra: &[&str]| {
+        let mut command = ask(&first);
+        command.arg("--context").arg(&second).args(["--block", "256", "--anchor", "64"]);
+        succeed(command.args(["--max-tokens", "24"]).args(extra).arg(QUESTION)).0
+    };
+    let (plain, shown) = (run(&[]), run(&["--sources"]));
+    assert!(shown.starts_with(&plain), "{shown}");
+    let lines: Vec<&str> = shown.lines().skip_while(|line| *line != "Sources:").collect();
+    assert_eq!(lines.len(), 4, "{shown}");
+    assert!(lines[1].starts_with("1. ") && lines[1].contains("48213"), "{shown}");
+    let json = |extra: &[&str]| -> Value {
+        serde_json::from_str(&run(&[&["--json"], extra].concat())).expect("JSON")
+    };
+    let (plain, sourced) = (json(&[]), json(&["--sources"]));
+    assert_eq!(plain["token_ids"], sourced["token_ids"]);
+    assert_eq!(plain["sources"], Value::Null);
+    let best = &sourced["sources"][0];
+    assert!(best["passage"].as_str().expect("passage").contains(FACT), "{best}");
+    assert!(best["file"].as_str().expect("file").ends_with("b\u{1b}.txt"), "{best}");
+    // The fact is in line 83, and the passage begins some tokens before it.
+    let line = best["line"].as_u64().expect("line");
+    assert!((81..=83).contains(&line), "{best}");
+    let blocks = sourced["plan"]["blocks"].as_u64().expect("blocks");
+    assert_eq!(sourced["sources"].as_array().expect("list").len() as u64, blocks);
+    let both = fail(ask(&first).args(["--sources", "--compare", QUESTION]), 2);
+    assert!(both.contains("--compare"), "{both}");
+}
+
+#[test]
 fn compare_shows_three_methods_that_agree() {
     let dir = TempDir::new().expect("dir");
     let path = file(&dir, "a.txt", document());
@@ -241,6 +275,12 @@ fn batch_writes_results_resumes_and_survives_bad_lines() {
     std::fs::remove_file(&output).expect("remove");
     run(&["--ignore-eos", "--max-tokens", "40"]);
     assert_eq!(lines()[0]["token_ids"].as_array().expect("ids").len(), 40);
+    assert_eq!(lines()[0]["sources"], Value::Null);
+
+    std::fs::remove_file(&output).expect("remove");
+    run(&["--sources", "--anchor", "64"]);
+    let passage = &lines()[0]["sources"][0]["passage"];
+    assert!(passage.as_str().expect("passage").contains("48213"), "{passage}");
 
     std::fs::write(&output, "my notes\n").expect("write");
     let (code, message) = run(&[]);

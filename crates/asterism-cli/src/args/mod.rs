@@ -54,6 +54,9 @@ pub(crate) struct AskArgs {
     /// Answer by star, ring and dense, and compare answers, times and traffic.
     #[arg(long, env = "ASTERISM_COMPARE")]
     pub(crate) compare: bool,
+    /// Show behind each answer the passages that the question looks at.
+    #[arg(long, conflicts_with = "compare", env = "ASTERISM_SOURCES")]
+    pub(crate) sources: bool,
     /// Print one JSON object per answer instead of text.
     #[arg(long, env = "ASTERISM_JSON")]
     pub(crate) json: bool,
@@ -74,6 +77,9 @@ pub(crate) struct BatchArgs {
     /// Also write the K largest logits of the first position.
     #[arg(long, value_name = "K", default_value_t = 0, env = "ASTERISM_TOP_LOGITS")]
     pub(crate) top_logits: usize,
+    /// Also write the passages that the question looks at.
+    #[arg(long, env = "ASTERISM_SOURCES")]
+    pub(crate) sources: bool,
     /// Generate exactly --max-tokens tokens.
     #[arg(long, env = "ASTERISM_IGNORE_EOS")]
     pub(crate) ignore_eos: bool,

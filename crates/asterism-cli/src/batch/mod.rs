@@ -9,7 +9,7 @@ use super::error::CliError;
 use super::inputs::Limit;
 use super::interrupt::Interrupt;
 use super::terminal::note;
-use super::{config, report};
+use super::{config, report, sources};
 use anyhow::anyhow;
 use asterism::engine::{Context, Engine, EngineOptions, Generation, Room, TextOptions};
 use asterism::model::ModelFiles;
@@ -38,8 +38,12 @@ struct Batch {
 pub(crate) fn run(args: BatchArgs) -> Result<(), CliError> {
     let spec = config::plan_spec(&args.method)?;
     let (generation, text) = config::generation(&args.generation)?;
-    let generation =
-        Generation { ignore_eos: args.ignore_eos, top_logits: args.top_logits, ..generation };
+    let generation = Generation {
+        ignore_eos: args.ignore_eos,
+        top_logits: args.top_logits,
+        sources: args.sources,
+        ..generation
+    };
     let interrupt = Interrupt::install()?;
     let lines = interrupt.while_idle(|| input::read(&args.input))?;
     let files = config::model_files(&args.model)?;
@@ -161,6 +165,12 @@ impl Batch {
             Err(asterism::engine::EngineError::Plan(error)) => return Err(anyhow!(error).into()),
             other => other?,
         };
+        // Whoever wrote the prompts, sources are compared with a blank question as the model's own
+        // template would have it.
+        let context = match self.generation.sources {
+            true => context.within(self.engine.frame(None)?),
+            false => context,
+        };
         let mut go_on = |_: &str| ControlFlow::Continue(());
         let answer = context.answer(&query, &self.generation, &self.text, &mut go_on, cancel)?;
         let mut rest = Map::new();
@@ -172,6 +182,9 @@ impl Batch {
         }
         if self.generation.top_logits > 0 {
             rest.insert("top_logits".to_owned(), json!(answer.generated.top_logits));
+        }
+        if self.generation.sources {
+            rest.insert("sources".to_owned(), sources::json(&context, answer.sources())?);
         }
         rest.insert("plan".to_owned(), report::plan_json(context.plan()));
         rest.insert("timings".to_owned(), report::timings(context.phase1(), &answer));
