@@ -4,8 +4,8 @@
 //
 // One warp group fetches tiles of keys and of values, two slots each, and says which keys are
 // hidden; two others compute 64 rows each. A computing group starts the scores of a tile, then adds
-// the values of the one before, and takes the exponentials while the tensor cores work for it or for
-// the other group.
+// the values of the one before, and takes the exponentials while the tensor cores work for it or
+// for the other group.
 //
 // Macros: HEAD_DIM (64 or 128), KEYS (128).
 //   rows     = 128
