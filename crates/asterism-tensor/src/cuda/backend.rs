@@ -1,15 +1,16 @@
 //! A GPU as a [`Backend`]: activations in bf16, the residual stream and all sums in f32. Operations
 //! are enqueued on the device's stream and return at once; what reads results waits.
 
-use super::attention::{Listed, Places, Queries};
 use super::cudnn::Cudnn;
+use super::error::only_bf16;
 use super::flash::Flash;
 use super::gemv::{Gemv, MOST_ROWS};
 use super::kv::Kv;
 use super::memory::{Grown, Ids, view, view_mut};
+use super::queries::{Listed, Places, Queries};
 use super::rows::{RowChoice, RowKernels};
 use super::staging::Staging;
-use super::weights::{Embedding, Matrix, only_bf16};
+use super::weights::{Embedding, Matrix};
 use super::{Buffer, CudaError, Device, Element, Event, Gemm, Recording, View, ViewMut};
 use crate::{
     Backend, Choice, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory, Part, PartMut,

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use cudarc::driver::sys::{self as driver, CUresult};
 
-use super::libraries::Missing;
+use super::loader::Missing;
 use crate::TensorError;
 
 /// An operation on a GPU, or on one of NVIDIA's libraries, that did not succeed.
@@ -160,6 +160,12 @@ fn describe(code: CUresult) -> String {
         false => unsafe { CStr::from_ptr(pointer) }.to_string_lossy(),
     };
     format!("{} ({})", read(name), read(text))
+}
+
+pub(crate) fn only_bf16() -> CudaError {
+    CudaError::Unsupported {
+        what: "f32 weights or keys: keep them in bf16, or compute on the CPU".into(),
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 #![allow(unsafe_code)]
 
-#[cfg(test)]
-use super::attention::{Keys, Queries};
 use super::device::Properties;
 use super::kernels::{AttentionTile, FEW_ROWS, Room};
 use super::kv::KvView;
 use super::launch::{Launch, Rows};
 use super::mass::Mass;
+#[cfg(test)]
+use super::queries::{Keys, Queries};
 use super::rows::{Put, RowKernels, int};
 use super::view::{same_device, same_length};
 use super::{Argument, Buffer, CudaError, Device, Function, Module, View, ViewMut};

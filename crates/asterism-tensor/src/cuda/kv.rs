@@ -59,7 +59,7 @@ impl Kv {
                 Buffer::uninit(device, capacity)?,
                 Buffer::uninit(device, capacity / shape.head_dim)?,
             ),
-            KvPrecision::F32 => return Err(super::weights::only_bf16()),
+            KvPrecision::F32 => return Err(super::error::only_bf16()),
         };
         Ok(Self { shape, stored, len: 0 })
     }

@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use super::attention::{Keys, Places};
 use super::kv::KvView;
+use super::queries::{Keys, Places};
 use super::rows::{Put, int};
 use super::view::same_length;
 use super::{Argument, Buffer, CudaError, Device};

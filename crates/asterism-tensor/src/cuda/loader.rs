@@ -3,10 +3,48 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsString, c_char, c_void};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::libraries::{Found, Missing, Version};
 use super::search;
+
+/// A library that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its version. The driver's is the newest CUDA it can run.
+    pub version: Version,
+    /// The file it was loaded from.
+    pub path: PathBuf,
+}
+
+/// A library that cannot be used: why, and what to install.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{library} cannot be used: {why}; {remedy}")]
+pub struct Missing {
+    /// The library, such as `libcudnn`.
+    pub library: &'static str,
+    /// Why not.
+    pub why: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// A library's version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// The first number.
+    pub major: usize,
+    /// The second.
+    pub minor: usize,
+    /// The third; 0 where the library does not tell.
+    pub patch: usize,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
 
 /// A library to look for.
 pub(super) struct Wanted {

@@ -2,9 +2,9 @@
 
 #![allow(unsafe_code)]
 
-use super::attention::{Keys, Queries};
 use super::kernels::{MASS, MassTile};
 use super::module::or_null;
+use super::queries::{Keys, Queries};
 use super::rows::int;
 use super::view::same_length;
 use super::{Argument, CudaError, Device, Function, Module, View, ViewMut};

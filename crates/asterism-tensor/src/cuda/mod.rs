@@ -39,6 +39,7 @@ mod mass;
 mod memory;
 mod module;
 mod peak;
+mod queries;
 mod rows;
 mod search;
 mod staging;
@@ -54,17 +55,18 @@ pub use event::Event;
 pub use graph::Recording;
 pub use kernel_cache::KernelCache;
 pub use kv::Kv;
-pub use libraries::{Found, Libraries, Missing, Version};
+pub use libraries::Libraries;
 pub use linear::Gemm;
+pub use loader::{Found, Missing, Version};
 pub use memory::{Grown, Ids};
 pub use module::{Argument, Function, Module, compile};
 pub use view::{Element, View, ViewMut};
 pub use weights::{Embedding, Matrix};
 
 #[cfg(test)]
-pub(crate) use flash::no_heads_of;
+pub(crate) use error::only_bf16;
 #[cfg(test)]
-pub(crate) use weights::only_bf16;
+pub(crate) use flash::no_heads_of;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Weights on the device.
 
+use super::error::only_bf16;
 use super::{Buffer, Cuda, CudaError};
 use crate::{ElementsView, Memory, RowReader};
 use half::bf16;
@@ -69,11 +70,5 @@ impl Embedding {
             cuda.upload(table.slice_mut(range)?, &rows[..count * hidden])?;
         }
         Ok(Self { table, hidden })
-    }
-}
-
-pub(crate) fn only_bf16() -> CudaError {
-    CudaError::Unsupported {
-        what: "f32 weights or keys: keep them in bf16, or compute on the CPU".into(),
     }
 }

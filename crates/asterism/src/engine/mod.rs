@@ -44,6 +44,7 @@ mod options;
 mod pace;
 mod passes;
 mod phase1;
+mod question;
 mod question_queue;
 mod request;
 mod revisit;

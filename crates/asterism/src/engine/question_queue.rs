@@ -1,20 +1,15 @@
 //! Questions that wait, run or are being answered, on the thread that leads the hosts.
-//!
-//! A question that revisits its context runs twice: once to see where it looks, and once more when
-//! those tokens have been computed anew. So does one whose sources are wanted; the first of them
-//! also runs a question that asks nothing, to compare with.
 
 use super::EngineError;
 use super::command::{Command, QuestionId};
 use super::generate::Revisited;
 use super::group::Group;
 use super::loaded::Loaded;
-use super::memory;
+use super::question::{Holds, Question, sequence};
 use super::request::{AnswerEvent, AskRequest, Ended};
-use super::revisit::{Revisiting, weights};
 use super::schedule::UnderWay;
 use super::sources::Source;
-use super::step::{Sequence, Steps, Wanted};
+use super::step::{Sequence, Steps};
 use crate::model::Sampler;
 use crate::tensor::Backend;
 use std::collections::VecDeque;
@@ -35,59 +30,6 @@ pub(super) struct QuestionQueue<B: Backend> {
     /// Questions for which hosts need not hold anything any more.
     released: Receiver<QuestionId>,
     release: Sender<QuestionId>,
-}
-
-/// A question that has not run through the model yet.
-struct Question<B: Backend> {
-    request: AskRequest,
-    sequence: Sequence<B>,
-    stage: Stage<B>,
-    /// Tokens whose passes of this stage are done.
-    done: usize,
-    /// Layers of the next pass that are done.
-    layers_done: usize,
-    bytes_sent: u64,
-    /// When its first pass began.
-    began: Option<Instant>,
-    revisited: Revisited,
-    /// Where it looks, if that is wanted.
-    sources: Vec<Source>,
-    held: Option<Holds>,
-}
-
-/// What a question's passes are for.
-enum Stage<B: Backend> {
-    /// To see where a question looks that asks nothing, if nobody has seen it before.
-    Blank,
-    /// To see where it looks.
-    Weigh,
-    /// To compute anew what it looks at.
-    Revisit(Revisiting<B>),
-    /// To answer.
-    Answer,
-}
-
-impl<B: Backend> Stage<B> {
-    /// The tokens that run to answer `request`.
-    fn query<'a>(&self, request: &'a AskRequest) -> &'a [u32] {
-        match self {
-            Self::Blank => request.blank().unwrap_or(&request.query),
-            Self::Weigh | Self::Revisit(_) | Self::Answer => &request.query,
-        }
-    }
-}
-
-/// What hosts hold for a question; they are told to let go of it when this is dropped.
-struct Holds {
-    question: QuestionId,
-    release: Sender<QuestionId>,
-}
-
-impl Drop for Holds {
-    fn drop(&mut self) {
-        // Without a queue there are no hosts any more.
-        let _ = self.release.send(self.question);
-    }
 }
 
 /// An answer that is being generated.
@@ -138,29 +80,12 @@ impl<B: Backend> QuestionQueue<B> {
     pub(super) fn add(&mut self, group: &mut Group<B>, request: AskRequest) {
         let question = QuestionId(self.next_id);
         self.next_id += 1;
-        let sequence = match sequence(group, question, &request) {
-            Ok(sequence) => sequence,
-            Err(error) => return end(&request, Err(error)),
-        };
-        let revisits = request.plan.revisited(request.revisit) > 0;
-        let sourced = request.sourcing.is_some();
-        let held = (revisits || sourced).then(|| Holds { question, release: self.release.clone() });
-        self.questions.push_back(Question {
-            request,
-            sequence,
-            stage: match (sourced, revisits) {
-                (true, _) => Stage::Blank,
-                (false, true) => Stage::Weigh,
-                (false, false) => Stage::Answer,
-            },
-            done: 0,
-            layers_done: 0,
-            bytes_sent: 0,
-            began: None,
-            revisited: Revisited::default(),
-            sources: Vec::new(),
-            held,
-        });
+        match sequence(group, question, &request) {
+            Ok(sequence) => {
+                self.questions.push_back(Question::new(request, sequence, &self.release));
+            }
+            Err(error) => end(&request, Err(error)),
+        }
     }
 
     /// Has the hosts let go of what they hold for questions that have ended.
@@ -199,97 +124,11 @@ impl<B: Backend> QuestionQueue<B> {
     /// Runs a slice of the first question's next pass.
     pub(super) fn advance(&mut self, group: &mut Group<B>) {
         let Some(mut question) = self.questions.pop_front() else { return };
-        match self.slice(group, &mut question) {
+        match question.slice(group, &mut self.steps) {
             Ok(false) => self.questions.push_front(question),
             Ok(true) => self.answer(group, question),
             Err(error) => end(&question.request, Err(error)),
         }
-    }
-
-    /// As many layers of the question's pass as are the work of one layer of a context's pass; true
-    /// after the last one of its last pass.
-    fn slice(
-        &mut self,
-        group: &mut Group<B>,
-        question: &mut Question<B>,
-    ) -> Result<bool, EngineError> {
-        let chunk = group.lead.loaded.backend.chunk_tokens();
-        let mut done = 0; // tokens times layers
-        loop {
-            if self.layer(group, question)? {
-                return Ok(true);
-            }
-            let tokens = question.pass_tokens(chunk);
-            done += tokens;
-            if !question.is_under_way() || done + tokens > chunk {
-                return Ok(false);
-            }
-        }
-    }
-
-    /// One layer of a question; true after the last one of its last pass.
-    fn layer(
-        &mut self,
-        group: &mut Group<B>,
-        question: &mut Question<B>,
-    ) -> Result<bool, EngineError> {
-        if matches!(question.stage, Stage::Blank) && question.request.blank().is_none() {
-            question.stage = Stage::Weigh;
-        }
-        let began = *question.began.get_or_insert_with(Instant::now);
-        match &mut question.stage {
-            Stage::Blank => {
-                if self.question_layer(group, question, Wanted::Weights)? {
-                    question.weighed_blank(group)?;
-                }
-                Ok(false)
-            }
-            Stage::Weigh => {
-                if self.question_layer(group, question, Wanted::Weights)? {
-                    question.weighed(group)?;
-                }
-                Ok(false)
-            }
-            Stage::Revisit(revisiting) => {
-                let Question { request, sequence, .. } = question;
-                question.bytes_sent +=
-                    revisiting.layer(group, &mut self.steps, sequence, &request.cancel)?;
-                if revisiting.is_done() {
-                    question.revisited.time = began.elapsed();
-                    question.stage = Stage::Answer;
-                }
-                Ok(false)
-            }
-            Stage::Answer => self.question_layer(group, question, Wanted::Logits),
-        }
-    }
-
-    /// One layer of a pass over the question's own tokens, or those of the blank one, the last of
-    /// which are to bring what is `wanted`; true after the last layer of the last pass.
-    fn question_layer(
-        &mut self,
-        group: &mut Group<B>,
-        question: &mut Question<B>,
-        wanted: Wanted,
-    ) -> Result<bool, EngineError> {
-        let Question { request, sequence, stage, done, layers_done, bytes_sent, .. } = question;
-        let query = stage.query(request);
-        let (chunk, layers) =
-            (group.lead.loaded.backend.chunk_tokens(), group.lead.loaded.layers());
-        let end = query.len().min(*done + chunk);
-        let (tokens, is_last) = (&query[*done..end], end == query.len());
-        let wanted = match wanted {
-            Wanted::Logits if !is_last => Wanted::Nothing,
-            wanted => wanted,
-        };
-        let (cancel, layer) = (&request.cancel, *layers_done);
-        *bytes_sent += self.steps.question_layer(group, sequence, tokens, layer, wanted, cancel)?;
-        *layers_done += 1;
-        if *layers_done == layers {
-            (*done, *layers_done) = (end, 0);
-            return Ok(is_last);
-        }
-        Ok(false)
     }
 
     /// A question has run: its answer begins.
@@ -416,59 +255,6 @@ impl<B: Backend> QuestionQueue<B> {
     }
 }
 
-impl<B: Backend> Question<B> {
-    /// Tokens of its next pass, if `chunk` pass at once.
-    fn pass_tokens(&self, chunk: usize) -> usize {
-        match &self.stage {
-            Stage::Revisit(revisiting) => revisiting.pass_tokens(chunk),
-            stage @ (Stage::Blank | Stage::Weigh | Stage::Answer) => {
-                chunk.min(stage.query(&self.request).len() - self.done)
-            }
-        }
-    }
-
-    /// Whether a pass has begun and not ended.
-    fn is_under_way(&self) -> bool {
-        match &self.stage {
-            Stage::Revisit(revisiting) => revisiting.is_under_way(),
-            Stage::Blank | Stage::Weigh | Stage::Answer => self.layers_done > 0,
-        }
-    }
-
-    /// The blank question has run, and does not count: the question itself begins.
-    fn weighed_blank(&mut self, group: &mut Group<B>) -> Result<(), EngineError> {
-        let AskRequest { plan, query, sourcing, .. } = &self.request;
-        let weights = weights(group, plan, self.sequence.question)?;
-        if let Some(sourcing) = sourcing {
-            // Questions run one after another: nobody else has found it meanwhile.
-            let _ = sourcing.baseline.set(weights);
-        }
-        self.sequence.rewind(&group.lead, plan.end(), query.len());
-        (self.done, self.began, self.stage) = (0, None, Stage::Weigh);
-        Ok(())
-    }
-
-    /// The question has run to see where it looks, and will run to be answered.
-    fn weighed(&mut self, group: &mut Group<B>) -> Result<(), EngineError> {
-        let AskRequest { plan, context_tokens, revisit, query, sourcing, .. } = &self.request;
-        let weights = weights(group, plan, self.sequence.question)?;
-        if let Some(sourcing) = sourcing {
-            self.sources = sourcing.sources(plan, &weights);
-        }
-        self.stage = Stage::Answer;
-        if plan.revisited(*revisit) > 0 {
-            let sequence = &mut self.sequence;
-            let chosen =
-                Revisiting::choose(group, plan, context_tokens, *revisit, &weights, sequence)?;
-            self.revisited.tokens = chosen.count();
-            self.stage = Stage::Revisit(chosen);
-        }
-        self.sequence.rewind(&group.lead, plan.end(), query.len());
-        self.done = 0;
-        Ok(())
-    }
-}
-
 impl<B: Backend> Answer<B> {
     /// Passes the next token on, if its logits were finite; whether another is to come.
     fn takes(&mut self, token: Option<u32>, loaded: &Loaded<B>) -> bool {
@@ -499,27 +285,6 @@ impl<B: Backend> Answer<B> {
             revisited: self.revisited,
         }
     }
-}
-
-/// What the query host needs for a question: room for it, its answer and what it revisits.
-fn sequence<B: Backend>(
-    group: &Group<B>,
-    question: QuestionId,
-    request: &AskRequest,
-) -> Result<Sequence<B>, EngineError> {
-    let lead = &group.lead;
-    let AskRequest { plan, query, sourcing, .. } = request;
-    let blank = sourcing.as_ref().and_then(|sourcing| sourcing.blank.as_ref());
-    let tokens = query.len().saturating_add(request.settings.max_tokens);
-    let tokens = tokens.max(blank.map_or(0, Vec::len));
-    let revisited = plan.revisited(request.revisit);
-    let noted = if revisited > 0 || sourcing.is_some() { memory::noted(plan) } else { 0 };
-    let needed = memory::keys(&lead.loaded, tokens)
-        .saturating_add(memory::revisit(&lead.loaded, revisited))
-        .saturating_add(noted);
-    let no_room = |free| EngineError::NoRoom { tokens, revisited, needed, free };
-    let reservation = lead.ledger.reserve(needed).map_err(no_room)?;
-    Sequence::new(lead, (request.context, question), plan.end(), query.len(), reservation)
 }
 
 /// The last event of a request. Who does not listen has gone.

@@ -3,9 +3,9 @@
 use half::bf16;
 
 use super::super::Buffer;
-use super::super::attention::{Keys, Places, Queries};
 use super::super::flash::Flash;
 use super::super::kv::{Kv, KvView};
+use super::super::queries::{Keys, Places, Queries};
 use super::super::rows::RowKernels;
 use super::{device, halves, poisoned, random, relative_error};
 use crate::{HeadShape, KvPrecision, Part};

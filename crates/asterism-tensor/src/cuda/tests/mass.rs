@@ -3,10 +3,10 @@
 
 use half::bf16;
 
-use super::super::attention::{Keys, Listed, Places, Queries};
 use super::super::flash::Flash;
 use super::super::kernels::{MASS_NAIVE, MassTile};
 use super::super::mass::Mass;
+use super::super::queries::{Keys, Listed, Places, Queries};
 use super::super::rows::RowKernels;
 use super::super::{Buffer, Cuda};
 use super::{device, halves, numbers, poisoned, random};

@@ -4,12 +4,12 @@
 
 use half::bf16;
 
-use super::super::attention::{Keys, Places};
 use super::super::flash::Flash;
 use super::super::kernels::ROWS;
 use super::super::kv::Kv;
 use super::super::launch::Rows;
 use super::super::module::or_null;
+use super::super::queries::{Keys, Places};
 use super::super::rows::RowKernels;
 use super::super::{Argument, Buffer, Cuda, Grown, Module};
 use super::both::{Both, all, all_mut, all_of};

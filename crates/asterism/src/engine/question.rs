@@ -1,0 +1,258 @@
+//! A question on its way through the model.
+//!
+//! A question that revisits its context runs twice: once to see where it looks, and once more when
+//! those tokens have been computed anew. So does one whose sources are wanted; the first of them
+//! also runs a question that asks nothing, to compare with.
+
+use super::EngineError;
+use super::command::QuestionId;
+use super::generate::Revisited;
+use super::group::Group;
+use super::memory;
+use super::request::AskRequest;
+use super::revisit::{Revisiting, weights};
+use super::sources::Source;
+use super::step::{Sequence, Steps, Wanted};
+use crate::tensor::Backend;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+/// A question that has not run through the model yet.
+pub(super) struct Question<B: Backend> {
+    pub(super) request: AskRequest,
+    pub(super) sequence: Sequence<B>,
+    stage: Stage<B>,
+    /// Tokens whose passes of this stage are done.
+    done: usize,
+    /// Layers of the next pass that are done.
+    layers_done: usize,
+    pub(super) bytes_sent: u64,
+    /// When its first pass began.
+    began: Option<Instant>,
+    pub(super) revisited: Revisited,
+    /// Where it looks, if that is wanted.
+    pub(super) sources: Vec<Source>,
+    pub(super) held: Option<Holds>,
+}
+
+/// What a question's passes are for.
+enum Stage<B: Backend> {
+    /// To see where a question looks that asks nothing, if nobody has seen it before.
+    Blank,
+    /// To see where it looks.
+    Weigh,
+    /// To compute anew what it looks at.
+    Revisit(Revisiting<B>),
+    /// To answer.
+    Answer,
+}
+
+impl<B: Backend> Stage<B> {
+    /// The tokens that run to answer `request`.
+    fn query<'a>(&self, request: &'a AskRequest) -> &'a [u32] {
+        match self {
+            Self::Blank => request.blank().unwrap_or(&request.query),
+            Self::Weigh | Self::Revisit(_) | Self::Answer => &request.query,
+        }
+    }
+}
+
+/// What hosts hold for a question; they are told to let go of it when this is dropped.
+pub(super) struct Holds {
+    question: QuestionId,
+    release: Sender<QuestionId>,
+}
+
+impl Drop for Holds {
+    fn drop(&mut self) {
+        // Without a queue there are no hosts any more.
+        let _ = self.release.send(self.question);
+    }
+}
+
+impl<B: Backend> Question<B> {
+    /// The question of `request`, which `sequence` has room for. Hosts are told by `release` when
+    /// they need not hold anything for it any more.
+    pub(super) fn new(
+        request: AskRequest,
+        sequence: Sequence<B>,
+        release: &Sender<QuestionId>,
+    ) -> Self {
+        let question = sequence.question;
+        let revisits = request.plan.revisited(request.revisit) > 0;
+        let sourced = request.sourcing.is_some();
+        let held = (revisits || sourced).then(|| Holds { question, release: release.clone() });
+        Self {
+            request,
+            sequence,
+            stage: match (sourced, revisits) {
+                (true, _) => Stage::Blank,
+                (false, true) => Stage::Weigh,
+                (false, false) => Stage::Answer,
+            },
+            done: 0,
+            layers_done: 0,
+            bytes_sent: 0,
+            began: None,
+            revisited: Revisited::default(),
+            sources: Vec::new(),
+            held,
+        }
+    }
+
+    /// As many layers of the question's pass as are the work of one layer of a context's pass; true
+    /// after the last one of its last pass.
+    pub(super) fn slice(
+        &mut self,
+        group: &mut Group<B>,
+        steps: &mut Steps<B>,
+    ) -> Result<bool, EngineError> {
+        let chunk = group.lead.loaded.backend.chunk_tokens();
+        let mut done = 0; // tokens times layers
+        loop {
+            if self.layer(group, steps)? {
+                return Ok(true);
+            }
+            let tokens = self.pass_tokens(chunk);
+            done += tokens;
+            if !self.is_under_way() || done + tokens > chunk {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// One layer of a question; true after the last one of its last pass.
+    fn layer(&mut self, group: &mut Group<B>, steps: &mut Steps<B>) -> Result<bool, EngineError> {
+        if matches!(self.stage, Stage::Blank) && self.request.blank().is_none() {
+            self.stage = Stage::Weigh;
+        }
+        let began = *self.began.get_or_insert_with(Instant::now);
+        match &mut self.stage {
+            Stage::Blank => {
+                if self.question_layer(group, steps, Wanted::Weights)? {
+                    self.weighed_blank(group)?;
+                }
+                Ok(false)
+            }
+            Stage::Weigh => {
+                if self.question_layer(group, steps, Wanted::Weights)? {
+                    self.weighed(group)?;
+                }
+                Ok(false)
+            }
+            Stage::Revisit(revisiting) => {
+                let cancel = &self.request.cancel;
+                self.bytes_sent += revisiting.layer(group, steps, &mut self.sequence, cancel)?;
+                if revisiting.is_done() {
+                    self.revisited.time = began.elapsed();
+                    self.stage = Stage::Answer;
+                }
+                Ok(false)
+            }
+            Stage::Answer => self.question_layer(group, steps, Wanted::Logits),
+        }
+    }
+
+    /// One layer of a pass over the question's own tokens, or those of the blank one, the last of
+    /// which are to bring what is `wanted`; true after the last layer of the last pass.
+    fn question_layer(
+        &mut self,
+        group: &mut Group<B>,
+        steps: &mut Steps<B>,
+        wanted: Wanted,
+    ) -> Result<bool, EngineError> {
+        let Self { request, sequence, stage, done, layers_done, bytes_sent, .. } = self;
+        let query = stage.query(request);
+        let (chunk, layers) =
+            (group.lead.loaded.backend.chunk_tokens(), group.lead.loaded.layers());
+        let end = query.len().min(*done + chunk);
+        let (tokens, is_last) = (&query[*done..end], end == query.len());
+        let wanted = match wanted {
+            Wanted::Logits if !is_last => Wanted::Nothing,
+            wanted => wanted,
+        };
+        let (cancel, layer) = (&request.cancel, *layers_done);
+        *bytes_sent += steps.question_layer(group, sequence, tokens, layer, wanted, cancel)?;
+        *layers_done += 1;
+        if *layers_done == layers {
+            (*done, *layers_done) = (end, 0);
+            return Ok(is_last);
+        }
+        Ok(false)
+    }
+
+    /// Tokens of its next pass, if `chunk` pass at once.
+    fn pass_tokens(&self, chunk: usize) -> usize {
+        match &self.stage {
+            Stage::Revisit(revisiting) => revisiting.pass_tokens(chunk),
+            stage @ (Stage::Blank | Stage::Weigh | Stage::Answer) => {
+                chunk.min(stage.query(&self.request).len() - self.done)
+            }
+        }
+    }
+
+    /// Whether a pass has begun and not ended.
+    pub(super) fn is_under_way(&self) -> bool {
+        match &self.stage {
+            Stage::Revisit(revisiting) => revisiting.is_under_way(),
+            Stage::Blank | Stage::Weigh | Stage::Answer => self.layers_done > 0,
+        }
+    }
+
+    /// The blank question has run, and does not count: the question itself begins.
+    fn weighed_blank(&mut self, group: &mut Group<B>) -> Result<(), EngineError> {
+        let AskRequest { plan, query, sourcing, .. } = &self.request;
+        let weights = weights(group, plan, self.sequence.question)?;
+        if let Some(sourcing) = sourcing {
+            // Questions run one after another: nobody else has found it meanwhile.
+            let _ = sourcing.baseline.set(weights);
+        }
+        self.sequence.rewind(&group.lead, plan.end(), query.len());
+        (self.done, self.began, self.stage) = (0, None, Stage::Weigh);
+        Ok(())
+    }
+
+    /// The question has run to see where it looks, and will run to be answered.
+    fn weighed(&mut self, group: &mut Group<B>) -> Result<(), EngineError> {
+        let AskRequest { plan, context_tokens, revisit, query, sourcing, .. } = &self.request;
+        let weights = weights(group, plan, self.sequence.question)?;
+        if let Some(sourcing) = sourcing {
+            self.sources = sourcing.sources(plan, &weights);
+        }
+        self.stage = Stage::Answer;
+        if plan.revisited(*revisit) > 0 {
+            let sequence = &mut self.sequence;
+            let chosen =
+                Revisiting::choose(group, plan, context_tokens, *revisit, &weights, sequence)?;
+            self.revisited.tokens = chosen.count();
+            self.stage = Stage::Revisit(chosen);
+        }
+        self.sequence.rewind(&group.lead, plan.end(), query.len());
+        self.done = 0;
+        Ok(())
+    }
+}
+
+/// What the query host needs for a question: room for it, its answer and what it revisits.
+///
+/// # Errors
+/// [`EngineError::NoRoom`].
+pub(super) fn sequence<B: Backend>(
+    group: &Group<B>,
+    question: QuestionId,
+    request: &AskRequest,
+) -> Result<Sequence<B>, EngineError> {
+    let lead = &group.lead;
+    let AskRequest { plan, query, sourcing, .. } = request;
+    let blank = sourcing.as_ref().and_then(|sourcing| sourcing.blank.as_ref());
+    let tokens = query.len().saturating_add(request.settings.max_tokens);
+    let tokens = tokens.max(blank.map_or(0, Vec::len));
+    let revisited = plan.revisited(request.revisit);
+    let noted = if revisited > 0 || sourcing.is_some() { memory::noted(plan) } else { 0 };
+    let needed = memory::keys(&lead.loaded, tokens)
+        .saturating_add(memory::revisit(&lead.loaded, revisited))
+        .saturating_add(noted);
+    let no_room = |free| EngineError::NoRoom { tokens, revisited, needed, free };
+    let reservation = lead.ledger.reserve(needed).map_err(no_room)?;
+    Sequence::new(lead, (request.context, question), plan.end(), query.len(), reservation)
+}
