@@ -55,7 +55,7 @@ type OnProgress<'a> = Box<dyn FnMut(f64) -> ControlFlow<()> + 'a>;
 #[must_use = "nothing is encoded before `encode`"]
 pub struct ContextBuilder<'a> {
     engine: Arc<Engine>,
-    source: Source<'a>,
+    given: Given<'a>,
     own_blocks: bool,
     system: Option<&'a str>,
     how: How,
@@ -68,7 +68,7 @@ pub struct ContextBuilder<'a> {
 
 /// What is to be encoded.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source<'a> {
+enum Given<'a> {
     Text(&'a str),
     /// Names and texts.
     Documents(&'a [(&'a str, &'a str)]),
@@ -113,16 +113,52 @@ impl How {
 impl Engine {
     /// Begins a context of `text`, which is to be asked questions.
     pub fn context<'a>(self: &Arc<Self>, text: &'a str) -> ContextBuilder<'a> {
-        ContextBuilder::of(Arc::clone(self), Source::Text(text))
+        ContextBuilder::of(Arc::clone(self), Given::Text(text))
+    }
+
+    /// Begins a context of `documents`, each a name and a text, which are to be asked questions
+    /// together. Each is read by itself: its tokens are the same whatever stands beside it. Names
+    /// are not part of the text. The context leads from tokens back to the documents.
+    ///
+    /// ```
+    /// # #[cfg(feature = "nano")]
+    /// # fn main() -> Result<(), asterism::engine::EngineError> {
+    /// use asterism::engine::Engine;
+    ///
+    /// let engine = Engine::open("nano")?;
+    /// let (sky, sea) = ("The sky is blue. ".repeat(20), "Das Meer ist grün. ".repeat(20));
+    /// let documents = [("sky.txt", sky.as_str()), ("sea.txt", sea.as_str())];
+    /// let context = engine.documents(&documents).star(64).anchor(32).own_blocks().encode()?;
+    ///
+    /// // From the last block to the text that it was made of.
+    /// let last = context.plan().hosts.iter().flatten().last().unwrap();
+    /// let places = context.places(context.plan().indices(*last));
+    /// assert_eq!(places[0].document.name(), "sea.txt");
+    /// assert_eq!(places[0].text(), &sea[places[0].bytes.clone()]);
+    ///
+    /// // Another sky: the blocks of the sea stay, if it has as many tokens.
+    /// let grey = sky.replacen("blue", "grey", 1);
+    /// let after = context.edit_documents(&[("sky.txt", grey.as_str()), documents[1]])?;
+    /// assert_eq!(after.documents()[0].text(), grey);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "nano"))]
+    /// # fn main() {}
+    /// ```
+    pub fn documents<'a>(
+        self: &Arc<Self>,
+        documents: &'a [(&'a str, &'a str)],
+    ) -> ContextBuilder<'a> {
+        ContextBuilder::of(Arc::clone(self), Given::Documents(documents))
     }
 }
 
 /// Of calls that name different methods, the last one counts.
 impl<'a> ContextBuilder<'a> {
-    pub(super) fn of(engine: Arc<Engine>, source: Source<'a>) -> Self {
+    fn of(engine: Arc<Engine>, given: Given<'a>) -> Self {
         Self {
             engine,
-            source,
+            given,
             own_blocks: false,
             system: None,
             how: How::Star(StarAsked::default()),
@@ -219,16 +255,16 @@ impl<'a> ContextBuilder<'a> {
     /// As [`Context::encode`]; if the text or a document is blank, the model's chat template cannot
     /// be rendered, or there is a system message and no template.
     pub fn encode(self) -> Result<Context, EngineError> {
-        let Self { engine, source, own_blocks, system, how, .. } = self;
+        let Self { engine, given, own_blocks, system, how, .. } = self;
         let Self { hosts, slack, room, on_progress, cancel, .. } = self;
         // Stopping here must not raise the caller's flag.
         let cancel = cancel.child();
         let frame = engine.frame(system)?;
-        let read = match source {
-            Source::Text(text) => frame
+        let read = match given {
+            Given::Text(text) => frame
                 .context_tokens_until(engine.tokenizer(), text, &cancel)
                 .map(|tokens| (tokens, None)),
-            Source::Documents(documents) => frame
+            Given::Documents(documents) => frame
                 .documents_until(engine.tokenizer(), documents, &cancel)
                 .map(|(tokens, read)| (tokens, Some(Arc::new(read)))),
         };

@@ -1,6 +1,6 @@
 //! Contexts of several documents, and the way back from tokens to their texts.
 
-use super::{Context, ContextBuilder, Engine, EngineError};
+use super::{Context, EngineError};
 use crate::cancel::Cancel;
 use crate::text::{Document, Documents, Place};
 use std::ops::Range;
@@ -21,47 +21,9 @@ impl Encoded {
     }
 }
 
-impl Engine {
-    /// Begins a context of `documents`, each a name and a text, which are to be asked questions
-    /// together. Each is read by itself: its tokens are the same whatever stands beside it. Names
-    /// are not part of the text. The context leads from tokens back to the documents.
-    ///
-    /// ```
-    /// # #[cfg(feature = "nano")]
-    /// # fn main() -> Result<(), asterism::engine::EngineError> {
-    /// use asterism::engine::Engine;
-    ///
-    /// let engine = Engine::open("nano")?;
-    /// let (sky, sea) = ("The sky is blue. ".repeat(20), "Das Meer ist grün. ".repeat(20));
-    /// let documents = [("sky.txt", sky.as_str()), ("sea.txt", sea.as_str())];
-    /// let context = engine.documents(&documents).star(64).anchor(32).own_blocks().encode()?;
-    ///
-    /// // From the last block to the text that it was made of.
-    /// let last = context.plan().hosts.iter().flatten().last().unwrap();
-    /// let places = context.places(context.plan().indices(*last));
-    /// assert_eq!(places[0].document.name(), "sea.txt");
-    /// assert_eq!(places[0].text(), &sea[places[0].bytes.clone()]);
-    ///
-    /// // Another sky: the blocks of the sea stay, if it has as many tokens.
-    /// let grey = sky.replacen("blue", "grey", 1);
-    /// let after = context.edit_documents(&[("sky.txt", grey.as_str()), documents[1]])?;
-    /// assert_eq!(after.documents()[0].text(), grey);
-    /// # Ok(())
-    /// # }
-    /// # #[cfg(not(feature = "nano"))]
-    /// # fn main() {}
-    /// ```
-    pub fn documents<'a>(
-        self: &Arc<Self>,
-        documents: &'a [(&'a str, &'a str)],
-    ) -> ContextBuilder<'a> {
-        ContextBuilder::of(Arc::clone(self), super::builder::Source::Documents(documents))
-    }
-}
-
 impl Context {
-    /// The documents that it was encoded from; none if it was not [begun](Engine::documents) with
-    /// any.
+    /// The documents that it was encoded from; none if it was not
+    /// [begun](super::Engine::documents) with any.
     #[must_use]
     pub fn documents(&self) -> &[Document] {
         self.encoded().map_or(&[], |encoded| encoded.documents.all())
@@ -76,13 +38,13 @@ impl Context {
     }
 
     /// The context of `documents`, which those of this one were changed into: some edited, added or
-    /// taken out. As [`Context::edit`]; with [room](ContextBuilder::slack) in its blocks and
-    /// [blocks of their own](ContextBuilder::own_blocks), an edit of one document leaves the blocks
-    /// of the others. All blocks depend on the anchor, and so on the beginning of the first.
+    /// taken out. As [`Context::edit`]; with [room](super::ContextBuilder::slack) in its blocks and
+    /// [blocks of their own](super::ContextBuilder::own_blocks), an edit of one document leaves the
+    /// blocks of the others. All blocks depend on the anchor, and so on the beginning of the first.
     ///
     /// # Errors
-    /// [`EngineError::NoDocuments`] if this context was not [begun](Engine::documents) with any;
-    /// otherwise as [`Context::edit`].
+    /// [`EngineError::NoDocuments`] if this context was not [begun](super::Engine::documents) with
+    /// any; otherwise as [`Context::edit`].
     pub fn edit_documents(&self, documents: &[(&str, &str)]) -> Result<Self, EngineError> {
         let (Some(frame), Some(before)) = (self.frame(), self.encoded()) else {
             return Err(EngineError::NoDocuments);
