@@ -9,7 +9,7 @@
 //! A pass may have rows of several sequences. What a query sees is decided by its sequence and by
 //! positions alone, on every host alike.
 
-use super::{Attention, AttentionError, ContextKeys, Partial, Weights};
+use super::{Attention, AttentionError, ContextKeys, Partial, Weights, others};
 use crate::cache::{KvStore, Tail};
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
@@ -140,10 +140,7 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         mut out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
         let Self { backend, comm, shape, .. } = *self;
-        // Queries go out before this host attends over its own keys, so that all work at once.
-        if comm.size() > 1 {
-            comm.send_to_others(&Message::Rows(Arc::new(backend.copy_rows(q)?)))?;
-        }
+        others::ask(backend, comm, q)?;
         let tokens = q.len / shape.q_width();
         let mut lse = PartMut::new(&mut self.lse, 0..tokens * shape.heads);
         let at = |span: Span| (span.len, Positions::From(span.start));
@@ -159,14 +156,7 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
             .collect();
         let own = sequences(all, &segments);
         backend.attend(q, shape, &own, out.reborrow(), lse.reborrow())?;
-        for from in (0..comm.size()).filter(|from| *from != comm.rank()) {
-            let part = comm.recv_rows(from, out.len)?;
-            let part_lse = comm.recv_sums(from, lse.len)?;
-            let (part, part_lse) =
-                (Part::new(&*part, 0..out.len), Part::new(&*part_lse, 0..lse.len));
-            backend.merge(out.reborrow(), lse.reborrow(), part, part_lse)?;
-        }
-        Ok(())
+        others::merge(backend, comm, out, lse)
     }
 }
 

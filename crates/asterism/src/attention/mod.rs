@@ -11,6 +11,7 @@
 mod block;
 mod context;
 mod global;
+mod others;
 mod partial;
 mod revisit;
 mod ring;

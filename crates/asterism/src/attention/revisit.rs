@@ -1,12 +1,11 @@
 //! Attention of tokens of a context that are computed anew: each sees all of the context before it,
 //! and of the tokens that are computed anew their new keys instead of the old ones.
 
-use super::{Attention, AttentionError, ContextKeys, Partial};
+use super::{Attention, AttentionError, ContextKeys, Partial, others};
 use crate::cache::KvStore;
-use crate::comm::{Comm, Message};
+use crate::comm::Comm;
 use crate::plan::Span;
 use crate::tensor::{Backend, HeadShape, Part, PartMut, Positions, Sequence};
-use std::sync::Arc;
 
 /// Attention of revisited tokens on the query host, which keeps their keys.
 ///
@@ -47,9 +46,7 @@ impl<B: Backend> Attention<B> for RevisitAttention<'_, B> {
         mut out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
         let (backend, comm, shape) = (self.backend, self.comm, self.shape);
-        if comm.size() > 1 {
-            comm.send_to_others(&Message::Rows(Arc::new(backend.copy_rows(q)?)))?;
-        }
+        others::ask(backend, comm, q)?;
         let (rows, all_lse) = (0..self.numbers.len, self.numbers.len * shape.heads);
         let segments = self.anew.segments(layer);
         let positions = Positions::From(self.numbers.start);
@@ -67,13 +64,6 @@ impl<B: Backend> Attention<B> for RevisitAttention<'_, B> {
             let part = Part::new(&part.out, 0..out.len);
             backend.merge(out.reborrow(), lse.reborrow(), part, part_lse)?;
         }
-        for from in (0..comm.size()).filter(|from| *from != comm.rank()) {
-            let part = comm.recv_rows(from, out.len)?;
-            let part_lse = comm.recv_sums(from, all_lse)?;
-            let (part, part_lse) =
-                (Part::new(&*part, 0..out.len), Part::new(&*part_lse, 0..all_lse));
-            backend.merge(out.reborrow(), lse.reborrow(), part, part_lse)?;
-        }
-        Ok(())
+        others::merge(backend, comm, out, lse)
     }
 }

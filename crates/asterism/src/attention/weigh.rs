@@ -1,7 +1,7 @@
 //! Attention of a question that also notes how much softmax weight it gives to each token of its
 //! context.
 
-use super::{Attention, AttentionError, ContextKeys, Partial};
+use super::{Attention, AttentionError, ContextKeys, Partial, others};
 use crate::cache::Tail;
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
@@ -100,24 +100,15 @@ impl<B: Backend> Attention<B> for WeighingAttention<'_, B> {
         mut out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
         let (backend, comm, shape) = (self.backend, self.comm, self.shape);
-        if comm.size() > 1 {
-            comm.send_to_others(&Message::Rows(Arc::new(backend.copy_rows(q)?)))?;
-        }
+        others::ask(backend, comm, q)?;
         let (rows, positions) = (0..self.span.len, Positions::From(self.span.start));
         let segments = self.context.segments(layer);
         let of_context = Sequence { rows: rows.clone(), positions, segments: &segments };
         let all_lse = self.span.len * shape.heads;
         let Partial { out: mut seen, mut lse } =
             Partial::of(backend, q, shape, std::slice::from_ref(&of_context))?;
-        for from in (0..comm.size()).filter(|from| *from != comm.rank()) {
-            let part = comm.recv_rows(from, out.len)?;
-            let part_lse = comm.recv_sums(from, all_lse)?;
-            let (to, to_lse) =
-                (PartMut::new(&mut seen, 0..out.len), PartMut::new(&mut lse, 0..all_lse));
-            let (part, part_lse) =
-                (Part::new(&*part, 0..out.len), Part::new(&*part_lse, 0..all_lse));
-            backend.merge(to, to_lse, part, part_lse)?;
-        }
+        let to = PartMut::new(&mut seen, 0..out.len);
+        others::merge(backend, comm, to, PartMut::new(&mut lse, 0..all_lse))?;
         let lse = Arc::new(lse);
         if comm.size() > 1 {
             comm.send_to_others(&Message::Sums(Arc::clone(&lse)))?;
