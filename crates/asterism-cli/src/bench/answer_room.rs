@@ -5,8 +5,8 @@ const LEAST_CHUNK: usize = 512;
 
 /// The most tokens that the answer to one of `sequences` questions of `query` tokens takes to run
 /// `steps` decoding steps beside all the others, in a model of `layers` layers: the first token
-/// comes out of the question, one more out of every step, and between two layers of another's
-/// question comes a step of those that decode already.
+/// comes out of the question, one more out of every step, and after every slice of another's
+/// question, which is a layer of it at least, comes a step of those that decode already.
 pub(super) fn answer_tokens(sequences: usize, query: usize, steps: usize, layers: usize) -> usize {
     let slices = layers.saturating_mul(query.div_ceil(LEAST_CHUNK)) + 1;
     (sequences - 1).saturating_mul(slices).saturating_add(1 + steps)

@@ -32,6 +32,18 @@ pub(super) enum At {
     Listed(Arc<[u32]>),
 }
 
+impl At {
+    /// How many rows there are, and the position of the first.
+    pub(super) fn tokens_and_first(&self) -> (usize, usize) {
+        match self {
+            Self::Span(span) => (span.len, span.start),
+            Self::Listed(positions) => {
+                (positions.len(), positions.first().map_or(0, |first| *first as usize))
+            }
+        }
+    }
+}
+
 /// What a forward pass over encoded contexts is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {

@@ -5,7 +5,6 @@ use super::command::{AnchorNews, Command, ContextId, EncodingState, Outcome};
 use super::group::Group;
 use super::phase1::{Phase1, Progress};
 use super::request::{EncodeEvent, EncodeRequest, Held, Request, Waiter};
-use super::service::forget;
 use super::share;
 use crate::plan::Plan;
 use crate::tensor::Backend;
@@ -111,7 +110,7 @@ impl EncodingQueue {
         }
         let dropped: Vec<Job> = self.jobs.extract_if(.., |job| job.waiters.is_empty()).collect();
         for job in dropped.iter().filter(|job| job.run.is_some()) {
-            forget(group, job.id);
+            group.let_go(&Command::Forget(job.id));
         }
         if !dropped.is_empty() {
             self.begin_waiting(group);
@@ -214,7 +213,7 @@ impl EncodingQueue {
     /// Job `at` came to an end with `error`.
     fn failed<B: Backend>(&mut self, group: &mut Group<B>, at: usize, error: EngineError) {
         let mut job = self.jobs.remove(at);
-        forget(group, job.id);
+        group.let_go(&Command::Forget(job.id));
         if matches!(error, EngineError::Cancelled) {
             // Seen in the middle of a layer: others who wait for the same context begin again from
             // the blocks that are finished.

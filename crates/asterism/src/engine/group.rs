@@ -55,6 +55,13 @@ impl<B: Backend> Group<B> {
         Ok(outcomes)
     }
 
+    /// Has all hosts obey `command`, by which they let go of something.
+    pub(super) fn let_go(&mut self, command: &Command) {
+        // An error says that a host has ended, and with it what it held; the next request reports
+        // it.
+        let _ = self.obey(command);
+    }
+
     /// Has the other hosts obey `command` while this thread does the query host's part of it.
     /// Returns what that returned, and what the other hosts did, by rank.
     ///

@@ -18,11 +18,12 @@ pub(super) type Blocks<B> = Arc<[Arc<EncodedBlock<B>>]>;
 /// For each of a context's [`Blocks`], which of its keys a question does not see, if any.
 pub(super) type Hidden<B> = Arc<[Option<<B as Backend>::Flags>]>;
 
-/// What a host holds for a question that revisits its context.
-struct Revisited<B: Backend> {
-    /// How much the question looks at the keys of its context on this host.
-    weights: Option<Weights<B>>,
-    hidden: Option<Hidden<B>>,
+/// What a host holds for a question that looks at its context before it is answered.
+enum Noted<B: Backend> {
+    /// How much it looks at the keys of the context on this host.
+    Weights(Weights<B>),
+    /// Which of them it does not see, once they were computed anew.
+    Hidden(Hidden<B>),
 }
 
 /// One host of a group.
@@ -35,8 +36,7 @@ pub(super) struct Host<B: Backend> {
     contexts: HashMap<ContextId, Blocks<B>>,
     /// Contexts that are being encoded.
     encodings: HashMap<ContextId, Encoding<B>>,
-    /// Questions that revisit their contexts.
-    questions: HashMap<QuestionId, Revisited<B>>,
+    questions: HashMap<QuestionId, Noted<B>>,
 }
 
 impl<B: Backend> Host<B> {
@@ -91,14 +91,15 @@ impl<B: Backend> Host<B> {
                 Outcome::default()
             }
             Command::Weights(question) => {
-                let held = self.questions.remove(question).and_then(|held| held.weights);
-                let read = held.map(|weights| weights.read(&self.loaded.backend)).transpose()?;
-                Outcome { weights: read.unwrap_or_default(), ..Outcome::default() }
+                let weights = match self.questions.remove(question) {
+                    Some(Noted::Weights(weights)) => weights.read(&self.loaded.backend)?,
+                    _ => Vec::new(),
+                };
+                Outcome { weights, ..Outcome::default() }
             }
             Command::Hide { question, context, positions } => {
                 let hidden = self.flags(*context, positions)?;
-                let held = Revisited { weights: None, hidden: Some(hidden) };
-                self.questions.insert(*question, held);
+                self.questions.insert(*question, Noted::Hidden(hidden));
                 Outcome::default()
             }
             Command::Release(question) => {
@@ -150,17 +151,10 @@ impl<B: Backend> Host<B> {
             .iter()
             .zip(&listed)
             .map(|(rows, listed)| {
-                let (tokens, positions) = match (&rows.at, listed) {
-                    (At::Listed(positions), Some(listed)) => {
-                        (positions.len(), Positions::Listed(listed))
-                    }
-                    (At::Span(span), _) => (span.len, Positions::From(span.start)),
-                    (At::Listed(_), None) => (0, Positions::From(0)),
-                };
-                let hidden = match rows.hides {
-                    Some(question) => Some(&**self.hidden(question)?),
-                    None => None,
-                };
+                let (tokens, first) = rows.at.tokens_and_first();
+                let positions = listed.as_ref().map_or(Positions::From(first), Positions::Listed);
+                let hidden = rows.hides.map(|question| self.hidden(question)).transpose()?;
+                let hidden = hidden.map(|hidden| &**hidden);
                 let context = ContextKeys { hidden, ..ContextKeys::of(self.blocks(rows.context)?) };
                 Ok(OthersRows { tokens, positions, context })
             })
@@ -190,10 +184,9 @@ impl<B: Backend> Host<B> {
         question: QuestionId,
         context: ContextId,
     ) -> Result<Weights<B>, EngineError> {
-        let held = self.questions.remove(&question).and_then(|held| held.weights);
-        match held {
-            Some(weights) => Ok(weights),
-            None => {
+        match self.questions.remove(&question) {
+            Some(Noted::Weights(weights)) => Ok(weights),
+            _ => {
                 let keys = self.blocks(context)?.iter().map(|block| block.tokens()).sum();
                 Ok(Weights::new(&self.loaded.backend, keys)?)
             }
@@ -202,14 +195,15 @@ impl<B: Backend> Host<B> {
 
     /// Keeps them.
     pub(super) fn put_weights(&mut self, question: QuestionId, weights: Weights<B>) {
-        let held = Revisited { weights: Some(weights), hidden: None };
-        self.questions.insert(question, held);
+        self.questions.insert(question, Noted::Weights(weights));
     }
 
     /// What `question` does not see.
     pub(super) fn hidden(&self, question: QuestionId) -> Result<&Hidden<B>, EngineError> {
-        let held = self.questions.get(&question).and_then(|held| held.hidden.as_ref());
-        held.ok_or(EngineError::UnknownContext)
+        match self.questions.get(&question) {
+            Some(Noted::Hidden(hidden)) => Ok(hidden),
+            _ => Err(EngineError::UnknownContext),
+        }
     }
 
     /// Flags for the keys of `context` on this host that stand at `positions`.

@@ -33,10 +33,7 @@ impl MemoryNeed {
         reserve: usize,
     ) -> Self {
         let size = config.size(precision, Precision::Bf16);
-        let ModelConfig { heads, kv_heads, head_dim, .. } = *config;
-        let shape = HeadShape { heads, kv_heads, head_dim };
-        let ModelConfig { hidden, intermediate, vocab, .. } = *config;
-        let widths = LayerWidths { hidden, intermediate, vocab, shape };
+        let widths = widths(config);
         let token = size.kv_bytes(size.layers);
         let hosts = Cost::of(plan, &size).hosts;
         let keys = hosts.iter().map(|h| h.kv_bytes + h.anchor_bytes).sum::<u64>();
@@ -58,7 +55,7 @@ impl MemoryNeed {
             _ if plan.hosts.len() > 1 => plan.tokens,
             _ => 0,
         };
-        let run = (2 * run * KvPrecision::Bf16.row_bytes(shape)) as u64;
+        let run = (2 * run * KvPrecision::Bf16.row_bytes(widths.shape)) as u64;
         Self { keys: keys + reserve as u64 * token, activations: passes + run }
     }
 
@@ -67,6 +64,12 @@ impl MemoryNeed {
     pub fn total(self) -> u64 {
         self.keys + self.activations
     }
+}
+
+/// How wide the layers of a model are.
+fn widths(config: &ModelConfig) -> LayerWidths {
+    let ModelConfig { heads, kv_heads, head_dim, hidden, intermediate, vocab, .. } = *config;
+    LayerWidths { hidden, intermediate, vocab, shape: HeadShape { heads, kv_heads, head_dim } }
 }
 
 /// Bytes of the keys and values of `tokens` tokens, in all layers.
@@ -82,9 +85,8 @@ pub(super) fn revisit<B: Backend>(loaded: &Loaded<B>, count: usize) -> u64 {
     if count == 0 {
         return 0;
     }
-    let ModelConfig { hidden, intermediate, vocab, .. } = *loaded.decoder.config();
-    let widths = LayerWidths { hidden, intermediate, vocab, shape: loaded.shape() };
-    let passes = B::pass_bytes(widths, count.min(loaded.backend.chunk_tokens()));
+    let passes =
+        B::pass_bytes(widths(loaded.decoder.config()), count.min(loaded.backend.chunk_tokens()));
     keys(loaded, count).saturating_add(passes)
 }
 

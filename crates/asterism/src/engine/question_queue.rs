@@ -91,8 +91,7 @@ impl<B: Backend> QuestionQueue<B> {
     /// Has the hosts let go of what they hold for questions that have ended.
     pub(super) fn release(&mut self, group: &mut Group<B>) {
         for question in self.released.try_iter() {
-            // An error says that a host has ended, and with it what it held.
-            let _ = group.obey(&Command::Release(question));
+            group.let_go(&Command::Release(question));
         }
     }
 
@@ -219,14 +218,11 @@ impl<B: Backend> QuestionQueue<B> {
 
     /// Makes room for another token of every answer. One without room ends; the others go on.
     fn make_rooms(&mut self, group: &Group<B>) {
-        let steps = &self.steps;
-        self.answers.retain_mut(|answer| {
-            match steps.make_room(&group.lead, &mut answer.sequence) {
-                Ok(()) => true,
-                Err(error) => {
-                    end(&answer.request, Err(error));
-                    false
-                }
+        self.answers.retain_mut(|answer| match answer.sequence.make_room(&group.lead) {
+            Ok(()) => true,
+            Err(error) => {
+                end(&answer.request, Err(error));
+                false
             }
         });
     }

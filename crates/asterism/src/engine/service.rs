@@ -1,7 +1,6 @@
 //! The life of a group of hosts: takes requests, does what the [`Schedule`] says, and tells those
 //! who asked. It runs on a thread of its own, which leads the group.
 
-use super::EngineError;
 use super::command::{Command, ContextId};
 use super::encoding_queue::EncodingQueue;
 use super::group::Group;
@@ -80,14 +79,7 @@ impl<B: Backend> Service<B> {
     /// One of those who hold a context lets go of it.
     fn forget(&mut self, id: ContextId) {
         if self.encodings.release(id) {
-            forget(&mut self.group, id);
+            self.group.let_go(&Command::Forget(id));
         }
     }
-}
-
-/// Has all hosts let go of a context.
-pub(super) fn forget<B: Backend>(group: &mut Group<B>, id: ContextId) {
-    let forgotten: Result<_, EngineError> = group.obey(&Command::Forget(id));
-    // An error says that a host has ended, and with it what it held; the next request reports it.
-    drop(forgotten);
 }

@@ -88,6 +88,11 @@ impl<B: Backend> Sequence<B> {
         self.position
     }
 
+    /// Makes room for its next token, in a step that is not replayed.
+    pub(super) fn make_room(&mut self, lead: &Host<B>) -> Result<(), EngineError> {
+        Ok(self.tail.open(&lead.loaded.backend, Span { start: self.position, len: 1 })?)
+    }
+
     /// A question of `query` tokens, which stands at `position`, will run as if none had before.
     pub(super) fn rewind(&mut self, lead: &Host<B>, position: usize, query: usize) {
         self.tail = tail(&lead.loaded, query);
@@ -238,7 +243,7 @@ impl<B: Backend> Steps<B> {
     }
 
     /// Runs one more token of each of `sequences`, whose rooms were made: by
-    /// [`make_room`](Self::make_room), or by [`advance`](Self::advance), which says by how many
+    /// [`make_room`](Sequence::make_room), or by [`advance`](Self::advance), which says by how many
     /// tokens what was recorded is `replayed` later. Computes the logits that follow, and returns
     /// the bytes that hosts sent.
     pub(super) fn decode(
@@ -344,16 +349,6 @@ impl<B: Backend> Steps<B> {
             }
         }
         Some(later)
-    }
-
-    /// Makes room for the next token of `sequence`, in a step that is not replayed.
-    pub(super) fn make_room(
-        &self,
-        lead: &Host<B>,
-        sequence: &mut Sequence<B>,
-    ) -> Result<(), EngineError> {
-        let span = Span { start: sequence.position, len: 1 };
-        Ok(sequence.tail.open(&lead.loaded.backend, span)?)
     }
 }
 

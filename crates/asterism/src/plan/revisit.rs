@@ -301,7 +301,8 @@ mod tests {
             prop_assert!(chosen.iter().all(|token| (block..tokens).contains(&(*token as usize))));
             let spread = averages(&maxima(&scores));
             let least = chosen.iter().map(|token| spread[*token as usize]).fold(f32::MAX, f32::min);
-            let left = (block.min(tokens)..tokens).filter(|token| !chosen.contains(&(*token as u32)));
+            let is_left = |token: &usize| !chosen.contains(&(*token as u32));
+            let left = (block.min(tokens)..tokens).filter(is_left);
             prop_assert!(left.into_iter().all(|token| spread[token] <= least));
         }
     }

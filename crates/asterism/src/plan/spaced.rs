@@ -51,8 +51,7 @@ impl Plan {
     /// As [`Plan::spaced`].
     pub fn edited(&self, old: &[u32], new: &[u32], borders: &[usize]) -> Result<Self, PlanError> {
         let star = spaced_star(self.spec)?;
-        let mut blocks: Vec<Span> = self.hosts.iter().flatten().copied().collect();
-        blocks.sort_by_key(|block| block.start);
+        let blocks = self.spans();
         let mut kept = kept(&blocks, |block| self.tokens_at(old, block), new);
         let holds_border = |kept: &Kept| {
             let next = borders.partition_point(|border| *border <= kept.at);

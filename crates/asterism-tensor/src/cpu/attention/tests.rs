@@ -119,7 +119,8 @@ proptest! {
             None => (start..start + tokens).collect(),
         };
         let at = listed.as_deref().map_or(RowPositions::From(start), RowPositions::Listed);
-        let (expected, expected_lse) = naive(&q, &places, shape, &all_keys, &all_values, &positions, &hidden);
+        let (expected, expected_lse) =
+            naive(&q, &places, shape, &all_keys, &all_values, &positions, &hidden);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let cpu = Cpu::new(2, Some(isa)).unwrap();
             // On tiles, queries and weights are rounded to bf16 too. Values reach 2.

@@ -58,6 +58,8 @@ constexpr int STAGES_FROM = 0;
 constexpr int ROOM = STAGES_FROM + STAGES * STAGE;
 // Query fragments stay in registers where these have room; else they are read for each tile.
 constexpr bool HOLD_QUERIES = BLOCKS == 1 && HEAD_DIM <= 160;
+// Flags of hidden keys are read once as bits where registers have room for what that takes.
+constexpr bool HIDDEN_BITS = BLOCKS == 1 && KEYS <= 16;
 
 // The merge of teams reuses the room of their tiles: a row of sums, its maximum and its total, f32.
 static_assert(TEAMS == 1 || ROWS * (HEAD_DIM + 2) * 4 <= ROOM,
@@ -286,15 +288,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         const Segment segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
-        // Bits, where registers have room for what that takes.
         const unsigned char* flags = segment.hidden;
-        const u32 bits =
-            BLOCKS == 1 && KEYS <= 16 ? hidden_keys(flags ? flags + first_key : nullptr, left) : 0;
+        const u32 bits = HIDDEN_BITS ? hidden_keys(flags ? flags + first_key : nullptr, left) : 0;
         auto is_hidden = [&](int n, int i) {
-            if constexpr (BLOCKS == 1 && KEYS <= 16) return bits >> (2 * n + i) & 1;
+            if constexpr (HIDDEN_BITS) return bits >> (2 * n + i) & 1;
             return (u32)(flags && flags[first_key + n * 8 + lane % 4 * 2 + i]);
         };
-        const bool hides = BLOCKS == 1 && KEYS <= 16 ? bits != 0 : flags != nullptr;
+        const bool hides = HIDDEN_BITS ? bits != 0 : flags != nullptr;
         if (left < KEYS || first_seen < KEYS - 1 || hides) {
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
