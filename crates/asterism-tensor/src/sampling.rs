@@ -82,8 +82,8 @@ impl Sampling {
         Ok(())
     }
 
-    /// The token chosen by `logits [vocab]`, all finite, and by `uniform`, a random number below
-    /// 2^53. `seen [vocab]` says of each token whether it was seen before; it may be left out if
+    /// The token chosen by `logits [vocab]` and by `uniform`, a random number below 2^53. Logits of
+    /// minus infinity are never chosen; at least one is finite, and none is anything else. `seen [vocab]` says of each token whether it was seen before; it may be left out if
     /// nothing is [penalized](Self::penalizes).
     #[must_use]
     pub fn choose(&self, logits: &[f32], seen: Option<&[bool]>, uniform: u64) -> u32 {
@@ -109,10 +109,12 @@ impl Sampling {
     /// The tokens that pass the filters with their weights, likeliest first.
     fn candidates(&self, logits: &[f32]) -> Vec<(u32, f64)> {
         let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        let first =
+            |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
         if self.temperature == 0.0 {
-            return vec![(order[0], 1.0)];
+            return order.into_iter().min_by(first).map(|token| (token, 1.0)).into_iter().collect();
         }
+        order.sort_by(first);
         if self.top_k > 0 {
             order.truncate(self.top_k);
         }
@@ -130,7 +132,7 @@ impl Sampling {
             });
         }
         // Weights are relative to the likeliest token, whose weight is 1.
-        kept.retain(|(_, p)| *p >= f64::from(self.min_p));
+        kept.retain(|(_, p)| *p > 0.0 && *p >= f64::from(self.min_p));
         kept
     }
 }

@@ -1,6 +1,6 @@
 //! An answer as text: decoded as it comes, cut at stop strings.
 
-use super::generate::{Generated, Generation};
+use super::generate::{Generated, Generation, Logprobs};
 use super::tokens::Tokens;
 use super::{Context, EngineError, Source};
 use crate::cancel::Cancel;
@@ -86,6 +86,13 @@ impl Answer {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Its tokens so far, and of each how likely it was, if that was
+    /// [asked for](Generation::logprobs): the text of the last ones may still be to come.
+    #[must_use]
+    pub fn tokens(&self) -> (&[u32], &[Logprobs]) {
+        self.tokens.so_far()
     }
 
     /// Where in the context the question looked, most of all first: known when the first piece of

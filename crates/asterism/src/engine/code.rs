@@ -26,6 +26,7 @@ impl EngineError {
     /// | `not_tokenized` | the tokenizer failed on a text |
     /// | `not_decoded` | tokens could not be turned into text |
     /// | `unknown_token` | tokenizer and model do not match |
+    /// | `constraint_failed` | no token may follow by the rules that the answer was given |
     /// | `not_finite` | the model computed NaN or infinity |
     /// | `model_name` | the name of the model says neither a folder nor a repository |
     /// | `model_not_built` | this build lacks the source that the model comes from |
@@ -50,6 +51,7 @@ impl EngineError {
             Self::NoFrame | Self::NoDocuments => "no_frame",
             Self::AnswerFailed { code, .. } => code,
             Self::UnknownToken { .. } => "unknown_token",
+            Self::Constraint { .. } => "constraint_failed",
             Self::NotFinite { .. } => "not_finite",
             Self::HostPanicked(_) | Self::Comm(_) | Self::UnknownContext => "hosts_failed",
             Self::NoThread(_) | Self::Stopped => "hosts_failed",
@@ -127,7 +129,12 @@ fn of_text(error: &TextError) -> &'static str {
         E::SpecialInText { .. } => "special_in_text",
         E::UnknownId { .. } | E::Decode { .. } => "not_decoded",
         E::EmptyStop { .. } => "empty_stop",
-        E::Render { .. } | E::BadMessages { .. } | E::SystemWithoutTemplate => "bad_messages",
+        E::Render { .. }
+        | E::BadMessages { .. }
+        | E::MessagePlace { .. }
+        | E::ChatWithoutTemplate
+        | E::NoUserMessage
+        | E::SystemWithoutTemplate => "bad_messages",
         E::EmptyContext | E::EmptyDocument { .. } => "empty_context",
         E::EmptyQuestion => "empty_question",
         E::Cancelled => "cancelled",

@@ -1,8 +1,8 @@
 //! Contexts of several documents, and the way back from tokens to their texts.
 
-use super::{Context, EngineError};
+use super::{Context, EngineError, Progress};
 use crate::cancel::Cancel;
-use crate::text::{Document, Documents, Place};
+use crate::text::{Document, Documents, Place, TextError};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -46,15 +46,30 @@ impl Context {
     /// [`EngineError::NoDocuments`] if this context was not [begun](super::Engine::documents) with
     /// any; otherwise as [`Context::edit`].
     pub fn edit_documents(&self, documents: &[(&str, &str)]) -> Result<Self, EngineError> {
+        self.edit_documents_until(documents, &|_| (), &Cancel::new())
+    }
+
+    /// As [`Context::edit_documents`]; `progress` hears of every step, and `cancel` stops it.
+    ///
+    /// # Errors
+    /// As [`Context::edit_documents`], and [`EngineError::Cancelled`].
+    pub fn edit_documents_until(
+        &self,
+        documents: &[(&str, &str)],
+        progress: &dyn Fn(Progress),
+        cancel: &Cancel,
+    ) -> Result<Self, EngineError> {
         let (Some(frame), Some(before)) = (self.frame(), self.encoded()) else {
             return Err(EngineError::NoDocuments);
         };
-        let cancel = Cancel::new();
-        let (tokens, read) =
-            frame.documents_until(self.engine().tokenizer(), documents, &cancel)?;
+        let read = frame.documents_until(self.engine().tokenizer(), documents, cancel);
+        let (tokens, read) = read.map_err(|error| match error {
+            TextError::Cancelled => EngineError::Cancelled,
+            error => error.into(),
+        })?;
         let encoded = Encoded { documents: Arc::new(read), own_blocks: before.own_blocks };
         let edited =
-            self.edit_between(tokens, &encoded.borders(), self.room(), &|_| (), &cancel)?;
+            self.edit_between(tokens, &encoded.borders(), self.room(), progress, cancel)?;
         Ok(edited.of_documents(encoded))
     }
 }

@@ -94,6 +94,12 @@ pub enum EngineError {
         /// Position of the token they were computed from.
         position: usize,
     },
+    /// What an answer had to follow cannot be followed.
+    #[error("the answer cannot follow its rules: {reason}")]
+    Constraint {
+        /// What the rules say.
+        reason: String,
+    },
     /// There is no memory left for a question and its answer.
     #[error(
         "a question and its answer of {tokens} tokens, with {revisited} of its context computed \

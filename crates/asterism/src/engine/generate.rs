@@ -1,8 +1,9 @@
 //! How an answer is generated, and what came of it.
 
-use super::Source;
+use super::{Constraint, Source};
 use crate::plan::Revisit;
 use crate::tensor::Sampling;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How an answer is generated.
@@ -24,6 +25,11 @@ pub struct Generation {
     pub sources: bool,
     /// Report this many of the largest logits of the answer's first position.
     pub top_logits: usize,
+    /// Report of every token how likely it was, and so many of the likeliest tokens at its place:
+    /// [`Generated::logprobs`].
+    pub logprobs: Option<usize>,
+    /// What the answer has to follow.
+    pub constraint: Option<Arc<dyn Constraint>>,
 }
 
 impl Default for Generation {
@@ -35,6 +41,8 @@ impl Default for Generation {
             revisit: None,
             sources: false,
             top_logits: 0,
+            logprobs: None,
+            constraint: None,
         }
     }
 }
@@ -60,6 +68,16 @@ impl Finish {
             Self::Length => "length",
         }
     }
+}
+
+/// How likely a token was: logarithms of probabilities by the model's own distribution, before
+/// temperature, penalties and constraints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logprobs {
+    /// Of the token that was chosen.
+    pub chosen: f32,
+    /// Of the likeliest tokens, likeliest first.
+    pub top: Vec<(u32, f32)>,
 }
 
 /// What was computed anew of a context for one question.
@@ -88,6 +106,8 @@ pub struct Generated {
     pub bytes_sent: u64,
     /// What was computed anew of the context.
     pub revisited: Revisited,
+    /// Of each token, how likely it was; none unless [asked for](Generation::logprobs).
+    pub logprobs: Vec<Logprobs>,
     /// The largest logits of the first position with their tokens, largest first.
     pub top_logits: Vec<(u32, f32)>,
     /// Blocks of the context, those that the question looked at most first, if they were

@@ -8,6 +8,7 @@
 //! * [`Context::places`]: from its tokens back to the documents that it was made of
 //! * [`Ask`]: a question, and how it is to be answered
 //! * [`Answer`]: the answer's text as it comes
+//! * [`Constraint`]: rules that an answer has to follow
 //! * [`AnswerText`]: text, tokens, why it ended, and what it cost
 //! * [`Source`]: a block of the context that the question looked at
 //!
@@ -18,9 +19,12 @@
 mod answer;
 mod ask;
 mod builder;
+mod chat;
+mod choice;
 mod code;
 mod command;
 mod compute;
+mod constraint;
 mod context;
 mod device;
 mod documents;
@@ -58,10 +62,11 @@ mod tokens;
 pub use answer::{Answer, AnswerText, TextOptions};
 pub use ask::Ask;
 pub use builder::ContextBuilder;
+pub use constraint::{Constraint, Follower};
 pub use context::{Change, Context, Room};
 pub use device::{DeviceChoice, UnknownDevice};
 pub use error::EngineError;
-pub use generate::{Finish, Generated, Generation, Revisited};
+pub use generate::{Finish, Generated, Generation, Logprobs, Revisited};
 pub use load::Engine;
 pub use memory::MemoryNeed;
 pub use model_text::ModelText;

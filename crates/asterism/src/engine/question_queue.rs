@@ -1,6 +1,7 @@
 //! Questions that wait, run or are being answered, on the thread that leads the hosts.
 
 use super::EngineError;
+use super::choice::{Chooser, Chosen, largest};
 use super::command::{Command, QuestionId};
 use super::generate::Revisited;
 use super::group::Group;
@@ -10,7 +11,6 @@ use super::request::{AnswerEvent, AskRequest, Ended};
 use super::schedule::UnderWay;
 use super::sources::Source;
 use super::step::{Sequence, Steps};
-use crate::model::Sampler;
 use crate::tensor::Backend;
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -36,7 +36,7 @@ pub(super) struct QuestionQueue<B: Backend> {
 struct Answer<B: Backend> {
     request: AskRequest,
     sequence: Sequence<B>,
-    sampler: Sampler<B>,
+    chooser: Chooser<B>,
     /// Tokens so far.
     tokens: usize,
     /// The last of them.
@@ -135,14 +135,14 @@ impl<B: Backend> QuestionQueue<B> {
         let Question { request, sequence, bytes_sent, revisited, sources, held: _held, .. } =
             question;
         let (first_at, tokens, last) = (Instant::now(), 0, 0);
-        let sampler = match self.begin_answer(group, &request, &sequence, sources) {
-            Ok(sampler) => sampler,
+        let chooser = match self.begin_answer(group, &request, &sequence, sources) {
+            Ok(chooser) => chooser,
             Err(error) => return end(&request, Err(error)),
         };
         let mut answer = Answer {
             request,
             sequence,
-            sampler,
+            chooser,
             tokens,
             last,
             first_at,
@@ -154,10 +154,7 @@ impl<B: Backend> QuestionQueue<B> {
             return end(&answer.request, Ok(answer.ended(false)));
         }
         let among = answer.request.spelled;
-        let token = match self.steps.first_token(&group.lead, among, &mut answer.sampler) {
-            Ok(token) => token,
-            Err(error) => return end(&answer.request, Err(error)),
-        };
+        let token = self.steps.first_token(&group.lead, among, &mut answer.chooser);
         answer.first_at = Instant::now();
         if answer.takes(token, &group.lead.loaded) {
             self.answers.push(answer);
@@ -165,14 +162,14 @@ impl<B: Backend> QuestionQueue<B> {
     }
 
     /// Tells of the logits that follow the question and of its sources, if they were asked for, and
-    /// makes the sampler.
+    /// makes what chooses tokens.
     fn begin_answer(
         &self,
         group: &Group<B>,
         request: &AskRequest,
         sequence: &Sequence<B>,
         sources: Vec<Source>,
-    ) -> Result<Sampler<B>, EngineError> {
+    ) -> Result<Chooser<B>, EngineError> {
         let Loaded { backend, decoder } = &*group.lead.loaded;
         let vocab = decoder.config().vocab;
         let mut top_logits = Vec::new();
@@ -184,7 +181,7 @@ impl<B: Backend> QuestionQueue<B> {
         }
         let _ = request.events.send(AnswerEvent::Question { top_logits, sources });
         let prompt = request.context_tokens.iter().chain(&request.query).copied();
-        Ok(Sampler::new(backend, request.settings.sampling.clone(), vocab, prompt)?)
+        Ok(Chooser::new(backend, &request.settings, vocab, prompt)?)
     }
 
     /// A decode step: one more token of every answer.
@@ -202,7 +199,8 @@ impl<B: Backend> QuestionQueue<B> {
             Ok(tokens) => {
                 let mut tokens = tokens.into_iter();
                 let (loaded, before) = (&group.lead.loaded, self.answers.len());
-                self.answers.retain_mut(|answer| answer.takes(tokens.next().flatten(), loaded));
+                self.answers
+                    .retain_mut(|answer| answer.takes(tokens.next().unwrap_or(Ok(None)), loaded));
                 if self.answers.len() < before {
                     self.forget_step();
                 }
@@ -238,33 +236,37 @@ impl<B: Backend> QuestionQueue<B> {
         &mut self,
         group: &mut Group<B>,
         replayed: Option<u32>,
-    ) -> Result<Vec<Option<u32>>, EngineError> {
+    ) -> Result<Vec<Result<Option<Chosen>, EngineError>>, EngineError> {
         let tokens: Vec<u32> = self.answers.iter().map(|answer| answer.last).collect();
         let mut sequences: Vec<_> =
             self.answers.iter_mut().map(|answer| &mut answer.sequence).collect();
         let sent = self.steps.decode(group, &mut sequences, &tokens, replayed)?;
         let share = sent / self.answers.len() as u64;
         self.answers.iter_mut().for_each(|answer| answer.bytes_sent += share);
-        let samplers =
-            self.answers.iter_mut().map(|answer| (answer.request.spelled, &mut answer.sampler));
-        self.steps.next_tokens(&group.lead, samplers)
+        let choosers =
+            self.answers.iter_mut().map(|answer| (answer.request.spelled, &mut answer.chooser));
+        self.steps.next_tokens(&group.lead, choosers)
     }
 }
 
 impl<B: Backend> Answer<B> {
     /// Passes the next token on, if its logits were finite; whether another is to come.
-    fn takes(&mut self, token: Option<u32>, loaded: &Loaded<B>) -> bool {
+    fn takes(&mut self, chosen: Result<Option<Chosen>, EngineError>, loaded: &Loaded<B>) -> bool {
         let request = &self.request;
-        let Some(token) = token else {
-            let position = self.sequence.position().saturating_sub(1);
-            end(request, Err(EngineError::NotFinite { position }));
-            return false;
+        let position = self.sequence.position().saturating_sub(1);
+        let chosen = chosen.and_then(|token| token.ok_or(EngineError::NotFinite { position }));
+        let Chosen { token, logprobs } = match chosen {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                end(request, Err(error));
+                return false;
+            }
         };
         self.tokens += 1;
         self.last = token;
         let eos = loaded.decoder.config().eos.contains(&token) && !request.settings.ignore_eos;
         // Sending fails when the caller is gone, and the answer ends.
-        let heard = request.events.send(AnswerEvent::Token(token)).is_ok();
+        let heard = request.events.send(AnswerEvent::Token(token, logprobs)).is_ok();
         if eos || !heard || self.tokens == request.settings.max_tokens {
             end(request, Ok(self.ended(eos)));
             return false;
@@ -286,12 +288,4 @@ impl<B: Backend> Answer<B> {
 /// The last event of a request. Who does not listen has gone.
 fn end(request: &AskRequest, result: Result<Ended, EngineError>) {
     let _ = request.events.send(AnswerEvent::Done(result));
-}
-
-/// The `count` largest logits with their tokens, largest first, lower token first on a tie.
-fn largest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
-    let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
-    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    all.truncate(count);
-    all
 }

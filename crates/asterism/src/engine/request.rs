@@ -3,7 +3,7 @@
 
 use super::EngineError;
 use super::command::ContextId;
-use super::generate::{Generation, Revisited};
+use super::generate::{Generation, Logprobs, Revisited};
 use super::phase1::{Phase1, Progress};
 use super::sources::{Source, Sourcing};
 use crate::cancel::Cancel;
@@ -115,8 +115,8 @@ pub(super) enum AnswerEvent {
         /// Where it looked, if that was asked for, most of all first.
         sources: Vec<Source>,
     },
-    /// The next token of the answer.
-    Token(u32),
+    /// The next token of the answer, and how likely it was, if that was asked for.
+    Token(u32, Option<Logprobs>),
     /// The last event.
     Done(Result<Ended, EngineError>),
 }

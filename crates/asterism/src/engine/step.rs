@@ -2,6 +2,7 @@
 //! sequences at once.
 
 use super::EngineError;
+use super::choice::{Chooser, Chosen};
 use super::command::{At, Command, ContextId, Purpose, QuestionId, Rows};
 use super::group::Group;
 use super::host::{Blocks, Hidden, Host};
@@ -10,9 +11,9 @@ use super::members::{Member, Members};
 use crate::attention::{ContextKeys, GlobalAttention, NewKeys, SequenceRows, WeighingAttention};
 use crate::cache::{KvStore, PAGE, Reservation, Tail};
 use crate::cancel::Cancel;
-use crate::model::{Sampler, Workspace};
+use crate::model::Workspace;
 use crate::plan::Span;
-use crate::tensor::{Backend, Choice, Pass};
+use crate::tensor::{Backend, Pass};
 use std::sync::Arc;
 
 /// A question and its answer: what the query host keeps of them.
@@ -213,18 +214,16 @@ impl<B: Backend> Steps<B> {
         Ok(sent)
     }
 
-    /// The token below `among` that `sampler` chooses to follow the question; `None` if a logit is
+    /// The token below `among` that `chooser` chooses to follow the question; `None` if a logit is
     /// not finite.
     pub(super) fn first_token(
         &self,
         lead: &Host<B>,
         among: usize,
-        sampler: &mut Sampler<B>,
-    ) -> Result<Option<u32>, EngineError> {
-        let Loaded { backend, decoder } = &*lead.loaded;
-        let Choice { logits, sampling, seen, uniform } =
-            decoder.choice(&self.question, 0, among, sampler);
-        Ok(backend.choose(logits, sampling, seen, uniform)?)
+        chooser: &mut Chooser<B>,
+    ) -> Result<Option<Chosen>, EngineError> {
+        let mut chosen = chosen(lead, &self.question, [(among, chooser)].into_iter())?;
+        chosen.pop().unwrap_or(Ok(None))
     }
 
     /// Copies the logits `[vocab]` that follow the question.
@@ -311,17 +310,14 @@ impl<B: Backend> Steps<B> {
         Ok(())
     }
 
-    /// The tokens that follow the rows of the last decode step, in their order, each chosen by its
-    /// sampler below the number beside it; `None` where a logit is not finite. Waits once.
+    /// The tokens that follow the rows of the last decode step, in their order, each chosen below
+    /// the number beside its chooser; `None` where a logit is not finite.
     pub(super) fn next_tokens<'a>(
         &'a self,
         lead: &Host<B>,
-        samplers: impl Iterator<Item = (usize, &'a mut Sampler<B>)>,
-    ) -> Result<Vec<Option<u32>>, EngineError> {
-        let Loaded { backend, decoder } = &*lead.loaded;
-        let choice = |(row, (among, sampler))| decoder.choice(&self.decode, row, among, sampler);
-        let mut choices: Vec<_> = samplers.enumerate().map(choice).collect();
-        Ok(backend.choose_all(&mut choices)?)
+        choosers: impl Iterator<Item = (usize, &'a mut Chooser<B>)>,
+    ) -> Result<Vec<Result<Option<Chosen>, EngineError>>, EngineError> {
+        chosen(lead, &self.decode, choosers)
     }
 
     /// Makes room for the next token of each of `sequences` as a step fills it that was recorded of
@@ -350,6 +346,37 @@ impl<B: Backend> Steps<B> {
         }
         Some(later)
     }
+}
+
+/// The tokens that follow the rows of the last pass in `work`, in their order, each chosen below the
+/// number beside its chooser. Waits once for those that are chosen where the logits are.
+fn chosen<'a, B: Backend>(
+    lead: &Host<B>,
+    work: &'a Workspace<B>,
+    choosers: impl Iterator<Item = (usize, &'a mut Chooser<B>)>,
+) -> Result<Vec<Result<Option<Chosen>, EngineError>>, EngineError> {
+    let Loaded { backend, decoder } = &*lead.loaded;
+    let (mut there, mut here, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, (among, chooser)) in choosers.enumerate() {
+        tokens.push(Ok(None));
+        match chooser {
+            Chooser::There(sampler) => {
+                there.push((row, decoder.choice(work, row, among, sampler)));
+            }
+            Chooser::Here(reader) => here.push((row, among, reader)),
+        }
+    }
+    let (rows, mut choices): (Vec<usize>, Vec<_>) = there.into_iter().unzip();
+    for (row, token) in rows.into_iter().zip(backend.choose_all(&mut choices)?) {
+        tokens[row] = Ok(token.map(|token| Chosen { token, logprobs: None }));
+    }
+    // [vocab]
+    let mut logits = vec![0.0; if here.is_empty() { 0 } else { decoder.config().vocab }];
+    for (row, among, reader) in here {
+        decoder.logits(backend, work, row, &mut logits)?;
+        tokens[row] = reader.choose(&mut logits[..among]);
+    }
+    Ok(tokens)
 }
 
 fn members<B: Backend>(sequences: &[&mut Sequence<B>]) -> Members {

@@ -1,7 +1,7 @@
 //! The tokens of one answer as they come from the hosts.
 
 use super::EngineError;
-use super::generate::{Finish, Generated};
+use super::generate::{Finish, Generated, Logprobs};
 use super::request::{AnswerEvent, Ended};
 use super::sources::Source;
 use crate::cancel::Cancel;
@@ -19,6 +19,8 @@ pub(super) struct Tokens {
     query_tokens: usize,
     /// All tokens so far.
     tokens: Vec<u32>,
+    /// One of each token, if they were asked for.
+    logprobs: Vec<Logprobs>,
     top_logits: Vec<(u32, f32)>,
     sources: Vec<Source>,
     ended: Option<Ended>,
@@ -40,6 +42,7 @@ impl Tokens {
             eos: eos.to_vec(),
             query_tokens,
             tokens: Vec::new(),
+            logprobs: Vec::new(),
             top_logits: Vec::new(),
             sources: Vec::new(),
             ended: None,
@@ -53,9 +56,10 @@ impl Tokens {
                 AnswerEvent::Question { top_logits, sources } => {
                     (self.top_logits, self.sources) = (top_logits, sources);
                 }
-                AnswerEvent::Token(_) if self.is_stopped() => {}
-                AnswerEvent::Token(token) => {
+                AnswerEvent::Token(..) if self.is_stopped() => {}
+                AnswerEvent::Token(token, logprobs) => {
                     self.tokens.push(token);
+                    self.logprobs.extend(logprobs);
                     if !self.eos.contains(&token) {
                         return Ok(Some(token));
                     }
@@ -64,6 +68,11 @@ impl Tokens {
             }
         }
         Ok(None)
+    }
+
+    /// The tokens so far, and of each how likely it was, if that was asked for.
+    pub(super) fn so_far(&self) -> (&[u32], &[Logprobs]) {
+        (&self.tokens, &self.logprobs)
     }
 
     /// Where the question looked, once it has run.
@@ -106,6 +115,7 @@ impl Tokens {
             decode_time: ended.decode_time,
             bytes_sent: ended.bytes_sent,
             revisited: ended.revisited,
+            logprobs: std::mem::take(&mut self.logprobs),
             top_logits: std::mem::take(&mut self.top_logits),
             sources: std::mem::take(&mut self.sources),
         })

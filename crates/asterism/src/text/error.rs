@@ -125,6 +125,26 @@ pub enum TextError {
         /// How often the placeholder came out.
         count: usize,
     },
+    /// The template dropped or repeated a message of a conversation.
+    #[error(
+        "the chat template puts the content of message {index} out {count} times instead of once; \
+         leave the message out, or use a template that renders it"
+    )]
+    MessagePlace {
+        /// Its place in the conversation, from 0.
+        index: usize,
+        /// How often the placeholder came out.
+        count: usize,
+    },
+    /// A base model can be asked one question, but has no turns.
+    #[error(
+        "this model has no chat template, so it can only be asked one question at a time: send one \
+         message of the user, and no others"
+    )]
+    ChatWithoutTemplate,
+    /// A conversation in which nobody asks.
+    #[error("there is no message of the user in the conversation: add one with role \"user\"")]
+    NoUserMessage,
     /// A base model has no place for a system message.
     #[error(
         "this model has no chat template, so a system message has no place; leave it out, or put it into the document"

@@ -23,6 +23,7 @@
 //! go out.
 
 mod config;
+mod conversation;
 mod declared;
 mod decoding;
 mod detokenizer;
@@ -37,9 +38,11 @@ mod source;
 mod steps;
 mod stop;
 mod template;
+mod token_bytes;
 mod tokenizer;
 
 pub(crate) use config::bos_text;
+pub(crate) use conversation::{Piece, pieces};
 pub use detokenizer::Detokenizer;
 pub use documents::{Document, Documents, Place};
 pub use error::TextError;
@@ -47,6 +50,7 @@ pub use guard::panics_are_caught;
 pub use prompt::{Prompt, PromptFrame, join_documents};
 pub use stop::{StopStep, StopStrings};
 pub use template::{ChatTemplate, Message};
+pub use token_bytes::TokenBytes;
 pub use tokenizer::{Special, Tokenizer};
 
 /// What the tests of this module share.

@@ -350,6 +350,19 @@ impl Tokenizer {
         self.highest_id
     }
 
+    pub(super) fn decoder(&self) -> Option<&tokenizers::DecoderWrapper> {
+        self.pipeline.get_decoder()
+    }
+
+    pub(super) fn is_special(&self, token: &str) -> bool {
+        self.pipeline.get_added_vocabulary().is_special_token(token)
+    }
+
+    /// Whether `id` was added to the model's vocabulary, from which it would come as text.
+    pub(super) fn is_added(&self, id: u32) -> bool {
+        self.pipeline.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
+    }
+
     /// The token of `id` as its decoder receives it; `None` if it is special and to be skipped.
     pub(super) fn token_to_decode(
         &self,
@@ -359,13 +372,12 @@ impl Tokenizer {
         let token = self
             .id_to_token(id)
             .ok_or_else(|| TextError::UnknownId { id, vocab_size: self.vocab_size() })?;
-        let added = self.pipeline.get_added_vocabulary();
-        Ok(Some(token).filter(|token| !(skip_special && added.is_special_token(token))))
+        Ok(Some(token).filter(|token| !(skip_special && self.is_special(token))))
     }
 
     /// The decoder, ready for the first token of a text.
     pub(super) fn decoder_chain(&self) -> Chain {
-        Chain::new(self.pipeline.get_decoder())
+        Chain::new(self.decoder())
     }
 
     /// What the crate makes of the same ids: the oracle of the detokenizer's tests.

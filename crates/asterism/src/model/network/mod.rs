@@ -12,5 +12,5 @@ mod weights;
 
 pub use decoder::{Decoder, ForwardError, Precisions, Workspace};
 pub use rope::RopeTable;
-pub use sampler::Sampler;
+pub use sampler::{Draws, Sampler};
 pub use stages::{Stage, StageTimes};

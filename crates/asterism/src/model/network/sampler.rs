@@ -4,10 +4,40 @@ use crate::tensor::{Backend, Choice, Part, Sampling, TensorError};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-/// Chooses tokens for one answer.
-pub struct Sampler<B: Backend> {
+/// The random numbers of one answer.
+pub struct Draws {
     settings: Sampling,
     random: Xoshiro256PlusPlus,
+}
+
+impl Draws {
+    /// Numbers from the seed of `settings` on.
+    #[must_use]
+    pub fn new(settings: Sampling) -> Self {
+        let random = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
+        Self { settings, random }
+    }
+
+    /// How tokens are chosen.
+    #[must_use]
+    pub fn settings(&self) -> &Sampling {
+        &self.settings
+    }
+
+    /// The number below 2^53 that the next choice takes. Every choice but that of the largest logit
+    /// takes one, so it is to be asked for once for each.
+    pub fn uniform(&mut self) -> u64 {
+        match self.settings.is_largest() {
+            true => 0,
+            // 53 random bits make a uniform number in [0, 1).
+            false => self.random.next_u64() >> 11,
+        }
+    }
+}
+
+/// Chooses tokens for one answer.
+pub struct Sampler<B: Backend> {
+    draws: Draws,
     /// Tokens of prompt and answer so far; `Some` only with a repetition penalty.
     seen: Option<B::Flags>,
 }
@@ -23,7 +53,6 @@ impl<B: Backend> Sampler<B> {
         vocab: usize,
         prompt: impl Iterator<Item = u32>,
     ) -> Result<Self, TensorError> {
-        let random = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
         let seen = settings.penalizes().then(|| {
             let mut seen = vec![false; vocab];
             for token in prompt {
@@ -33,18 +62,13 @@ impl<B: Backend> Sampler<B> {
             }
             backend.flags(&seen)
         });
-        Ok(Self { settings, random, seen: seen.transpose()? })
+        Ok(Self { draws: Draws::new(settings), seen: seen.transpose()? })
     }
 
-    /// The choice of the next token by its logit among `logits`. Every choice but that of the
-    /// largest logit takes a random number, so each is to be made, once.
+    /// The choice of the next token by its logit among `logits`, to be made, once.
     pub fn choice<'a>(&'a mut self, logits: Part<'a, B::Sums>) -> Choice<'a, B> {
-        let uniform = match self.settings.is_largest() {
-            true => 0,
-            // 53 random bits make a uniform number in [0, 1).
-            false => self.random.next_u64() >> 11,
-        };
-        Choice { logits, sampling: &self.settings, seen: self.seen.as_mut(), uniform }
+        let uniform = self.draws.uniform();
+        Choice { logits, sampling: &self.draws.settings, seen: self.seen.as_mut(), uniform }
     }
 }
 
