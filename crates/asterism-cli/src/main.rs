@@ -25,6 +25,7 @@ mod method_spec;
 mod plan;
 mod progress;
 mod report;
+mod serve;
 mod sources;
 mod terminal;
 
@@ -60,6 +61,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Plan(args) => plan::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => {
             // Into memory first: the generator panics where it cannot write.

@@ -1,11 +1,13 @@
 //! The arguments as the user writes them. Every option has an environment variable.
 
 pub(crate) mod common;
+mod serve;
 
 use crate::bench::BenchArgs;
 use crate::eval::EvalArgs;
 use clap::{Args, Parser, Subcommand};
 use common::{GenerationArgs, MethodArgs, ModelArgs, context_tokens};
+pub(crate) use serve::{LogFormat, ServeArgs};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Run RULER, BABILong or InfiniteBench and report scores with their certainty.
     Eval(EvalArgs),
+    /// Serve OpenAI's API, contexts by name, and a page for people.
+    Serve(ServeArgs),
     /// Show what this machine has and check that the engine works on it.
     Doctor(DoctorArgs),
     /// Print a completion script for a shell.

@@ -3,10 +3,10 @@
 use super::documents::Encoded;
 use super::generate::Generation;
 use super::phase1::{Phase1, Progress};
+use super::prepared::Prepared;
 use super::{Context, Engine, EngineError, Room};
 use crate::cancel::Cancel;
 use crate::plan::{Method, Plan, PlanSpec, Revisit, Star};
-use crate::text::TextError;
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ type OnProgress<'a> = Box<dyn FnMut(f64) -> ControlFlow<()> + 'a>;
 pub struct ContextBuilder<'a> {
     engine: Arc<Engine>,
     given: Given<'a>,
-    own_blocks: bool,
+    own_blocks: Option<usize>,
     system: Option<&'a str>,
     how: How,
     hosts: usize,
@@ -78,7 +78,7 @@ enum Given<'a> {
 #[derive(Debug, Clone, Copy)]
 enum How {
     Star(StarAsked),
-    Exact(Method),
+    Whole(Method),
 }
 
 /// What was asked for of star's settings.
@@ -94,14 +94,14 @@ impl How {
     fn star(self) -> StarAsked {
         match self {
             Self::Star(asked) => asked,
-            Self::Exact(_) => StarAsked::default(),
+            Self::Whole(_) => StarAsked::default(),
         }
     }
 
     /// The method for a context of `tokens` tokens.
     fn method(self, tokens: usize) -> Method {
         match self {
-            Self::Exact(method) => method,
+            Self::Whole(method) => method,
             Self::Star(StarAsked { block, anchor, revisit }) => {
                 let block = block.unwrap_or(tokens.div_ceil(4).clamp(BLOCK.0, BLOCK.1));
                 Star::new(block).anchor(anchor.unwrap_or(block / 4)).revisit(revisit).into()
@@ -159,7 +159,7 @@ impl<'a> ContextBuilder<'a> {
         Self {
             engine,
             given,
-            own_blocks: false,
+            own_blocks: None,
             system: None,
             how: How::Star(StarAsked::default()),
             hosts: 1,
@@ -192,13 +192,19 @@ impl<'a> ContextBuilder<'a> {
 
     /// Full attention: exact, and the slowest.
     pub fn dense(mut self) -> Self {
-        self.how = How::Exact(Method::Dense);
+        self.how = How::Whole(Method::Dense);
         self
     }
 
     /// Ring attention: exact, the work shared by the hosts.
     pub fn ring(mut self) -> Self {
-        self.how = How::Exact(Method::Ring);
+        self.how = How::Whole(Method::Ring);
+        self
+    }
+
+    /// By `method`, with all its settings.
+    pub fn method(mut self, method: impl Into<Method>) -> Self {
+        self.how = How::Whole(method.into());
         self
     }
 
@@ -218,8 +224,14 @@ impl<'a> ContextBuilder<'a> {
 
     /// With a block of star begun at each [document](Engine::documents), so that no block holds
     /// parts of two. The first begins behind the prompt, within the first block.
-    pub fn own_blocks(mut self) -> Self {
-        self.own_blocks = true;
+    pub fn own_blocks(self) -> Self {
+        self.own_blocks_from(0)
+    }
+
+    /// As [`own_blocks`](Self::own_blocks), for documents of at least `tokens` tokens: shorter ones
+    /// share blocks with what stands before them.
+    pub fn own_blocks_from(mut self, tokens: usize) -> Self {
+        self.own_blocks = Some(tokens);
         self
     }
 
@@ -255,6 +267,28 @@ impl<'a> ContextBuilder<'a> {
     /// As [`Context::encode`]; if the text or a document is blank, the model's chat template cannot
     /// be rendered, or there is a system message and no template.
     pub fn encode(self) -> Result<Context, EngineError> {
+        let (prepared, on_progress, cancel) = self.read()?;
+        let all = Phase1::work(prepared.plan(), prepared.engine().config().layers) as f64;
+        let heard = RefCell::new((on_progress, 0));
+        let progress = |step: Progress| {
+            let (on_progress, done) = &mut *heard.borrow_mut();
+            *done += step.work;
+            if on_progress(*done as f64 / all).is_break() {
+                cancel.raise();
+            }
+        };
+        prepared.encode(&progress, &cancel)
+    }
+
+    /// Reads the text within the model's prompt and plans how it is encoded, without encoding it.
+    ///
+    /// # Errors
+    /// As [`ContextBuilder::encode`], before any work.
+    pub fn prepare(self) -> Result<Prepared, EngineError> {
+        Ok(self.read()?.0)
+    }
+
+    fn read(self) -> Result<(Prepared, OnProgress<'a>, Cancel), EngineError> {
         let Self { engine, given, own_blocks, system, how, .. } = self;
         let Self { hosts, slack, room, on_progress, cancel, .. } = self;
         // Stopping here must not raise the caller's flag.
@@ -268,33 +302,18 @@ impl<'a> ContextBuilder<'a> {
                 .documents_until(engine.tokenizer(), documents, &cancel)
                 .map(|(tokens, read)| (tokens, Some(Arc::new(read)))),
         };
-        let (tokens, documents) = read.map_err(|error| match error {
-            TextError::Cancelled => EngineError::Cancelled,
-            error => error.into(),
-        })?;
+        let (tokens, documents) = read.map_err(EngineError::of_cancelled)?;
         let documents = documents.map(|documents| Encoded { documents, own_blocks });
         let spec = PlanSpec { method: how.method(tokens.len()), hosts };
-        let plan = if slack > 0 || own_blocks {
+        let plan = if slack > 0 || own_blocks.is_some() {
             let borders = documents.as_ref().map_or_else(Vec::new, Encoded::borders);
             Plan::spaced(spec, tokens.len(), &borders, slack)?
         } else {
             Plan::new(spec, tokens.len())?
         };
-        let all = Phase1::work(&plan, engine.config().layers) as f64;
-        let heard = RefCell::new((on_progress, 0));
-        let progress = |step: Progress| {
-            let (on_progress, done) = &mut *heard.borrow_mut();
-            *done += step.work;
-            if on_progress(*done as f64 / all).is_break() {
-                cancel.raise();
-            }
-        };
-        let context = Context::encode_plan(engine, tokens, plan, room, &progress, &cancel)?;
-        let context = context.within(frame);
-        Ok(match documents {
-            Some(documents) => context.of_documents(documents),
-            None => context,
-        })
+        let prepared = Prepared { engine, tokens, plan, frame, documents, room };
+        prepared.check()?;
+        Ok((prepared, on_progress, cancel))
     }
 }
 

@@ -4,12 +4,14 @@
 use super::group::Group;
 use super::host::Host;
 use super::loaded::Loaded;
+use super::memory::{MemoryNeed, MemoryUse};
 use super::request::Request;
 use super::service::Service;
 use super::{EngineError, EngineOptions};
 use crate::cache::Ledger;
 use crate::comm::LocalComm;
 use crate::model::{Checkpoint, Decoder, ModelConfig, Precisions, StageTimes};
+use crate::plan::Plan;
 use crate::tensor::{Backend, KvPrecision, Peak, Precision};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
@@ -26,6 +28,10 @@ pub(super) trait Compute: Send + Sync {
     fn peak(&self) -> Result<Peak, EngineError>;
     fn take_peak_memory(&self) -> Result<Option<u64>, EngineError>;
     fn take_stages(&self) -> Result<Option<StageTimes>, EngineError>;
+    fn memory(&self) -> Result<MemoryUse, EngineError>;
+
+    /// What `plan` takes of memory, with room for `reserve` tokens of question and answer.
+    fn memory_need(&self, plan: &Plan, reserve: usize) -> MemoryNeed;
 
     /// Where the group of `hosts` hosts takes requests. It is started when it is first needed, and
     /// ends with the engine.
@@ -126,6 +132,21 @@ impl<B: Backend> Compute for On<B> {
 
     fn take_peak_memory(&self) -> Result<Option<u64>, EngineError> {
         Ok(self.loaded.backend.take_peak_memory()?)
+    }
+
+    fn memory(&self) -> Result<MemoryUse, EngineError> {
+        let reserved = self.ledger.reserved();
+        let free = if B::shares_memory() {
+            self.loaded.backend.free_memory()?
+        } else {
+            self.ledger.capacity().map(|capacity| capacity.saturating_sub(reserved))
+        };
+        Ok(MemoryUse { reserved, free })
+    }
+
+    fn memory_need(&self, plan: &Plan, reserve: usize) -> MemoryNeed {
+        let decoder = &self.loaded.decoder;
+        MemoryNeed::on::<B>(decoder.config(), decoder.kv_precision(), plan, reserve)
     }
 
     fn requests(&self, hosts: usize) -> Result<Sender<Request>, EngineError> {

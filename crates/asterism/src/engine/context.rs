@@ -217,19 +217,7 @@ impl Context {
         progress: &dyn Fn(Progress),
         cancel: &Cancel,
     ) -> Result<Self, EngineError> {
-        self.edit_between(tokens, &[], room, progress, cancel)
-    }
-
-    /// As [`Context::edit_tokens`]; a new block begins at each of `borders`.
-    pub(super) fn edit_between(
-        &self,
-        tokens: Vec<u32>,
-        borders: &[usize],
-        room: Room,
-        progress: &dyn Fn(Progress),
-        cancel: &Cancel,
-    ) -> Result<Self, EngineError> {
-        let plan = self.inner.plan.edited(&self.inner.tokens, &tokens, borders)?;
+        let plan = self.inner.plan.edited(&self.inner.tokens, &tokens, &[])?;
         let engine = Arc::clone(&self.engine);
         let edited = Self::encode_plan(engine, tokens, plan, room, progress, cancel)?;
         Ok(Self { frame: self.frame.clone(), ..edited })

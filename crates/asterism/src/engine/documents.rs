@@ -1,8 +1,8 @@
 //! Contexts of several documents, and the way back from tokens to their texts.
 
-use super::{Context, EngineError, Progress};
+use super::{Context, EngineError, Prepared};
 use crate::cancel::Cancel;
-use crate::text::{Document, Documents, Place, TextError};
+use crate::text::{Document, Documents, Place};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,14 +10,17 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub(super) struct Encoded {
     pub(super) documents: Arc<Documents>,
-    /// Whether each begins a block.
-    pub(super) own_blocks: bool,
+    /// Tokens from which on a document begins a block; `None` if none does for its own sake.
+    pub(super) own_blocks: Option<usize>,
 }
 
 impl Encoded {
     /// Where blocks have to begin.
     pub(super) fn borders(&self) -> Vec<usize> {
-        if self.own_blocks { self.documents.borders() } else { Vec::new() }
+        let Some(least) = self.own_blocks else { return Vec::new() };
+        // The first document begins behind the prompt, within the first block.
+        let others = self.documents.all().iter().skip(1).zip(self.documents.borders());
+        others.filter(|(other, _)| other.tokens().len() >= least).map(|(_, at)| at).collect()
     }
 }
 
@@ -46,30 +49,30 @@ impl Context {
     /// [`EngineError::NoDocuments`] if this context was not [begun](super::Engine::documents) with
     /// any; otherwise as [`Context::edit`].
     pub fn edit_documents(&self, documents: &[(&str, &str)]) -> Result<Self, EngineError> {
-        self.edit_documents_until(documents, &|_| (), &Cancel::new())
+        let cancel = Cancel::new();
+        self.prepare_edit(documents, &cancel)?.encode(&|_| (), &cancel)
     }
 
-    /// As [`Context::edit_documents`]; `progress` hears of every step, and `cancel` stops it.
+    /// As [`Context::edit_documents`], up to the plan of what is to be encoded; `cancel` stops it.
     ///
     /// # Errors
-    /// As [`Context::edit_documents`], and [`EngineError::Cancelled`].
-    pub fn edit_documents_until(
+    /// As [`Context::edit_documents`], before any work, and [`EngineError::Cancelled`].
+    pub fn prepare_edit(
         &self,
         documents: &[(&str, &str)],
-        progress: &dyn Fn(Progress),
         cancel: &Cancel,
-    ) -> Result<Self, EngineError> {
+    ) -> Result<Prepared, EngineError> {
         let (Some(frame), Some(before)) = (self.frame(), self.encoded()) else {
             return Err(EngineError::NoDocuments);
         };
-        let read = frame.documents_until(self.engine().tokenizer(), documents, cancel);
-        let (tokens, read) = read.map_err(|error| match error {
-            TextError::Cancelled => EngineError::Cancelled,
-            error => error.into(),
-        })?;
+        let engine = Arc::clone(self.engine());
+        let read = frame.documents_until(engine.tokenizer(), documents, cancel);
+        let (tokens, read) = read.map_err(EngineError::of_cancelled)?;
         let encoded = Encoded { documents: Arc::new(read), own_blocks: before.own_blocks };
-        let edited =
-            self.edit_between(tokens, &encoded.borders(), self.room(), progress, cancel)?;
-        Ok(edited.of_documents(encoded))
+        let plan = self.plan().edited(self.tokens(), &tokens, &encoded.borders())?;
+        let (frame, documents, room) = (frame.clone(), Some(encoded), self.room());
+        let prepared = Prepared { engine, tokens, plan, frame, documents, room };
+        prepared.check()?;
+        Ok(prepared)
     }
 }

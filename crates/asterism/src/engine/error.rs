@@ -163,6 +163,14 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// The error of text that was read with a flag to stop it.
+    pub(super) fn of_cancelled(error: TextError) -> Self {
+        match error {
+            TextError::Cancelled => Self::Cancelled,
+            error => error.into(),
+        }
+    }
+
     /// The same error for each of `count` requests that it ended.
     pub(super) fn for_each_of(self, count: usize) -> Vec<Self> {
         match self {

@@ -2,7 +2,7 @@
 
 use super::compute::Compute;
 use super::device::Loading;
-use super::{EngineError, EngineOptions, ModelText};
+use super::{EngineError, EngineOptions, MemoryUse, ModelText};
 use crate::model::{Checkpoint, FetchOptions, ModelConfig, ModelFiles, ModelSource, StageTimes};
 use crate::plan::ModelSize;
 use crate::tensor::{KvPrecision, Peak, Precision};
@@ -142,6 +142,14 @@ impl Engine {
     /// If the hardware fails.
     pub fn take_peak_memory(&self) -> Result<Option<u64>, EngineError> {
         self.compute.take_peak_memory()
+    }
+
+    /// What is spoken for of the memory for contexts and questions.
+    ///
+    /// # Errors
+    /// If the hardware fails.
+    pub fn memory(&self) -> Result<MemoryUse, EngineError> {
+        self.compute.memory()
     }
 
     /// The model's tokenizer.

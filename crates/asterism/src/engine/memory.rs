@@ -16,6 +16,15 @@ pub struct MemoryNeed {
     pub activations: u64,
 }
 
+/// What is spoken for of a processor's memory, beside the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Bytes of encoded contexts, of blocks that are kept, and of questions that run.
+    pub reserved: u64,
+    /// Bytes that are free now, where the processor or its system says so.
+    pub free: Option<u64>,
+}
+
 impl MemoryNeed {
     /// Counts `plan` for a model in bf16 whose keys are cached in `precision`, with room for
     /// `reserve` tokens of question and answer.
@@ -26,7 +35,7 @@ impl MemoryNeed {
     }
 
     /// The same, on any kind of processor.
-    fn on<B: Backend>(
+    pub(super) fn on<B: Backend>(
         config: &ModelConfig,
         precision: KvPrecision,
         plan: &Plan,

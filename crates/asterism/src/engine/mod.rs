@@ -4,6 +4,7 @@
 //! * [`ModelText`]: a model's tokenizer and prompts, without its weights
 //! * [`Engine`]: a model ready to compute
 //! * [`ContextBuilder`]: how a text is to be encoded
+//! * [`Prepared`]: a text that was read and planned, before it is encoded
 //! * [`Context`]: a text encoded by a plan; any number of questions may be asked of it at once
 //! * [`Context::places`]: from its tokens back to the documents that it was made of
 //! * [`Ask`]: a question, and how it is to be answered
@@ -48,6 +49,7 @@ mod options;
 mod pace;
 mod passes;
 mod phase1;
+mod prepared;
 mod question;
 mod question_queue;
 mod request;
@@ -68,8 +70,9 @@ pub use device::{DeviceChoice, UnknownDevice};
 pub use error::EngineError;
 pub use generate::{Finish, Generated, Generation, Logprobs, Revisited};
 pub use load::Engine;
-pub use memory::MemoryNeed;
+pub use memory::{MemoryNeed, MemoryUse};
 pub use model_text::ModelText;
 pub use options::EngineOptions;
 pub use phase1::{Phase1, Progress};
+pub use prepared::Prepared;
 pub use sources::Source;

@@ -1,0 +1,313 @@
+//! Requests for contexts with a name, and what they look like.
+
+use super::{AnswerFields, Body, MethodFields, OneOrMany};
+use crate::error::{ApiError, ApiResult};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// A document: a name, which is not part of what the model reads, and a text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Document {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+/// `POST /v1/contexts`.
+#[derive(Debug, Clone, ToSchema)]
+pub(crate) struct NewContext {
+    /// Its name among models; its id if there is none.
+    pub(crate) name: Option<String>,
+    pub(crate) documents: Vec<Document>,
+    pub(crate) method: MethodFields,
+    /// Tokens of room that each block of star keeps for edits; a sixteenth of the block.
+    pub(crate) slack: Option<usize>,
+    /// A message of the system in front of the documents.
+    pub(crate) system: Option<String>,
+    /// Seconds after its last use when it goes.
+    pub(crate) ttl_seconds: Option<u64>,
+    /// Whether it stays when memory becomes short.
+    pub(crate) pinned: bool,
+    /// Answer when it is encoded, and not at once.
+    pub(crate) wait: bool,
+    /// Say what it would take, and encode nothing.
+    pub(crate) dry_run: bool,
+}
+
+impl NewContext {
+    /// Takes the fields of a request, to which the texts of `files` were attached.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub(crate) fn take(mut body: Body, files: Vec<Document>) -> ApiResult<Self> {
+        let mut documents: Vec<Document> = body.take("documents")?.unwrap_or_default();
+        let text: Option<String> = body.take("text")?;
+        let name: Option<String> = body.take("name")?;
+        if let Some(name) = &name {
+            check_name(name)?;
+        }
+        documents.extend(files);
+        if let Some(text) = text {
+            if !documents.is_empty() {
+                let message = "give either text or documents";
+                return Err(ApiError::param("text", message));
+            }
+            documents.push(Document { name: name.clone().unwrap_or("text".into()), text });
+        }
+        check_documents(&documents)?;
+        let new = Self {
+            name,
+            documents,
+            method: MethodFields::take(&mut body)?,
+            slack: body.take("slack")?,
+            system: body.take("system")?,
+            ttl_seconds: body.take("ttl_seconds")?,
+            pinned: body.take("pinned")?.unwrap_or(false),
+            wait: body.take("wait")?.unwrap_or(false),
+            dry_run: body.take("dry_run")?.unwrap_or(false),
+        };
+        body.nothing_left()?;
+        Ok(new)
+    }
+}
+
+/// Names stand in addresses and among models.
+fn check_name(name: &str) -> ApiResult<()> {
+    let fits = |c: char| !c.is_control() && !matches!(c, '/' | '\\' | '?' | '#' | '%');
+    if name.trim() != name || name.is_empty() || name.len() > 128 || !name.chars().all(fits) {
+        let message = "a name has 1 to 128 bytes, no white space at its ends, and none of / \\ ? # % \
+                       or control characters";
+        return Err(ApiError::param("name", message));
+    }
+    Ok(())
+}
+
+fn check_documents(documents: &[Document]) -> ApiResult<()> {
+    if documents.is_empty() {
+        let message = "there is nothing to read: give text, documents or files";
+        return Err(ApiError::param("documents", message));
+    }
+    for (index, document) in documents.iter().enumerate() {
+        if document.name.is_empty() {
+            let message = format!("document {index} has no name");
+            return Err(ApiError::param("documents", message));
+        }
+        if documents[..index].iter().any(|other| other.name == document.name) {
+            let message = format!("two documents are named {:?}", document.name);
+            return Err(ApiError::param("documents", message));
+        }
+    }
+    Ok(())
+}
+
+/// `PATCH /v1/contexts/{id}`: what is to change; a lifetime of null is none.
+#[derive(Debug, Clone, ToSchema)]
+pub(crate) struct ContextChange {
+    pub(crate) name: Option<String>,
+    #[schema(value_type = Option<u64>)]
+    pub(crate) ttl_seconds: Option<Option<u64>>,
+    pub(crate) pinned: Option<bool>,
+}
+
+impl ContextChange {
+    pub(crate) fn take(mut body: Body) -> ApiResult<Self> {
+        let has_ttl = body.has("ttl_seconds");
+        let name: Option<String> = body.take("name")?;
+        if let Some(name) = &name {
+            check_name(name)?;
+        }
+        let ttl: Option<u64> = body.take("ttl_seconds")?;
+        let pinned = body.take("pinned")?;
+        body.nothing_left()?;
+        Ok(Self { name, ttl_seconds: has_ttl.then_some(ttl), pinned })
+    }
+}
+
+/// `POST /v1/contexts/{id}/ask`.
+#[derive(Debug, Clone, ToSchema)]
+pub(crate) struct AskRequest {
+    /// All are answered together: the context's keys are read once for all of them.
+    pub(crate) questions: Vec<String>,
+    pub(crate) answer: AnswerFields,
+    /// As in requests for contexts.
+    pub(crate) revisit: MethodFields,
+}
+
+impl AskRequest {
+    pub(crate) fn take(mut body: Body) -> ApiResult<Self> {
+        let one: Option<String> = body.take("question")?;
+        let many: Option<OneOrMany> = body.take("questions")?;
+        let questions = match (one, many) {
+            (Some(one), None) => vec![one],
+            (None, Some(many)) => many.into_vec(),
+            _ => return Err(ApiError::param("questions", "give either question or questions")),
+        };
+        if questions.is_empty() || questions.len() > 256 {
+            let message = format!("{} questions: give from 1 to 256", questions.len());
+            return Err(ApiError::param("questions", message));
+        }
+        let answer = AnswerFields::take(&mut body)?;
+        let revisit = MethodFields { revisit: body.take("revisit")?, ..MethodFields::default() };
+        body.nothing_left()?;
+        Ok(Self { questions, answer, revisit })
+    }
+}
+
+/// A document of a context.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct DocumentInfo {
+    pub(crate) name: String,
+    pub(crate) characters: usize,
+    pub(crate) tokens: usize,
+}
+
+/// A block of a context (star), or a host's share of it (other methods).
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct Cell {
+    pub(crate) index: usize,
+    /// Position of its first token.
+    pub(crate) start: usize,
+    pub(crate) tokens: usize,
+    pub(crate) host: usize,
+    /// waiting, encoded or reused.
+    pub(crate) state: &'static str,
+    /// After an edit, what became of it: reused, edited, moved, anchor or given_up.
+    pub(crate) change: Option<&'static str>,
+    /// Documents that it has parts of.
+    pub(crate) documents: Vec<String>,
+}
+
+/// A context with a name.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ContextInfo {
+    pub(crate) id: String,
+    pub(crate) object: &'static str,
+    pub(crate) name: String,
+    /// Seconds since 1970.
+    pub(crate) created: u64,
+    /// encoding, ready or failed.
+    pub(crate) status: &'static str,
+    /// Share of the work that is done, from 0 to 1.
+    pub(crate) progress: f64,
+    pub(crate) tokens: usize,
+    pub(crate) kv_bytes: u64,
+    pub(crate) method: &'static str,
+    pub(crate) block: Option<usize>,
+    pub(crate) anchor: Option<usize>,
+    #[schema(value_type = Option<String>)]
+    pub(crate) revisit: Value,
+    pub(crate) hosts: usize,
+    pub(crate) documents: Vec<DocumentInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) blocks: Option<Vec<Cell>>,
+    pub(crate) reused_blocks: usize,
+    pub(crate) encoded_blocks: usize,
+    /// What encoding took.
+    pub(crate) seconds: Option<f64>,
+    /// What it was expected to take.
+    pub(crate) predicted_seconds: Option<f64>,
+    pub(crate) pinned: bool,
+    pub(crate) ttl_seconds: Option<u64>,
+    pub(crate) expires_at: Option<u64>,
+    pub(crate) last_used: u64,
+    pub(crate) error: Option<ErrorInfo>,
+}
+
+/// Why a context could not be encoded.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ErrorInfo {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+/// What encoding a context would take.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct PlanInfo {
+    pub(crate) object: &'static str,
+    pub(crate) tokens: usize,
+    pub(crate) method: &'static str,
+    pub(crate) block: Option<usize>,
+    pub(crate) anchor: Option<usize>,
+    #[schema(value_type = Option<String>)]
+    pub(crate) revisit: Value,
+    pub(crate) hosts: usize,
+    pub(crate) blocks: Vec<Cell>,
+    pub(crate) kv_bytes: u64,
+    pub(crate) work_flops: u64,
+    /// By what this server encoded before; null if that was nothing.
+    pub(crate) seconds: Option<f64>,
+    pub(crate) fits: bool,
+    /// Why it does not fit.
+    pub(crate) reason: Option<String>,
+    pub(crate) documents: Vec<DocumentInfo>,
+}
+
+/// Where in a document a passage stands.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct PlaceInfo {
+    pub(crate) document: String,
+    /// Characters, from 0.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    /// Lines, from 1.
+    pub(crate) first_line: usize,
+    pub(crate) last_line: usize,
+}
+
+/// A block that a question looked at.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct SourceInfo {
+    pub(crate) block: usize,
+    /// Its share of the question's weight, less its share of that of a question that asks nothing.
+    pub(crate) share: f32,
+    pub(crate) passage: String,
+    pub(crate) places: Vec<PlaceInfo>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn new(body: Value) -> Result<NewContext, String> {
+        let body = Body::read(body.to_string().as_bytes()).unwrap();
+        NewContext::take(body, Vec::new()).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn a_text_is_a_document_of_the_contexts_name() {
+        let context = new(json!({"name": "walden", "text": "A pond."})).unwrap();
+        let expected = Document { name: "walden".into(), text: "A pond.".into() };
+        assert_eq!(context.documents, [expected]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let two = json!([{"name": "a", "text": "x"}, {"name": "a", "text": "y"}]);
+        for (body, words) in [
+            (json!({}), "nothing to read"),
+            (json!({"text": "x", "documents": [{"name": "a", "text": "x"}]}), "either"),
+            (json!({"documents": two}), "two documents"),
+            (json!({"documents": [{"name": "a", "txt": "x"}]}), "txt"),
+            (json!({"text": "x", "name": "a/b"}), "name"),
+            (json!({"text": "x", "name": " a"}), "name"),
+            (json!({"text": "x", "blok": 5}), "blok"),
+        ] {
+            let error = new(body.clone()).unwrap_err();
+            assert!(error.contains(words), "{body}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_of_null_is_none_and_none_is_no_change() {
+        let ttl = |body: Value| {
+            ContextChange::take(Body::read(body.to_string().as_bytes()).unwrap())
+                .unwrap()
+                .ttl_seconds
+        };
+        assert_eq!(ttl(json!({})), None);
+        assert_eq!(ttl(json!({"ttl_seconds": null})), Some(None));
+        assert_eq!(ttl(json!({"ttl_seconds": 5})), Some(Some(5)));
+    }
+}

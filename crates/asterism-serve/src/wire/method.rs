@@ -1,0 +1,194 @@
+//! How a request wants contexts to be encoded.
+
+use super::Body;
+use crate::error::{ApiError, ApiResult};
+use asterism::plan::{Method, PlanSpec, Revisit, Star};
+use serde_json::Value;
+
+/// Hosts of one request at most: each is a thread and has buffers of its own.
+const MOST_HOSTS: usize = 64;
+
+/// The fields of a request that say how a context is encoded; the server's own settings where they
+/// are missing.
+#[derive(Debug, Clone, Default, utoipa::ToSchema)]
+pub(crate) struct MethodFields {
+    /// star, ring, zigzag or dense.
+    pub(crate) method: Option<String>,
+    /// Tokens of a block (star).
+    pub(crate) block: Option<usize>,
+    /// Tokens of the anchor (star); at most the block.
+    pub(crate) anchor: Option<usize>,
+    /// Tokens of the context that are computed anew for every question (star): a number, a share
+    /// such as "5%", "auto" or "none".
+    pub(crate) revisit: Option<Value>,
+    /// Hosts that share the work.
+    pub(crate) hosts: Option<usize>,
+}
+
+impl MethodFields {
+    pub(crate) fn take(body: &mut Body) -> ApiResult<Self> {
+        Ok(Self {
+            method: body.take("method")?,
+            block: body.take("block")?,
+            anchor: body.take("anchor")?,
+            revisit: body.take("revisit")?,
+            hosts: body.take("hosts")?,
+        })
+    }
+
+    /// Whether the request leaves everything to the server.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.method.is_none()
+            && self.block.is_none()
+            && self.anchor.is_none()
+            && self.hosts.is_none()
+    }
+
+    /// The method asked for, where `default` fills in what was not said.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub(crate) fn spec(&self, default: PlanSpec) -> ApiResult<PlanSpec> {
+        let hosts = self.hosts.unwrap_or(default.hosts);
+        if !(1..=MOST_HOSTS).contains(&hosts) {
+            let message = format!("hosts is {hosts}: it must be from 1 to {MOST_HOSTS}");
+            return Err(ApiError::param("hosts", message));
+        }
+        let name = self.method.as_deref().unwrap_or(default.method.name());
+        let method = match name {
+            "star" => self.star(default.method)?.into(),
+            "dense" => Method::Dense,
+            "ring" => Method::Ring,
+            "zigzag" => Method::Zigzag,
+            other => {
+                let message =
+                    format!("unknown method {other:?}: it may be star, ring, zigzag or dense");
+                return Err(ApiError::param("method", message));
+            }
+        };
+        let stars = [
+            ("block", self.block.is_some()),
+            ("anchor", self.anchor.is_some()),
+            ("revisit", self.revisit()?.is_some_and(|revisit| revisit != Revisit::None)),
+        ];
+        if let Some((field, _)) = stars.iter().find(|(_, given)| *given && name != "star") {
+            let message = format!("{field} is a setting of star, and the method is {name}");
+            return Err(ApiError::param(field, message));
+        }
+        Ok(PlanSpec { method, hosts })
+    }
+
+    fn star(&self, default: Method) -> ApiResult<Star> {
+        let given = default.as_star();
+        let block = self.block.or(given.map(|star| star.block)).unwrap_or(4096);
+        if block < asterism::plan::MIN_BLOCK {
+            let least = asterism::plan::MIN_BLOCK;
+            let message = format!("block is {block}: it must be at least {least}");
+            return Err(ApiError::param("block", message));
+        }
+        let anchor = self.anchor.or(given.map(|star| star.anchor.min(block))).unwrap_or(block / 4);
+        if anchor > block {
+            let message = format!("anchor is {anchor}: it must be at most the block, {block}");
+            return Err(ApiError::param("anchor", message));
+        }
+        let star = match given {
+            Some(star) => Star { block, anchor, ..star },
+            None => Star::new(block).anchor(anchor),
+        };
+        Ok(star.revisit(self.revisit()?.unwrap_or(star.revisit)))
+    }
+
+    /// What is to be computed anew, if the request says so.
+    ///
+    /// # Errors
+    /// If it says something else than a number, a share or a name.
+    pub(crate) fn revisit(&self) -> ApiResult<Option<Revisit>> {
+        self.revisit.as_ref().filter(|value| !value.is_null()).map(revisit).transpose()
+    }
+}
+
+fn revisit(value: &Value) -> ApiResult<Revisit> {
+    let wrong = || {
+        let message = format!(
+            "revisit is {value}: it may be a number of tokens, a share such as \"5%\", \"auto\" or \
+             \"none\""
+        );
+        ApiError::param("revisit", message)
+    };
+    if let Some(tokens) = value.as_u64() {
+        return usize::try_from(tokens).map(Revisit::Tokens).map_err(|_| wrong());
+    }
+    match value.as_str().ok_or_else(wrong)? {
+        "auto" => Ok(Revisit::Auto),
+        "none" => Ok(Revisit::None),
+        text => match text.strip_suffix('%').map(str::parse::<f64>) {
+            Some(Ok(share)) if (0.0..=100.0).contains(&share) => {
+                Ok(Revisit::Share((share * 100.0).round() as u32))
+            }
+            Some(_) => Err(wrong()),
+            None => text.parse().map(Revisit::Tokens).map_err(|_| wrong()),
+        },
+    }
+}
+
+/// As a request would say it.
+pub(crate) fn describe_revisit(revisit: Revisit) -> Value {
+    match revisit {
+        Revisit::None => "none".into(),
+        Revisit::Auto => "auto".into(),
+        Revisit::Tokens(tokens) => tokens.into(),
+        Revisit::Share(hundredths) => format!("{}%", f64::from(hundredths) / 100.0).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn spec(fields: Value) -> Result<PlanSpec, String> {
+        let mut body = Body::read(fields.to_string().as_bytes()).unwrap();
+        let fields = MethodFields::take(&mut body).unwrap();
+        let default = PlanSpec { method: Star::new(4096).anchor(1024).into(), hosts: 2 };
+        fields.spec(default).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_the_server_has_it() {
+        let star = |fields| spec(fields).unwrap().method.as_star().unwrap();
+        assert_eq!(spec(json!({})).unwrap().hosts, 2);
+        assert_eq!(star(json!({})), Star::new(4096).anchor(1024));
+        assert_eq!(star(json!({"block": 512})), Star::new(512).anchor(512));
+        let revisit = star(json!({"anchor": 64, "revisit": "2.5%"}));
+        assert_eq!(revisit, Star::new(4096).anchor(64).revisit(Revisit::Share(250)));
+        assert_eq!(
+            spec(json!({"method": "dense", "revisit": "none"})).unwrap().method,
+            Method::Dense
+        );
+    }
+
+    #[test]
+    fn impossible_settings_name_their_field() {
+        for (fields, field) in [
+            (json!({"method": "flash"}), "method"),
+            (json!({"block": 4}), "block"),
+            (json!({"block": 512, "anchor": 513}), "anchor"),
+            (json!({"revisit": "all"}), "revisit"),
+            (json!({"revisit": -1}), "revisit"),
+            (json!({"revisit": "101%"}), "revisit"),
+            (json!({"method": "dense", "block": 512}), "block"),
+            (json!({"method": "ring", "revisit": 5}), "revisit"),
+            (json!({"hosts": 0}), "hosts"),
+        ] {
+            let error = spec(fields.clone()).unwrap_err();
+            assert!(error.contains(field), "{fields}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_revisited_is_described_as_it_is_asked_for() {
+        for revisit in [Revisit::None, Revisit::Auto, Revisit::Tokens(7), Revisit::Share(250)] {
+            assert_eq!(super::revisit(&describe_revisit(revisit)).unwrap(), revisit);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The work behind a request, on a thread that may wait: a context is encoded, its question
+//! answered, and what happens told as it happens.
+//!
+//! Dropping what listens cancels the work, within one slice: a client that goes away frees what it
+//! took.
+
+mod encode;
+mod question;
+
+pub(crate) use encode::{Build, encode_entry, prepare};
+pub(crate) use question::{Asked, Encoded, Event, Job, Question, Source, ask};
