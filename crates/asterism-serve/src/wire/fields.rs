@@ -44,6 +44,7 @@ pub(crate) fn sort_fields(rest: &Map<String, Value>) -> ApiResult<Vec<String>> {
             None => ignored.push(name.clone()),
         }
     }
+    ignored.sort_unstable();
     Ok(ignored)
 }
 

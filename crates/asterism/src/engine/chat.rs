@@ -8,18 +8,20 @@ use crate::text::{Message, Piece, Prompt, PromptFrame, Special, TextError, piece
 const MOST_QUERY: usize = 1024;
 
 impl ModelText {
-    /// A conversation, whose last message of the user ends with what is asked now: from its last
+    /// A conversation, whose last message of the user (or, if there is none, whose last message)
+    /// ends with what is asked now: from its last
     /// blank line on, or all of it if it has none, but 1,024 tokens of it at most. What comes
     /// before is the context, so that a text with a question behind it, in one message, has the
     /// tokens that [`PromptFrame::prompt`] gives the two. What turns of a conversation add comes
     /// behind the context of the turns before; its blocks stay.
     ///
     /// # Errors
-    /// [`TextError::NoUserMessage`]; [`TextError::ChatWithoutTemplate`] if a model without a
+    /// [`TextError::NoMessage`]; [`TextError::ChatWithoutTemplate`] if a model without a
     /// template is sent more than one message; otherwise what the template or the tokenizer return.
     pub fn conversation(&self, messages: &[Message]) -> Result<Prompt, EngineError> {
         let last = messages.iter().rposition(|message| message.role == "user");
-        let last = last.ok_or(TextError::NoUserMessage)?;
+        // Where no user speaks, whoever speaks last asks.
+        let last = last.or(messages.len().checked_sub(1)).ok_or(TextError::NoMessage)?;
         let content = messages[last].content.trim();
         if content.is_empty() {
             return Err(EngineError::EmptyQuery);
@@ -41,7 +43,7 @@ impl ModelText {
             let to = if is_asked { &mut query } else { &mut context };
             match piece {
                 Piece::Frame(text) => to.extend(self.tokenizer().encode(&text, Special::Parse)?),
-                Piece::Content(index) if messages[index].role == "user" => {
+                Piece::Content(index) if index == last || messages[index].role == "user" => {
                     // Read as it was when it was the last: blocks of that turn stay.
                     let (document, question) = document_and_question(&messages[index].content);
                     let asked = match document {
@@ -76,9 +78,13 @@ impl ModelText {
         let is_system = |message: &Message| matches!(&*message.role, "system" | "developer");
         let mut turns: Vec<Message> =
             messages.iter().filter(|message| !is_system(message)).cloned().collect();
-        let first = turns.first_mut().filter(|first| first.role == "user");
-        let first = first.ok_or(TextError::NoUserMessage)?;
         let instructions = messages.iter().filter(|m| is_system(m)).map(|m| m.content.trim());
+        if turns.is_empty() && instructions.clone().any(|text| !text.is_empty()) {
+            // Nobody but the system speaks: it asks.
+            turns.push(Message { role: "user".into(), content: String::new() });
+        }
+        let first = turns.first_mut().ok_or(TextError::NoMessage)?;
+        first.role = "user".into();
         let asked: Vec<&str> =
             instructions.chain([first.content.trim()]).filter(|text| !text.is_empty()).collect();
         first.content = asked.join("\n\n");
@@ -225,12 +231,22 @@ mod tests {
     }
 
     #[test]
+    fn where_no_user_speaks_the_last_message_asks() {
+        let nano = nano();
+        let turns = messages(&[("system", "A text.\n\nWho?")]);
+        let prompt = nano.conversation(&turns).unwrap();
+        assert!(text(&nano, &prompt.query).starts_with("\n\nWho?"));
+        let query = nano.conversation_about(&nano.frame(None).unwrap(), None, &turns).unwrap();
+        assert!(text(&nano, &query).starts_with("\n\nA text.\n\nWho?"));
+    }
+
+    #[test]
     fn conversations_without_a_question_are_errors() {
         let nano = nano();
-        for turns in [&[][..], &[("system", "x")]] {
-            let error = nano.conversation(&messages(turns)).unwrap_err();
-            assert!(matches!(error, EngineError::Text(TextError::NoUserMessage)));
-        }
+        let error = nano.conversation(&[]).unwrap_err();
+        assert!(matches!(error, EngineError::Text(TextError::NoMessage)));
+        let error = nano.conversation_about(&nano.frame(None).unwrap(), None, &[]).unwrap_err();
+        assert!(matches!(error, EngineError::Text(TextError::NoMessage)));
         let blank = nano.conversation(&messages(&[("user", " \n\n ")])).unwrap_err();
         assert_eq!(blank.code(), "empty_question");
     }

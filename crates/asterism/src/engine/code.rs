@@ -133,7 +133,7 @@ fn of_text(error: &TextError) -> &'static str {
         | E::BadMessages { .. }
         | E::MessagePlace { .. }
         | E::ChatWithoutTemplate
-        | E::NoUserMessage
+        | E::NoMessage
         | E::SystemWithoutTemplate => "bad_messages",
         E::EmptyContext | E::EmptyDocument { .. } => "empty_context",
         E::EmptyQuestion => "empty_question",

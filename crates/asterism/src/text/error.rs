@@ -142,9 +142,9 @@ pub enum TextError {
          message of the user, and no others"
     )]
     ChatWithoutTemplate,
-    /// A conversation in which nobody asks.
-    #[error("there is no message of the user in the conversation: add one with role \"user\"")]
-    NoUserMessage,
+    /// A conversation in which nobody speaks.
+    #[error("the conversation is empty: add a message with role \"user\"")]
+    NoMessage,
     /// A base model has no place for a system message.
     #[error(
         "this model has no chat template, so a system message has no place; leave it out, or put it into the document"
