@@ -83,8 +83,9 @@ fn an_answer_from_the_middle_of_a_book_says_what_it_took() {
     assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 0);
     assert!(timings["prompt_ms"].as_f64() > Some(0.0) && timings["cache_n"] == 0);
     assert_eq!(first["asterism"]["block"], 1024);
-    let source = &first["asterism"]["sources"][0];
-    assert!(source["passage"].as_str().is_some_and(|passage| passage.contains("48213")), "{first}");
+    let sources = first["asterism"]["sources"].as_array().expect("sources");
+    let has_code = |source: &Value| source["passage"].as_str().is_some_and(|p| p.contains("48213"));
+    assert!(sources.iter().any(has_code), "{first}");
     // Once more: all of its blocks are there.
     let second = server.post("/v1/chat/completions", &body).body;
     assert_eq!(text(&second), text(&first));
