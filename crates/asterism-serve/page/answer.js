@@ -116,6 +116,13 @@ export function Sources({ sources, onOpen }) {
     </div>`;
 }
 
+// Whether an answer's sources are on the strip, and a button that brings them there.
+export function OnStrip({ shown, onShow }) {
+  return html`
+    <button type="button" class="quiet" aria-pressed=${String(shown)} onClick=${onShow}>
+      ${shown ? "✓ On the strip" : "Show on the strip"}</button>`;
+}
+
 // The shares of an answer's blocks, for the strip.
 export function sharesOf(turn) {
   const shares = new Map();

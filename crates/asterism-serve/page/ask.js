@@ -1,7 +1,7 @@
 // Questions about a context, and their answers.
 
 import { html } from "./vendor/htm-preact.js";
-import { Answer, Sources, Times } from "./answer.js";
+import { Answer, OnStrip, Sources, Times } from "./answer.js";
 import { Failure } from "./dialog.js";
 import { parseTokens } from "./format.js";
 import { useKept, write } from "./kept.js";
@@ -80,8 +80,8 @@ function Turn({ turn, context, shown, onShow, onSource, again }) {
         <div class="row">
           ${turn.state === "asking" && html`
             <button type="button" onClick=${() => stop(turn.id)}>Stop</button>`}
-          ${sources?.length > 0 && !shown && html`
-            <button type="button" class="quiet" onClick=${() => onShow(turn.id)}>Show on the strip</button>`}
+          ${sources?.length > 0 && html`
+            <${OnStrip} shown=${shown} onShow=${() => onShow(turn.id)} />`}
           ${turn.state !== "asking" && again && html`
             <button type="button" class="quiet" onClick=${again}>Ask again</button>`}
           ${turn.state !== "asking" && html`

@@ -1,7 +1,7 @@
 // The same question asked by several settings, side by side.
 
 import { html } from "./vendor/htm-preact.js";
-import { Answer, Sources, times } from "./answer.js";
+import { Answer, OnStrip, Sources, times } from "./answer.js";
 import { chat } from "./chat.js";
 import { Failure, announce } from "./dialog.js";
 import { seconds } from "./format.js";
@@ -162,8 +162,8 @@ function Column({ column, at, context, busy, slowest, shown, onShow, onSource, o
         <${Table} turn=${one} />
         <${Sources} sources=${one.asterism?.sources?.slice(0, 3)}
           onOpen=${(source) => (alike ? (onShow(column.id), onSource(source)) : onSource(source, true))} />
-        ${alike && one.asterism?.sources?.length > 0 && !shown && html`
-          <button type="button" class="quiet" onClick=${() => onShow(column.id)}>Show on the strip</button>`}
+        ${alike && one.asterism?.sources?.length > 0 && html`
+          <${OnStrip} shown=${shown} onShow=${() => onShow(column.id)} />`}
       `}
     </article>`;
 }

@@ -10,11 +10,12 @@ import { nameOf, openContext, refresh, setOpen, useServer } from "./state.js";
 
 export function ContextList({ chosen }) {
   const { contexts } = useServer();
+  const newestFirst = contexts?.toSorted((a, b) => b.created - a.created);
   return html`
     <a class="button" href="#/new" aria-current=${chosen === null ? "page" : null}>+ New context</a>
     ${contexts?.length === 0 && html`<p class="muted">No contexts yet.</p>`}
     <ul class="contexts">
-      ${contexts?.map((context) => html`
+      ${newestFirst?.map((context) => html`
         <li key=${context.id}>
           <a href="#/c/${encodeURIComponent(context.id)}/ask"
             aria-current=${context.id === chosen ? "page" : null}>

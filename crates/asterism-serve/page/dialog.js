@@ -3,13 +3,13 @@
 import { html, useEffect, useRef } from "./vendor/htm-preact.js";
 
 // A dialog that is open as long as it is drawn. The browser keeps the focus inside, and gives it
-// back afterwards. `onClose` is called on Escape too.
+// back when the dialog is closed. `onClose` is called on Escape too.
 export function Dialog({ title, onClose, wide = false, children }) {
   const ref = useRef();
   useEffect(() => {
-    const before = document.activeElement;
-    ref.current.showModal();
-    return () => before?.focus?.();
+    const dialog = ref.current;
+    dialog.showModal();
+    return () => dialog.close();
   }, []);
   const cancel = (event) => {
     event.preventDefault();

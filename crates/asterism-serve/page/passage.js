@@ -27,7 +27,8 @@ export function Passage({ context, index, source, foreign, onGo, onClose }) {
     <${Dialog} wide title=${source ? `Passage of block ${index}` : `Block ${index}`} onClose=${onClose}>
       <p class="muted">
         ${source && html`<strong>${percent(source.share)} of what the answer looked at.</strong> `}
-        ${block && `${many(block.tokens, "token")} from ${count(block.start)}.`}
+        ${block && `${many(block.tokens, "token")} from ${count(block.start)}, `
+          + `held by host ${context.blocks[index].host}.`}
       </p>
       <ul class="places">
         ${places.map((place) => html`
@@ -56,7 +57,12 @@ function lines({ first_line: first, last_line: last }) {
 
 function Text({ text, passage }) {
   const mark = useRef();
-  useEffect(() => mark.current?.scrollIntoView({ block: "center" }), [text, passage]);
+  useEffect(() => {
+    // Only the text scrolls; scrollIntoView would move the page behind the dialog as well.
+    if (!mark.current) return;
+    const box = mark.current.parentElement;
+    box.scrollTop = mark.current.offsetTop - box.offsetTop - box.clientHeight / 2;
+  }, [text, passage]);
   const at = passage ? text.indexOf(passage) : -1;
   if (at < 0) {
     // A passage may begin or end in the middle of a character of the block's first or last token.

@@ -108,7 +108,7 @@ export function NewContext() {
       <h1 id="new-title">New context</h1>
       <p class="lead">A text is encoded once, in blocks that are independent of each other; then
         any number of questions are answered from all of it.</p>
-      <${Drop} onFiles=${take} onExample=${() => change({ ...EMPTY, documents: [exampleDocument()],
+      <${Drop} onFiles=${take} onExample=${any ? null : () => change({ ...EMPTY, documents: [exampleDocument()],
         name: "harbour", example: true })} />
       ${refused.length > 0 && html`
         <div class="failure" role="alert"><ul>${refused.map((why) => html`<li>${why}</li>`)}</ul></div>`}
@@ -146,7 +146,8 @@ function Drop({ onFiles, onExample }) {
         <input ref=${input} id="files" class="hidden" type="file" multiple tabIndex="-1"
           aria-label="Files" onChange=${chosen} />
         <button type="button" onClick=${() => input.current.click()}>Choose files</button>
-        <button type="button" class="quiet" onClick=${onExample}>Try an example</button>
+        ${onExample && html`
+          <button type="button" class="quiet" onClick=${onExample}>Try an example</button>`}
       </div>
     </div>`;
 }

@@ -1,6 +1,6 @@
 // The strip: a cell per block, in the order of the text, coloured by the host that holds it.
 
-import { html, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { count, many, percent, size } from "./format.js";
 
 // Why a block was encoded again after an edit, or not: a sign, a word for wide cells, a sentence.
@@ -97,6 +97,17 @@ export function Strip({ label, cells, anchor, encoding, changes = false, shares 
       if (cell.state === "waiting" && !next.has(cell.host)) next.set(cell.host, cell.index);
     }
   }
+
+  // Many cells scroll: the one that was looked at most is brought into view.
+  const brightest = [...shares].reduce((a, b) => (b[1] > a[1] ? b : a), [null, 0])[0];
+  useEffect(() => {
+    const cell = box.current.children[cells.findIndex((one) => one.index === brightest)];
+    if (!cell) return;
+    const room = box.current.clientHeight - cell.offsetHeight;
+    if (cell.offsetTop < box.current.scrollTop || cell.offsetTop > box.current.scrollTop + room) {
+      box.current.scrollTop = cell.offsetTop - room / 2;
+    }
+  }, [brightest]);
 
   const show = (index) => (event) => {
     const cell = event.currentTarget;
