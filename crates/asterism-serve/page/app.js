@@ -60,7 +60,8 @@ function App() {
       ${id === null ? html`<${NewContext} />`
         : server.openError ? html`
           <${Failure} error=${server.openError} action=${{ label: "Try again", run: () => openContext(id) }} />`
-          : context ? html`<${Context} key=${id} ...${{ context, tab, eta: server.eta }} />`
+          : context ? html`<${Context} key=${id} 
+            ...${{ context, tab, eta: server.eta, editError: server.editError }} />`
             : html`<p class="muted">Loading…</p>`}
     </main>
     <${Keys} />
@@ -81,7 +82,7 @@ function Top({ menu, setMenu }) {
     </header>`;
 }
 
-function Context({ context, tab, eta }) {
+function Context({ context, tab, eta, editError }) {
   const turns = useTalk(context.id);
   // Whose sources are on the strip: a question's id, null for the last one that has some.
   const [shown, setShown] = useState(null);
@@ -113,7 +114,7 @@ function Context({ context, tab, eta }) {
         <p class="summary">${summary(context, changes)}
           ${turn && html` Lit: where “${turn.question}” looked.`}</p>`}
       ${encoding && html`<progress max="1" value=${context.progress} aria-label="Encoded" />`}
-      <${Failure} error=${context.error} />
+      <${Failure} error=${context.error ?? editError} />
     </section>
     <nav class="tabs" aria-label="Parts of ${nameOf(context)}">
       ${Object.entries(TABS).map(([name, words]) => html`

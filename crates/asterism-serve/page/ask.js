@@ -5,8 +5,8 @@ import { Answer, OnStrip, Sources, Times } from "./answer.js";
 import { Failure } from "./dialog.js";
 import { parseTokens } from "./format.js";
 import { useKept, write } from "./kept.js";
-import { FieldError, SettingsFields, describe, toRequest } from "./settings.js";
-import { nameOf } from "./state.js";
+import { FieldError, SettingsFields, defaultsOf, describe, toRequest } from "./settings.js";
+import { nameOf, useServer } from "./state.js";
 import { ask, forget, forgetAll, stop, useTalk } from "./talk.js";
 
 const PLAIN = { history: true, fields: {}, most: "", temperature: "" };
@@ -97,13 +97,15 @@ function Composer({ context, busy, send, settings, setSettings }) {
   const set = (part) => setSettings({ ...settings, ...part });
   const submit = (event) => {
     event.preventDefault();
-    if (busy || !question.trim()) return;
+    if (busy || !ready || !question.trim()) return;
     send(question.trim());
     setQuestion("");
   };
   const keys = (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
   };
+  const { status } = useServer();
+  const ready = context.status === "ready";
   const special = Object.values(settings.fields).some(Boolean);
   return html`
     <form class="composer card" onSubmit=${submit}>
@@ -114,7 +116,8 @@ function Composer({ context, busy, send, settings, setSettings }) {
       <div class="row">
         ${busy
           ? html`<button type="button" class="primary" onClick=${() => stop(busy.id)}>Stop</button>`
-          : html`<button class="primary" disabled=${!question.trim()}>Ask</button>`}
+          : html`<button class="primary" disabled=${!ready || !question.trim()}>Ask</button>`}
+        ${context.status === "encoding" && html`<span class="muted">once it is encoded</span>`}
         <label class="check" for="history">
           <input id="history" type="checkbox" checked=${settings.history}
             onChange=${(event) => set({ history: event.currentTarget.checked })} />
@@ -124,7 +127,7 @@ function Composer({ context, busy, send, settings, setSettings }) {
       <details>
         <summary>Settings of the next question: ${special ? "changed" : describe(context)}</summary>
         <p class="muted">Another method, block or anchor encodes the text that way for this question.</p>
-        <${SettingsFields} id="ask" value=${settings.fields} defaults=${context}
+        <${SettingsFields} id="ask" value=${settings.fields} defaults=${defaultsOf(context, status)}
           onChange=${(fields) => set({ fields })} />
         <div class="fields">
           <label for="ask-most">At most, tokens

@@ -6,7 +6,8 @@ import { chat } from "./chat.js";
 import { Failure, announce } from "./dialog.js";
 import { seconds } from "./format.js";
 import { read, useKept, write } from "./kept.js";
-import { FieldError, SettingsFields, describe, toRequest } from "./settings.js";
+import { FieldError, SettingsFields, defaultsOf, describe, toRequest } from "./settings.js";
+import { useServer } from "./state.js";
 
 const MOST = 4;
 const START = {
@@ -80,12 +81,13 @@ export function Compare({ context, shown, onShow, onSource }) {
   const [question, setQuestion] = useKept(`compare-question:${context.id}`, "");
   const [error, setError] = useKept(`compare-error:${context.id}`, null);
   const busy = running.has(context.id);
+  const ready = context.status === "ready";
   const { columns } = state;
   const slowest = Math.max(...columns.map(({ run: one }) => one?.first ?? 0));
 
   const submit = async (event) => {
     event.preventDefault();
-    if (busy || !question.trim()) return;
+    if (busy || !ready || !question.trim()) return;
     setError(null);
     onShow(null);
     try {
@@ -116,7 +118,7 @@ export function Compare({ context, shown, onShow, onSource }) {
           ${busy
             ? html`<button type="button" class="primary"
                 onClick=${() => running.get(context.id).abort()}>Stop</button>`
-            : html`<button class="primary" disabled=${!question.trim() || columns.length === 0}>
+            : html`<button class="primary" disabled=${!ready || !question.trim()}>
                 Ask all</button>`}
           <label class="check" for="together">
             <input id="together" type="checkbox" checked=${state.together} disabled=${busy}
@@ -139,7 +141,9 @@ export function Compare({ context, shown, onShow, onSource }) {
 
 function Column({ column, at, context, busy, slowest, shown, onShow, onSource, onFields, onRemove }) {
   const { fields, run: one } = column;
-  const wanted = describe({ ...context, ...requested(fields, context.method) });
+  const { status } = useServer();
+  const defaults = defaultsOf(context, status);
+  const wanted = describe({ ...defaults, ...requested(fields, context.method) });
   const cut = one?.state === "asking" && !busy ? { ...one, state: "cut" } : one;
   const alike = sameBlocks(context, one?.asterism);
   return html`
@@ -151,7 +155,7 @@ function Column({ column, at, context, busy, slowest, shown, onShow, onSource, o
       </header>
       <details open=${one === null}>
         <summary>Setting</summary>
-        <${SettingsFields} id="column-${column.id}" value=${fields} defaults=${context} onChange=${onFields} />
+        <${SettingsFields} id="column-${column.id}" value=${fields} defaults=${defaults} onChange=${onFields} />
       </details>
       ${cut && html`
         <${Answer} turn=${cut} />

@@ -50,6 +50,13 @@ export function toRequest(settings, defaultMethod) {
   };
 }
 
+// What empty fields mean for a question about `context`; a context of an exact method has no blocks,
+// so that their sizes are the server's.
+export function defaultsOf(context, status) {
+  const { block, anchor } = status?.defaults ?? {};
+  return { ...context, block: context.block ?? block, anchor: context.anchor ?? anchor };
+}
+
 export const optional = (key, value) => (value === undefined ? {} : { [key]: value });
 
 // A setting in few words: "star 4K/1K, revisit auto".
@@ -79,9 +86,9 @@ export function SettingsFields({ id, value, defaults, onChange }) {
         </select>
       </label>
       ${star && html`
-        ${field("block", "Block, tokens", size(defaults.block))}
-        ${field("anchor", "Anchor, tokens", size(defaults.anchor))}
-        ${field("revisit", "Revisit", String(defaults.revisit))}
+        ${field("block", "Block, tokens", size(defaults.block ?? 0))}
+        ${field("anchor", "Anchor, tokens", size(defaults.anchor ?? 0))}
+        ${field("revisit", "Revisit", String(defaults.revisit ?? "none"))}
         <datalist id="${id}-revisits">
           <option value="none">nothing is computed anew</option>
           <option value="auto">at most 2,048 tokens</option>

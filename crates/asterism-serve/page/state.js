@@ -13,6 +13,8 @@ export const state = {
   // The context that is open, with its blocks; its error if it could not be had.
   open: null,
   openError: null,
+  // Why its last edit failed, if it did: the context is then as it was before.
+  editError: null,
   // Seconds until the open context is encoded, as the server last said it.
   eta: null,
   // What polling last failed with.
@@ -94,7 +96,7 @@ export async function openContext(id) {
   wanted = id;
   if (state.open?.id !== id) {
     stopFollowing();
-    Object.assign(state, { open: null, openError: null, eta: null });
+    Object.assign(state, { open: null, openError: null, editError: null, eta: null });
     changed();
   }
   if (id === null) return;
@@ -111,8 +113,11 @@ export async function openContext(id) {
 export function setOpen(context) {
   if (wanted !== context.id) return;
   Object.assign(state, { open: context, openError: null });
+  if (context.status === "encoding") {
+    state.editError = null;
+    follow(context.id);
+  }
   changed();
-  if (context.status === "encoding") follow(context.id);
 }
 
 function stopFollowing() {
@@ -135,7 +140,12 @@ async function follow(id) {
         for await (const { id: number, type, data } of events(response)) {
           last = number ?? last;
           apply(id, type, JSON.parse(data));
-          if (type === "ready" || type === "failed") return;
+          if (type === "ready") return;
+          if (type === "failed") {
+            // After an edit that failed the server still has what was there before.
+            if (!mine.signal.aborted) setOpen(await call("GET", contextPath(id)));
+            return;
+          }
         }
       } catch (error) {
         if (mine.signal.aborted || error.status >= 400) throw error;
@@ -177,7 +187,7 @@ function apply(id, type, data) {
     state.open = data;
     state.eta = null;
   } else if (type === "failed") {
-    state.open = { ...open, status: "failed", error: data.error };
+    state.editError = data.error;
     state.eta = null;
   }
   changed();
