@@ -161,4 +161,7 @@ function Keys() {
     <//>`;
 }
 
+// A file that is dropped beside its place must not replace the page.
+for (const type of ["dragover", "drop"]) addEventListener(type, (event) => event.preventDefault());
+
 render(html`<${App} />`, document.getElementById("app"));

@@ -48,6 +48,13 @@ export async function readDocuments(files, taken) {
   return { documents, refused };
 }
 
+// What a context of this document may be called: its name without folders and ending, and without
+// the signs that addresses are made of.
+export function contextName(name) {
+  const stem = name.split("/").pop().replace(/\.[^.]*$/, "") || name;
+  return stem.replace(/[\\/?#%]/g, "-").trim().slice(0, 60);
+}
+
 // `name`, or "name (2)" where another document has it.
 export function freeName(name, names) {
   let free = name;

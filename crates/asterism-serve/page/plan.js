@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { call } from "./api.js";
 import { Failure, announce } from "./dialog.js";
 import { EXAMPLE_QUESTION, exampleDocument } from "./example.js";
-import { droppedFiles, freeName, readDocuments } from "./files.js";
+import { contextName, droppedFiles, freeName, readDocuments } from "./files.js";
 import { bytes, count, flops, many, parseTokens, seconds } from "./format.js";
 import { useKept, write } from "./kept.js";
 import { SettingsFields, FieldError, optional, toRequest } from "./settings.js";
@@ -41,7 +41,7 @@ function requestOf(draft, defaults) {
 }
 
 export function NewContext() {
-  const { status } = useServer();
+  const { status, contexts } = useServer();
   const [draft, setDraft] = useKept("draft", EMPTY);
   const [plan, setPlan] = useState(null);
   const [planning, setPlanning] = useState(false);
@@ -83,7 +83,10 @@ export function NewContext() {
     const taken = draft.documents.map((document) => document.name);
     const { documents, refused: not } = await readDocuments(files, taken);
     setRefused(not);
-    change({ documents: [...draft.documents, ...documents] });
+    const names = new Set(contexts?.map((context) => context.name));
+    const name = draft.name || documents.length === 0 ? draft.name
+      : freeName(contextName(documents[0].name), names);
+    change({ documents: [...draft.documents, ...documents], name });
     announce(`${many(documents.length, "document")} added.`);
   };
 
@@ -109,7 +112,7 @@ export function NewContext() {
       <p class="lead">A text is encoded once, in blocks that are independent of each other; then
         any number of questions are answered from all of it.</p>
       <${Drop} onFiles=${take} onExample=${any ? null : () => change({ ...EMPTY, documents: [exampleDocument()],
-        name: "harbour", example: true })} />
+        name: freeName("harbour", new Set(contexts?.map((one) => one.name))), example: true })} />
       ${refused.length > 0 && html`
         <div class="failure" role="alert"><ul>${refused.map((why) => html`<li>${why}</li>`)}</ul></div>`}
       <label for="pasted">Or paste text
@@ -180,7 +183,7 @@ function Settings({ draft, change, defaults }) {
       <legend>Settings</legend>
       <label for="new-name">Name
         <input id="new-name" type="text" autocomplete="off" value=${draft.name}
-          placeholder="given by the server" onInput=${(event) => change({ name: event.currentTarget.value })} />
+          placeholder="its id" onInput=${(event) => change({ name: event.currentTarget.value })} />
       </label>
       <${SettingsFields} id="new" value=${draft.settings} defaults=${defaults}
         onChange=${(settings) => change({ settings })} />

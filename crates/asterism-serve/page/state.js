@@ -3,6 +3,7 @@
 
 import { useEffect, useReducer } from "./vendor/htm-preact.js";
 import { ApiError, call, contextPath, events, stream } from "./api.js";
+import { announce } from "./dialog.js";
 
 const IDLE = 4000;
 const BUSY = 1000;
@@ -186,6 +187,7 @@ function apply(id, type, data) {
   } else if (type === "ready") {
     state.open = data;
     state.eta = null;
+    announce(`${nameOf(data)} is encoded.`);
   } else if (type === "failed") {
     state.editError = data.error;
     state.eta = null;
