@@ -54,7 +54,7 @@ export function Answer({ turn }) {
 }
 
 function Progress({ progress }) {
-  const words = progress === null ? "Waiting"
+  const words = progress === null ? "Asking"
     : progress.phase === "encoding" ? "Encoding the text" : "Reading the question";
   const left = progress?.eta == null ? "" : `, ${seconds(progress.eta)} left`;
   return html`

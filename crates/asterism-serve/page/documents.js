@@ -7,7 +7,7 @@ import { Dialog, Failure, announce } from "./dialog.js";
 import { freeName, readDocuments } from "./files.js";
 import { indexOfCharacter, many } from "./format.js";
 import { useKept } from "./kept.js";
-import { refresh, setOpen } from "./state.js";
+import { refresh, setOpen, watchEdit } from "./state.js";
 import { summary } from "./strip.js";
 
 // What is being edited, kept over reloads: {name, text (as edited; absent until it is loaded), at
@@ -24,7 +24,9 @@ export function Documents({ context }) {
     setBusy(true);
     setError(null);
     try {
-      const next = await call(method, contextPath(context.id, "documents", name), { body });
+      const edit = call(method, contextPath(context.id, "documents", name), { body });
+      watchEdit(context.id, edit);
+      const next = await edit;
       setOpen(next);
       setEdit(null);
       announce(next.status === "ready" ? summary(next, true) : "Encoding what changed.");

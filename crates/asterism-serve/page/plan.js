@@ -185,7 +185,7 @@ function Settings({ draft, change, defaults }) {
         <input id="new-name" type="text" autocomplete="off" value=${draft.name}
           placeholder="its id" onInput=${(event) => change({ name: event.currentTarget.value })} />
       </label>
-      <${SettingsFields} id="new" value=${draft.settings} defaults=${defaults}
+      <${SettingsFields} id="new" whose="server" value=${draft.settings} defaults=${defaults}
         onChange=${(settings) => change({ settings })} />
       <details>
         <summary>More</summary>

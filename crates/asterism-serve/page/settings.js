@@ -66,28 +66,31 @@ export function describe({ method, block, anchor, revisit: again }) {
   return `star${sizes}${again && again !== "none" ? `, revisit ${again}` : ""}`;
 }
 
-// `value` holds strings as typed, "" where the default is meant; `defaults` what that is.
-export function SettingsFields({ id, value, defaults, onChange }) {
+const hint = (tokens) => (tokens == null ? "the server's" : size(tokens));
+
+// `value` holds strings as typed, "" where the default is meant: `defaults`, which are
+// the server's or the context's (`whose`).
+export function SettingsFields({ id, value, defaults, onChange, whose = "context" }) {
   const set = (field) => (event) => onChange({ ...value, [field]: event.currentTarget.value });
   const star = (value.method || defaults.method) === "star";
-  const field = (name, label, hint) => html`
+  const field = (name, label, placeholder) => html`
     <label for="${id}-${name}">${label}
       <input id="${id}-${name}" type="text" autocomplete="off" value=${value[name] ?? ""}
-        placeholder=${hint} list=${name === "revisit" ? `${id}-revisits` : undefined}
+        placeholder=${placeholder} list=${name === "revisit" ? `${id}-revisits` : undefined}
         onInput=${set(name)} />
     </label>`;
   return html`
     <div class="fields">
       <label for="${id}-method" class="method">Method
         <select id="${id}-method" value=${value.method || ""} onChange=${set("method")}>
-          <option value="">${METHODS[defaults.method]} (default)</option>
-          ${Object.entries(METHODS).filter(([method]) => method !== defaults.method)
-            .map(([method, words]) => html`<option value=${method}>${words}</option>`)}
+          <option value="">the ${whose}'s: ${defaults.method}</option>
+          ${Object.entries(METHODS).map(([method, words]) => html`
+            <option value=${method}>${words}</option>`)}
         </select>
       </label>
       ${star && html`
-        ${field("block", "Block, tokens", size(defaults.block ?? 0))}
-        ${field("anchor", "Anchor, tokens", size(defaults.anchor ?? 0))}
+        ${field("block", "Block, tokens", hint(defaults.block))}
+        ${field("anchor", "Anchor, tokens", hint(defaults.anchor))}
         ${field("revisit", "Revisit", String(defaults.revisit ?? "none"))}
         <datalist id="${id}-revisits">
           <option value="none">nothing is computed anew</option>

@@ -121,6 +121,19 @@ export function setOpen(context) {
   changed();
 }
 
+// An edit is answered when it is encoded. Until `edit` settles, looks for its beginning, so that it
+// is followed like any other encoding.
+export async function watchEdit(id, edit) {
+  let over = false;
+  const end = () => { over = true; };
+  edit.then(end, end);
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    if (over || wanted !== id || state.open?.status !== "ready") return;
+    await openContext(id);
+  }
+}
+
 function stopFollowing() {
   following?.abort();
   following = null;
