@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Answers one question about a context, or several.
 #[utoipa::path(post, path = "/v1/contexts/{id}/ask", tag = "Contexts",
-    params(("id" = String, Path,)), request_body = AskRequest,
+    params(("id" = String, Path,)), request_body = super::openapi::AskRequest,
     responses((status = 200, description = "The answers"),
               (status = "4XX", description = "What is wrong with the request"),
               (status = "5XX", description = "The server failed, is busy, or is about to stop")))]
@@ -59,7 +59,7 @@ pub(crate) async fn ask(
 
 fn job(app: &App, context: &Context, request: &AskRequest) -> ApiResult<Job> {
     let mut generation = request.answer.generation(&app.options.generation)?;
-    generation.revisit = request.revisit.revisit()?;
+    generation.revisit = request.method.revisit()?;
     let frame = context.frame().ok_or_else(|| ApiError::internal("a context without a prompt"))?;
     let question = |question: &String| {
         let query = frame.query_tokens(app.engine.tokenizer(), question);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Answers a conversation.
 #[utoipa::path(
     post, path = "/v1/chat/completions", tag = "OpenAI",
-    request_body = ChatRequest,
+    request_body = super::openapi::ChatRequest,
     responses((status = 200, description = "A chat completion, or a stream of chunks"),
               (status = "4XX", description = "What is wrong with the request"),
               (status = "5XX", description = "The server failed, is busy, or is about to stop")),
@@ -31,7 +31,7 @@ pub(crate) async fn chat(State(app): State<Arc<App>>, body: Bytes) -> ApiResult<
     let (job, reply) = job.map_err(|error| ApiError::internal(error.to_string()))??;
     let mut asked = work::ask(&app, place, job);
     asked.begin().await?;
-    if request.stream {
+    if request.common.stream() {
         Ok(stream::respond(app, reply, asked))
     } else {
         reply::respond(app, reply, asked).await
@@ -42,17 +42,17 @@ pub(crate) async fn chat(State(app): State<Arc<App>>, body: Bytes) -> ApiResult<
 fn job(app: &App, request: &ChatRequest) -> ApiResult<(Job, Reply)> {
     let mut generation = request.answer.generation(&app.options.generation)?;
     generation.logprobs = request.logprobs;
-    generation.constraint = constraint(app, request.response_format.as_ref())?;
+    generation.constraint = constraint(app, request.chat.response_format.as_ref())?;
     generation.revisit = request.method.revisit()?;
     let default = app.options.spec;
-    let (source, query, spec, context) = if app.is_model(&request.model) {
+    let (source, query, spec, context) = if app.is_model(request.model()) {
         let spec = request.method.spec(default)?;
         let prompt = app.engine.text().conversation(&request.messages)?;
         let plan = Plan::new(spec, prompt.context.len()).map_err(bad_plan)?;
         (Source::Tokens(prompt.context, plan), prompt.query, spec, None)
     } else {
         let entry =
-            app.contexts.find(&request.model).ok_or_else(|| app.no_model(&request.model))?;
+            app.contexts.find(request.model()).ok_or_else(|| app.no_model(request.model()))?;
         let context = entry.context()?;
         let query = about(app, &context, &entry.settings, request)?;
         let spec = request.method.spec(entry.settings.spec)?;
@@ -60,20 +60,23 @@ fn job(app: &App, request: &ChatRequest) -> ApiResult<(Job, Reply)> {
         (source, query, spec, Some(entry.name()))
     };
     check_length(app, &source, query.len(), &generation)?;
-    let questions = questions(&query, &generation, request.n);
+    let questions = questions(&query, &generation, request.common.n());
     let job = Job { source, questions, text: request.answer.text()? };
     let reply = Reply {
         kind: Kind::Chat,
         id: crate::state::new_id("chatcmpl-"),
-        model: request.model_or(app.model_id()),
+        model: match request.model() {
+            "" => app.model_id().to_owned(),
+            named => named.to_owned(),
+        },
         created: crate::state::unix_now(),
         spec: with_revisit(spec, &generation),
         context,
         sources: generation.sources,
         logprobs: generation.logprobs.is_some(),
-        answers: request.n,
-        progress: request.return_progress,
-        include_usage: request.stream_options.include_usage,
+        answers: request.common.n(),
+        progress: request.common.return_progress(),
+        include_usage: request.common.include_usage(),
         ignored: request.ignored.clone(),
     };
     Ok((job, reply))

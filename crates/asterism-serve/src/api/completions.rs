@@ -20,7 +20,7 @@ const QUERY: usize = 64;
 /// Continues a text.
 #[utoipa::path(
     post, path = "/v1/completions", tag = "OpenAI",
-    request_body = CompletionRequest,
+    request_body = super::openapi::CompletionRequest,
     responses((status = 200, description = "A text completion, or a stream of chunks"),
               (status = "4XX", description = "What is wrong with the request"),
               (status = "5XX", description = "The server failed, is busy, or is about to stop")),
@@ -33,7 +33,7 @@ pub(crate) async fn completions(State(app): State<Arc<App>>, body: Bytes) -> Api
     let (job, reply) = job.map_err(|error| ApiError::internal(error.to_string()))??;
     let mut asked = work::ask(&app, place, job);
     asked.begin().await?;
-    if request.stream {
+    if request.common.stream() {
         Ok(stream::respond(app, reply, asked))
     } else {
         reply::respond(app, reply, asked).await
@@ -73,7 +73,7 @@ fn job(app: &App, request: &CompletionRequest) -> ApiResult<(Job, Reply)> {
     let plan = Plan::new(spec, tokens.len()).map_err(bad_plan)?;
     let source = Source::Tokens(tokens, plan);
     check_length(app, &source, query.len(), &generation)?;
-    let questions = questions(&query, &generation, request.n);
+    let questions = questions(&query, &generation, request.common.n());
     let job = Job { source, questions, text: request.answer.text()? };
     let reply = Reply {
         kind: Kind::Completion,
@@ -84,9 +84,9 @@ fn job(app: &App, request: &CompletionRequest) -> ApiResult<(Job, Reply)> {
         context: None,
         sources: generation.sources,
         logprobs: generation.logprobs.is_some(),
-        answers: request.n,
-        progress: request.return_progress,
-        include_usage: request.stream_options.include_usage,
+        answers: request.common.n(),
+        progress: request.common.return_progress(),
+        include_usage: request.common.include_usage(),
         ignored: request.ignored.clone(),
     };
     Ok((job, reply))

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Encodes a text, documents or files under a name; or says what that would take.
-#[utoipa::path(post, path = "/v1/contexts", tag = "Contexts", request_body = NewContext,
+#[utoipa::path(post, path = "/v1/contexts", tag = "Contexts", request_body = super::openapi::NewContext,
     responses((status = 200, description = "What it would take", body = PlanInfo),
               (status = 201, description = "Encoded", body = ContextInfo),
               (status = 202, description = "Being encoded", body = ContextInfo),
@@ -37,17 +37,17 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Api
     let build = || Build { documents: new.documents.clone(), settings: settings.clone() };
     let prepared = prepare(&app, build()).await?;
     let predicted = app.rate.seconds(prepared.plan(), &app.engine.model_size());
-    if new.dry_run {
+    if new.fields.dry_run.unwrap_or(false) {
         let plan = plan_info(&app, &prepared, &settings, predicted)?;
         return Ok(Json(plan).into_response());
     }
     let id = new_id("ctx_");
-    let name = new.name.clone().unwrap_or_else(|| id.clone());
-    let keep = (new.pinned, new.ttl_seconds);
+    let name = new.fields.name.clone().unwrap_or_else(|| id.clone());
+    let keep = (new.fields.pinned.unwrap_or(false), new.fields.ttl_seconds);
     let entry = Entry::new(id, name, settings.clone(), keep, &prepared, predicted);
     app.contexts.add(Arc::clone(&entry), app.model_id())?;
     let done = encode(&app, &entry, prepared, build(), place);
-    if !new.wait {
+    if !new.fields.wait.unwrap_or(false) {
         return Ok((StatusCode::ACCEPTED, Json(entry.info(true))).into_response());
     }
     done.await.map_err(|error| ApiError::internal(error.to_string()))?;
@@ -76,7 +76,7 @@ fn encode(
 fn settings(app: &App, new: &NewContext) -> ApiResult<Settings> {
     let spec = new.method.spec(app.options.spec)?;
     let star = spec.method.as_star();
-    let slack = match (new.slack, star) {
+    let slack = match (new.fields.slack, star) {
         (Some(slack), Some(star)) if slack >= star.block => {
             let message =
                 format!("slack is {slack}: it must be less than the block, {}", star.block);
@@ -89,7 +89,7 @@ fn settings(app: &App, new: &NewContext) -> ApiResult<Settings> {
         }
         (None, None) => 0,
     };
-    Ok(Settings { spec, slack, system: new.system.clone() })
+    Ok(Settings { spec, slack, system: new.fields.system.clone() })
 }
 
 /// The request, in JSON or as a form with files.

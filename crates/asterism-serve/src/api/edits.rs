@@ -5,7 +5,7 @@ use crate::contexts::{Entry, documents_of};
 use crate::error::{ApiError, ApiResult};
 use crate::gate::Place;
 use crate::state::App;
-use crate::wire::{Body, ContextInfo, Document};
+use crate::wire::{Body, ContextInfo, Document, PutFields};
 use crate::work::{Build, encode_entry};
 use asterism::engine::{Context, EngineError, Prepared};
 use axum::Json;
@@ -37,6 +37,7 @@ fn no_document(name: &str) -> ApiError {
 /// Adds a document, or puts another text in its place.
 #[utoipa::path(put, path = "/v1/contexts/{id}/documents/{name}", tag = "Contexts",
     params(("id" = String, Path,), ("name" = String, Path,)),
+    request_body = PutFields,
     responses((status = 200, description = "The context", body = ContextInfo),
               (status = "4XX", description = "Refused"),
               (status = "5XX", description = "The server failed, is busy, or is about to stop")))]
@@ -45,9 +46,7 @@ pub(crate) async fn put(
     Path((id, name)): Path<(String, String)>,
     body: Bytes,
 ) -> ApiResult<Json<ContextInfo>> {
-    let mut body = Body::read(&body)?;
-    let text: String = body.need("text")?;
-    body.nothing_left()?;
+    let PutFields { text } = Body::whole(&body)?;
     let change = |documents: &mut Vec<Document>| {
         match documents.iter_mut().find(|document| document.name == name) {
             Some(document) => document.text = text,

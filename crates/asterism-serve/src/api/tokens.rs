@@ -2,7 +2,7 @@
 
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
-use crate::wire::{Body, ChatRequest};
+use crate::wire::{Body, ChatRequest, DetokenizeFields, TokenizeFields};
 use asterism::engine::EngineError;
 use asterism::text::Special;
 use axum::Json;
@@ -12,16 +12,14 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The tokens of `{"content"}`.
-#[utoipa::path(post, path = "/tokenize", tag = "Tokens",
+#[utoipa::path(post, path = "/tokenize", tag = "Tokens", request_body = TokenizeFields,
     responses((status = 200, description = "Tokens"), (status = "4XX", description = "Refused")))]
 pub(crate) async fn tokenize(State(app): State<Arc<App>>, body: Bytes) -> ApiResult<Json<Value>> {
-    let mut body = Body::read(&body)?;
-    let content: String = body.need("content")?;
-    let special = match body.take("parse_special")?.unwrap_or(false) {
-        true => Special::Parse,
-        false => Special::AsText,
+    let TokenizeFields { content, parse_special } = Body::whole(&body)?;
+    let special = match parse_special {
+        Some(true) => Special::Parse,
+        Some(false) | None => Special::AsText,
     };
-    body.nothing_left()?;
     let encode = move || app.engine.tokenizer().encode(&content, special);
     let tokens = tokio::task::spawn_blocking(encode).await;
     let tokens = tokens.map_err(|error| ApiError::internal(error.to_string()))?;
@@ -30,11 +28,10 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, body: Bytes) -> ApiRes
 
 /// The text of `{"tokens"}`.
 #[utoipa::path(post, path = "/detokenize", tag = "Tokens",
+    request_body = DetokenizeFields,
     responses((status = 200, description = "Text"), (status = "4XX", description = "Refused")))]
 pub(crate) async fn detokenize(State(app): State<Arc<App>>, body: Bytes) -> ApiResult<Json<Value>> {
-    let mut body = Body::read(&body)?;
-    let tokens: Vec<u32> = body.need("tokens")?;
-    body.nothing_left()?;
+    let DetokenizeFields { tokens } = Body::whole(&body)?;
     let content = app.engine.tokenizer().decode(&tokens, false);
     let content = content.map_err(|error| ApiError::param("tokens", error.to_string()))?;
     Ok(Json(json!({"content": content})))
@@ -42,7 +39,7 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, body: Bytes) -> ApiR
 
 /// How many tokens a chat completion's prompt has, and whether it fits.
 #[utoipa::path(post, path = "/v1/chat/completions/input_tokens", tag = "Tokens",
-    request_body = ChatRequest,
+    request_body = super::openapi::ChatRequest,
     responses((status = 200, description = "Tokens"), (status = "4XX", description = "Refused")))]
 pub(crate) async fn input_tokens(
     State(app): State<Arc<App>>,
@@ -52,12 +49,12 @@ pub(crate) async fn input_tokens(
     let max_positions = app.engine.config().max_positions;
     let count = tokio::task::spawn_blocking(move || -> ApiResult<usize> {
         let text = app.engine.text();
-        if app.is_model(&request.model) {
+        if app.is_model(request.model()) {
             let prompt = text.conversation(&request.messages)?;
             return Ok(prompt.context.len() + prompt.query.len());
         }
-        let entry = app.contexts.find(&request.model);
-        let entry = entry.ok_or_else(|| app.no_model(&request.model))?;
+        let entry = app.contexts.find(request.model());
+        let entry = entry.ok_or_else(|| app.no_model(request.model()))?;
         let context = entry.context()?;
         let frame = context.frame().ok_or_else(|| ApiError::internal("no prompt"))?;
         let system = entry.settings.system.as_deref();

@@ -24,6 +24,16 @@ impl Body {
         }
     }
 
+    /// All of it, as one value.
+    ///
+    /// # Errors
+    /// If a field is missing, of another type, or unknown.
+    pub(crate) fn whole<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
+        let fields = Value::Object(Self::read(bytes)?.0);
+        serde_json::from_value(fields)
+            .map_err(|error| ApiError::bad("invalid_value", error.to_string()))
+    }
+
     /// The fields of a form, all of which are text.
     pub(crate) fn of_form(fields: Vec<(String, String)>) -> Self {
         let value = |text: String| match serde_json::from_str(&text) {

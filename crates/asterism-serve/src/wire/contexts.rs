@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+/// Questions to one context at a time at most.
+const MOST_QUESTIONS: usize = 256;
+
 /// A document: a name, which is not part of what the model reads, and a text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -14,13 +17,14 @@ pub(crate) struct Document {
     pub(crate) text: String,
 }
 
-/// `POST /v1/contexts`.
+/// What requests for a context have beside how it is encoded.
 #[derive(Debug, Clone, ToSchema)]
-pub(crate) struct NewContext {
+pub(crate) struct ContextFields {
     /// Its name among models; its id if there is none.
     pub(crate) name: Option<String>,
-    pub(crate) documents: Vec<Document>,
-    pub(crate) method: MethodFields,
+    /// Either this, or documents.
+    text: Option<String>,
+    documents: Option<Vec<Document>>,
     /// Tokens of room that each block of star keeps for edits; a sixteenth of the block.
     pub(crate) slack: Option<usize>,
     /// A message of the system in front of the documents.
@@ -28,11 +32,19 @@ pub(crate) struct NewContext {
     /// Seconds after its last use when it goes.
     pub(crate) ttl_seconds: Option<u64>,
     /// Whether it stays when memory becomes short.
-    pub(crate) pinned: bool,
+    pub(crate) pinned: Option<bool>,
     /// Answer when it is encoded, and not at once.
-    pub(crate) wait: bool,
+    pub(crate) wait: Option<bool>,
     /// Say what it would take, and encode nothing.
-    pub(crate) dry_run: bool,
+    pub(crate) dry_run: Option<bool>,
+}
+
+/// `POST /v1/contexts`.
+#[derive(Debug, Clone)]
+pub(crate) struct NewContext {
+    pub(crate) fields: ContextFields,
+    pub(crate) documents: Vec<Document>,
+    pub(crate) method: MethodFields,
 }
 
 impl NewContext {
@@ -41,34 +53,34 @@ impl NewContext {
     /// # Errors
     /// Names the field that is wrong.
     pub(crate) fn take(mut body: Body, files: Vec<Document>) -> ApiResult<Self> {
-        let mut documents: Vec<Document> = body.take("documents")?.unwrap_or_default();
-        let text: Option<String> = body.take("text")?;
-        let name: Option<String> = body.take("name")?;
-        if let Some(name) = &name {
+        let mut fields = ContextFields {
+            name: body.take("name")?,
+            text: body.take("text")?,
+            documents: body.take("documents")?,
+            slack: body.take("slack")?,
+            system: body.take("system")?,
+            ttl_seconds: body.take("ttl_seconds")?,
+            pinned: body.take("pinned")?,
+            wait: body.take("wait")?,
+            dry_run: body.take("dry_run")?,
+        };
+        let method = MethodFields::take(&mut body)?;
+        body.nothing_left()?;
+        if let Some(name) = &fields.name {
             check_name(name)?;
         }
+        let mut documents = fields.documents.take().unwrap_or_default();
         documents.extend(files);
-        if let Some(text) = text {
+        if let Some(text) = fields.text.take() {
             if !documents.is_empty() {
                 let message = "give either text or documents";
                 return Err(ApiError::param("text", message));
             }
-            documents.push(Document { name: name.clone().unwrap_or("text".into()), text });
+            let name = fields.name.clone().unwrap_or_else(|| "text".to_owned());
+            documents.push(Document { name, text });
         }
         check_documents(&documents)?;
-        let new = Self {
-            name,
-            documents,
-            method: MethodFields::take(&mut body)?,
-            slack: body.take("slack")?,
-            system: body.take("system")?,
-            ttl_seconds: body.take("ttl_seconds")?,
-            pinned: body.take("pinned")?.unwrap_or(false),
-            wait: body.take("wait")?.unwrap_or(false),
-            dry_run: body.take("dry_run")?.unwrap_or(false),
-        };
-        body.nothing_left()?;
-        Ok(new)
+        Ok(Self { fields, documents, method })
     }
 }
 
@@ -124,34 +136,71 @@ impl ContextChange {
     }
 }
 
-/// `POST /v1/contexts/{id}/ask`.
+/// What questions about a context have beside how they are answered.
 #[derive(Debug, Clone, ToSchema)]
-pub(crate) struct AskRequest {
+pub(crate) struct AskFields {
+    /// Either this, or questions.
+    question: Option<String>,
     /// All are answered together: the context's keys are read once for all of them.
+    questions: Option<OneOrMany>,
+    /// As in requests for contexts.
+    revisit: Option<Value>,
+}
+
+/// `POST /v1/contexts/{id}/ask`.
+#[derive(Debug, Clone)]
+pub(crate) struct AskRequest {
     pub(crate) questions: Vec<String>,
     pub(crate) answer: AnswerFields,
-    /// As in requests for contexts.
-    pub(crate) revisit: MethodFields,
+    /// How many tokens of the context are computed anew for them.
+    pub(crate) method: MethodFields,
 }
 
 impl AskRequest {
     pub(crate) fn take(mut body: Body) -> ApiResult<Self> {
-        let one: Option<String> = body.take("question")?;
-        let many: Option<OneOrMany> = body.take("questions")?;
-        let questions = match (one, many) {
+        let fields = AskFields {
+            question: body.take("question")?,
+            questions: body.take("questions")?,
+            revisit: body.take("revisit")?,
+        };
+        let answer = AnswerFields::take(&mut body)?;
+        body.nothing_left()?;
+        let questions = match (fields.question, fields.questions) {
             (Some(one), None) => vec![one],
             (None, Some(many)) => many.into_vec(),
             _ => return Err(ApiError::param("questions", "give either question or questions")),
         };
-        if questions.is_empty() || questions.len() > 256 {
-            let message = format!("{} questions: give from 1 to 256", questions.len());
+        if questions.is_empty() || questions.len() > MOST_QUESTIONS {
+            let count = questions.len();
+            let message = format!("{count} questions: give from 1 to {MOST_QUESTIONS}");
             return Err(ApiError::param("questions", message));
         }
-        let answer = AnswerFields::take(&mut body)?;
-        let revisit = MethodFields { revisit: body.take("revisit")?, ..MethodFields::default() };
-        body.nothing_left()?;
-        Ok(Self { questions, answer, revisit })
+        let method = MethodFields { revisit: fields.revisit, ..MethodFields::default() };
+        Ok(Self { questions, answer, method })
     }
+}
+
+/// `POST /tokenize`.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenizeFields {
+    pub(crate) content: String,
+    /// Whether special tokens in it are special.
+    pub(crate) parse_special: Option<bool>,
+}
+
+/// `POST /detokenize`.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DetokenizeFields {
+    pub(crate) tokens: Vec<u32>,
+}
+
+/// `PUT /v1/contexts/{id}/documents/{name}`.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PutFields {
+    pub(crate) text: String,
 }
 
 /// A document of a context.

@@ -96,8 +96,10 @@ impl ChatMessage {
 /// How an answer is to be generated; the server's own settings where a field is missing.
 #[derive(Debug, Clone, Default, ToSchema)]
 pub(crate) struct AnswerFields {
-    /// Tokens of the answer at most; also as max_completion_tokens.
+    /// Tokens of the answer at most.
     max_tokens: Option<usize>,
+    /// Its newer name.
+    max_completion_tokens: Option<usize>,
     /// 0 always takes the likeliest token.
     temperature: Option<f32>,
     top_p: Option<f32>,
@@ -105,7 +107,7 @@ pub(crate) struct AnswerFields {
     min_p: Option<f32>,
     repetition_penalty: Option<f32>,
     /// The same seed and settings give the same answer, whoever else asks.
-    seed: Option<u64>,
+    seed: Option<i64>,
     stop: Option<OneOrMany>,
     /// Say which blocks of the context the question looked at.
     sources: Option<bool>,
@@ -113,8 +115,19 @@ pub(crate) struct AnswerFields {
 
 impl AnswerFields {
     pub(crate) fn take(body: &mut Body) -> ApiResult<Self> {
-        let (newer, older) = (body.take("max_completion_tokens")?, body.take("max_tokens")?);
-        if let (Some(newer), Some(older)) = (newer, older)
+        let fields = Self {
+            max_tokens: body.take("max_tokens")?,
+            max_completion_tokens: body.take("max_completion_tokens")?,
+            temperature: body.take("temperature")?,
+            top_p: body.take("top_p")?,
+            top_k: body.take("top_k")?,
+            min_p: body.take("min_p")?,
+            repetition_penalty: body.take("repetition_penalty")?,
+            seed: body.take("seed")?,
+            stop: body.take("stop")?,
+            sources: body.take("sources")?,
+        };
+        if let (Some(older), Some(newer)) = (fields.max_tokens, fields.max_completion_tokens)
             && newer != older
         {
             let message = format!(
@@ -122,19 +135,7 @@ impl AnswerFields {
             );
             return Err(ApiError::param("max_tokens", message));
         }
-        let seed: Option<i64> = body.take("seed")?;
-        Ok(Self {
-            max_tokens: newer.or(older),
-            temperature: body.take("temperature")?,
-            top_p: body.take("top_p")?,
-            top_k: body.take("top_k")?,
-            min_p: body.take("min_p")?,
-            repetition_penalty: body.take("repetition_penalty")?,
-            // Clients send -1 for any; it is a seed like others here.
-            seed: seed.map(|seed| seed as u64),
-            stop: body.take("stop")?,
-            sources: body.take("sources")?,
-        })
+        Ok(fields)
     }
 
     /// How the answer is generated, where `default` fills in what was not said.
@@ -150,11 +151,13 @@ impl AnswerFields {
         sampling.min_p = self.min_p.unwrap_or(sampling.min_p);
         sampling.repetition_penalty =
             self.repetition_penalty.unwrap_or(sampling.repetition_penalty);
-        sampling.seed = self.seed.unwrap_or(sampling.seed);
+        // Clients send -1 for any; it is a seed like others here.
+        sampling.seed = self.seed.map_or(sampling.seed, |seed| seed as u64);
         sampling
             .check()
             .map_err(|error| ApiError::param(&error.name.replace('-', "_"), error.to_string()))?;
-        generation.max_tokens = self.max_tokens.unwrap_or(generation.max_tokens);
+        let asked = self.max_completion_tokens.or(self.max_tokens);
+        generation.max_tokens = asked.unwrap_or(generation.max_tokens);
         if generation.max_tokens == 0 {
             return Err(ApiError::param("max_tokens", "max_tokens is 0: it must be at least 1"));
         }
@@ -203,24 +206,61 @@ pub(crate) struct JsonSchema {
     pub(crate) schema: Value,
 }
 
-/// `POST /v1/chat/completions`.
-#[derive(Debug, Clone, ToSchema)]
-pub(crate) struct ChatRequest {
+/// What chats have beside what all requests have.
+#[derive(Debug, Clone, Default, ToSchema)]
+pub(crate) struct ChatFields {
     /// The model's id; or the id or name of a context, which the conversation is then about.
-    pub(crate) model: String,
-    #[schema(value_type = Vec<ChatMessage>)]
+    pub(crate) model: Option<String>,
+    #[schema(required = true)]
+    messages: Option<Vec<ChatMessage>>,
+    /// Say of each token how likely it was.
+    logprobs: Option<bool>,
+    /// Likely tokens beside each chosen one, at most 20.
+    top_logprobs: Option<usize>,
+    pub(crate) response_format: Option<ResponseFormat>,
+}
+
+impl ChatFields {
+    fn take(body: &mut Body) -> ApiResult<Self> {
+        Ok(Self {
+            model: body.take("model")?,
+            messages: body.take("messages")?,
+            logprobs: body.take("logprobs")?,
+            top_logprobs: body.take("top_logprobs")?,
+            response_format: body.take("response_format")?,
+        })
+    }
+
+    /// The messages, if all can be read.
+    fn messages(&mut self) -> ApiResult<Vec<Message>> {
+        let messages = self.messages.take();
+        let messages =
+            messages.ok_or_else(|| ApiError::param("messages", "messages is missing"))?;
+        let message = |(index, message): (usize, ChatMessage)| message.message(index);
+        messages.into_iter().enumerate().map(message).collect()
+    }
+
+    /// Likely tokens beside each chosen one; `None` if no log-probabilities are wanted.
+    fn likely(&self) -> ApiResult<Option<usize>> {
+        let wanted = self.logprobs.unwrap_or(false);
+        if self.top_logprobs.is_some_and(|top| top > 0) && !wanted {
+            let message = "top_logprobs needs \"logprobs\": true";
+            return Err(ApiError::param("top_logprobs", message));
+        }
+        bounded("top_logprobs", wanted.then_some(self.top_logprobs.unwrap_or(0)))
+    }
+}
+
+/// `POST /v1/chat/completions`.
+#[derive(Debug, Clone)]
+pub(crate) struct ChatRequest {
+    pub(crate) chat: ChatFields,
     pub(crate) messages: Vec<Message>,
     pub(crate) answer: AnswerFields,
     pub(crate) method: MethodFields,
-    pub(crate) stream: bool,
-    pub(crate) stream_options: StreamOptions,
-    /// Answers, from as many seeds.
-    pub(crate) n: usize,
+    pub(crate) common: CommonFields,
     /// Likely tokens beside each chosen one; `None` if no log-probabilities are wanted.
     pub(crate) logprobs: Option<usize>,
-    pub(crate) response_format: Option<ResponseFormat>,
-    /// Chunks that say how far the context is encoded.
-    pub(crate) return_progress: bool,
     /// Fields that make no difference here.
     pub(crate) ignored: Vec<String>,
 }
@@ -232,56 +272,44 @@ impl ChatRequest {
     /// Names the field that is wrong.
     pub(crate) fn read(bytes: &[u8]) -> ApiResult<Self> {
         let mut body = Body::read(bytes)?;
-        let messages: Vec<ChatMessage> = body.need("messages")?;
-        let messages =
-            messages.into_iter().enumerate().map(|(index, message)| message.message(index));
-        let wanted = body.take::<bool>("logprobs")?.unwrap_or(false);
-        let top: Option<usize> = body.take("top_logprobs")?;
-        if top.is_some_and(|top| top > 0) && !wanted {
-            let message = "top_logprobs needs \"logprobs\": true";
-            return Err(ApiError::param("top_logprobs", message));
-        }
-        let common = Common::take(&mut body)?;
-        let request = Self {
-            model: body.take("model")?.unwrap_or_default(),
-            messages: messages.collect::<ApiResult<_>>()?,
-            answer: common.answer,
-            method: common.method,
-            stream: common.stream,
-            stream_options: common.stream_options,
-            n: common.n,
-            logprobs: wanted.then_some(top.unwrap_or(0)),
-            response_format: body.take("response_format")?,
-            return_progress: common.return_progress,
+        let mut chat = ChatFields::take(&mut body)?;
+        Ok(Self {
+            messages: chat.messages()?,
+            logprobs: chat.likely()?,
+            chat,
+            answer: AnswerFields::take(&mut body)?,
+            method: MethodFields::take(&mut body)?,
+            common: CommonFields::take(&mut body)?,
             ignored: sort_fields(&body.rest())?,
-        };
-        bounded("top_logprobs", request.logprobs)?;
-        Ok(request)
+        })
+    }
+
+    /// The model that it is for; nothing if it names none.
+    pub(crate) fn model(&self) -> &str {
+        self.chat.model.as_deref().unwrap_or_default()
     }
 }
 
-impl ChatRequest {
-    /// What the request is for, in its own words; `model` if it names nothing.
-    pub(crate) fn model_or(&self, model: &str) -> String {
-        if self.model.is_empty() { model.to_owned() } else { self.model.clone() }
-    }
+/// What completions have beside what all requests have.
+#[derive(Debug, Clone, ToSchema)]
+pub(crate) struct CompletionFields {
+    /// The model's id.
+    model: Option<String>,
+    /// The text to continue, as it is; or a list of one.
+    prompt: OneOrMany,
+    /// Likely tokens beside each chosen one, at most 20.
+    pub(crate) logprobs: Option<usize>,
 }
 
 /// `POST /v1/completions`.
-#[derive(Debug, Clone, ToSchema)]
+#[derive(Debug, Clone)]
 pub(crate) struct CompletionRequest {
-    /// The model's id.
     pub(crate) model: String,
-    /// The text to continue, as it is; or a list of one.
     pub(crate) prompt: String,
     pub(crate) answer: AnswerFields,
     pub(crate) method: MethodFields,
-    pub(crate) stream: bool,
-    pub(crate) stream_options: StreamOptions,
-    pub(crate) n: usize,
-    /// Likely tokens beside each chosen one; `None` if no log-probabilities are wanted.
+    pub(crate) common: CommonFields,
     pub(crate) logprobs: Option<usize>,
-    pub(crate) return_progress: bool,
     pub(crate) ignored: Vec<String>,
 }
 
@@ -292,64 +320,81 @@ impl CompletionRequest {
     /// Names the field that is wrong.
     pub(crate) fn read(bytes: &[u8]) -> ApiResult<Self> {
         let mut body = Body::read(bytes)?;
-        let mut prompts = body.need::<OneOrMany>("prompt")?.into_vec();
+        let fields = CompletionFields {
+            model: body.take("model")?,
+            prompt: body.need("prompt")?,
+            logprobs: body.take("logprobs")?,
+        };
+        let mut prompts = fields.prompt.into_vec();
         let prompt = match (prompts.pop(), prompts.is_empty()) {
             (Some(prompt), true) => prompt,
             _ => return Err(ApiError::param("prompt", "prompt must be one text")),
         };
-        let common = Common::take(&mut body)?;
-        let request = Self {
-            model: body.take("model")?.unwrap_or_default(),
+        Ok(Self {
+            model: fields.model.unwrap_or_default(),
             prompt,
-            answer: common.answer,
-            method: common.method,
-            stream: common.stream,
-            stream_options: common.stream_options,
-            n: common.n,
-            logprobs: body.take("logprobs")?,
-            return_progress: common.return_progress,
+            answer: AnswerFields::take(&mut body)?,
+            method: MethodFields::take(&mut body)?,
+            common: CommonFields::take(&mut body)?,
+            logprobs: bounded("logprobs", fields.logprobs)?,
             ignored: sort_fields(&body.rest())?,
-        };
-        bounded("logprobs", request.logprobs)?;
-        Ok(request)
+        })
     }
 }
 
-fn bounded(name: &str, logprobs: Option<usize>) -> ApiResult<()> {
+fn bounded(name: &str, logprobs: Option<usize>) -> ApiResult<Option<usize>> {
     match logprobs {
         Some(count) if count > MOST_LOGPROBS => {
             let message = format!("{name} is {count}: it must be at most {MOST_LOGPROBS}");
             Err(ApiError::param(name, message))
         }
-        _ => Ok(()),
+        logprobs => Ok(logprobs),
     }
 }
 
 /// What both kinds of requests have.
-struct Common {
-    answer: AnswerFields,
-    method: MethodFields,
-    stream: bool,
-    stream_options: StreamOptions,
-    n: usize,
-    return_progress: bool,
+#[derive(Debug, Clone, Copy, Default, ToSchema)]
+pub(crate) struct CommonFields {
+    /// Send the answer in pieces, as server-sent events.
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    /// Answers, from as many seeds; at most 32.
+    n: Option<usize>,
+    /// Chunks that say how far the context is encoded.
+    return_progress: Option<bool>,
 }
 
-impl Common {
+impl CommonFields {
     fn take(body: &mut Body) -> ApiResult<Self> {
-        let n = body.take("n")?.unwrap_or(1);
+        let fields = Self {
+            stream: body.take("stream")?,
+            stream_options: body.take("stream_options")?,
+            n: body.take("n")?,
+            return_progress: body.take("return_progress")?,
+        };
+        let n = fields.n();
         if !(1..=MOST_ANSWERS).contains(&n) {
             let message = format!("n is {n}: it must be from 1 to {MOST_ANSWERS}");
             return Err(ApiError::param("n", message));
         }
-        Ok(Self {
-            answer: AnswerFields::take(body)?,
-            method: MethodFields::take(body)?,
-            stream: body.take("stream")?.unwrap_or(false),
-            stream_options: body.take("stream_options")?.unwrap_or_default(),
-            n,
-            return_progress: body.take("return_progress")?.unwrap_or(false),
-        })
+        Ok(fields)
+    }
+
+    pub(crate) fn stream(self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
+    /// Whether a stream ends with the usage.
+    pub(crate) fn include_usage(self) -> bool {
+        self.stream_options.unwrap_or_default().include_usage
+    }
+
+    pub(crate) fn n(self) -> usize {
+        self.n.unwrap_or(1)
+    }
+
+    pub(crate) fn return_progress(self) -> bool {
+        self.return_progress.unwrap_or(false)
     }
 }
 
