@@ -5,13 +5,13 @@
 #   benches/revisit.sh [OUT [LENGTH:BABILONG_SAMPLES:RULER_SAMPLES ...]]
 #
 # Asks target/release/asterism: build it first. ASTERISM_MODEL and ASTERISM_DEVICE name another model
-# and what computes. A run that was stopped goes on where it was. For a GPU: an H200 takes 10 minutes
-# for all, if the lengths run at the same time.
+# and what computes. A run that was stopped goes on where it was. For a GPU: an H200 takes 15 minutes
+# for all, if tasks run at the same time.
 set -euo pipefail
 asterism="$(dirname "$0")/../target/release/asterism"
 out="${1:-revisit}"
 shift $(($# > 0))
-[ $# -gt 0 ] || set -- 4k:50:20 16k:40:12 64k:25:8 128k:10:4
+[ $# -gt 0 ] || set -- 4k:50:20 16k:50:50 64k:50:50 128k:50:20
 
 eighth=star:block=1/8
 blocks=star:block=4k

@@ -39,23 +39,42 @@ impl Grammars {
             ApiError::param("response_format.json_schema.schema", message)
         };
         let factory = self.factory.get_or_init(|| factory(&self.engine)).clone().map_err(bad)?;
-        let mut schema = schema.clone();
-        if let Value::Object(fields) = &mut schema {
-            // One space at most, so that no answer is spent on white space.
-            let spaces = json!({
-                "whitespace_flexible": false,
-                "item_separator": ", ?",
-                "key_separator": ": ?",
-            });
-            fields.entry("x-guidance").or_insert(spaces);
-        }
-        let grammar = TopLevelGrammar::from_json_schema(schema);
-        let parser = factory.create_parser(grammar);
-        let mut matcher = Matcher::new(parser);
-        // What is wrong with a grammar shows when it is first looked at.
-        matcher.compute_mask().map_err(|error| bad(error.to_string()))?;
-        Ok(Arc::new(Schema(matcher)))
+        Ok(Arc::new(Schema(matcher(&factory, schema).map_err(bad)?)))
     }
+}
+
+/// What follows `schema`, before the first token.
+fn matcher(factory: &ParserFactory, schema: &Value) -> Result<Matcher, String> {
+    let mut schema = schema.clone();
+    if let Value::Object(fields) = &mut schema {
+        // One space at most, so that no answer is spent on white space.
+        let spaces = json!({
+            "whitespace_flexible": false,
+            "item_separator": ", ?",
+            "key_separator": ": ?",
+        });
+        fields.entry("x-guidance").or_insert(spaces);
+    }
+    let parser = factory.create_parser(TopLevelGrammar::from_json_schema(schema));
+    let mut matcher = Matcher::new(parser);
+    // What is wrong with a grammar shows when it is first looked at.
+    matcher.compute_mask().map_err(|error| error.to_string())?;
+    Ok(matcher)
+}
+
+/// Follows `schema` for up to `tokens` tokens, each a byte: the first that may come next.
+pub(crate) fn follow(schema: &Value, tokens: usize) -> Result<(), String> {
+    let env = ApproximateTokEnv::single_byte_env();
+    let mut factory = ParserFactory::new_simple(&env).map_err(|error| error.to_string())?;
+    factory.quiet();
+    let mut following = Following(matcher(&factory, schema)?);
+    for _ in 0..tokens {
+        let mut logits = vec![0.0; env.tok_trie().vocab_size()];
+        following.forbid(&mut logits)?;
+        let Some(token) = logits.iter().position(|logit| *logit == 0.0) else { break };
+        following.take(token as u32)?;
+    }
+    Ok(())
 }
 
 /// What knows the model's tokens.

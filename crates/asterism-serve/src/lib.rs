@@ -17,6 +17,8 @@ mod api;
 mod auth;
 mod contexts;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod grammar;
 mod metrics;

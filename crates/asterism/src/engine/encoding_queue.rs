@@ -1,6 +1,7 @@
 //! Contexts that are being encoded, or wait for their turn, on the thread that leads the hosts.
 
 use super::EngineError;
+use super::admission::{Admission, Candidate};
 use super::command::{AnchorNews, Command, ContextId, EncodingState, Outcome};
 use super::group::Group;
 use super::phase1::{Phase1, Progress};
@@ -12,10 +13,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-/// Contexts that are encoded at the same time at most: each takes memory for a forward pass on
-/// every host.
-const ACTIVE: usize = 4;
-
 /// Contexts that are being encoded or wait, oldest first, and how often each encoded one is held.
 pub(super) struct EncodingQueue {
     /// Where those who hold a context say that they let go of it.
@@ -23,6 +20,7 @@ pub(super) struct EncodingQueue {
     jobs: Vec<Job>,
     holders: HashMap<ContextId, usize>,
     next_id: u64,
+    admission: Admission,
 }
 
 /// One context.
@@ -48,7 +46,13 @@ struct Run {
 
 impl EncodingQueue {
     pub(super) fn new(requests: Sender<Request>) -> Self {
-        Self { requests, jobs: Vec::new(), holders: HashMap::new(), next_id: 0 }
+        Self {
+            requests,
+            jobs: Vec::new(),
+            holders: HashMap::new(),
+            next_id: 0,
+            admission: Admission::default(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -132,8 +136,12 @@ impl EncodingQueue {
 
     /// Begins contexts that wait, as long as there are few.
     fn begin_waiting<B: Backend>(&mut self, group: &mut Group<B>) {
-        while self.jobs.iter().filter(|job| job.run.is_some()).count() < ACTIVE {
-            let Some(at) = self.jobs.iter().position(|job| job.run.is_none()) else { return };
+        let pass = group.lead.loaded.backend.chunk_tokens();
+        loop {
+            let candidate =
+                |job: &Job| Candidate { tokens: job.plan.tokens, is_active: job.run.is_some() };
+            let all: Vec<Candidate> = self.jobs.iter().map(candidate).collect();
+            let Some(at) = self.admission.next(&all, pass) else { return };
             let job = &mut self.jobs[at];
             let command = Command::Open {
                 id: job.id,

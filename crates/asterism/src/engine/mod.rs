@@ -17,6 +17,7 @@
 //! its own, does slice after slice of what its *schedule* says, and has all hosts obey one
 //! *command* after the other.
 
+mod admission;
 mod answer;
 mod ask;
 mod builder;
