@@ -4,7 +4,7 @@ import { html, useMemo } from "./vendor/htm-preact.js";
 import createDOMPurify from "./vendor/dompurify.js";
 import { Marked } from "./vendor/marked.js";
 import { Failure } from "./dialog.js";
-import { count, many, percent, rate, seconds } from "./format.js";
+import { beyond, count, many, rate, seconds } from "./format.js";
 import { describe } from "./settings.js";
 import { heat } from "./strip.js";
 
@@ -56,7 +56,7 @@ export function Answer({ turn }) {
 function Progress({ progress }) {
   const words = progress === null ? "Asking"
     : progress.phase === "encoding" ? "Encoding the text" : "Reading the question";
-  const left = progress?.eta == null ? "" : `, ${seconds(progress.eta)} left`;
+  const left = !progress?.eta ? "" : `, ${seconds(progress.eta)} left`;
   return html`
     <div class="progress">
       <span>${words}${left}…</span>
@@ -103,11 +103,13 @@ export function Sources({ sources, onOpen }) {
   return html`
     <div class="sources">
       <h4>Where it looked</h4>
+      <p class="note">Most of all first; with each block's share of the question's attention, less
+        what a question that asks nothing gives it.</p>
       <ol>
-        ${sources.map((source) => html`
+        ${sources.map((source, rank) => html`
           <li>
-            <button type="button" class="source" onClick=${() => onOpen(source)}>
-              <span class="share" style=${heat(source.share)}>${percent(source.share)}</span>
+            <button type="button" class="source" onClick=${() => onOpen({ ...source, rank })}>
+              <span class="share" style=${heat(rank)}>${beyond(source.share)}</span>
               <span class="place">block ${source.block} · ${where(source)}</span>
               <q>${source.passage.trim()}</q>
             </button>
@@ -123,11 +125,8 @@ export function OnStrip({ shown, onShow }) {
       ${shown ? "✓ On the strip" : "Show on the strip"}</button>`;
 }
 
-// The shares of an answer's blocks, for the strip.
-export function sharesOf(turn) {
-  const shares = new Map();
-  for (const { block, share } of turn?.asterism?.sources ?? []) {
-    shares.set(block, (shares.get(block) ?? 0) + share);
-  }
-  return shares;
+// An answer's sources by their blocks, for the strip: {rank, share, passage, …}.
+export function byBlock(turn) {
+  const sources = turn?.asterism?.sources ?? [];
+  return new Map(sources.map((source, rank) => [source.block, { ...source, rank }]));
 }

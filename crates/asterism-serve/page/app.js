@@ -2,7 +2,7 @@
 
 import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { onKeyWanted, setKey } from "./api.js";
-import { sharesOf } from "./answer.js";
+import { byBlock } from "./answer.js";
 import { Ask } from "./ask.js";
 import { Compare, comparedTurn } from "./compare.js";
 import { ContextList, Manage, Memory } from "./contexts.js";
@@ -91,8 +91,8 @@ function Context({ context, tab, eta, editError }) {
   const last = turns.findLast((turn) => turn.asterism?.sources?.length);
   const turn = tab === "compare" ? comparedTurn(context, compared ?? 1)
     : tab === "ask" ? turns.find(({ id }) => id === shown) ?? last : null;
-  const shares = sharesOf(turn);
-  const sourceOf = (index) => turn?.asterism?.sources.find(({ block }) => block === index) ?? null;
+  const sources = byBlock(turn);
+  const sourceOf = (index) => sources.get(index) ?? null;
   const read = (source, foreign = false) => setReading({ index: source.block, source, foreign });
   const changes = tab === "documents";
   const encoding = context.status === "encoding";
@@ -109,7 +109,7 @@ function Context({ context, tab, eta, editError }) {
     <section class="strip-box" aria-label="Blocks">
       ${blocks.length > 0 && html`
         <${Strip} label="Blocks of ${nameOf(context)}" cells=${blocks} anchor=${context.anchor}
-          ...${{ encoding, changes, shares }}
+          ...${{ encoding, changes, sources }}
           onOpen=${(index) => setReading({ index, source: sourceOf(index), foreign: false })} />
         <p class="summary">${summary(context, changes)}
           ${turn && html` Lit: where “${turn.question}” looked.`}</p>`}

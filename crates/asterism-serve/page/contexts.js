@@ -40,8 +40,8 @@ export function Memory() {
   const { status } = useServer();
   if (!status) return null;
   const { capacity_bytes: all, reserved_bytes: reserved, cache_bytes: cached } = status.memory;
-  const words = `${bytes(reserved)} in use${all === null ? "" : ` of ${bytes(all)}`}, `
-    + `${bytes(cached)} cached blocks`;
+  const words = `${bytes(reserved)} in use${all === null ? "" : ` of ${bytes(all)}`}; blocks that `
+    + `no context holds are kept up to ${bytes(cached)}`;
   const share = (part) => ({ width: `${Math.min(100, (100 * part) / all)}%` });
   return html`
     <div class="memory">

@@ -22,7 +22,7 @@ const FACTS = [
   [0.52, "The access code for the Bergen vault is 70956."],
   [0.81, "The access code for the Trieste vault is 31574."],
 ];
-const DAYS = 900;
+const DAYS = 600;
 
 export const EXAMPLE_QUESTION = "What is the access code for the Lisbon vault?";
 

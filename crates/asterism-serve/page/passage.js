@@ -4,7 +4,7 @@
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { call, contextPath } from "./api.js";
 import { Dialog, Failure } from "./dialog.js";
-import { count, many, percent } from "./format.js";
+import { beyond, count, many } from "./format.js";
 import { write } from "./kept.js";
 
 // `source` (of an answer) is null for a block that was opened by itself. `foreign`: its block is of
@@ -26,7 +26,8 @@ export function Passage({ context, index, source, foreign, onGo, onClose }) {
   return html`
     <${Dialog} wide title=${source ? `Passage of block ${index}` : `Block ${index}`} onClose=${onClose}>
       <p class="muted">
-        ${source && html`<strong>${percent(source.share)} of what the answer looked at.</strong> `}
+        ${source && html`<strong>Source ${source.rank + 1} of the answer: the block drew
+          ${" "}${beyond(source.share)} of the question's attention.</strong> `}
         ${block && `${many(block.tokens, "token")} from ${count(block.start)}, `
           + `held by host ${context.blocks[index].host}.`}
       </p>

@@ -112,7 +112,7 @@ export function NewContext() {
       <p class="lead">A text is encoded once, in blocks that are independent of each other; then
         any number of questions are answered from all of it.</p>
       <${Drop} onFiles=${take} onExample=${any ? null : () => change({ ...EMPTY, documents: [exampleDocument()],
-        name: freeName("harbour", new Set(contexts?.map((one) => one.name))), example: true })} />
+        settings: { block: "2k", anchor: "512" }, name: freeName("harbour", new Set(contexts?.map((one) => one.name))), example: true })} />
       ${refused.length > 0 && html`
         <div class="failure" role="alert"><ul>${refused.map((why) => html`<li>${why}</li>`)}</ul></div>`}
       <label for="pasted">Or paste text

@@ -1,7 +1,7 @@
 // The strip: a cell per block, in the order of the text, coloured by the host that holds it.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { count, many, percent, size } from "./format.js";
+import { beyond, count, many, percent, size } from "./format.js";
 
 // Why a block was encoded again after an edit, or not: a sign, a word for wide cells, a sentence.
 export const CHANGES = {
@@ -17,7 +17,7 @@ const HOSTS = 8;
 // Few cells are wide and say much, many are small and say it in their tooltips.
 const scale = (n) => (n <= 12 ? "wide" : n <= 60 ? "middle" : n <= 160 ? "small" : "tiny");
 
-function sentence(cell, share) {
+function sentence(cell, source) {
   const last = cell.start + cell.tokens - 1;
   return [
     `Block ${cell.index}${cell.index === 0 ? ", with the anchor" : ""}`,
@@ -25,38 +25,37 @@ function sentence(cell, share) {
     `host ${cell.host}`,
     cell.state === "reused" ? "reused from the cache" : cell.state,
     cell.change && CHANGES[cell.change]?.[2],
-    share !== undefined && `source of the answer, ${percent(share)}`,
+    source && `source ${source.rank + 1} of the answer, ${beyond(source.share)}`,
     cell.documents?.length > 2 ? `${cell.documents[0]} and ${cell.documents.length - 1} more`
       : cell.documents?.join(", "),
   ].filter(Boolean).join(" · ");
 }
 
-// How bright a source is: half of what was looked at is as bright as it gets.
-export const heat = (share) =>
-  share === undefined ? null : { "--heat": `${Math.min(100, Math.round(200 * share))}%` };
+// How bright a source is: by its rank, 0 the first. Shares are of whole blocks, ranks of passages.
+export const heat = (rank) => ({ "--heat": `${Math.round(100 * 0.6 ** rank)}%` });
 
-function Cell({ cell, width, share, faded, changes, next, anchor, ...rest }) {
+function Cell({ cell, width, source, faded, changes, next, anchor, ...rest }) {
   const change = changes && cell.change ? CHANGES[cell.change] : null;
   const sign = change?.[0] ?? (cell.index === 0 ? "★" : cell.state === "reused" ? "↺" : "");
-  const below = share !== undefined ? percent(share)
+  const below = source ? beyond(source.share)
     : change ? change[1]
       : cell.state === "waiting" ? "" : cell.state;
   return html`
     <button type="button" class="cell" data-host=${cell.host % HOSTS} data-state=${cell.state}
-      data-change=${changes ? cell.change : null} data-source=${share !== undefined}
+      data-change=${changes ? cell.change : null} data-source=${Boolean(source)}
       data-faded=${faded} data-next=${next}
-      style=${heat(share)} ...${rest}>
-      <span class="sr-only">${sentence(cell, share)}</span>
+      style=${source && heat(source.rank)} ...${rest}>
+      <span class="sr-only">${sentence(cell, source)}</span>
       ${width !== "tiny" && html`<span class="face" aria-hidden="true">
         ${width !== "small" && html`<span class="number">${cell.index}</span>`}
-        <span class="sign">${share !== undefined && width === "middle" ? percent(share) : sign}</span>
+        <span class="sign">${source && width === "middle" ? beyond(source.share) : sign}</span>
         ${width === "wide" && html`<span class="word">${below}</span>`}</span>`}
       ${cell.index === 0 && anchor > 0 && html`
         <span class="anchor" style=${{ width: `${Math.min(100, (100 * anchor) / cell.tokens)}%` }} />`}
     </button>`;
 }
 
-function Legend({ cells, shares, changes }) {
+function Legend({ cells, sources, changes }) {
   const hosts = [...new Set(cells.map((cell) => cell.host))].sort((a, b) => a - b);
   const states = new Set(cells.map((cell) => cell.state));
   const kinds = changes ? Object.keys(CHANGES).filter((kind) =>
@@ -73,7 +72,7 @@ function Legend({ cells, shares, changes }) {
         <li><i class="cell" data-host="0" data-state="encoded" />encoded</li>`}
       ${states.has("reused") && !changes && html`
         <li><i class="cell" data-host="0" data-state="reused">↺</i>reused</li>`}
-      ${shares.size > 0 && html`<li><i class="cell" data-source="true" />source of the answer</li>`}
+      ${sources.size > 0 && html`<li><i class="cell" data-source="true" />source of the answer</li>`}
       ${kinds.map((kind) => html`
         <li><i class="cell" data-host="0" data-change=${kind}
           data-state=${kind === "reused" ? "reused" : "encoded"}>${CHANGES[kind][0]}</i>
@@ -81,9 +80,9 @@ function Legend({ cells, shares, changes }) {
     </ul>`;
 }
 
-// `shares`: block -> its share in the answer that is shown. `changes`: say why blocks were encoded
+// `sources`: block -> {rank, share} of the answer that is shown. `changes`: say why blocks were encoded
 // again. `onOpen(index)`: a cell was pressed; without it cells only tell about themselves.
-export function Strip({ label, cells, anchor, encoding, changes = false, shares = new Map(), onOpen }) {
+export function Strip({ label, cells, anchor, encoding, changes = false, sources = new Map(), onOpen }) {
   const [current, setCurrent] = useState(0);
   const [tip, setTip] = useState(null);
   const box = useRef();
@@ -99,7 +98,7 @@ export function Strip({ label, cells, anchor, encoding, changes = false, shares 
   }
 
   // Many cells scroll: the one that was looked at most is brought into view.
-  const brightest = [...shares].reduce((a, b) => (b[1] > a[1] ? b : a), [null, 0])[0];
+  const brightest = [...sources].find(([, { rank }]) => rank === 0)?.[0];
   useEffect(() => {
     const cell = box.current.children[cells.findIndex((one) => one.index === brightest)];
     if (!cell) return;
@@ -139,7 +138,7 @@ export function Strip({ label, cells, anchor, encoding, changes = false, shares 
         aria-label="${label}: ${many(cells.length, "block")}, arrow keys move">
         ${cells.map((cell, index) => html`
           <${Cell} key=${cell.index} ...${{ cell, width, changes, anchor }}
-            share=${shares.get(cell.index)} faded=${shares.size > 0 && !shares.has(cell.index)}
+            source=${sources.get(cell.index)} faded=${sources.size > 0 && !sources.has(cell.index)}
             next=${next.get(cell.host) === cell.index} tabIndex=${index === at ? 0 : -1}
             onMouseEnter=${show(index)} onMouseLeave=${hide} onBlur=${hide}
             onFocus=${(event) => { setCurrent(index); show(index)(event); }}
@@ -147,8 +146,8 @@ export function Strip({ label, cells, anchor, encoding, changes = false, shares 
       </div>
       ${tip && cells[tip.index] && html`
         <${Tip} box=${box.current} ...${tip}
-          text=${sentence(cells[tip.index], shares.get(cells[tip.index].index))} />`}
-      <${Legend} ...${{ cells, shares, changes }} />
+          text=${sentence(cells[tip.index], sources.get(cells[tip.index].index))} />`}
+      <${Legend} ...${{ cells, sources, changes }} />
     </div>`;
 }
 

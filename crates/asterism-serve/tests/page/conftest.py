@@ -2,9 +2,12 @@ import os
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from server import Server
+
+# Debug builds on small machines take their time.
+expect.set_options(timeout=60_000)
 
 AXE = Path(os.environ["AXE"])
 

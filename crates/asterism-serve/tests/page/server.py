@@ -39,7 +39,8 @@ class Server:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.key = key
-        command = [os.environ["ASTERISM"], "serve", "--port", str(self.port), *arguments]
+        command = [os.environ["ASTERISM"], "serve", "--port", str(self.port), "--log", "off",
+                   *arguments]
         if key:
             command += ["--api-key", key]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

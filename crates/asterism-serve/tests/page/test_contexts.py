@@ -53,7 +53,8 @@ def test_files_can_be_dropped(page):
     expect(page.locator(".fits")).to_be_visible()
 
 
-def test_what_does_not_fit_is_said(page):
+def test_what_does_not_fit_is_said(open_page, server):
+    page = open_page(server.url, tolerated=("Failed to load resource",))
     page.fill("#pasted", "one two three four five six seven eight nine ten. " * 16000)
     expect(page.locator(".plan, .new > .failure").first).to_contain_text("131072", timeout=60_000)
     if page.locator(".plan").count():
