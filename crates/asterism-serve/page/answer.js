@@ -98,13 +98,14 @@ export const where = ({ places }) => places?.length
   ? `${places[0].document}, line ${count(places[0].first_line)}` : "";
 
 // The passages that the question looked at, the most looked at first; one opens the passage.
-export function Sources({ sources, onOpen }) {
+export function Sources({ sources, onOpen, brief = false }) {
   if (!sources?.length) return null;
   return html`
     <div class="sources">
       <h4>Where it looked</h4>
-      <p class="note">Most of all first; with each block's share of the question's attention, less
-        what a question that asks nothing gives it.</p>
+      ${!brief && html`
+        <p class="note">Most of all first; with each block's share of the question's attention, less
+          what a question that asks nothing gives it.</p>`}
       <ol>
         ${sources.map((source, rank) => html`
           <li>

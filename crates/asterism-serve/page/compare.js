@@ -164,7 +164,7 @@ function Column({ column, at, context, busy, slowest, shown, onShow, onSource, o
             <i style=${{ width: `${Math.max(2, (100 * one.first) / slowest)}%` }} />
           </div>`}
         <${Table} turn=${one} />
-        <${Sources} sources=${one.asterism?.sources?.slice(0, 3)}
+        <${Sources} brief sources=${one.asterism?.sources?.slice(0, 3)}
           onOpen=${(source) => (alike ? (onShow(column.id), onSource(source)) : onSource(source, true))} />
         ${alike && one.asterism?.sources?.length > 0 && html`
           <${OnStrip} shown=${shown} onShow=${() => onShow(column.id)} />`}

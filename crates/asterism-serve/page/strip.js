@@ -15,7 +15,8 @@ export const CHANGES = {
 const HOSTS = 8;
 
 // Few cells are wide and say much, many are small and say it in their tooltips.
-const scale = (n) => (n <= 12 ? "wide" : n <= 60 ? "middle" : n <= 160 ? "small" : "tiny");
+const scale = (n) =>
+  (n <= 12 ? "wide" : n <= 22 ? "middle one-row" : n <= 60 ? "middle" : n <= 160 ? "small" : "tiny");
 
 function sentence(cell, source) {
   const last = cell.start + cell.tokens - 1;
@@ -48,7 +49,7 @@ function Cell({ cell, width, source, faded, changes, next, anchor, ...rest }) {
       <span class="sr-only">${sentence(cell, source)}</span>
       ${width !== "tiny" && html`<span class="face" aria-hidden="true">
         ${width !== "small" && html`<span class="number">${cell.index}</span>`}
-        <span class="sign">${source && width === "middle" ? beyond(source.share) : sign}</span>
+        <span class="sign">${source && width.startsWith("middle") ? beyond(source.share) : sign}</span>
         ${width === "wide" && html`<span class="word">${below}</span>`}</span>`}
       ${cell.index === 0 && anchor > 0 && html`
         <span class="anchor" style=${{ width: `${Math.min(100, (100 * anchor) / cell.tokens)}%` }} />`}
