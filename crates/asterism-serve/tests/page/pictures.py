@@ -26,7 +26,7 @@ def main(folder):
             browser = playwright.chromium.launch(
                 executable_path=os.environ["CHROMIUM"], args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 900})
-            page.set_default_timeout(180_000)
+            page.set_default_timeout(400_000)
             page.goto(server.url)
             page.click("text=Try an example")
             page.click("summary:has-text('More')")
@@ -44,6 +44,7 @@ def main(folder):
             page.click("text=Ask all")
             page.wait_for_selector("button:text-is('Ask all')")
             page.evaluate("document.activeElement.blur()")
+            page.evaluate("window.scrollTo(0, 220)")
             page.mouse.move(0, 0)
             page.wait_for_timeout(500)
             save(page, folder / "page-compare.png")
