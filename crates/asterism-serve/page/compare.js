@@ -146,6 +146,8 @@ function Column({ column, at, context, busy, slowest, shown, onShow, onSource, o
   const wanted = describe({ ...defaults, ...requested(fields, context.method) });
   const cut = one?.state === "asking" && !busy ? { ...one, state: "cut" } : one;
   const alike = sameBlocks(context, one?.asterism);
+  // After an edit the context's seconds are those of the blocks that changed.
+  const before = alike && context.reused_blocks === 0 ? context.seconds : null;
   return html`
     <article class="column card" aria-labelledby="column-${at}">
       <header>
@@ -163,7 +165,7 @@ function Column({ column, at, context, busy, slowest, shown, onShow, onSource, o
           <div class="race" aria-hidden="true">
             <i style=${{ width: `${Math.max(2, (100 * one.first) / slowest)}%` }} />
           </div>`}
-        <${Table} turn=${one} />
+        <${Table} turn=${one} before=${before} />
         <${Sources} brief sources=${one.asterism?.sources?.slice(0, 3)}
           onOpen=${(source) => (alike ? (onShow(column.id), onSource(source)) : onSource(source, true))} />
         ${alike && one.asterism?.sources?.length > 0 && html`
@@ -185,11 +187,14 @@ function requested(fields, defaultMethod) {
   }
 }
 
-function Table({ turn }) {
+// `before`: seconds that encoding took before anything was asked, where the answer is from that.
+function Table({ turn, before }) {
   const shown = Object.entries(times(turn)).filter(([, value]) => value !== null);
   if (shown.length === 0) return null;
   return html`
     <dl class="facts">
+      ${before !== null && html`
+        <div><dt>encoded before, in</dt><dd>${seconds(before)}</dd></div>`}
       ${shown.map(([term, value]) => html`<div><dt>${term}</dt><dd>${value}</dd></div>`)}
       ${turn.timings && turn.first != null && html`<div><dt>in all</dt>
         <dd>${seconds(turn.first + turn.timings.predicted_ms / 1000)}</dd></div>`}

@@ -25,7 +25,7 @@ def main(folder):
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(
                 executable_path=os.environ["CHROMIUM"], args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page = browser.new_page(viewport={"width": 1280, "height": 1060})
             page.set_default_timeout(400_000)
             page.goto(server.url)
             page.click("text=Try an example")
@@ -44,7 +44,6 @@ def main(folder):
             page.click("text=Ask all")
             page.wait_for_selector("button:text-is('Ask all')")
             page.evaluate("document.activeElement.blur()")
-            page.evaluate("window.scrollTo(0, 220)")
             page.mouse.move(0, 0)
             page.wait_for_timeout(500)
             save(page, folder / "page-compare.png")
