@@ -76,6 +76,7 @@ fn main() -> Result<()> {
         device: args.device,
         time_stages: false,
         cache_bytes: 0,
+        processes: None,
     };
     let engine = match args.model {
         Some(source) => {

@@ -4,7 +4,7 @@ use super::args::common::{
     Anchor, AnchorKvName, Dtype, GenerationArgs, MethodArgs, MethodName, ModelArgs,
 };
 use super::error::CliError;
-use super::progress;
+use super::{processes, progress};
 use crate::terminal::note;
 use asterism::engine::{Engine, EngineOptions, Generation, ModelText, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource};
@@ -114,9 +114,8 @@ pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError
         "auto" => None,
         name => Some(name.parse::<Isa>()?),
     };
-    let defaults = EngineOptions::default();
     Ok(EngineOptions {
-        threads: args.threads.map_or(defaults.threads, usize::from),
+        threads: args.threads.map_or_else(processes::threads, usize::from),
         precision: args.dtype.into(),
         kv_precision: args.kv_dtype,
         isa,
@@ -124,6 +123,7 @@ pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError
         time_stages: false,
         // Most commands encode a context once, or want to know what encoding takes.
         cache_bytes: 0,
+        processes: processes::world().cloned(),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::args::DoctorArgs;
 use super::error::CliError;
 use super::machine::Fact;
-use super::{config, gpu, machine, report};
+use super::{config, gpu, launch, machine, report};
 use crate::terminal::Out;
 use asterism::cancel::Cancel;
 use asterism::engine::{Context, Engine, Generation, Room, TextOptions};
@@ -18,6 +18,7 @@ use std::time::Instant;
 pub(crate) fn run(args: DoctorArgs) -> Result<(), CliError> {
     let mut facts = machine();
     facts.extend(gpu::facts());
+    facts.extend(launch::facts());
     facts.extend(hub());
     let options = config::engine_options(&args.model)?;
     let start = Instant::now();

@@ -3,8 +3,8 @@
 use asterism::engine::EngineError;
 use asterism::model::ModelError;
 use asterism::tensor::{CpuError, TensorError};
+use asterism::world::WorldError;
 use std::io::{IsTerminal, Write};
-use std::process::ExitCode;
 
 use super::terminal;
 
@@ -33,6 +33,8 @@ impl CliError {
     pub(crate) fn print(&self) {
         match self {
             Self::BrokenPipe => {}
+            // Rank 0 has the same arguments, and says it.
+            Self::Arguments(_) if terminal::follows() => {}
             Self::Arguments(error) => print_arguments(error),
             Self::Failed(error) => complain(&format!("{error:#}")),
             other => complain(&other.to_string()),
@@ -40,14 +42,14 @@ impl CliError {
     }
 
     /// The process's exit code.
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
             Self::Arguments(error) => u8::try_from(error.exit_code()).unwrap_or(2),
             Self::BrokenPipe => 0,
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
-        })
+        }
     }
 }
 
@@ -119,6 +121,11 @@ fn options(error: &EngineError) -> Option<&'static str> {
         }
         EngineError::Tensor(TensorError::Missing { .. }) => Some("--device cpu needs none of it"),
         EngineError::NoRoom { .. } => Some("--max-tokens"),
+        EngineError::OtherHosts { .. } => Some("--hosts"),
+        EngineError::OnlyThreads => Some("--device cpu, or --hosts in one process"),
+        EngineError::World(WorldError::Disagree { .. }) => {
+            Some("--model, --dtype, --kv-dtype, --cpu, --threads")
+        }
         EngineError::Model(error) => model_options(error),
         EngineError::Shared(error) => options(error),
         _ => None,
@@ -139,6 +146,8 @@ impl From<EngineError> for CliError {
             error,
             EngineError::Plan(_)
                 | EngineError::Sampling(_)
+                | EngineError::OtherHosts { .. }
+                | EngineError::OnlyThreads
                 | EngineError::Tensor(TensorError::Unsupported { .. })
         );
         match (error, is_usage) {
@@ -153,6 +162,12 @@ fn with_options(error: EngineError) -> anyhow::Error {
     match options(&error) {
         Some(options) => WithOptions { error, options }.into(),
         None => error.into(),
+    }
+}
+
+impl From<WorldError> for CliError {
+    fn from(error: WorldError) -> Self {
+        EngineError::from(error).into()
     }
 }
 

@@ -18,6 +18,12 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Cores that the machine has.
+pub(crate) fn all_cores() -> Option<usize> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    Some(text.lines().filter(|line| line.starts_with("processor")).count()).filter(|n| *n > 0)
+}
+
 /// Bytes of memory: all of it, and what is available without swapping.
 pub(crate) fn memory() -> Option<(u64, u64)> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;

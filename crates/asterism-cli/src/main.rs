@@ -20,9 +20,11 @@ mod gpu;
 mod gpu;
 mod inputs;
 mod interrupt;
+mod launch;
 mod machine;
 mod method_spec;
 mod plan;
+mod processes;
 mod progress;
 mod report;
 mod serve;
@@ -30,7 +32,8 @@ mod sources;
 mod terminal;
 
 use args::{Cli, Command};
-use clap::{CommandFactory, Parser};
+use asterism::world::Launch;
+use clap::{CommandFactory, FromArgMatches};
 use error::CliError;
 use std::io::Write;
 use std::process::ExitCode;
@@ -43,18 +46,48 @@ fn main() -> ExitCode {
             hook(panic);
         }
     }));
-    let done = Cli::try_parse().map_err(CliError::Arguments).and_then(dispatch);
+    // Variables that contradict each other are an error of commands that compute.
+    let launch = Launch::detect().ok().flatten();
+    if let Some(Launch { rank: rank @ 1.., .. }) = launch {
+        terminal::follow(rank);
+    }
+    let done = parse(launch).map_err(CliError::Arguments).and_then(dispatch);
     // Writing what is still buffered may fail: the reader of a pipe is gone, or a disk is full.
-    match done.and_then(|()| Ok(terminal::Out::lock().flush()?)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let exit_code = match done.and_then(|()| Ok(terminal::Out::lock().flush()?)) {
+        Ok(()) => 0,
         Err(error) => {
             error.print();
             error.exit_code()
         }
+    };
+    processes::finish(exit_code);
+    ExitCode::from(exit_code)
+}
+
+/// The arguments. Of several processes each is a host, unless they say otherwise.
+fn parse(launch: Option<Launch>) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    if let Some(Launch { size, .. }) = launch {
+        // Once per process, as long as it runs.
+        command = with_hosts(command, Box::leak(size.to_string().into_boxed_str()));
     }
+    Cli::from_arg_matches(&command.try_get_matches()?)
+}
+
+/// `command` and its subcommands with another number of hosts where none is given.
+fn with_hosts(command: clap::Command, hosts: &'static str) -> clap::Command {
+    let command = command.mut_subcommands(|command| with_hosts(command, hosts));
+    let has_hosts = command.get_arguments().any(|arg| arg.get_id() == "hosts");
+    if has_hosts { command.mut_arg("hosts", |arg| arg.default_value(hosts)) } else { command }
 }
 
 fn dispatch(cli: Cli) -> Result<(), CliError> {
+    match cli.command.loads() {
+        Some(loads) if processes::join()? => return processes::follow(&loads),
+        // What does not compute is done once.
+        None if terminal::follows() => return Ok(()),
+        _ => {}
+    }
     match cli.command {
         Command::Ask(args) => ask::run(args),
         Command::Batch(args) => batch::run(args),
@@ -63,6 +96,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Eval(args) => eval::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Launch(args) => launch::run(args),
         Command::Completions { shell } => {
             // Into memory first: the generator panics where it cannot write.
             let mut script = Vec::new();

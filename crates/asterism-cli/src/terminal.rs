@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{IsTerminal, StdoutLock, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Whether a terminal takes `c` for something else than a character to show, or shows what follows
 /// in another order.
@@ -37,10 +38,26 @@ pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
 
+/// The rank of a process that serves rank 0; 0 of any other.
+static RANK: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on this is a process that serves rank 0: what it says begins with its rank.
+pub(crate) fn follow(rank: usize) {
+    RANK.store(rank, Ordering::Relaxed);
+}
+
+/// Whether this is such a process.
+pub(crate) fn follows() -> bool {
+    RANK.load(Ordering::Relaxed) > 0
+}
+
 /// Writes a line to standard error. An error in writing it is dropped: there is no other place to
 /// report it.
 pub(crate) fn note(text: fmt::Arguments<'_>) {
-    let text = text.to_string();
+    let text = match RANK.load(Ordering::Relaxed) {
+        0 => text.to_string(),
+        rank => format!("[rank {rank}] {text}"),
+    };
     let mut err = std::io::stderr().lock();
     let shown = if err.is_terminal() { line(&text) } else { Cow::Borrowed(text.as_str()) };
     let _ = writeln!(err, "{shown}");

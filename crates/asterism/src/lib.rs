@@ -57,6 +57,7 @@
 //! * [`model`]: where a model's files come from, and what its configuration says
 //! * [`text`]: tokenizer, chat template, prompts, incremental decoding, stop strings
 //! * [`cancel`]: the flag that stops work
+//! * [`world`]: processes that were started together, on one machine or many, each of them a host
 //! * [`tensor`]: the processors
 //!
 //! # Features
@@ -85,6 +86,7 @@ pub mod files;
 pub mod model;
 pub mod plan;
 pub mod text;
+pub mod world;
 
 /// Processors and the operations of a transformer on them.
 pub use asterism_tensor as tensor;

@@ -67,7 +67,7 @@ pub(crate) struct MethodArgs {
     #[arg(long, value_name = "N|P%|auto|none", value_parser = revisit, default_value = "none",
           env = "ASTERISM_REVISIT")]
     pub(crate) revisit: Revisit,
-    /// Hosts that share the work, as threads of this process.
+    /// Hosts that share the work: threads of this process, or the processes started together.
     #[arg(long, value_name = "N", default_value_t = 1, env = "ASTERISM_HOSTS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) hosts: u16,

@@ -8,6 +8,7 @@ use crate::eval::EvalArgs;
 use clap::{Args, Parser, Subcommand};
 use common::{GenerationArgs, MethodArgs, ModelArgs, context_tokens};
 pub(crate) use serve::{LogFormat, ServeArgs};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Show what this machine has and check that the engine works on it.
     Doctor(DoctorArgs),
+    /// Run a command as several processes of this machine, each a host, by its MPI.
+    Launch(LaunchArgs),
     /// Print a completion script for a shell.
     Completions {
         /// bash, elvish, fish, powershell or zsh.
@@ -120,6 +123,18 @@ pub(crate) struct DoctorArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "For example: asterism launch -n 2 -- ask -c book.txt \"Who did it?\"")]
+pub(crate) struct LaunchArgs {
+    /// Processes to start.
+    #[arg(short = 'n', long, value_name = "N", env = "ASTERISM_PROCESSES",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) processes: u16,
+    /// The command and its options, behind --.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[cfg(test)]

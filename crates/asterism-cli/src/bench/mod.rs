@@ -20,11 +20,17 @@ use super::config;
 use super::error::CliError;
 use super::interrupt::Interrupt;
 use crate::terminal::Out;
-use asterism::engine::EngineOptions;
+use asterism::engine::{Engine, EngineOptions};
 use measure::Bench;
 use model::Model;
 use report::Report;
 use std::io::Write;
+use std::sync::Arc;
+
+/// The model to be measured, ready to compute, for those who serve the one that measures.
+pub(crate) fn engine(args: &BenchArgs) -> Result<Arc<Engine>, CliError> {
+    Model::find(args)?.load(&config::engine_options(&args.model)?)
+}
 
 pub(crate) fn run(args: BenchArgs) -> Result<(), CliError> {
     if let (Some(dir), Some(shape)) = (&args.write_model, args.shape()) {

@@ -34,6 +34,19 @@ pub(super) enum EvalCommand {
     Report(ReportArgs),
 }
 
+impl EvalArgs {
+    /// The model that answers, if one does.
+    pub(crate) fn model(&self) -> Option<&ModelArgs> {
+        match &self.command {
+            EvalCommand::Ruler(args) => Some(&args.model),
+            EvalCommand::Babilong(args) => Some(&args.model),
+            EvalCommand::Infinitebench(args) => Some(&args.model),
+            EvalCommand::Ablate(args) => Some(&args.model),
+            EvalCommand::Generate(_) | EvalCommand::Compare(_) | EvalCommand::Report(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum GenerateCommand {
     /// RULER's samples.
@@ -53,7 +66,7 @@ pub(super) struct RunArgs<B: Args, M: Args = MethodsArgs> {
     pub(super) benchmark: B,
     #[command(flatten)]
     pub(super) by: M,
-    /// Hosts that share the work, as threads of this process.
+    /// Hosts that share the work: threads of this process, or the processes started together.
     #[arg(long, value_name = "N", default_value_t = 1, env = "ASTERISM_HOSTS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) hosts: u16,

@@ -1,11 +1,13 @@
 //! Messages between hosts.
 //!
 //! Every host runs the same program with its own [`Comm`]. [`LocalComm`] connects hosts that are
-//! threads of one process.
+//! threads of one process, [`MpiComm`] hosts that are processes.
 
 mod local;
+mod mpi;
 
 pub use local::LocalComm;
+pub use mpi::{GivenUp, MpiComm, Post};
 
 use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, TensorError};
 use std::sync::Arc;
@@ -101,6 +103,13 @@ pub trait Comm<B: Backend>: Send {
     /// # Errors
     /// [`CommError::Aborted`] if some host gave up.
     fn recv(&self, from: usize) -> Result<Message<B>, CommError>;
+
+    /// The host begins to obey the command of this number; commands count up from 1. Messages belong
+    /// to the command in which they are sent.
+    fn begin(&self, _command: u64) {}
+
+    /// It has obeyed it, or given it up: no message is expected before the next.
+    fn end(&self) {}
 
     /// Gives up what the hosts are doing together: every host that waits or will wait gets
     /// [`CommError::Aborted`], until [`Comm::renew`].

@@ -54,7 +54,11 @@ impl EngineError {
             Self::Constraint { .. } => "constraint_failed",
             Self::NotFinite { .. } => "not_finite",
             Self::HostPanicked(_) | Self::Comm(_) | Self::UnknownContext => "hosts_failed",
-            Self::NoThread(_) | Self::Stopped => "hosts_failed",
+            Self::NoThread(_) | Self::Stopped | Self::World(_) => "hosts_failed",
+            Self::NotLeading { .. } | Self::NotStartedTogether => "hosts_failed",
+            Self::OtherHosts { .. } => "bad_plan",
+            Self::OnlyThreads => "device_unsupported",
+            Self::OnHost { code, .. } => code,
             Self::Shared(error) => error.code(),
             Self::Sampling(_) => "bad_sampling",
             Self::Plan(PlanError::EmptyContext) => "empty_context",
@@ -64,6 +68,43 @@ impl EngineError {
             Self::Text(error) => of_text(error),
         }
     }
+}
+
+/// Every code.
+const CODES: [&str; 28] = [
+    "cancelled",
+    "too_long",
+    "out_of_memory",
+    "empty_context",
+    "empty_question",
+    "no_frame",
+    "empty_stop",
+    "bad_plan",
+    "bad_sampling",
+    "bad_messages",
+    "special_in_text",
+    "not_tokenized",
+    "not_decoded",
+    "unknown_token",
+    "not_finite",
+    "model_name",
+    "model_not_built",
+    "model_not_found",
+    "model_incomplete",
+    "model_damaged",
+    "model_unsupported",
+    "model_denied",
+    "model_unreachable",
+    "model_io",
+    "device_unsupported",
+    "device_missing",
+    "device_failed",
+    "hosts_failed",
+];
+
+/// The code of this name, for errors of other processes.
+pub(super) fn known(name: &str) -> &'static str {
+    CODES.into_iter().find(|code| *code == name).unwrap_or("hosts_failed")
 }
 
 fn of_tensor(error: &TensorError) -> &'static str {
@@ -158,6 +199,7 @@ mod tests {
         let code = source.lines().filter(|line| !line.trim().starts_with("//"));
         let used: BTreeSet<&str> = code.filter_map(|line| line.split('"').nth(1)).collect();
         assert_eq!(used, listed);
+        assert_eq!(CODES.into_iter().collect::<BTreeSet<_>>(), listed);
     }
 
     #[test]

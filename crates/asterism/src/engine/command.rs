@@ -4,19 +4,20 @@
 use super::phase1::Progress;
 use crate::cancel::Cancel;
 use crate::plan::{Plan, Span};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Names a context within a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct ContextId(pub(super) u64);
 
 /// Names a question within a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct QuestionId(pub(super) u64);
 
 /// The rows of one sequence in a forward pass over encoded contexts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Rows {
     pub(super) context: ContextId,
     pub(super) at: At,
@@ -25,7 +26,7 @@ pub(super) struct Rows {
 }
 
 /// Where rows stand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum At {
     Span(Span),
     /// In rising order.
@@ -45,7 +46,7 @@ impl At {
 }
 
 /// What a forward pass over encoded contexts is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Purpose {
     /// Questions and answers.
     Answer,
@@ -56,7 +57,7 @@ pub(super) enum Purpose {
 }
 
 /// A piece of work that all hosts do together.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Command {
     /// Prepare to encode a context: find the blocks that are there already.
     Open {
@@ -66,6 +67,8 @@ pub(super) enum Command {
         tokens: Arc<[u32]>,
         /// Tokens of question and answer that the query host must have memory for beside it.
         room: usize,
+        /// Of a process that does not lead, one of its own: raised when the command is given up.
+        #[serde(skip)]
         cancel: Cancel,
     },
     /// Run the next layer of the host's current pass over the context.
@@ -85,7 +88,7 @@ pub(super) enum Command {
 }
 
 /// What becomes of the anchor's keys while blocks are encoded behind them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct AnchorNews {
     /// Hosts that get them from the first host.
     pub(super) to: Arc<[usize]>,
@@ -97,7 +100,7 @@ pub(super) struct AnchorNews {
 }
 
 /// What a host did.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outcome {
     /// Bytes it sent to other hosts.
     pub(super) sent: u64,
@@ -110,7 +113,7 @@ pub(super) struct Outcome {
 }
 
 /// How far a host has come with a context.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct EncodingState {
     /// Nothing is left to do.
     pub(super) finished: bool,

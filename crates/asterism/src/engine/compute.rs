@@ -1,18 +1,21 @@
 //! A decoder on a backend and the hosts that work with it, behind a type that does not say which
 //! backend: the one place where it is chosen at run time.
 
+use super::across::Processes;
 use super::group::Group;
 use super::host::Host;
 use super::loaded::Loaded;
 use super::memory::{MemoryNeed, MemoryUse};
+use super::remote;
 use super::request::Request;
 use super::service::Service;
 use super::{EngineError, EngineOptions};
 use crate::cache::Ledger;
-use crate::comm::LocalComm;
+use crate::comm::{Comm, LocalComm};
 use crate::model::{Checkpoint, Decoder, ModelConfig, Precisions, StageTimes};
 use crate::plan::Plan;
 use crate::tensor::{Backend, KvPrecision, Peak, Precision};
+use crate::world::{Fact, Facts, World};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +39,13 @@ pub(super) trait Compute: Send + Sync {
     /// Where the group of `hosts` hosts takes requests. It is started when it is first needed, and
     /// ends with the engine.
     fn requests(&self, hosts: usize) -> Result<Sender<Request>, EngineError>;
+
+    /// What of it must be the same in all processes whose hosts work together.
+    fn facts(&self) -> Facts;
+
+    /// Obeys rank 0 as a host of [`EngineOptions::processes`] until that ends, and keeps up to
+    /// `spare` bytes of blocks that no context holds.
+    fn serve(&self, spare: u64) -> Result<(), EngineError>;
 }
 
 /// [`Compute`] on one kind of backend.
@@ -44,6 +54,8 @@ pub(super) struct On<B: Backend> {
     ledger: Ledger,
     /// Bytes of blocks that no context holds which a group may keep.
     spare: u64,
+    /// The processes that are its hosts; threads if there are none.
+    world: Option<Arc<World>>,
     /// The groups that were started, by their number of hosts.
     groups: Mutex<BTreeMap<usize, Running>>,
 }
@@ -54,7 +66,7 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
-impl<B: Backend> On<B> {
+impl<B: Processes> On<B> {
     pub(super) fn load(
         backend: B,
         config: ModelConfig,
@@ -75,7 +87,8 @@ impl<B: Backend> On<B> {
         } else {
             Ledger::new(loaded.backend.free_memory()?)
         };
-        Ok(Self { loaded, ledger, spare: options.cache_bytes, groups: Mutex::default() })
+        let world = options.processes.clone();
+        Ok(Self { loaded, ledger, spare: options.cache_bytes, world, groups: Mutex::default() })
     }
 
     /// Makes `ledger` the account of its memory.
@@ -84,12 +97,25 @@ impl<B: Backend> On<B> {
         self.ledger = ledger;
     }
 
+    fn host(&self, comm: Box<dyn Comm<B>>, spare: u64) -> Host<B> {
+        Host::new(Arc::clone(&self.loaded), comm, self.ledger.clone(), spare)
+    }
+
     fn start(&self, hosts: usize) -> Result<Running, EngineError> {
-        let host = |comm| {
-            let (loaded, ledger) = (Arc::clone(&self.loaded), self.ledger.clone());
-            Host::new(loaded, Box::new(comm), ledger, self.spare / hosts as u64)
+        let group = match &self.world {
+            None => {
+                let comms = LocalComm::<B>::group(hosts).into_iter();
+                let host = |comm| self.host(Box::new(comm), self.spare / hosts as u64);
+                Group::threads(comms.map(host).collect())?
+            }
+            Some(world) => {
+                check_world(world, hosts)?;
+                let (comm, given_up) = B::connect(world)?;
+                world.control().on_given_up(move |command| given_up.hear(command));
+                let lead = self.host(comm, self.spare / hosts as u64);
+                Group::processes(lead, Arc::clone(world))
+            }
         };
-        let group = Group::start(LocalComm::<B>::group(hosts).into_iter().map(host).collect())?;
         let (requests, receiver) = channel();
         let service = Service::new(group, receiver, requests.clone());
         let name = format!("asterism {hosts} hosts");
@@ -101,7 +127,7 @@ impl<B: Backend> On<B> {
     }
 }
 
-impl<B: Backend> Compute for On<B> {
+impl<B: Processes> Compute for On<B> {
     fn precision(&self) -> Precision {
         self.loaded.decoder.precision()
     }
@@ -160,6 +186,39 @@ impl<B: Backend> Compute for On<B> {
         groups.insert(hosts, running);
         Ok(requests)
     }
+
+    fn facts(&self) -> Facts {
+        let mut facts = vec![
+            Fact::new("weights in", self.precision(), "load the same precision on all ranks"),
+            Fact::new("keys in", self.kv_precision(), "cache the same precision on all ranks"),
+            Fact::new(
+                "activations in",
+                B::ROWS,
+                "compute on the same kind of processor everywhere",
+            ),
+        ];
+        facts.extend(self.loaded.backend.facts());
+        facts
+    }
+
+    fn serve(&self, spare: u64) -> Result<(), EngineError> {
+        let Some(world) = &self.world else { return Err(EngineError::NotStartedTogether) };
+        let (comm, given_up) = B::connect(world)?;
+        let host = self.host(comm, spare / world.size() as u64);
+        remote::serve(host, world, &given_up)
+    }
+}
+
+/// Refuses to lead other hosts than the processes there are.
+fn check_world(world: &World, hosts: usize) -> Result<(), EngineError> {
+    let (rank, size) = (world.rank(), world.size());
+    if rank > 0 {
+        return Err(EngineError::NotLeading { rank });
+    }
+    if hosts != size {
+        return Err(EngineError::OtherHosts { hosts, size });
+    }
+    Ok(())
 }
 
 impl<B: Backend> Drop for On<B> {

@@ -1,10 +1,11 @@
 //! Where the engine computes: chosen by the user, or the best there is.
 
+use super::across::Processes;
 use super::compute::{Compute, On};
 
 use super::{EngineError, EngineOptions, gpu};
 use crate::model::{Checkpoint, ModelConfig};
-use crate::tensor::{Backend, Cpu, Precision, TensorError};
+use crate::tensor::{Cpu, Precision, TensorError};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -85,7 +86,7 @@ impl Loading<'_> {
         self.on(Cpu::new(self.options.threads, self.options.isa).map_err(TensorError::from)?)
     }
 
-    pub(super) fn on<B: Backend>(&self, backend: B) -> Result<Box<dyn Compute>, EngineError> {
+    pub(super) fn on<B: Processes>(&self, backend: B) -> Result<Box<dyn Compute>, EngineError> {
         let config = self.config.clone();
         let loaded = On::load(backend, config, self.checkpoint, self.options, self.progress)?;
         Ok(Box::new(loaded))

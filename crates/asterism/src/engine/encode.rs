@@ -143,6 +143,11 @@ impl<B: Backend> Encoding<B> {
         })
     }
 
+    /// What stops it.
+    pub(super) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
     /// How far this host has come.
     pub(super) fn state(&self, loaded: &Loaded<B>) -> EncodingState {
         EncodingState {

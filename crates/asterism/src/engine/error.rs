@@ -7,6 +7,7 @@ use crate::plan::PlanError;
 use crate::tensor::SamplingError;
 use crate::tensor::TensorError;
 use crate::text::TextError;
+use crate::world::WorldError;
 
 /// Why the engine could not load, encode or answer. [`EngineError::code`] gives each a name for
 /// programs.
@@ -157,9 +158,47 @@ pub enum EngineError {
     /// What went wrong for several requests at once.
     #[error(transparent)]
     Shared(std::sync::Arc<EngineError>),
-    /// A host's thread panicked: a bug.
+    /// A host panicked: a bug.
     #[error("host {0} panicked; please report this")]
     HostPanicked(usize),
+    /// What went wrong on a host in a process of its own.
+    #[error("host {rank}: {message}")]
+    OnHost {
+        /// The host.
+        rank: usize,
+        /// The [code](EngineError::code) of its error.
+        code: &'static str,
+        /// Its message.
+        message: String,
+    },
+    /// The processes that were started together.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// Only rank 0 asks; the others serve.
+    #[error("rank {rank} does not lead: it serves rank 0, where questions are asked")]
+    NotLeading {
+        /// This process's rank.
+        rank: usize,
+    },
+    /// A plan for another number of hosts than there are processes.
+    #[error(
+        "the plan has {hosts} hosts, but {size} processes were started together: plan for {size}"
+    )]
+    OtherHosts {
+        /// Hosts of the plan.
+        hosts: usize,
+        /// Processes.
+        size: usize,
+    },
+    /// There is nobody to serve.
+    #[error("this process was started alone: there is no rank 0 to serve")]
+    NotStartedTogether,
+    /// GPUs in several processes.
+    #[error(
+        "hosts in processes of their own compute on the CPU only: compute there, or have the hosts \
+         share a GPU as threads of one process"
+    )]
+    OnlyThreads,
 }
 
 impl EngineError {

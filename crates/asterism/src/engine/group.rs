@@ -1,48 +1,39 @@
-//! A group of hosts that live on: rank 0 on the thread that owns the group, the others on threads
-//! of their own. Every command is obeyed by all of them, or given up by all: whatever fails in it
-//! ends that command, not the group.
+//! A group of hosts that live on: rank 0 on the thread that owns the group, the others on threads or
+//! in processes of their own. Every command is obeyed by all of them, or given up by all: whatever
+//! fails in it ends that command, not the group.
 
 use super::EngineError;
 use super::command::{Command, Outcome};
+use super::followers::Followers;
 use super::host::Host;
 use crate::comm::CommError;
 use crate::tensor::Backend;
+use crate::world::World;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
-
-/// What a host sends back: its rank and what came of the command.
-type Report = (usize, Result<Outcome, EngineError>);
+use std::sync::Arc;
 
 /// Hosts that obey together.
 pub(super) struct Group<B: Backend> {
     pub(super) lead: Host<B>,
-    /// Where each of the other hosts waits for commands.
-    commands: Vec<Sender<Command>>,
-    reports: Receiver<Report>,
-    threads: Vec<JoinHandle<()>>,
+    followers: Followers,
+    /// Commands so far.
+    commands: u64,
 }
 
 impl<B: Backend> Group<B> {
-    /// Starts the hosts; the first of them leads.
+    /// Starts the hosts as threads; the first of them leads.
     ///
     /// # Errors
     /// If there is no host or a thread cannot be started.
-    pub(super) fn start(hosts: Vec<Host<B>>) -> Result<Self, EngineError> {
+    pub(super) fn threads(hosts: Vec<Host<B>>) -> Result<Self, EngineError> {
         let mut hosts = hosts.into_iter();
         let lead = hosts.next().ok_or(crate::plan::PlanError::NoHosts)?;
-        let (report, reports) = channel();
-        let (mut commands, mut threads) = (Vec::new(), Vec::new());
-        for host in hosts {
-            let (sender, receiver) = channel();
-            let report = report.clone();
-            let name = format!("asterism host {}", host.comm.rank());
-            let run = move || obey_all(host, &receiver, &report);
-            let thread = std::thread::Builder::new().name(name).spawn(run);
-            threads.push(thread.map_err(EngineError::NoThread)?);
-            commands.push(sender);
-        }
-        Ok(Self { lead, commands, reports, threads })
+        Ok(Self { lead, followers: Followers::threads(hosts)?, commands: 0 })
+    }
+
+    /// The processes of `world`, led by this one's host.
+    pub(super) fn processes(lead: Host<B>, world: Arc<World>) -> Self {
+        Self { lead, followers: Followers::Processes(world), commands: 0 }
     }
 
     /// Has all hosts obey `command`. Returns what each of them did, by rank.
@@ -73,19 +64,18 @@ impl<B: Backend> Group<B> {
         command: &Command,
         lead: impl FnOnce(&mut Host<B>) -> Result<T, EngineError>,
     ) -> Result<(T, Vec<Outcome>), EngineError> {
-        let mut told = 0;
-        for (host, sender) in self.commands.iter().enumerate() {
-            if sender.send(command.clone()).is_err() {
-                // Its thread has ended, which it does only with the group: do not wait for it.
-                self.lead.comm.abort();
-                self.gather(told);
-                self.lead.comm.renew();
-                return Err(EngineError::HostPanicked(host + 1));
-            }
-            told += 1;
+        self.commands += 1;
+        let number = self.commands;
+        let (told, all_told) = self.followers.tell(number, command);
+        if let Err(error) = all_told {
+            // Do not wait for those who were not told.
+            self.lead.comm.abort();
+            self.followers.gather(told, number);
+            self.lead.comm.renew();
+            return Err(error);
         }
-        let own = guarded(&mut self.lead, lead);
-        let mut reports = self.gather(told);
+        let own = guarded(&mut self.lead, number, lead);
+        let mut reports = self.followers.gather(told, number);
         if own.is_ok() && reports.iter().all(|(_, report)| report.is_ok()) {
             reports.sort_by_key(|(rank, _)| *rank);
             let outcomes = reports.into_iter().filter_map(|(_, report)| report.ok()).collect();
@@ -98,43 +88,33 @@ impl<B: Backend> Group<B> {
         let cause = errors.iter().position(is_cause).unwrap_or(0);
         Err(errors.swap_remove(cause))
     }
-
-    /// The reports of the `told` hosts that were given a command.
-    fn gather(&self, told: usize) -> Vec<Report> {
-        (0..told).filter_map(|_| self.reports.recv().ok()).collect()
-    }
-}
-
-impl<B: Backend> Drop for Group<B> {
-    fn drop(&mut self) {
-        self.commands.clear();
-        for thread in self.threads.drain(..) {
-            // A panic inside a command was caught and reported; nothing else is run.
-            let _ = thread.join();
-        }
-    }
 }
 
 fn is_cause(error: &EngineError) -> bool {
     !matches!(error, EngineError::Comm(CommError::Aborted))
 }
 
-/// The life of a host that does not lead.
-fn obey_all<B: Backend>(mut host: Host<B>, commands: &Receiver<Command>, report: &Sender<Report>) {
-    let rank = host.comm.rank();
-    for command in commands {
-        let outcome = guarded(&mut host, |host| host.obey(&command));
-        if report.send((rank, outcome)).is_err() {
-            return;
-        }
-    }
+/// Has a host that does not lead obey command number `number`; if it fails or panics, no other host
+/// waits for this one.
+///
+/// # Errors
+/// As [`Host::obey`]; [`EngineError::HostPanicked`].
+pub(super) fn obey_numbered<B: Backend>(
+    host: &mut Host<B>,
+    number: u64,
+    command: &Command,
+) -> Result<Outcome, EngineError> {
+    guarded(host, number, |host| host.obey(command))
 }
 
-/// Runs `program`; if it fails or panics, no other host waits for this one.
+/// Runs `program`, the host's part of command number `number`; if it fails or panics, no other host
+/// waits for this one.
 fn guarded<B: Backend, T>(
     host: &mut Host<B>,
+    number: u64,
     program: impl FnOnce(&mut Host<B>) -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
+    host.comm.begin(number);
     // Between commands a host holds finished blocks, which never change, and encodings, which are
     // given up when a command fails.
     let result = catch_unwind(AssertUnwindSafe(|| program(host)))
@@ -142,5 +122,6 @@ fn guarded<B: Backend, T>(
     if result.is_err() {
         host.comm.abort();
     }
+    host.comm.end();
     result
 }

@@ -7,6 +7,7 @@ use super::encode::{Asked, Encoding, Tools};
 use super::loaded::Loaded;
 use crate::attention::{ContextKeys, OthersPass, OthersRows, Weights, serve};
 use crate::cache::{EncodedBlock, Index, Ledger};
+use crate::cancel::Cancel;
 use crate::comm::Comm;
 use crate::tensor::{Backend, Positions};
 use std::collections::HashMap;
@@ -62,6 +63,15 @@ impl<B: Backend> Host<B> {
     /// The blocks of an encoded context on this host.
     pub(super) fn blocks(&self, id: ContextId) -> Result<&Blocks<B>, EngineError> {
         self.contexts.get(&id).ok_or(EngineError::UnknownContext)
+    }
+
+    /// What stops the host's part of `command` before it is done, if anything does.
+    pub(super) fn cancel_of(&self, command: &Command) -> Option<Cancel> {
+        match command {
+            Command::Open { cancel, .. } => Some(cancel.clone()),
+            Command::Encode { id, .. } => Some(self.encodings.get(id)?.cancel().clone()),
+            _ => None,
+        }
     }
 
     /// Does what `command` says, together with the other hosts.

@@ -7,6 +7,7 @@ use crate::model::{Checkpoint, FetchOptions, ModelConfig, ModelFiles, ModelSourc
 use crate::plan::ModelSize;
 use crate::tensor::{KvPrecision, Peak, Precision};
 use crate::text::{ChatTemplate, PromptFrame, Tokenizer};
+use crate::world::Fact;
 use std::sync::Arc;
 
 /// A loaded model.
@@ -16,6 +17,8 @@ pub struct Engine {
     pub(super) compute: Box<dyn Compute>,
     warnings: Vec<String>,
     text: Arc<ModelText>,
+    /// What rank 0 said of [`EngineOptions::cache_bytes`].
+    agreed_cache: u64,
 }
 
 impl Engine {
@@ -64,10 +67,38 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let config = text.config().clone();
         let checkpoint = Checkpoint::open(files.weights, files.weight_index.as_deref())?;
+        let fingerprint = match &options.processes {
+            Some(_) => checkpoint.fingerprint(&files.config),
+            None => String::new(),
+        };
         let mut warnings = Vec::new();
         let loading = Loading { config, checkpoint: &Arc::new(checkpoint), options, progress };
         let compute = loading.load(&mut warnings)?;
-        Ok(Self { name: files.name, compute, warnings, text })
+        let mut agreed_cache = options.cache_bytes;
+        if let Some(world) = &options.processes {
+            world.take()?;
+            let mut facts = vec![
+                Fact::new(
+                    "asterism",
+                    env!("CARGO_PKG_VERSION"),
+                    "install the same version everywhere",
+                ),
+                Fact::new("the model", fingerprint, "give all ranks the same files"),
+            ];
+            facts.extend(compute.facts());
+            agreed_cache = world.agree(&facts, agreed_cache)?;
+        }
+        Ok(Self { name: files.name, compute, warnings, text, agreed_cache })
+    }
+
+    /// Obeys rank 0, as the host that this process is of [`EngineOptions::processes`], until rank 0
+    /// has nothing left to do. Everything that rank 0 asks of its own engine is done by all.
+    ///
+    /// # Errors
+    /// [`EngineError::NotStartedTogether`] if there are no such processes; if this kind of processor
+    /// cannot work with others.
+    pub fn serve(&self) -> Result<(), EngineError> {
+        self.compute.serve(self.agreed_cache)
     }
 
     /// The model's sizes and special tokens.

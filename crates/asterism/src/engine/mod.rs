@@ -17,6 +17,7 @@
 //! its own, does slice after slice of what its *schedule* says, and has all hosts obey one
 //! *command* after the other.
 
+mod across;
 mod admission;
 mod answer;
 mod ask;
@@ -33,6 +34,7 @@ mod documents;
 mod encode;
 mod encoding_queue;
 mod error;
+mod followers;
 mod generate;
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -53,6 +55,7 @@ mod phase1;
 mod prepared;
 mod question;
 mod question_queue;
+mod remote;
 mod request;
 mod revisit;
 mod schedule;

@@ -2,6 +2,8 @@
 
 use super::DeviceChoice;
 use crate::tensor::{Isa, KvPrecision, Precision};
+use crate::world::World;
+use std::sync::Arc;
 
 /// How the engine computes.
 #[derive(Debug, Clone)]
@@ -22,6 +24,10 @@ pub struct EngineOptions {
     /// Bytes of encoded blocks that may be kept when no context holds them, for contexts to come
     /// that begin with, or contain, the same blocks.
     pub cache_bytes: u64,
+    /// The processes that are its hosts, each with an engine of its own; otherwise hosts are
+    /// threads. Rank 0 [leads](super::Engine), the others [serve](super::Engine::serve) it; what
+    /// `cache_bytes` is, rank 0 says.
+    pub processes: Option<Arc<World>>,
 }
 
 impl Default for EngineOptions {
@@ -35,6 +41,7 @@ impl Default for EngineOptions {
             device: DeviceChoice::Cpu,
             time_stages: false,
             cache_bytes: 1 << 30,
+            processes: None,
         }
     }
 }

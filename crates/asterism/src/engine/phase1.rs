@@ -1,10 +1,11 @@
 //! What phase 1 reports: progress while it runs, and what it took.
 
 use crate::plan::{Plan, Span};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A step of phase 1 on one host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// The host that made it.
     pub host: usize,

@@ -4,10 +4,11 @@
 use super::{Plan, Span, Star};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// Which tokens an anchor of `anchor` tokens has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AnchorContent {
     /// The first ones of the context, as in the paper.
     #[default]
@@ -43,7 +44,7 @@ impl AnchorContent {
 
 /// At which positions an anchor stands: a run that ends at or before the block's start, so that the
 /// whole block sees it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AnchorPlace {
     /// The first ones, as in the paper.
     #[default]
@@ -72,7 +73,7 @@ impl AnchorPlace {
 /// What stands in front of every block but the first, and where. The default is the paper's anchor;
 /// any other differs from the first block's own keys and is computed for every block
 /// ([`AnchorKv::Recompute`](super::AnchorKv::Recompute)).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AnchorPolicy {
     /// Its tokens.
     pub content: AnchorContent,

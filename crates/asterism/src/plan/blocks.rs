@@ -1,6 +1,7 @@
 //! Which host encodes which tokens.
 
 use super::{AnchorKv, AnchorPolicy, Method, PlanSpec, Star};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Blocks smaller than this are refused: the anchor could hold no sentence, and the overhead of a
@@ -8,7 +9,7 @@ use std::ops::Range;
 pub const MIN_BLOCK: usize = 16;
 
 /// Tokens at consecutive positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Span {
     /// Position of the first token.
     pub start: usize,
@@ -90,7 +91,7 @@ pub enum PlanError {
 }
 
 /// Which host encodes which positions of a context.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The method and the number of hosts.
     pub spec: PlanSpec,
@@ -108,7 +109,7 @@ pub struct Plan {
 }
 
 /// Where a block of a [spaced](Plan::spaced) plan is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     /// Position of its first token.
     pub(super) start: usize,

@@ -1,9 +1,10 @@
 //! How a context is to be encoded: the method with its settings, and the number of hosts.
 
 use super::{AnchorPolicy, Revisit, RevisitBy};
+use serde::{Deserialize, Serialize};
 
 /// How a context is encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Method {
     /// Star Attention (arXiv 2411.17116): independent blocks, each behind the anchor.
     Star(Star),
@@ -51,7 +52,7 @@ impl From<Star> for Method {
 
 /// Where a block's anchor keys come from. Both give the same result for the paper's anchor: under
 /// causal attention its keys do not depend on what follows it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AnchorKv {
     /// Computed once, by the host of the first block, and sent to the others.
     #[default]
@@ -61,7 +62,7 @@ pub enum AnchorKv {
 }
 
 /// The settings of Star Attention. [`Plan::new`](super::Plan::new) checks them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Star {
     /// Tokens of a block.
     pub block: usize,
@@ -135,7 +136,7 @@ impl Star {
 /// assert_eq!((star.blocks(), dense.blocks()), (25, 1));
 /// # Ok::<(), asterism::plan::PlanError>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PlanSpec {
     /// How the context is encoded.
     pub method: Method,

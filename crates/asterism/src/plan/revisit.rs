@@ -6,11 +6,12 @@
 //! question then runs over keys that are right where it looks.
 
 use super::{ModelSize, Plan, Span};
+use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::ops::Range;
 
 /// How many tokens of a context are computed anew for each question.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Revisit {
     /// None: star as the paper has it.
     #[default]
@@ -46,7 +47,7 @@ impl Revisit {
 
 /// Which tokens of a context are computed anew. All but the default are controls, to see what the
 /// choice is worth.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RevisitBy {
     /// Those the question looks at, with their neighbourhoods.
     #[default]

@@ -36,17 +36,17 @@ const LISTED: usize = 8;
 
 /// An open checkpoint.
 pub struct Checkpoint {
-    files: Vec<(String, Bytes)>,
-    tensors: HashMap<String, Location>,
+    pub(super) files: Vec<(String, Bytes)>,
+    pub(super) tensors: HashMap<String, Location>,
 }
 
 /// Type and shape of a tensor, and the file and the bytes of it that hold the elements.
-struct Location {
-    file: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
+pub(super) struct Location {
+    pub(super) file: usize,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
     /// In the file, from its start.
-    range: Range<usize>,
+    pub(super) range: Range<usize>,
     /// Whether anybody asked for it.
     used: AtomicBool,
 }

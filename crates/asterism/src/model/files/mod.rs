@@ -7,6 +7,7 @@
 mod checkpoint;
 mod directory;
 mod fetch;
+mod fingerprint;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "nano")]
