@@ -47,7 +47,8 @@ pub(crate) fn join() -> Result<bool, CliError> {
     Ok(follows)
 }
 
-/// What every rank but the first does: loads the model and obeys. What goes wrong is told by rank 0.
+/// What every rank but the first does: loads the model and obeys. What goes wrong is told by rank
+/// 0.
 pub(crate) fn follow(loads: &Loads<'_>) -> Result<(), CliError> {
     let Some(world) = world() else { return Ok(()) };
     match load(loads) {

@@ -1,5 +1,5 @@
-//! Messages between real processes. Each test starts this program again under `mpirun` and is, there,
-//! what every rank does.
+//! Messages between real processes. Each test starts this program again under `mpirun` and is,
+//! there, what every rank does.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,9 +1,9 @@
 //! Messages between the processes that `mpirun`, `mpiexec` or `srun` started together.
 //!
 //! [`Mpi::start`] loads the MPI library of the machine and enters MPI on a thread of its own, the
-//! only one that ever calls it. That thread sends what it is given, and hands over what comes: while
-//! it has work it looks again and again, since MPI moves large messages only while somebody calls
-//! it; without work it sleeps, since an idle MPI would take a whole core.
+//! only one that ever calls it. That thread sends what it is given, and hands over what comes:
+//! while it has work it looks again and again, since MPI moves large messages only while somebody
+//! calls it; without work it sleeps, since an idle MPI would take a whole core.
 
 mod abi;
 mod find;

@@ -380,8 +380,8 @@ impl<H: Handle> Traffic<'_, H> {
         Ok(())
     }
 
-    /// Receives what has come from `from`, and hands over what is whole, in order. Whether there was
-    /// any.
+    /// Receives what has come from `from`, and hands over what is whole, in order. Whether there
+    /// was any.
     fn receive(&mut self, from: usize) -> Result<bool, MpiError> {
         let Self { world, incoming, pool, deliver, .. } = self;
         let queue = &mut incoming[from];

@@ -104,8 +104,8 @@ pub trait Comm<B: Backend>: Send {
     /// [`CommError::Aborted`] if some host gave up.
     fn recv(&self, from: usize) -> Result<Message<B>, CommError>;
 
-    /// The host begins to obey the command of this number; commands count up from 1. Messages belong
-    /// to the command in which they are sent.
+    /// The host begins to obey the command of this number; commands count up from 1. Messages
+    /// belong to the command in which they are sent.
     fn begin(&self, _command: u64) {}
 
     /// It has obeyed it, or given it up: no message is expected before the next.

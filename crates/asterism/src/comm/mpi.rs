@@ -1,5 +1,5 @@
-//! Hosts as processes: messages by MPI, which shares the backend's buffers with it where they are in
-//! the machine's memory.
+//! Hosts as processes: messages by MPI, which shares the backend's buffers with it where they are
+//! in the machine's memory.
 
 use super::{Comm, CommError, Message};
 use crate::tensor::{Backend, Cpu};

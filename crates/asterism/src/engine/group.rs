@@ -1,6 +1,6 @@
-//! A group of hosts that live on: rank 0 on the thread that owns the group, the others on threads or
-//! in processes of their own. Every command is obeyed by all of them, or given up by all: whatever
-//! fails in it ends that command, not the group.
+//! A group of hosts that live on: rank 0 on the thread that owns the group, the others on threads
+//! or in processes of their own. Every command is obeyed by all of them, or given up by all:
+//! whatever fails in it ends that command, not the group.
 
 use super::EngineError;
 use super::command::{Command, Outcome};

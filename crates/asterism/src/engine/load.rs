@@ -95,8 +95,8 @@ impl Engine {
     /// has nothing left to do. Everything that rank 0 asks of its own engine is done by all.
     ///
     /// # Errors
-    /// [`EngineError::NotStartedTogether`] if there are no such processes; if this kind of processor
-    /// cannot work with others.
+    /// [`EngineError::NotStartedTogether`] if there are no such processes; if this kind of
+    /// processor cannot work with others.
     pub fn serve(&self) -> Result<(), EngineError> {
         self.compute.serve(self.agreed_cache)
     }

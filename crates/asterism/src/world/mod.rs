@@ -160,9 +160,9 @@ impl World {
         }
     }
 
-    /// Parts from the other processes, as the last thing before this one ends with `exit_code`: rank
-    /// 0 when there is nothing left to do, the others when it has told them so. Where the others do
-    /// not part within a few seconds, this process ends here.
+    /// Parts from the other processes, as the last thing before this one ends with `exit_code`:
+    /// rank 0 when there is nothing left to do, the others when it has told them so. Where the
+    /// others do not part within a few seconds, this process ends here.
     pub fn finish(&self, exit_code: i32) {
         self.control.end();
         if self.rank() == 0 {

@@ -9,7 +9,7 @@ use asterism::cancel::Cancel;
 use asterism::engine::{
     Context, DeviceChoice, Engine, EngineOptions, Generation, Phase1, Progress, Room,
 };
-use asterism::model::{FetchOptions, ModelSource};
+use asterism::model::{FetchOptions, ModelFiles, ModelSource};
 use asterism::plan::{AnchorKv, Cost, Method, PlanSpec, Star};
 use asterism::tensor::Precision;
 use std::ops::ControlFlow;
@@ -63,8 +63,14 @@ pub fn tiny(family: &str) -> Arc<Engine> {
     tiny_on(family, DeviceChoice::Cpu, Precision::F32)
 }
 
-/// A tiny checkpoint. It has no tokenizer of its own; nano's stands in, unused.
+/// A tiny checkpoint.
 pub fn tiny_on(family: &str, device: DeviceChoice, precision: Precision) -> Arc<Engine> {
+    let options = EngineOptions { precision, device, ..EngineOptions::default() };
+    Arc::new(Engine::load(tiny_files(family), &options).expect("model"))
+}
+
+/// The files of a tiny checkpoint. It has no tokenizer of its own; nano's stands in, unused.
+pub fn tiny_files(family: &str) -> ModelFiles {
     let dir = tempfile::tempdir().expect("temporary directory");
     for entry in std::fs::read_dir(golden_dir(family)).expect("golden directory") {
         let path = entry.expect("entry").path();
@@ -74,7 +80,8 @@ pub fn tiny_on(family: &str, device: DeviceChoice, precision: Precision) -> Arc<
     let tokenizer =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nano/tokenizer.json");
     std::fs::copy(tokenizer, dir.path().join("tokenizer.json")).expect("tokenizer");
-    engine_on(&ModelSource::Directory(dir.path().to_owned()), device, precision)
+    let source = ModelSource::Directory(dir.path().to_owned());
+    source.resolve(&FetchOptions::default()).expect("model files")
 }
 
 /// Numbers of hosts to try: one, several, and more than a short context has blocks.
