@@ -9,6 +9,7 @@ use crate::tensor::{
     Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Positions, Segment, Sequence,
     TensorError,
 };
+use std::sync::Arc;
 
 /// Where the anchor's keys are.
 pub enum AnchorKeys<'a, B: Backend> {
@@ -53,12 +54,23 @@ impl<B: Backend> AnchorCopy<B> {
     }
 
     /// Waits for the keys and values of the next layer, or of the first layer of the next chunk.
+    /// They go down a chain of hosts: they come from the one before this one in it, and go on to
+    /// the one behind it, so that none sends them more than once.
     ///
     /// # Errors
-    /// If the first host stopped, or there is no memory for them.
-    pub fn receive(&mut self, backend: &B, comm: &dyn Comm<B>) -> Result<(), AttentionError> {
-        let keys = comm.recv_kv(0)?;
-        let values = comm.recv_kv(0)?;
+    /// If another host stopped, or there is no memory for them.
+    pub fn receive(
+        &mut self,
+        backend: &B,
+        comm: &dyn Comm<B>,
+        (before, behind): (usize, Option<usize>),
+    ) -> Result<(), AttentionError> {
+        let keys = comm.recv_kv(before)?;
+        let values = comm.recv_kv(before)?;
+        if let Some(behind) = behind {
+            comm.send(behind, Message::Kv(Arc::clone(&keys)))?;
+            comm.send(behind, Message::Kv(Arc::clone(&values)))?;
+        }
         let layer = self.arrived % self.store.layers();
         if layer == 0 {
             let start = self.store.tokens();
@@ -67,6 +79,14 @@ impl<B: Backend> AnchorCopy<B> {
         self.store.extend(backend, layer, &keys, &values)?;
         self.arrived += 1;
         Ok(())
+    }
+
+    /// Whether all keys of an anchor of `tokens` tokens have arrived for layer `layer`: where it
+    /// comes in several chunks, they have for no layer before the last chunk begins.
+    #[must_use]
+    pub fn has(&self, layer: usize, tokens: usize) -> bool {
+        let arrived = self.arrived % self.store.layers();
+        self.store.tokens() == tokens && (arrived == 0 || layer < arrived)
     }
 
     /// The anchor's keys of one layer.
@@ -81,7 +101,7 @@ impl<B: Backend> AnchorCopy<B> {
 pub struct Publish<'a> {
     /// Tokens of the anchor.
     pub anchor: usize,
-    /// Hosts with blocks to encode behind the anchor.
+    /// Hosts with blocks to encode behind the anchor: a chain, down which they pass it.
     pub to: &'a [usize],
     /// What the keys are rounded to.
     pub precision: KvPrecision,
@@ -95,9 +115,9 @@ impl Publish<'_> {
         comm: &dyn Comm<B>,
         [keys, values]: [Message<B>; 2],
     ) -> Result<(), AttentionError> {
-        for host in self.to {
-            comm.send(*host, keys.clone())?;
-            comm.send(*host, values.clone())?;
+        if let Some(first) = self.to.first() {
+            comm.send(*first, keys)?;
+            comm.send(*first, values)?;
         }
         Ok(())
     }
@@ -116,7 +136,7 @@ impl Publish<'_> {
         let copy = |part: Part<'_, B::Kv>| {
             let mut kv = backend.kv(self.precision, shape, part.len)?;
             backend.extend(&mut kv, part)?;
-            Ok::<_, TensorError>(Message::Kv(std::sync::Arc::new(kv)))
+            Ok::<_, TensorError>(Message::Kv(Arc::new(kv)))
         };
         for layer in 0..self.layers {
             let Some(anchor) = first.segment(layer, Span::new(0..self.anchor)) else { continue };

@@ -90,10 +90,10 @@ pub(super) enum Command {
 /// What becomes of the anchor's keys while blocks are encoded behind them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct AnchorNews {
-    /// Hosts that get them from the first host.
+    /// Hosts that get them: the first from the first host, each other from the one before it.
     pub(super) to: Arc<[usize]>,
-    /// Messages, of keys and values of one layer each, that the first host sends during this
-    /// command and the others take: none outlives the command, which may be the context's last.
+    /// Messages, of keys and values of one layer each, that go down this chain during this command:
+    /// none outlives the command, which may be the context's last.
     pub(super) comes: usize,
     /// All were sent before: who waited for them can begin.
     pub(super) sent: bool,

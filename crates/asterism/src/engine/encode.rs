@@ -197,20 +197,40 @@ impl<B: Backend> Encoding<B> {
         tools: &mut Tools<'_, B>,
         anchor: &AnchorNews,
     ) -> Result<(), EngineError> {
-        let (backend, layers) = (&tools.loaded.backend, tools.loaded.layers());
-        if self.needs_anchor() {
-            self.receive_anchor(tools, anchor.comes)?;
-            if !anchor.sent {
-                return Ok(());
-            }
+        let backend = &tools.loaded.backend;
+        let needs_anchor = self.needs_anchor();
+        // What came before is enough for a layer that came before. What comes now is on its way
+        // meanwhile.
+        if !needs_anchor || anchor.sent || self.has_anchor() {
+            self.advance_pass(tools, &anchor.to)?;
         }
-        let anchor_to = &*anchor.to;
+        if needs_anchor {
+            self.receive_anchor(tools, anchor)?;
+        }
+        Ok(self.pace.layer(backend, self.passes.is_empty())?)
+    }
+
+    /// Whether the anchor's keys are here for the next layer of the current pass.
+    fn has_anchor(&self) -> bool {
+        match &self.anchor {
+            Anchor::Received(copy) => copy.has(self.layers_done, self.plan.anchor),
+            _ => false,
+        }
+    }
+
+    /// Runs the next layer of the current pass; the first host also sends the anchor's keys in it,
+    /// down the chain of hosts `anchor_to`.
+    fn advance_pass(
+        &mut self,
+        tools: &mut Tools<'_, B>,
+        anchor_to: &[usize],
+    ) -> Result<(), EngineError> {
         self.send_stored_anchor(tools, anchor_to)?;
         let Some(pass) = self.passes.front().cloned() else { return Ok(()) };
         let (tokens, ends) = pass.reported(self.rank, &self.plan);
         self.run_layer(tools, &pass, anchor_to)?;
         self.layers_done += 1;
-        let finished = self.layers_done == layers;
+        let finished = self.layers_done == tools.loaded.layers();
         self.unreported.push(Progress {
             host: self.rank,
             work: tokens as u64,
@@ -221,12 +241,21 @@ impl<B: Backend> Encoding<B> {
             self.passes.pop_front();
             self.finish(tools, &pass)?;
         }
-        Ok(self.pace.layer(backend, self.passes.is_empty())?)
+        Ok(())
     }
 
-    /// Takes `count` messages with keys of the anchor from the first host.
-    fn receive_anchor(&mut self, tools: &Tools<'_, B>, count: usize) -> Result<(), EngineError> {
+    /// Takes the messages with keys of the anchor that come during this command from the host
+    /// before this one in their chain, and passes them on to the one behind it.
+    fn receive_anchor(
+        &mut self,
+        tools: &Tools<'_, B>,
+        news: &AnchorNews,
+    ) -> Result<(), EngineError> {
         let Tools { loaded, comm, .. } = *tools;
+        let AnchorNews { ref to, comes: count, .. } = *news;
+        let place = to.iter().position(|host| *host == self.rank).unwrap_or(0);
+        let before = place.checked_sub(1).map_or(0, |before| to[before]);
+        let neighbours = (before, to.get(place + 1).copied());
         if count > 0 && matches!(self.anchor, Anchor::None) {
             let (layers, precision) =
                 (loaded.decoder.config().context_layers(), loaded.kv_precision());
@@ -235,7 +264,7 @@ impl<B: Backend> Encoding<B> {
             self.anchor = Anchor::Received(copy);
         }
         if let Anchor::Received(copy) = &mut self.anchor {
-            (0..count).try_for_each(|_| copy.receive(&loaded.backend, comm))?;
+            (0..count).try_for_each(|_| copy.receive(&loaded.backend, comm, neighbours))?;
         }
         Ok(())
     }

@@ -123,9 +123,10 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
 fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
     let anchor = plan.anchor;
     let recompute = star.anchor_kv == AnchorKv::Recompute;
+    let own_blocks = &plan.hosts[host];
     let mut pairs = 0;
     let mut after_anchor = false;
-    for block in &plan.hosts[host] {
+    for block in own_blocks {
         if block.start == 0 {
             pairs += causal_pairs(*block, 0);
             continue;
@@ -143,9 +144,10 @@ fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut
     if after_anchor && (recompute || host > 0) {
         cost.anchor_bytes = anchor_bytes;
     }
-    if host == 0 && !recompute {
-        let others = plan.hosts.iter().skip(1).filter(|spans| !spans.is_empty()).count() as u64;
-        cost.sent_bytes = others * anchor_bytes;
+    // From the first host down a chain of those with blocks behind the anchor.
+    let has_next = plan.hosts.iter().skip(host + 1).any(|spans| !spans.is_empty());
+    if !recompute && has_next && !own_blocks.is_empty() {
+        cost.sent_bytes = anchor_bytes;
     }
     pairs
 }
@@ -208,7 +210,10 @@ mod tests {
         assert_eq!(shared.hosts[1].attention_flops, 4 * 8 * 2 * pairs);
         assert_eq!(again.hosts[1].attention_flops, 4 * 8 * 2 * (pairs + 256 * 257 / 2));
         assert_eq!(shared.hosts[1].linear_flops, 2 * 600 * 256);
-        assert_eq!(shared.hosts[0].sent_bytes, 3 * 256 * (2 * 4 * 2 * 2));
+        // Each passes it on to the next; the last has nobody to pass it on to.
+        let sent = shared.hosts.iter().map(|host| host.sent_bytes);
+        let anchor = 256 * (2 * 4 * 2 * 2);
+        assert_eq!(sent.collect::<Vec<_>>(), [anchor, anchor, anchor, 0]);
         assert_eq!(shared.hosts[1].kv_bytes, 256 * (2 * 4 * 2 * 3));
         assert_eq!(again.hosts[0].sent_bytes, 0);
     }
