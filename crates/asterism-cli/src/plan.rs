@@ -7,10 +7,13 @@ use super::{config, gpu, inputs, report};
 use crate::terminal::Out;
 use anyhow::Context;
 use asterism::engine::ModelText;
-use asterism::plan::{Cost, HostCost, Method, ModelSize, Plan, PlanSpec, RevisitCost, Span};
+use asterism::plan::{
+    Cost, HostCost, Link, LinkCost, Method, ModelSize, Plan, PlanSpec, RevisitCost, Span,
+};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::io::Write;
+use std::time::Duration;
 
 /// Tokens of the question that costs are counted for.
 const QUESTION: usize = 64;
@@ -38,6 +41,8 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             Ok((plan, cost))
         })
         .collect::<Result<_, CliError>>()?;
+    let latency = 1e-6 * args.latency_us;
+    let link = args.link.map(|bits_per_second| Link { bits_per_second, latency });
     let mut out = Out::lock();
     if args.json {
         let value = json!({
@@ -47,6 +52,10 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             "question_tokens": QUESTION,
             "methods": plans.iter().map(|(plan, cost)| {
                 let mut value = as_json(plan, cost, &size);
+                if let Some(link) = link {
+                    value["phase1_link_s"] = link.phase1(cost).seconds.into();
+                    value["token_link_s"] = link.token(plan.hosts.len(), &size).seconds.into();
+                }
                 gpu::add_memory(&mut value, model, &args.model, plan);
                 value
             }).collect::<Vec<_>>(),
@@ -62,6 +71,9 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
         writeln!(out, "warning: the model has {max} positions; {tokens} tokens will be refused\n")?;
     }
     write!(out, "{}", comparison(&plans))?;
+    if let Some(link) = link {
+        write!(out, "\n{}", links(link, &plans, &size, model.hidden))?;
+    }
     let chosen = plans.iter().find(|(plan, _)| plan.spec.method == spec.method);
     if let Some((plan, cost)) = chosen {
         write!(out, "\n{}:\n{}", report::plan(plan), by_host(plan, cost))?;
@@ -130,6 +142,32 @@ fn comparison(plans: &[(Plan, Cost)]) -> String {
     report::table(&header, &rows)
 }
 
+/// What the links between hosts carry, method by method, and what other ways to divide a prefill
+/// would have them carry.
+fn links(link: Link, plans: &[(Plan, Cost)], size: &ModelSize, hidden: usize) -> String {
+    let cells = |name: &str, cost: LinkCost| {
+        let seconds = report::seconds(Duration::from_secs_f64(cost.seconds));
+        vec![name.to_owned(), report::bytes(cost.bytes), seconds]
+    };
+    let mut rows: Vec<Vec<String>> = plans
+        .iter()
+        .map(|(plan, cost)| cells(plan.spec.method.name(), link.phase1(cost)))
+        .collect();
+    let Some((plan, _)) = plans.first() else { return String::new() };
+    rows.push(cells("(Ulysses)", link.ulysses(plan, size)));
+    rows.push(cells("(pipeline of layers)", link.pipeline(plan, size, hidden)));
+    let token = link.token(plan.hosts.len(), size);
+    let rate = report::bit_rate(link.bits_per_second);
+    format!(
+        "on links of {rate}, {} \u{b5}s a message; phase 1, beside the work:\n{}\na token of an answer: {} \
+         to the query host, {} on top of the work, by any method\n",
+        1e6 * link.latency,
+        report::table(&["method", "busiest link", "takes"], &rows),
+        report::bytes(token.bytes),
+        report::seconds(Duration::from_secs_f64(token.seconds)),
+    )
+}
+
 /// One row per host of the chosen method.
 fn by_host(plan: &Plan, cost: &Cost) -> String {
     let header = ["host", "blocks", "positions", "linear", "attention", "KV", "anchor KV", "sent"];
@@ -178,6 +216,7 @@ fn as_json(plan: &Plan, cost: &Cost, size: &ModelSize) -> Value {
             "kv_bytes": cost.kv_bytes,
             "anchor_bytes": cost.anchor_bytes,
             "sent_bytes": cost.sent_bytes,
+            "received_bytes": cost.received_bytes,
         })
     };
     let mut value = report::plan_json(plan);

@@ -15,6 +15,11 @@ pub(crate) fn flops(n: u64) -> String {
     scaled(n as f64, "FLOP", &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"])
 }
 
+/// `25.0 Gbit/s`.
+pub(crate) fn bit_rate(bits_per_second: f64) -> String {
+    scaled(bits_per_second, "bit/s", &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"])
+}
+
 fn scaled(mut n: f64, one: &str, units: &[&str]) -> String {
     let mut unit = 0;
     while n >= 999.95 && unit + 1 < units.len() {
@@ -167,6 +172,7 @@ mod tests {
     fn numbers_are_readable() {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1_234_567), "1.2 MB");
+        assert_eq!(bit_rate(2.5e10), "25.0 Gbit/s");
         assert_eq!(flops(61_234_000_000_000), "61.2 TFLOP");
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(12), "12");

@@ -176,6 +176,33 @@ pub(crate) fn tokens(text: &str) -> Result<usize, String> {
     }
 }
 
+/// `100m`, `2.5g` or `400G` bits per second.
+pub(crate) fn bits_per_second(text: &str) -> Result<f64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let factor = |suffix| match suffix {
+        'm' => Some(1e6),
+        'g' => Some(1e9),
+        't' => Some(1e12),
+        _ => None,
+    };
+    let (digits, factor) = match lower.chars().last().and_then(factor) {
+        Some(factor) => (&lower[..lower.len() - 1], factor),
+        None => (lower.as_str(), 1.0),
+    };
+    match digits.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number * factor),
+        _ => Err("expected bits per second such as 100m, 25g or 1t".to_owned()),
+    }
+}
+
+/// A time that is not negative.
+pub(crate) fn microseconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        _ => Err("expected microseconds such as 25 or 2.5".to_owned()),
+    }
+}
+
 fn anchor(text: &str) -> Result<Anchor, String> {
     match text {
         "full" => Ok(Anchor::Full),
@@ -240,6 +267,17 @@ mod tests {
         for wrong in ["", "%", "5 %", "-1%", "100.01%", "1.234%", "all", "99999999999999999999%"] {
             assert!(revisit(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn links_are_as_fast_as_they_say() {
+        assert_eq!(bits_per_second("100m"), Ok(1e8));
+        assert_eq!(bits_per_second("2.5G"), Ok(2.5e9));
+        assert_eq!(bits_per_second("1t"), Ok(1e12));
+        for wrong in ["", "g", "0", "-1g", "nan", "25gb", "1e400", "ä"] {
+            assert!(bits_per_second(wrong).is_err(), "{wrong}");
+        }
+        assert!(microseconds("-1").is_err() && microseconds("x").is_err());
     }
 
     #[test]

@@ -6,7 +6,9 @@ mod serve;
 use crate::bench::BenchArgs;
 use crate::eval::EvalArgs;
 use clap::{Args, Parser, Subcommand};
-use common::{GenerationArgs, MethodArgs, ModelArgs, context_tokens};
+use common::{
+    GenerationArgs, MethodArgs, ModelArgs, bits_per_second, context_tokens, microseconds,
+};
 pub(crate) use serve::{LogFormat, ServeArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -107,6 +109,14 @@ pub(crate) struct PlanArgs {
     /// Count the tokens of these files instead.
     #[arg(short, long, value_name = "FILE", conflicts_with = "tokens")]
     pub(crate) context: Vec<PathBuf>,
+    /// Also show what the link of each host carries, and for how long: its bits per second, such as
+    /// 100m or 25g.
+    #[arg(long, value_name = "RATE", value_parser = bits_per_second, env = "ASTERISM_LINK")]
+    pub(crate) link: Option<f64>,
+    /// Microseconds that a message is on its way between two hosts.
+    #[arg(long, value_name = "N", default_value_t = 10.0, requires = "link",
+          value_parser = microseconds, env = "ASTERISM_LATENCY_US")]
+    pub(crate) latency_us: f64,
     /// Print JSON.
     #[arg(long, env = "ASTERISM_JSON")]
     pub(crate) json: bool,

@@ -6,8 +6,7 @@ use crate::cache::{EncodedBlock, KvStore};
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
 use crate::tensor::{
-    Backend, HeadShape, KvPrecision, Memory, Part, PartMut, Positions, Segment, Sequence,
-    TensorError,
+    Backend, HeadShape, KvPrecision, Part, PartMut, Positions, Segment, Sequence, TensorError,
 };
 use std::sync::Arc;
 
@@ -53,9 +52,9 @@ impl<B: Backend> AnchorCopy<B> {
         Self { store, arrived: 0, shape }
     }
 
-    /// Waits for the keys and values of the next layer, or of the first layer of the next chunk.
-    /// They go down a chain of hosts: they come from the one before this one in it, and go on to
-    /// the one behind it, so that none sends them more than once.
+    /// Waits for the keys and values of the next layer, or of the first layer of the next chunk, of
+    /// `tokens` tokens. They go down a chain of hosts: they come from the one before this one in
+    /// it, and go on to the one behind it, so that none sends them more than once.
     ///
     /// # Errors
     /// If another host stopped, or there is no memory for them.
@@ -63,10 +62,12 @@ impl<B: Backend> AnchorCopy<B> {
         &mut self,
         backend: &B,
         comm: &dyn Comm<B>,
+        tokens: usize,
         (before, behind): (usize, Option<usize>),
     ) -> Result<(), AttentionError> {
-        let keys = comm.recv_kv(before)?;
-        let values = comm.recv_kv(before)?;
+        let len = tokens * self.shape.kv_width();
+        let keys = comm.recv_kv(before, len)?;
+        let values = comm.recv_kv(before, len)?;
         if let Some(behind) = behind {
             comm.send(behind, Message::Kv(Arc::clone(&keys)))?;
             comm.send(behind, Message::Kv(Arc::clone(&values)))?;
@@ -74,7 +75,7 @@ impl<B: Backend> AnchorCopy<B> {
         let layer = self.arrived % self.store.layers();
         if layer == 0 {
             let start = self.store.tokens();
-            self.store.open(Span { start, len: keys.len() / self.shape.kv_width() });
+            self.store.open(Span { start, len: tokens });
         }
         self.store.extend(backend, layer, &keys, &values)?;
         self.arrived += 1;

@@ -200,7 +200,8 @@ pub fn serve<B: Backend>(
     let tokens: usize = parts.iter().map(|part| part.tokens).sum();
     for layer in layers {
         if let Some((store, true)) = &mut share {
-            let (keys, values) = (comm.recv_kv(0)?, comm.recv_kv(0)?);
+            let len = tokens * shape.kv_width();
+            let (keys, values) = (comm.recv_kv(0, len)?, comm.recv_kv(0, len)?);
             store.extend(backend, layer, &keys, &values)?;
         }
         if layer >= attending {

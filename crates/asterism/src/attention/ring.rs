@@ -140,8 +140,11 @@ impl<B: Backend> Attention<B> for RingAttention<'_, B> {
             self.attend_shard(q, &shard, step == 0, &mut whole)?;
             if !last {
                 let previous = (rank + hosts - 1) % hosts;
-                keys = self.comm.recv_kv(previous)?;
-                values = self.comm.recv_kv(previous)?;
+                let next = &self.shards[(origin + hosts - 1) % hosts];
+                let tokens: usize = next.iter().map(|span| span.len).sum();
+                let len = tokens * self.shape.kv_width();
+                keys = self.comm.recv_kv(previous, len)?;
+                values = self.comm.recv_kv(previous, len)?;
             }
         }
         Ok(())

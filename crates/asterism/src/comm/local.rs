@@ -1,6 +1,6 @@
 //! Hosts as threads of one process: mailboxes in shared memory, real messages, counted bytes.
 
-use super::{Comm, CommError, Message};
+use super::{Comm, CommError, Expected, Message};
 use crate::tensor::Backend;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -68,7 +68,7 @@ impl<B: Backend> Comm<B> for LocalComm<B> {
         Ok(())
     }
 
-    fn recv(&self, from: usize) -> Result<Message<B>, CommError> {
+    fn recv(&self, from: usize, _: Expected) -> Result<Message<B>, CommError> {
         let mailbox = &self.network.mailboxes[self.rank];
         let mut queues = mailbox.queues.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -120,8 +120,8 @@ mod tests {
         hosts[2].send(0, Message::Sums(Arc::new(sums))).unwrap();
         hosts[1].send(0, Message::Words(vec![4])).unwrap();
         assert_eq!(hosts[0].recv_sums(2, 2).unwrap()[..], [2.0, 3.0]);
-        assert_eq!(hosts[0].recv_words(1).unwrap(), [1]);
-        assert_eq!(hosts[0].recv_words(1).unwrap(), [4]);
+        assert_eq!(hosts[0].recv_words(1, 1).unwrap(), [1]);
+        assert_eq!(hosts[0].recv_words(1, 1).unwrap(), [4]);
         assert_eq!(
             [hosts[0].bytes_sent(), hosts[1].bytes_sent(), hosts[2].bytes_sent()],
             [0, 16, 8]
@@ -140,7 +140,7 @@ mod tests {
     fn abort_wakes_those_who_wait() {
         let mut hosts = group(2);
         let other = hosts.pop().unwrap();
-        let waiting = std::thread::spawn(move || other.recv(0));
+        let waiting = std::thread::spawn(move || other.recv_words(0, 1));
         std::thread::sleep(std::time::Duration::from_millis(20));
         hosts[0].abort();
         assert_eq!(waiting.join().unwrap().err(), Some(CommError::Aborted));
@@ -152,9 +152,9 @@ mod tests {
         let hosts = group(2);
         hosts[1].send(0, Message::Words(vec![1])).unwrap();
         hosts[1].abort();
-        assert_eq!(hosts[0].recv(1).err(), Some(CommError::Aborted));
+        assert_eq!(hosts[0].recv_words(1, 1).err(), Some(CommError::Aborted));
         hosts[0].renew();
         hosts[1].send(0, Message::Words(vec![2])).unwrap();
-        assert_eq!(hosts[0].recv_words(1).unwrap(), [2]);
+        assert_eq!(hosts[0].recv_words(1, 1).unwrap(), [2]);
     }
 }

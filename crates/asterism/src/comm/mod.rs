@@ -84,6 +84,20 @@ impl<B: Backend> Message<B> {
     }
 }
 
+/// What a host waits for, with its number of elements: what carries messages may have to make room
+/// before they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// Small integers.
+    Words(usize),
+    /// Queries, or a partial output.
+    Rows(usize),
+    /// Log-sum-exps.
+    Sums(usize),
+    /// Keys or values, in the precision they are cached in.
+    Kv(usize),
+}
+
 /// One host's end of the network. Messages between two hosts arrive in the order they were sent.
 pub trait Comm<B: Backend>: Send {
     /// This host's number, from 0.
@@ -98,11 +112,12 @@ pub trait Comm<B: Backend>: Send {
     /// [`CommError::Aborted`] if some host gave up.
     fn send(&self, to: usize, message: Message<B>) -> Result<(), CommError>;
 
-    /// Waits for the next message of `from`.
+    /// Waits for the next message of `from`, which is to be what is `expected`; if it is something
+    /// else, it may be returned all the same.
     ///
     /// # Errors
     /// [`CommError::Aborted`] if some host gave up.
-    fn recv(&self, from: usize) -> Result<Message<B>, CommError>;
+    fn recv(&self, from: usize, expected: Expected) -> Result<Message<B>, CommError>;
 
     /// The host begins to obey the command of this number; commands count up from 1. Messages
     /// belong to the command in which they are sent.
@@ -132,13 +147,13 @@ pub trait Comm<B: Backend>: Send {
             .try_for_each(|to| self.send(to, message.clone()))
     }
 
-    /// Waits for words of `from`.
+    /// Waits for `len` words of `from`.
     ///
     /// # Errors
-    /// As [`Comm::recv`]; [`CommError::Unexpected`] for another kind of message.
-    fn recv_words(&self, from: usize) -> Result<Vec<u64>, CommError> {
-        match self.recv(from)? {
-            Message::Words(words) => Ok(words),
+    /// As [`Comm::recv`]; [`CommError::Unexpected`] for another kind or length.
+    fn recv_words(&self, from: usize, len: usize) -> Result<Vec<u64>, CommError> {
+        match self.recv(from, Expected::Words(len))? {
+            Message::Words(words) if words.len() == len => Ok(words),
             _ => Err(CommError::Unexpected { rank: self.rank(), from, expected: "words" }),
         }
     }
@@ -148,7 +163,7 @@ pub trait Comm<B: Backend>: Send {
     /// # Errors
     /// As [`Comm::recv`]; [`CommError::Unexpected`] for another kind or length.
     fn recv_rows(&self, from: usize, len: usize) -> Result<Arc<B::Rows>, CommError> {
-        match self.recv(from)? {
+        match self.recv(from, Expected::Rows(len))? {
             Message::Rows(rows) if rows.len() == len => Ok(rows),
             _ => Err(CommError::Unexpected { rank: self.rank(), from, expected: "rows" }),
         }
@@ -159,19 +174,19 @@ pub trait Comm<B: Backend>: Send {
     /// # Errors
     /// As [`Comm::recv`]; [`CommError::Unexpected`] for another kind or length.
     fn recv_sums(&self, from: usize, len: usize) -> Result<Arc<B::Sums>, CommError> {
-        match self.recv(from)? {
+        match self.recv(from, Expected::Sums(len))? {
             Message::Sums(sums) if sums.len() == len => Ok(sums),
             _ => Err(CommError::Unexpected { rank: self.rank(), from, expected: "log-sum-exps" }),
         }
     }
 
-    /// Waits for keys or values of `from`.
+    /// Waits for `len` elements of keys or values of `from`.
     ///
     /// # Errors
-    /// As [`Comm::recv`]; [`CommError::Unexpected`] for another kind of message.
-    fn recv_kv(&self, from: usize) -> Result<Arc<B::Kv>, CommError> {
-        match self.recv(from)? {
-            Message::Kv(kv) => Ok(kv),
+    /// As [`Comm::recv`]; [`CommError::Unexpected`] for another kind or length.
+    fn recv_kv(&self, from: usize, len: usize) -> Result<Arc<B::Kv>, CommError> {
+        match self.recv(from, Expected::Kv(len))? {
+            Message::Kv(kv) if kv.len() == len => Ok(kv),
             _ => Err(CommError::Unexpected { rank: self.rank(), from, expected: "keys" }),
         }
     }

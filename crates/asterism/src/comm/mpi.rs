@@ -1,7 +1,7 @@
 //! Hosts as processes: messages by MPI, which shares the backend's buffers with it where they are
 //! in the machine's memory.
 
-use super::{Comm, CommError, Message};
+use super::{Comm, CommError, Expected, Message};
 use crate::tensor::{Backend, Cpu};
 use asterism_link::mpi::{Envelope, Mpi, MpiError, Payload};
 use std::collections::VecDeque;
@@ -183,7 +183,7 @@ impl<B: Post> Comm<B> for MpiComm {
         self.mpi.send(to, number, B::payload(message)).map_err(|_| CommError::Aborted)
     }
 
-    fn recv(&self, from: usize) -> Result<Message<B>, CommError> {
+    fn recv(&self, from: usize, _: Expected) -> Result<Message<B>, CommError> {
         self.shared.take(from).map(B::message)
     }
 

@@ -95,6 +95,8 @@ pub(super) struct AnchorNews {
     /// Messages, of keys and values of one layer each, that go down this chain during this command:
     /// none outlives the command, which may be the context's last.
     pub(super) comes: usize,
+    /// Tokens of the anchor in each of them.
+    pub(super) tokens: usize,
     /// All were sent before: who waited for them can begin.
     pub(super) sent: bool,
 }
@@ -121,6 +123,8 @@ pub(super) struct EncodingState {
     pub(super) needs_anchor: bool,
     /// Messages with keys of the anchor that it sends during its next slice.
     pub(super) anchor_comes: usize,
+    /// Tokens of the anchor in each of them.
+    pub(super) anchor_tokens: usize,
     /// It has sent the anchor's keys, in all layers.
     pub(super) anchor_sent: bool,
     /// Bytes of the keys and values of all its blocks, once finished.

@@ -150,10 +150,12 @@ impl<B: Backend> Encoding<B> {
 
     /// How far this host has come.
     pub(super) fn state(&self, loaded: &Loaded<B>) -> EncodingState {
+        let (anchor_comes, anchor_tokens) = self.anchor_comes(loaded);
         EncodingState {
             finished: self.passes.is_empty(),
             needs_anchor: self.needs_anchor(),
-            anchor_comes: self.anchor_comes(loaded),
+            anchor_comes,
+            anchor_tokens,
             anchor_sent: self.anchor_sent,
             kv_bytes: self.blocks.iter().flatten().map(|block| block.bytes() as u64).sum(),
             reused: self.reused.clone(),
@@ -177,17 +179,19 @@ impl<B: Backend> Encoding<B> {
         self.plan.shares_anchor() && self.rank > 0 && !self.passes.is_empty()
     }
 
-    /// Messages with keys of the anchor that this host sends during its next slice.
-    fn anchor_comes(&self, loaded: &Loaded<B>) -> usize {
+    /// Messages with keys of the anchor that this host sends during its next slice, and the tokens
+    /// in each of them.
+    fn anchor_comes(&self, loaded: &Loaded<B>) -> (usize, usize) {
         let layers = loaded.decoder.config().context_layers();
         let first = self.blocks.first().is_some_and(Option::is_some);
         match self.passes.front() {
-            _ if self.rank > 0 || self.anchor_sent || !self.plan.shares_anchor() => 0,
-            _ if first => layers,
+            _ if self.rank > 0 || self.anchor_sent || !self.plan.shares_anchor() => (0, 0),
+            _ if first => (layers, self.plan.anchor),
             Some(Pass::Block { block: 0, chunk, .. }) => {
-                usize::from(chunk.start < self.plan.anchor && self.layers_done < layers)
+                let tokens = self.plan.anchor.saturating_sub(chunk.start).min(chunk.len);
+                (usize::from(tokens > 0 && self.layers_done < layers), tokens)
             }
-            _ => 0,
+            _ => (0, 0),
         }
     }
 
@@ -252,7 +256,7 @@ impl<B: Backend> Encoding<B> {
         news: &AnchorNews,
     ) -> Result<(), EngineError> {
         let Tools { loaded, comm, .. } = *tools;
-        let AnchorNews { ref to, comes: count, .. } = *news;
+        let AnchorNews { ref to, comes: count, tokens, .. } = *news;
         let place = to.iter().position(|host| *host == self.rank).unwrap_or(0);
         let before = place.checked_sub(1).map_or(0, |before| to[before]);
         let neighbours = (before, to.get(place + 1).copied());
@@ -264,7 +268,7 @@ impl<B: Backend> Encoding<B> {
             self.anchor = Anchor::Received(copy);
         }
         if let Anchor::Received(copy) = &mut self.anchor {
-            (0..count).try_for_each(|_| copy.receive(&loaded.backend, comm, neighbours))?;
+            (0..count).try_for_each(|_| copy.receive(&loaded.backend, comm, tokens, neighbours))?;
         }
         Ok(())
     }

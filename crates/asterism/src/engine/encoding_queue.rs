@@ -184,6 +184,7 @@ impl EncodingQueue {
             outcomes.into_iter().filter_map(|outcome| outcome.encoding).collect();
         run.anchor.sent |= states.iter().any(|state| state.anchor_sent);
         run.anchor.comes = states.iter().map(|state| state.anchor_comes).sum();
+        run.anchor.tokens = states.iter().map(|state| state.anchor_tokens).sum();
         if states.iter().all(|state| state.finished) {
             match group.obey(&Command::Keep(job.id)) {
                 Ok(_) => self.finished(&states, at),

@@ -143,7 +143,7 @@ mod tests {
         let rows = |at| Rows { context: ContextId(7), at, hides: Some(QuestionId(2)) };
         let span = rows(At::Span(Span { start: 1000, len: 5 }));
         let listed = rows(At::Listed([3, 900].into()));
-        let anchor = AnchorNews { to: [1, 2].into(), comes: 2, sent: true };
+        let anchor = AnchorNews { to: [1, 2].into(), comes: 2, tokens: 32, sent: true };
         let (question, context) = (QuestionId(1), ContextId(1));
         for command in [
             Command::Open {

@@ -45,6 +45,8 @@ pub struct HostCost {
     pub anchor_bytes: u64,
     /// Bytes it sends to other hosts.
     pub sent_bytes: u64,
+    /// Bytes it gets from them.
+    pub received_bytes: u64,
 }
 
 impl HostCost {
@@ -110,6 +112,8 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
                 let next = (host + 1) % hosts;
                 let passed_on = (plan.tokens - plan.host_tokens(next)) as u64;
                 cost.sent_bytes = passed_on * size.kv_bytes(size.context_layers);
+                cost.received_bytes =
+                    (plan.tokens as u64 - tokens) * size.kv_bytes(size.context_layers);
             }
             own.iter().map(|span| causal_pairs(*span, span.start)).sum()
         }
@@ -149,6 +153,9 @@ fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut
     if !recompute && has_next && !own_blocks.is_empty() {
         cost.sent_bytes = anchor_bytes;
     }
+    if !recompute && host > 0 && !own_blocks.is_empty() {
+        cost.received_bytes = anchor_bytes;
+    }
     pairs
 }
 
@@ -159,14 +166,17 @@ fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) 
     let all = plan.tokens as u64;
     let layers = size.context_layers as u64;
     let q_bytes = all * layers * (size.element_bytes * size.q_width) as u64;
+    let lse_bytes = all * layers * 4 * size.heads as u64;
     if host == 0 {
         cost.encoded = all;
         let others = plan.hosts.len() as u64 - 1;
         let kept_elsewhere = all - plan.host_tokens(0) as u64;
         cost.sent_bytes = others * q_bytes + kept_elsewhere * size.kv_bytes(size.layers);
+        cost.received_bytes = others * (q_bytes + lse_bytes);
     } else {
         cost.encoded = 0;
-        cost.sent_bytes = q_bytes + all * layers * 4 * size.heads as u64;
+        cost.sent_bytes = q_bytes + lse_bytes;
+        cost.received_bytes = q_bytes + cost.kv_bytes;
     }
     // Queries at or after the host's keys see them: its own causally, later ones all of them.
     plan.hosts[host]

@@ -4,6 +4,7 @@
 mod anchor;
 mod blocks;
 mod cost;
+mod link;
 mod method;
 mod revisit;
 mod spaced;
@@ -11,5 +12,6 @@ mod spaced;
 pub use anchor::{AnchorContent, AnchorPlace, AnchorPolicy};
 pub use blocks::{MIN_BLOCK, Plan, PlanError, Span};
 pub use cost::{Cost, HostCost, ModelSize};
+pub use link::{Link, LinkCost};
 pub use method::{AnchorKv, Method, PlanSpec, Star};
 pub use revisit::{Revisit, RevisitBy, RevisitCost};

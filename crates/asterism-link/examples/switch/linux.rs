@@ -1,9 +1,4 @@
-//! A slow network on one machine, to try hosts on: an Ethernet switch between network namespaces.
-//!
-//! `switch DELAY_US MBIT LOST_PER_MILLION NAMESPACE...` puts a device `e0` into each namespace and
-//! carries frames between them. Each frame is on its way for as long as its sender's link takes to
-//! carry it, behind those before it, and for the delay; some are lost. Kernels do that with `tc
-//! netem`, where they have it. Needs root, says `ready`, and runs until it is ended.
+//! The switch, by Linux's TAP devices.
 
 #![allow(unsafe_code)]
 
@@ -135,7 +130,8 @@ impl Switch {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Carries frames until it is ended.
+pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [delay, mbit, lost, namespaces @ ..] = &arguments[..] else {
         return Err("usage: switch DELAY_US MBIT LOST_PER_MILLION NAMESPACE...".into());
