@@ -4,6 +4,33 @@
 //! connects every rank to rank 0. Tensors travel by MPI; commands, and the signs that everybody is
 //! alive, by these connections. If a rank is lost, every rank says which and why, and ends: MPI
 //! cannot take a process back.
+//!
+//! ```no_run
+//! use asterism::engine::{Engine, EngineOptions};
+//! use asterism::model::{FetchOptions, ModelSource};
+//! use asterism::world::World;
+//! use std::sync::Arc;
+//!
+//! # fn main() -> Result<(), asterism::engine::EngineError> {
+//! // Under `mpirun -n 4`, say, every process runs this.
+//! let world = World::join()?;
+//! let hosts = world.as_ref().map_or(1, |world| world.size());
+//! let files = "nano".parse::<ModelSource>()?.resolve(&FetchOptions::default())?;
+//! let options = EngineOptions { processes: world.clone(), ..EngineOptions::default() };
+//! let engine = Arc::new(Engine::load(files, &options)?);
+//! if world.as_ref().is_some_and(|world| world.rank() > 0) {
+//!     engine.serve()?; // until rank 0 has finished
+//! } else {
+//!     let book = engine.context("It was a long night.").hosts(hosts).encode()?;
+//!     println!("{}", book.ask("How long was it?")?.finish()?.text);
+//! }
+//! drop(engine);
+//! if let Some(world) = world {
+//!     world.finish(0);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod agree;
 mod control;
