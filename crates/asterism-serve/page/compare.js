@@ -174,7 +174,7 @@ function Column({ column, at, context, busy, slowest, shown, onShow, onSource, o
     </article>`;
 }
 
-// The strip shows the context's own blocks: only an answer from blocks like them can be shown there.
+// The strip shows the context's own blocks: only an answer from blocks like them can be shown.
 const sameBlocks = (context, used) => used && used.method === context.method
   && used.block === context.block && used.anchor === context.anchor;
 

@@ -1,5 +1,5 @@
-// The documents of a context: read, edit, add, remove. Only the blocks that change are encoded again;
-// the strip above shows which, and why.
+// The documents of a context: read, edit, add, remove. Only the blocks that change are encoded
+// again; the strip above shows which, and why.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { call, contextPath } from "./api.js";

@@ -43,8 +43,8 @@ export const percent = (share) => (share > 0 && share < 0.01 ? "<1%" : `${Math.r
 
 export const rate = (n) => `${n < 10 ? n.toFixed(1) : count(n)} tokens/s`;
 
-// A source's share: what the question gave it beyond what a question that asks nothing gives, so that
-// it has a sign.
+// A source's share: what the question gave it beyond what a question that asks nothing gives, so
+// that it has a sign.
 export const beyond = (share) => `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(1)}%`;
 
 // A moment in unix seconds, as the distance from now: "in 9 min", "2 h ago".

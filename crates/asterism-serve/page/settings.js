@@ -50,8 +50,8 @@ export function toRequest(settings, defaultMethod) {
   };
 }
 
-// What empty fields mean for a question about `context`; a context of an exact method has no blocks,
-// so that their sizes are the server's.
+// What empty fields mean for a question about `context`; a context of an exact method has no
+// blocks, so that their sizes are the server's.
 export function defaultsOf(context, status) {
   const { block, anchor } = status?.defaults ?? {};
   return { ...context, block: context.block ?? block, anchor: context.anchor ?? anchor };

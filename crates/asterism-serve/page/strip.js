@@ -81,8 +81,8 @@ function Legend({ cells, sources, changes }) {
     </ul>`;
 }
 
-// `sources`: block -> {rank, share} of the answer that is shown. `changes`: say why blocks were encoded
-// again. `onOpen(index)`: a cell was pressed; without it cells only tell about themselves.
+// `sources`: block -> {rank, share} of the answer that is shown. `changes`: say why blocks were
+// encoded again. `onOpen(index)`: a cell was pressed; without it cells only tell about themselves.
 export function Strip({ label, cells, anchor, encoding, changes = false, sources = new Map(), onOpen }) {
   const [current, setCurrent] = useState(0);
   const [tip, setTip] = useState(null);
