@@ -71,7 +71,7 @@ impl Encoding {
     /// Takes a report of any host.
     pub(crate) fn report(&self, progress: Progress) {
         self.bar.inc(progress.work);
-        if progress.finished_block {
+        if progress.finished_block.is_some() {
             self.show(self.finished.fetch_add(1, Ordering::Relaxed) + 1);
         }
     }

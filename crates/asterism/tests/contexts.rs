@@ -196,7 +196,7 @@ fn an_interrupted_context_goes_on_where_it_was() {
     let (ids, spec) = (tokens(480, 10), PlanSpec::star(32));
     let (cancel, blocks) = (Cancel::new(), AtomicUsize::new(0));
     let stop = |step: Progress| {
-        if step.finished_block && blocks.fetch_add(1, Ordering::Relaxed) == 4 {
+        if step.finished_block.is_some() && blocks.fetch_add(1, Ordering::Relaxed) == 4 {
             cancel.raise();
         }
     };

@@ -95,8 +95,13 @@ fn an_edit_of_one_document_leaves_the_blocks_of_the_others() {
     let path = "/v1/contexts/both/documents/sea.txt";
     let edited = server.call("PUT", path, &json!({"text": secret})).body;
     let states = states(&edited);
-    let anew: Vec<_> = states.iter().filter(|(state, _)| state == "encoded").collect();
-    assert!(anew.len() == 1 && anew[0].1.as_deref() == Some("edited"), "{states:?}");
+    let anew: Vec<_> = (0..).zip(&states).filter(|(_, (state, _))| state == "encoded").collect();
+    assert!(anew.len() == 1 && anew[0].1.1.as_deref() == Some("edited"), "{states:?}");
+    // Who watches sees the same block change.
+    let Value::String(log) = server.get("/v1/contexts/both/events").body else { panic!("text") };
+    let seen = events(&log);
+    let mut seen = seen.iter().filter(|event| event["state"] == "encoded").map(|e| &e["index"]);
+    assert_eq!((seen.next(), seen.next()), (Some(&json!(anew[0].0)), None), "{log}");
     let ask = json!({"question": QUESTION});
     let answer = server.post("/v1/contexts/both/ask", &ask).body;
     assert!(

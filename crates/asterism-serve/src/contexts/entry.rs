@@ -54,8 +54,8 @@ struct Work {
     tokens: usize,
     documents: Vec<DocumentInfo>,
     cells: Vec<Cell>,
-    /// Of each host, how many of its blocks are done.
-    done: Vec<usize>,
+    /// Whether a host encodes its blocks one by one, as star does.
+    by_block: bool,
     predicted: Option<f64>,
     seconds: Option<f64>,
     /// In tokens times layers.
@@ -167,8 +167,9 @@ impl Entry {
     pub(crate) fn step(&self, step: Progress, elapsed: f64) {
         let mut state = self.state();
         let before = state.work.progress();
-        if let Some(index) = state.work.step(step) {
-            self.log.add("block", json!({"index": index, "state": "encoded"}));
+        for index in state.work.step(step) {
+            let state = state.work.cells[index].state;
+            self.log.add("block", json!({"index": index, "state": state}));
         }
         let now = state.work.progress();
         // A hundred reports are enough to see it move.
@@ -283,7 +284,7 @@ impl Work {
             tokens: plan.tokens,
             documents: document_infos(documents),
             cells: cells(plan, documents),
-            done: vec![0; plan.hosts.len()],
+            by_block: plan.spec.method.as_star().is_some(),
             predicted,
             seconds: None,
             all: asterism::engine::Phase1::work(plan, layers),
@@ -307,17 +308,18 @@ impl Work {
         if self.all == 0 { 1.0 } else { (self.so_far as f64 / self.all as f64).min(1.0) }
     }
 
-    /// A host took a step; the block that it finished, if it did.
-    fn step(&mut self, step: Progress) -> Option<usize> {
+    /// A host took a step; the blocks that it finished.
+    fn step(&mut self, step: Progress) -> Vec<usize> {
         self.so_far += step.work;
-        if !step.finished_block {
-            return None;
-        }
-        let done = self.done.get_mut(step.host)?;
-        let cell = self.cells.iter_mut().filter(|cell| cell.host == step.host).nth(*done)?;
-        *done += 1;
-        cell.state = "encoded";
-        Some(cell.index)
+        let Some(block) = step.finished_block else { return Vec::new() };
+        let of_host = self.cells.iter_mut().filter(|cell| cell.host == step.host);
+        let is_done = |number: usize| !self.by_block || number == block;
+        let done = of_host.enumerate().filter(|(number, _)| is_done(*number));
+        let mark = |(_, cell): (usize, &mut Cell)| {
+            cell.state = if step.is_reused { "reused" } else { "encoded" };
+            cell.index
+        };
+        done.map(mark).collect()
     }
 
     fn finish(&mut self, context: &Context, before: Option<&Context>) {

@@ -83,7 +83,8 @@ pub(crate) fn source_infos(
     let info = |source: &Source| {
         let (passage, places) = block_text(context, source.best)?;
         let block = index_of(context.plan(), source.span.start);
-        Ok(SourceInfo { block, share: source.share, passage, places })
+        let Source { share, best_share, .. } = *source;
+        Ok(SourceInfo { block, share, best_share, passage, places })
     };
     wanted.map(info).collect()
 }

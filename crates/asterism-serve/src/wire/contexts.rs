@@ -310,6 +310,8 @@ pub(crate) struct SourceInfo {
     pub(crate) block: usize,
     /// Its share of the question's weight, less its share of that of a question that asks nothing.
     pub(crate) share: f32,
+    /// The same of the words in the middle of the passage, by which sources are ordered.
+    pub(crate) best_share: f32,
     pub(crate) passage: String,
     pub(crate) places: Vec<PlaceInfo>,
 }

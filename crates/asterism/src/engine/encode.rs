@@ -120,7 +120,8 @@ impl<B: Backend> Encoding<B> {
             .map(|block| Progress {
                 host: rank,
                 work: (share::work(&plan, &spans[*block]) * loaded.layers()) as u64,
-                finished_block: true,
+                finished_block: Some(*block),
+                is_reused: true,
             })
             .collect();
         Ok(Self {
@@ -238,7 +239,8 @@ impl<B: Backend> Encoding<B> {
         self.unreported.push(Progress {
             host: self.rank,
             work: tokens as u64,
-            finished_block: ends && finished && tokens > 0,
+            finished_block: ends.filter(|_| finished && tokens > 0),
+            is_reused: false,
         });
         if finished {
             self.layers_done = 0;

@@ -68,7 +68,7 @@ impl EncodingQueue {
                 // What was done before it came.
                 let layers = group.lead.loaded.layers();
                 let work = Phase1::work(&plan, layers) - run.left;
-                let done = Progress { host: 0, work, finished_block: false };
+                let done = Progress { host: 0, work, finished_block: None, is_reused: false };
                 let _ = waiter.events.send(EncodeEvent::Progress(done));
             }
             job.waiters.push(waiter);

@@ -18,14 +18,14 @@ pub(super) enum Pass {
 }
 
 impl Pass {
-    /// Tokens that pass on this host and are reported by it, and whether a block ends.
-    pub(super) fn reported(&self, rank: usize, plan: &Plan) -> (usize, bool) {
+    /// Tokens that pass on this host and are reported by it, and the own block that ends with them.
+    pub(super) fn reported(&self, rank: usize, plan: &Plan) -> (usize, Option<usize>) {
         match self {
-            Self::Anchor { chunk, .. } => (chunk.len, false),
-            Self::Block { chunk, ends, .. } => (chunk.len, *ends),
-            Self::Shard => (plan.host_tokens(rank), true),
-            Self::Dense { owner, chunk, ends } if *owner == rank => (chunk.len, *ends),
-            Self::Dense { .. } => (0, false),
+            Self::Anchor { chunk, .. } => (chunk.len, None),
+            Self::Block { block, chunk, ends } => (chunk.len, ends.then_some(*block)),
+            Self::Shard => (plan.host_tokens(rank), Some(0)),
+            Self::Dense { owner, chunk, ends } if *owner == rank => (chunk.len, ends.then_some(0)),
+            Self::Dense { .. } => (0, None),
         }
     }
 }

@@ -12,8 +12,11 @@ pub struct Progress {
     /// Work done since the host's last report, in tokens times layers; all reports of a run add up
     /// to [`Phase1::work`].
     pub work: u64,
-    /// Whether this step finished a block (star) or a shard.
-    pub finished_block: bool,
+    /// The block (star) or share of the text (other methods) that this step finished: its number
+    /// among those of the host.
+    pub finished_block: Option<usize>,
+    /// Whether that block was there already and nothing had to be done.
+    pub is_reused: bool,
 }
 
 /// What phase 1 took.
