@@ -2,8 +2,8 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits until the process is told to stop, by SIGTERM or Ctrl-C. The next such signal does not wait
-/// for requests that run: it ends the process with status 130.
+/// Waits until the process is told to stop, by SIGTERM or Ctrl-C. The next such signal does not
+/// wait for requests that run: it ends the process with status 130.
 pub async fn told_to_stop() {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));

@@ -83,8 +83,9 @@ impl Sampling {
     }
 
     /// The token chosen by `logits [vocab]` and by `uniform`, a random number below 2^53. Logits of
-    /// minus infinity are never chosen; at least one is finite, and none is anything else. `seen [vocab]` says of each token whether it was seen before; it may be left out if
-    /// nothing is [penalized](Self::penalizes).
+    /// minus infinity are never chosen; at least one is finite, and none is anything else. `seen
+    /// [vocab]` says of each token whether it was seen before; it may be left out if nothing is
+    /// [penalized](Self::penalizes).
     #[must_use]
     pub fn choose(&self, logits: &[f32], seen: Option<&[bool]>, uniform: u64) -> u32 {
         let penalty = self.repetition_penalty;

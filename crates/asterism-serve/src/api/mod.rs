@@ -84,7 +84,8 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives every request a name, the client's or one of ours, which its answer bears, and logs what came of it: never a prompt.
+/// Gives every request a name, the client's or one of ours, which its answer bears, and logs what
+/// came of it: never a prompt.
 async fn identified(request: Request, next: Next) -> Response {
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let id = match given {

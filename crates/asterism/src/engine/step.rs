@@ -348,8 +348,8 @@ impl<B: Backend> Steps<B> {
     }
 }
 
-/// The tokens that follow the rows of the last pass in `work`, in their order, each chosen below the
-/// number beside its chooser. Waits once for those that are chosen where the logits are.
+/// The tokens that follow the rows of the last pass in `work`, in their order, each chosen below
+/// the number beside its chooser. Waits once for those that are chosen where the logits are.
 fn chosen<'a, B: Backend>(
     lead: &Host<B>,
     work: &'a Workspace<B>,
