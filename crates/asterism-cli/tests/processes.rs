@@ -145,13 +145,14 @@ fn long_document(dir: &TempDir) -> PathBuf {
     path
 }
 
-/// A job that is encoding, or decoding, for longer than any test waits.
+/// A job that encodes, decodes or waits for requests for longer than any test waits.
 fn busy_job(dir: &TempDir, phase: &str) -> Job {
     let mut arguments: Vec<std::ffi::OsString> = match phase {
         "phase 1" => {
             vec!["ask".into(), "--context".into(), long_document(dir).into(), "Why?".into()]
         }
-        _ => vec!["batch".into(), prompts(dir).into(), dir.path().join("out.jsonl").into()],
+        "decode" => vec!["batch".into(), prompts(dir).into(), dir.path().join("out.jsonl").into()],
+        _ => ["serve", "--port", "0"].map(Into::into).into(),
     };
     arguments.extend(["--threads", "1", "--block", "1k"].map(Into::into));
     if phase == "decode" {
@@ -167,7 +168,7 @@ fn busy_job(dir: &TempDir, phase: &str) -> Job {
 #[test]
 #[ignore = "needs mpirun; .ci/run installs it and runs this"]
 fn a_rank_that_is_gone_or_stopped_ends_all_of_them_and_is_named() {
-    for phase in ["phase 1", "decode"] {
+    for phase in ["phase 1", "decode", "idle server"] {
         for (signal, why) in [("KILL", "its process ended"), ("STOP", "no sign of life for 3 s")] {
             for victim in [1, 0] {
                 let dir = TempDir::new().unwrap();
