@@ -71,7 +71,7 @@ impl EngineError {
 }
 
 /// Every code.
-const CODES: [&str; 28] = [
+const CODES: [&str; 29] = [
     "cancelled",
     "too_long",
     "out_of_memory",
@@ -86,6 +86,7 @@ const CODES: [&str; 28] = [
     "not_tokenized",
     "not_decoded",
     "unknown_token",
+    "constraint_failed",
     "not_finite",
     "model_name",
     "model_not_built",
