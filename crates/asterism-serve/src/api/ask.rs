@@ -1,11 +1,11 @@
 //! `POST /v1/contexts/{id}/ask`: questions about a context, answered together.
 
-use super::chat::check_length;
-use super::reply::{gather, revisited, timings};
+use super::answering::check_length;
+use super::reply::{gather, revisited};
 use crate::contexts::source_infos;
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
-use crate::wire::{AskRequest, Body, Usage, finish_reason};
+use crate::wire::{AskRequest, AskRequestSchema, Body, Timings, Usage, finish_reason};
 use crate::work::{self, Job, Question, Source};
 use asterism::engine::Context;
 use axum::Json;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Answers one question about a context, or several.
 #[utoipa::path(post, path = "/v1/contexts/{id}/ask", tag = "Contexts",
-    params(("id" = String, Path,)), request_body = super::openapi::AskRequest,
+    params(("id" = String, Path,)), request_body = AskRequestSchema,
     responses((status = 200, description = "The answers"),
               (status = "4XX", description = "What is wrong with the request"),
               (status = "5XX", description = "The server failed, is busy, or is about to stop")))]
@@ -47,7 +47,7 @@ pub(crate) async fn ask(
             "answer": answer.text,
             "finish_reason": finish_reason(generated.finish),
             "usage": Usage::of(encoded.cost, &[generated]),
-            "timings": timings(encoded.cost, generated),
+            "timings": Timings::of(encoded.cost, generated),
             "sources": sources,
             "revisited": revisited(generated),
         }))

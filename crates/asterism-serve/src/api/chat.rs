@@ -1,13 +1,13 @@
 //! `POST /v1/chat/completions`: conversations with the model, or about a context.
 
+use super::answering::{answer, bad_plan, check_length, questions, with_revisit};
 use super::reply::{Kind, Reply};
-use super::{reply, stream};
 use crate::contexts::Settings;
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
-use crate::wire::{ChatRequest, MethodFields, ResponseFormat};
-use crate::work::{self, Build, Job, Question, Source};
-use asterism::engine::{Constraint, Context, Generation};
+use crate::wire::{ChatRequest, ChatRequestSchema, MethodFields, ResponseFormat};
+use crate::work::{Build, Job, Source};
+use asterism::engine::{Constraint, Context};
 use asterism::plan::{Plan, PlanSpec};
 use axum::body::Bytes;
 use axum::extract::State;
@@ -17,25 +17,15 @@ use std::sync::Arc;
 /// Answers a conversation.
 #[utoipa::path(
     post, path = "/v1/chat/completions", tag = "OpenAI",
-    request_body = super::openapi::ChatRequest,
+    request_body = ChatRequestSchema,
     responses((status = 200, description = "A chat completion, or a stream of chunks"),
               (status = "4XX", description = "What is wrong with the request"),
               (status = "5XX", description = "The server failed, is busy, or is about to stop")),
 )]
 pub(crate) async fn chat(State(app): State<Arc<App>>, body: Bytes) -> ApiResult<Response> {
     let request = ChatRequest::read(&body)?;
-    let place = app.gate.enter()?;
-    let reader = Arc::clone(&app);
-    let read = request.clone();
-    let job = tokio::task::spawn_blocking(move || job(&reader, &read)).await;
-    let (job, reply) = job.map_err(|error| ApiError::internal(error.to_string()))??;
-    let mut asked = work::ask(&app, place, job);
-    asked.begin().await?;
-    if request.common.stream() {
-        Ok(stream::respond(app, reply, asked))
-    } else {
-        reply::respond(app, reply, asked).await
-    }
+    let stream = request.common.stream();
+    answer(app, stream, move |app| job(app, &request)).await
 }
 
 /// What is to be done, and how it is told.
@@ -112,50 +102,6 @@ fn of_context(
     let documents = crate::contexts::documents_of(&context);
     let settings = Settings { spec, ..settings.clone() };
     Source::Documents(Box::new(Build { documents, settings }))
-}
-
-/// The same question as often as answers are wanted, each with a seed of its own.
-pub(super) fn questions(query: &[u32], generation: &Generation, n: usize) -> Vec<Question> {
-    let question = |index: u64| {
-        let mut generation = generation.clone();
-        generation.sampling.seed = generation.sampling.seed.wrapping_add(index);
-        Question { query: query.to_vec(), generation }
-    };
-    (0..n as u64).map(question).collect()
-}
-
-/// The method with what this question has computed anew.
-pub(super) fn with_revisit(spec: PlanSpec, generation: &Generation) -> PlanSpec {
-    match (spec.method.as_star(), generation.revisit) {
-        (Some(star), Some(revisit)) => PlanSpec { method: star.revisit(revisit).into(), ..spec },
-        _ => spec,
-    }
-}
-
-/// Refuses what the model has no positions for, before any work.
-pub(super) fn check_length(
-    app: &App,
-    source: &Source,
-    query: usize,
-    generation: &Generation,
-) -> ApiResult<()> {
-    let context = match source {
-        Source::Ready(context) => context.plan().end(),
-        Source::Tokens(_, plan) => plan.end(),
-        // Its documents are read first.
-        Source::Documents(_) => return Ok(()),
-    };
-    let (answer, max_positions) = (generation.max_tokens, app.engine.config().max_positions);
-    if context.saturating_add(query).saturating_add(answer) > max_positions {
-        let error =
-            asterism::engine::EngineError::TooLong { context, query, answer, max_positions };
-        return Err(error.into());
-    }
-    Ok(())
-}
-
-pub(super) fn bad_plan(error: asterism::plan::PlanError) -> ApiError {
-    asterism::engine::EngineError::from(error).into()
 }
 
 fn constraint(

@@ -1,12 +1,11 @@
 //! `POST /v1/completions`: a text, continued as it is.
 
-use super::chat::{bad_plan, check_length, questions, with_revisit};
+use super::answering::{answer, bad_plan, check_length, questions, with_revisit};
 use super::reply::{Kind, Reply};
-use super::{reply, stream};
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
-use crate::wire::CompletionRequest;
-use crate::work::{self, Job, Source};
+use crate::wire::{CompletionRequest, CompletionRequestSchema};
+use crate::work::{Job, Source};
 use asterism::plan::Plan;
 use asterism::text::Special;
 use axum::body::Bytes;
@@ -20,24 +19,15 @@ const QUERY: usize = 64;
 /// Continues a text.
 #[utoipa::path(
     post, path = "/v1/completions", tag = "OpenAI",
-    request_body = super::openapi::CompletionRequest,
+    request_body = CompletionRequestSchema,
     responses((status = 200, description = "A text completion, or a stream of chunks"),
               (status = "4XX", description = "What is wrong with the request"),
               (status = "5XX", description = "The server failed, is busy, or is about to stop")),
 )]
 pub(crate) async fn completions(State(app): State<Arc<App>>, body: Bytes) -> ApiResult<Response> {
     let request = CompletionRequest::read(&body)?;
-    let place = app.gate.enter()?;
-    let (reader, read) = (Arc::clone(&app), request.clone());
-    let job = tokio::task::spawn_blocking(move || job(&reader, &read)).await;
-    let (job, reply) = job.map_err(|error| ApiError::internal(error.to_string()))??;
-    let mut asked = work::ask(&app, place, job);
-    asked.begin().await?;
-    if request.common.stream() {
-        Ok(stream::respond(app, reply, asked))
-    } else {
-        reply::respond(app, reply, asked).await
-    }
+    let stream = request.common.stream();
+    answer(app, stream, move |app| job(app, &request)).await
 }
 
 fn job(app: &App, request: &CompletionRequest) -> ApiResult<(Job, Reply)> {

@@ -5,7 +5,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::gate::Place;
 use crate::state::{App, new_id, unix_now};
 use crate::wire::{
-    Body, ContextChange, ContextInfo, Document, NewContext, PlanInfo, describe_revisit,
+    Body, ContextChange, ContextInfo, Document, NewContext, NewContextSchema, PlanInfo,
 };
 use crate::work::{Build, encode_entry, prepare};
 use asterism::engine::Prepared;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Encodes a text, documents or files under a name; or says what that would take.
-#[utoipa::path(post, path = "/v1/contexts", tag = "Contexts", request_body = super::openapi::NewContext,
+#[utoipa::path(post, path = "/v1/contexts", tag = "Contexts", request_body = NewContextSchema,
     responses((status = 200, description = "What it would take", body = PlanInfo),
               (status = 201, description = "Encoded", body = ContextInfo),
               (status = 202, description = "Being encoded", body = ContextInfo),
@@ -158,15 +158,10 @@ fn plan_info(
     let reason = memory.free.filter(|free| need.total() > *free).map(|free| {
         format!("it needs {} MiB, and {} MiB are free", need.total() >> 20, free >> 20)
     });
-    let star = settings.spec.method.as_star();
     Ok(PlanInfo {
         object: "plan",
         tokens: plan.tokens,
-        method: settings.spec.method.name(),
-        block: star.map(|star| star.block),
-        anchor: star.map(|star| star.anchor),
-        revisit: star.map_or("none".into(), |star| describe_revisit(star.revisit)),
-        hosts: settings.spec.hosts,
+        how: settings.spec.into(),
         blocks: cells(plan, prepared.documents()),
         kv_bytes: need.keys,
         work_flops: cost.total_flops(),

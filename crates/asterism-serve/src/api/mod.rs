@@ -1,5 +1,6 @@
 //! What the server answers to, one file for each kind of request.
 
+mod answering;
 mod ask;
 mod chat;
 mod completions;

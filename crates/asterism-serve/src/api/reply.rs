@@ -4,13 +4,14 @@ use crate::contexts::source_infos;
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
 use crate::wire::{
-    ContextCost, Timings, Usage, chat_logprob, describe_revisit, finish_reason, token_text,
+    MethodInfo, SourceInfo, Timings, Usage, chat_logprob, finish_reason, token_text,
 };
 use crate::work::{Asked, Encoded, Event};
 use asterism::engine::{AnswerText, Generated, Logprobs};
 use asterism::plan::PlanSpec;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -53,6 +54,18 @@ pub(crate) struct Reply {
     pub(crate) ignored: Vec<String>,
 }
 
+/// What only this server says: how the context was encoded, and where the answer came from.
+#[derive(Serialize)]
+pub(crate) struct Ours<'a> {
+    #[serde(flatten)]
+    how: MethodInfo,
+    context: Option<&'a str>,
+    blocks: Value,
+    revisited: Value,
+    sources: Option<Vec<SourceInfo>>,
+    ignored: &'a [String],
+}
+
 impl Reply {
     /// What all parts of the answer have: its name, its time, its model.
     pub(crate) fn envelope(&self, object: &str) -> Map<String, Value> {
@@ -65,25 +78,23 @@ impl Reply {
         fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// What only this server says: how the context was encoded, and where the answer came from.
-    pub(crate) fn ours(&self, encoded: &Encoded, answer: &Generated) -> ApiResult<Value> {
-        let star = self.spec.method.as_star();
+    /// What only this server says of an answer.
+    ///
+    /// # Errors
+    /// If the tokenizer has no text for a source.
+    pub(crate) fn ours<'a>(&'a self, encoded: &Encoded, answer: &Generated) -> ApiResult<Ours<'a>> {
         let sources = match self.sources {
-            true => json!(source_infos(&encoded.context, &answer.sources)?),
-            false => Value::Null,
+            true => Some(source_infos(&encoded.context, &answer.sources)?),
+            false => None,
         };
-        Ok(json!({
-            "method": self.spec.method.name(),
-            "block": star.map(|star| star.block),
-            "anchor": star.map(|star| star.anchor),
-            "revisit": star.map_or("none".into(), |star| describe_revisit(star.revisit)),
-            "hosts": self.spec.hosts,
-            "context": self.context,
-            "blocks": {"reused": encoded.reused, "encoded": encoded.encoded},
-            "revisited": revisited(answer),
-            "sources": sources,
-            "ignored": self.ignored,
-        }))
+        Ok(Ours {
+            how: self.spec.into(),
+            context: self.context.as_deref(),
+            blocks: json!({"reused": encoded.reused, "encoded": encoded.encoded}),
+            revisited: revisited(answer),
+            sources,
+            ignored: &self.ignored,
+        })
     }
 
     /// Log-probabilities of tokens, if they are wanted.
@@ -181,13 +192,9 @@ pub(crate) async fn respond(app: Arc<App>, reply: Reply, mut asked: Asked) -> Ap
     body.insert("choices".into(), choices.collect());
     body.insert("usage".into(), json!(Usage::of(encoded.cost, &generated)));
     body.insert("system_fingerprint".into(), json!(fingerprint()));
-    body.insert("timings".into(), json!(timings(encoded.cost, &first.generated)));
-    body.insert("asterism".into(), reply.ours(&encoded, &first.generated)?);
+    body.insert("timings".into(), json!(Timings::of(encoded.cost, &first.generated)));
+    body.insert("asterism".into(), json!(reply.ours(&encoded, &first.generated)?));
     Ok(Json(Value::Object(body)).into_response())
-}
-
-pub(crate) fn timings(cost: ContextCost, answer: &Generated) -> Timings {
-    Timings::of(cost, answer)
 }
 
 /// What answers of the same seed depend on beside the request.

@@ -2,11 +2,12 @@
 
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
-use crate::wire::describe_revisit;
+use crate::wire::MethodInfo;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -25,13 +26,20 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> ApiResult<Json<Value>>
     if app.gate.is_closed() { Err(ApiError::stopping()) } else { Ok(Json(json!({"status": "ok"}))) }
 }
 
+/// What holds where a request does not say.
+#[derive(Serialize)]
+struct Defaults {
+    #[serde(flatten)]
+    how: MethodInfo,
+    max_tokens: usize,
+}
+
 /// Model, settings, memory and load.
 #[utoipa::path(get, path = "/v1/status", tag = "Health",
     responses((status = 200, description = "How the server is"),
               (status = "4XX", description = "Refused")))]
 pub(crate) async fn status(State(app): State<Arc<App>>) -> ApiResult<Json<Value>> {
-    let (config, spec, memory) = (app.engine.config(), app.options.spec, app.engine.memory()?);
-    let star = spec.method.as_star();
+    let (config, memory) = (app.engine.config(), app.engine.memory()?);
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "model": {
@@ -41,13 +49,9 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> ApiResult<Json<Value>
             "vocab": config.vocab,
         },
         "device": app.engine.hardware(),
-        "defaults": {
-            "method": spec.method.name(),
-            "block": star.map(|star| star.block),
-            "anchor": star.map(|star| star.anchor),
-            "revisit": star.map_or("none".into(), |star| describe_revisit(star.revisit)),
-            "hosts": spec.hosts,
-            "max_tokens": app.options.generation.max_tokens,
+        "defaults": Defaults {
+            how: app.options.spec.into(),
+            max_tokens: app.options.generation.max_tokens,
         },
         "memory": {
             "capacity_bytes": memory.free.map(|free| free.saturating_add(memory.reserved)),

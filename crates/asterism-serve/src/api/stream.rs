@@ -1,9 +1,9 @@
 //! Answers as they come: chunks of server-sent events, in the shapes that break no client.
 
-use super::reply::{Kind, Reply, fingerprint, timings};
+use super::reply::{Kind, Reply, fingerprint};
 use crate::error::ApiError;
 use crate::state::App;
-use crate::wire::{Usage, finish_reason};
+use crate::wire::{Timings, Usage, finish_reason};
 use crate::work::{Asked, Encoded, Event};
 use asterism::engine::{AnswerText, Generated, Logprobs};
 use axum::response::sse::{Event as Line, KeepAlive, Sse};
@@ -139,8 +139,9 @@ impl Chunks {
         let last = self.choice(choice, None, logprobs, Some(finish));
         let mut more = Map::new();
         if let Some(encoded) = &self.encoded {
-            more.insert("timings".into(), json!(timings(encoded.cost, &answer.generated)));
-            more.insert("asterism".into(), self.reply.ours(encoded, &answer.generated)?);
+            more.insert("timings".into(), json!(Timings::of(encoded.cost, &answer.generated)));
+            let ours = self.reply.ours(encoded, &answer.generated)?;
+            more.insert("asterism".into(), json!(ours));
         }
         self.send(vec![last], more);
         self.ended.push(answer.generated);

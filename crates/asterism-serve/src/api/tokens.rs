@@ -2,7 +2,7 @@
 
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
-use crate::wire::{Body, ChatRequest, DetokenizeFields, TokenizeFields};
+use crate::wire::{Body, ChatRequest, ChatRequestSchema, DetokenizeFields, TokenizeFields};
 use asterism::engine::EngineError;
 use asterism::text::Special;
 use axum::Json;
@@ -39,7 +39,7 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, body: Bytes) -> ApiR
 
 /// How many tokens a chat completion's prompt has, and whether it fits.
 #[utoipa::path(post, path = "/v1/chat/completions/input_tokens", tag = "Tokens",
-    request_body = super::openapi::ChatRequest,
+    request_body = ChatRequestSchema,
     responses((status = 200, description = "Tokens"), (status = "4XX", description = "Refused")))]
 pub(crate) async fn input_tokens(
     State(app): State<Arc<App>>,

@@ -3,7 +3,7 @@
 use super::{Log, cells};
 use crate::error::ApiError;
 use crate::state::unix_now;
-use crate::wire::{Cell, ContextInfo, Document, DocumentInfo, ErrorInfo, describe_revisit};
+use crate::wire::{Cell, ContextInfo, Document, DocumentInfo, ErrorInfo};
 use asterism::cancel::Cancel;
 use asterism::engine::{Change, Context, Prepared, Progress};
 use asterism::plan::{Plan, PlanSpec, Span};
@@ -239,7 +239,6 @@ impl Entry {
             Stage::Encoding | Stage::Failed(_) => 0,
         };
         let count = |wanted| state.work.cells.iter().filter(|cell| cell.state == wanted).count();
-        let star = self.settings.spec.method.as_star();
         ContextInfo {
             id: self.id.clone(),
             object: "context",
@@ -249,11 +248,7 @@ impl Entry {
             progress: if status == "ready" { 1.0 } else { state.work.progress() },
             tokens: state.work.tokens,
             kv_bytes,
-            method: self.settings.spec.method.name(),
-            block: star.map(|star| star.block),
-            anchor: star.map(|star| star.anchor),
-            revisit: star.map_or("none".into(), |star| describe_revisit(star.revisit)),
-            hosts: self.settings.spec.hosts,
+            how: self.settings.spec.into(),
             documents: state.work.documents.clone(),
             reused_blocks: count("reused"),
             encoded_blocks: count("encoded"),

@@ -1,6 +1,6 @@
 //! Requests for contexts with a name, and what they look like.
 
-use super::{AnswerFields, Body, MethodFields, OneOrMany};
+use super::{AnswerFields, Body, MethodFields, MethodInfo, OneOrMany};
 use crate::error::{ApiError, ApiResult};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -241,12 +241,8 @@ pub(crate) struct ContextInfo {
     pub(crate) progress: f64,
     pub(crate) tokens: usize,
     pub(crate) kv_bytes: u64,
-    pub(crate) method: &'static str,
-    pub(crate) block: Option<usize>,
-    pub(crate) anchor: Option<usize>,
-    #[schema(value_type = Option<String>)]
-    pub(crate) revisit: Value,
-    pub(crate) hosts: usize,
+    #[serde(flatten)]
+    pub(crate) how: MethodInfo,
     pub(crate) documents: Vec<DocumentInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) blocks: Option<Vec<Cell>>,
@@ -275,12 +271,8 @@ pub(crate) struct ErrorInfo {
 pub(crate) struct PlanInfo {
     pub(crate) object: &'static str,
     pub(crate) tokens: usize,
-    pub(crate) method: &'static str,
-    pub(crate) block: Option<usize>,
-    pub(crate) anchor: Option<usize>,
-    #[schema(value_type = Option<String>)]
-    pub(crate) revisit: Value,
-    pub(crate) hosts: usize,
+    #[serde(flatten)]
+    pub(crate) how: MethodInfo,
     pub(crate) blocks: Vec<Cell>,
     pub(crate) kv_bytes: u64,
     pub(crate) work_flops: u64,

@@ -3,6 +3,7 @@
 use super::Body;
 use crate::error::{ApiError, ApiResult};
 use asterism::plan::{Method, PlanSpec, Revisit, Star};
+use serde::Serialize;
 use serde_json::Value;
 
 /// Hosts of one request at most: each is a thread and has buffers of its own.
@@ -132,12 +133,40 @@ fn revisit(value: &Value) -> ApiResult<Revisit> {
 }
 
 /// As a request would say it.
-pub(crate) fn describe_revisit(revisit: Revisit) -> Value {
+fn describe_revisit(revisit: Revisit) -> Value {
     match revisit {
         Revisit::None => "none".into(),
         Revisit::Auto => "auto".into(),
         Revisit::Tokens(tokens) => tokens.into(),
         Revisit::Share(hundredths) => format!("{}%", f64::from(hundredths) / 100.0).into(),
+    }
+}
+
+/// How a context is encoded, for people and programs.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct MethodInfo {
+    /// star, ring, zigzag or dense.
+    method: &'static str,
+    /// Tokens of a block (star).
+    block: Option<usize>,
+    /// Tokens of the anchor (star).
+    anchor: Option<usize>,
+    /// As a request for it has it.
+    #[schema(value_type = Option<String>)]
+    revisit: Value,
+    hosts: usize,
+}
+
+impl From<PlanSpec> for MethodInfo {
+    fn from(PlanSpec { method, hosts }: PlanSpec) -> Self {
+        let star = method.as_star();
+        Self {
+            method: method.name(),
+            block: star.map(|star| star.block),
+            anchor: star.map(|star| star.anchor),
+            revisit: describe_revisit(star.map_or(Revisit::None, |star| star.revisit)),
+            hosts,
+        }
     }
 }
 

@@ -6,10 +6,12 @@ mod fields;
 mod method;
 mod requests;
 mod responses;
+mod schemas;
 
 pub(crate) use body::Body;
 pub(crate) use contexts::*;
 pub(crate) use fields::sort_fields;
-pub(crate) use method::{MethodFields, describe_revisit};
+pub(crate) use method::{MethodFields, MethodInfo};
 pub(crate) use requests::*;
 pub(crate) use responses::*;
+pub(crate) use schemas::*;
