@@ -2,7 +2,7 @@
 //! differ. The decoder, the attention strategies and the cache are written against it once.
 
 use super::{
-    ElementsView, HeadShape, KvPrecision, Part, PartMut, Precision, Sampling, TensorError,
+    ElementsView, HeadShape, KvBytes, KvPrecision, Part, PartMut, Precision, Sampling, TensorError,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -325,6 +325,21 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// As [`Backend::matrix`].
     fn extend(&self, kv: &mut Self::Kv, other: Part<'_, Self::Kv>) -> Result<(), TensorError>;
+
+    /// A copy of keys (or values) as they are stored; waits for what computes them.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    fn kv_bytes(&self, kv: Part<'_, Self::Kv>) -> Result<KvBytes, TensorError>;
+
+    /// Appends what [`Backend::kv_bytes`] gave of keys of the same precision and shape.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    ///
+    /// # Panics
+    /// If they are not whole elements, or not as many scales as belong to them.
+    fn extend_bytes(&self, kv: &mut Self::Kv, stored: &KvBytes) -> Result<(), TensorError>;
 
     /// Keeps the first `len` elements.
     fn truncate(&self, kv: &mut Self::Kv, len: usize);

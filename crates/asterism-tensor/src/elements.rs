@@ -134,6 +134,23 @@ impl Elements {
         }
     }
 
+    /// Appends elements of the same precision from their bytes in memory.
+    ///
+    /// # Panics
+    /// If these are not whole elements.
+    pub(crate) fn extend_from_bytes(&mut self, bytes: &[u8]) {
+        fn extend<T: bytemuck::Pod>(to: &mut Aligned<T>, bytes: &[u8]) {
+            assert_eq!(bytes.len() % size_of::<T>(), 0, "{} bytes are no elements", bytes.len());
+            let start = to.len();
+            to.resize(start + bytes.len() / size_of::<T>());
+            bytemuck::cast_slice_mut(&mut to[start..]).copy_from_slice(bytes);
+        }
+        match self {
+            Self::F32(v) => extend(v, bytes),
+            Self::Bf16(v) => extend(v, bytes),
+        }
+    }
+
     /// Keeps the first `len` elements.
     pub fn truncate(&mut self, len: usize) {
         match self {
@@ -198,6 +215,14 @@ impl<'a> ElementsView<'a> {
         if let Self::Bf16(elements) = self { Some(elements) } else { None }
     }
 
+    /// Their bytes in memory.
+    pub(crate) fn as_bytes(self) -> &'a [u8] {
+        match self {
+            Self::F32(v) => bytemuck::cast_slice(v),
+            Self::Bf16(v) => bytemuck::cast_slice(v),
+        }
+    }
+
     /// An owned copy.
     #[must_use]
     pub fn to_elements(self) -> Elements {
@@ -218,6 +243,18 @@ mod tests {
         let elements = Elements::from_f32(Precision::Bf16, &[1.0 + 1.0 / 256.0, 3.0]);
         assert_eq!(elements.view(0..2).bf16().unwrap(), [bf16::ONE, bf16::from_f32(3.0)]);
         assert_eq!(elements.bytes(), 4);
+    }
+
+    #[test]
+    fn bytes_give_the_same_elements() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let elements = Elements::from_f32(precision, &[1.5, -2.0, 0.25]);
+            let mut again = Elements::from_f32(precision, &[7.0]);
+            // From a place that no element could stand at.
+            let bytes = [&[0], elements.view(1..3).as_bytes()].concat();
+            again.extend_from_bytes(&bytes[1..]);
+            assert_eq!(again, Elements::from_f32(precision, &[7.0, -2.0, 0.25]));
+        }
     }
 
     #[test]

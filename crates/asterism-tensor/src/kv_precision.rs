@@ -27,6 +27,18 @@ impl KvPrecision {
     }
 }
 
+/// Cached keys (or values) as they are stored, in the machine's memory. Numbers are little-endian.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KvBytes {
+    /// `[tokens, kv_heads, head_dim]` in the precision they are cached in.
+    pub elements: Vec<u8>,
+    /// f32 `[tokens, kv_heads]` in fp8; nothing otherwise.
+    pub scales: Vec<u8>,
+}
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("cached keys are read and written as they lie in memory: little-endian");
+
 impl From<Precision> for KvPrecision {
     fn from(precision: Precision) -> Self {
         match precision {

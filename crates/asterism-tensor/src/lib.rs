@@ -48,6 +48,6 @@ pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};
 pub use error::TensorError;
 pub use head_shape::HeadShape;
-pub use kv_precision::{KvPrecision, UnknownKvPrecision};
+pub use kv_precision::{KvBytes, KvPrecision, UnknownKvPrecision};
 pub use part::{Part, PartMut};
 pub use sampling::{Sampling, SamplingError};

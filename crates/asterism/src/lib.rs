@@ -41,6 +41,8 @@
 //! * Where in the text an answer comes from: [`Ask::sources`](engine::Ask::sources).
 //! * A text that changes here and there: [`Context::edit`](engine::Context::edit) encodes the
 //!   blocks that changed, if [`slack`](engine::ContextBuilder::slack) was left for it.
+//! * A context that is there again tomorrow: [`Context::save`](engine::Context::save), and
+//!   [`Engine::saved`](engine::Engine::saved).
 //! * Threads, precision, GPUs: [`Engine::load`](engine::Engine::load) with
 //!   [`EngineOptions`](engine::EngineOptions).
 //! * Prompts of your own: [`Context::encode`](engine::Context::encode) by a
@@ -56,6 +58,7 @@
 //! * [`plan`]: methods and their settings, which host encodes which tokens, and what that costs
 //! * [`model`]: where a model's files come from, and what its configuration says
 //! * [`text`]: tokenizer, chat template, prompts, incremental decoding, stop strings
+//! * [`saved`]: encoded contexts on disk
 //! * [`cancel`]: the flag that stops work
 //! * [`world`]: processes that were started together, on one machine or many, each of them a host
 //! * [`tensor`]: the processors
@@ -85,6 +88,7 @@ pub mod engine;
 pub mod files;
 pub mod model;
 pub mod plan;
+pub mod saved;
 pub mod text;
 pub mod world;
 

@@ -7,6 +7,7 @@ mod common;
 
 use asterism::cancel::Cancel;
 use asterism::engine::{Context, Engine, EngineError, EngineOptions, Generation, Room};
+use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::PlanSpec;
 use asterism::tensor::{Precision, Sampling};
 use asterism::world::{World, WorldError};
@@ -186,4 +187,42 @@ fn a_rank_that_panics_or_exits_ends_all_of_them_and_is_named() {
         std::process::exit(3);
     }
     working.join().unwrap();
+}
+
+#[test]
+#[ignore = "needs mpirun; .ci/run installs it and runs this"]
+fn each_process_saves_and_loads_the_keys_that_are_its_own() {
+    let Some(world) = world("each_process_saves_and_loads_the_keys_that_are_its_own", 3) else {
+        return;
+    };
+    let files = ModelSource::Nano.resolve(&FetchOptions::default()).unwrap();
+    let processes = Some(Arc::clone(&world));
+    let options = EngineOptions { threads: 1, cache_bytes: 0, processes, ..Default::default() };
+    let engine = Arc::new(Engine::load(files, &options).unwrap());
+    if world.rank() > 0 {
+        engine.serve().unwrap();
+        world.finish(0);
+        return;
+    }
+    let text = "The access code for the Lisbon vault is 48213. ".repeat(40);
+    let folder = tempfile::tempdir().unwrap();
+    let context = engine.context(&text).star(64).hosts(3).encode().unwrap();
+    let expected = answer(&context, 1);
+    context.save(folder.path(), &Cancel::new()).unwrap();
+    drop(context);
+    let load = || {
+        let saved = engine.saved(folder.path(), &Cancel::new()).unwrap();
+        saved.encode(&|_| (), &Cancel::new())
+    };
+    let again = load().unwrap();
+    assert!(again.phase1().is_loaded);
+    assert_eq!(answer(&again, 1), expected);
+    drop(again);
+    // What is wrong on another rank is known here by its code.
+    std::fs::remove_file(folder.path().join("host-2.safetensors")).unwrap();
+    let error = load().map(|_| ()).unwrap_err();
+    assert_eq!(error.code(), "saved_io");
+    assert!(error.to_string().starts_with("host 2: "), "{error}");
+    drop(engine);
+    world.finish(0);
 }

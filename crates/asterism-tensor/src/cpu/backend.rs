@@ -4,9 +4,9 @@ use super::{
     Activations, Cpu, CpuError, KvSegment, KvSequence, PackedMatrix, RowPositions, available, ops,
 };
 use crate::{
-    Aligned, Backend, Choice, Elements, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory,
-    Part, PartMut, Pass, Peak, Positions, Precision, Rotation, RowReader, Sampling, Segment,
-    Sequence, SplitQkv, TensorError,
+    Aligned, Backend, Choice, Elements, ElementsView, HeadShape, KvBytes, KvPrecision, LayerWidths,
+    Memory, Part, PartMut, Pass, Peak, Positions, Precision, Rotation, RowReader, Sampling,
+    Segment, Sequence, SplitQkv, TensorError,
 };
 
 use std::convert::Infallible;
@@ -256,6 +256,16 @@ impl Backend for Cpu {
 
     fn extend(&self, kv: &mut Elements, other: Part<'_, Elements>) -> Result {
         kv.extend_from(elements(other));
+        Ok(())
+    }
+
+    fn kv_bytes(&self, kv: Part<'_, Elements>) -> Result<KvBytes> {
+        Ok(KvBytes { elements: elements(kv).as_bytes().to_vec(), scales: Vec::new() })
+    }
+
+    fn extend_bytes(&self, kv: &mut Elements, stored: &KvBytes) -> Result {
+        assert!(stored.scales.is_empty(), "keys with scales on the CPU");
+        kv.extend_from_bytes(&stored.elements);
         Ok(())
     }
 

@@ -13,8 +13,8 @@ use super::staging::Staging;
 use super::weights::{Embedding, Matrix};
 use super::{Buffer, CudaError, Device, Element, Event, Gemm, Recording, View, ViewMut};
 use crate::{
-    Backend, Choice, ElementsView, HeadShape, KvPrecision, LayerWidths, Memory, Part, PartMut,
-    Pass, Peak, Precision, Rotation, RowReader, Sequence, SplitQkv, TensorError,
+    Backend, Choice, ElementsView, HeadShape, KvBytes, KvPrecision, LayerWidths, Memory, Part,
+    PartMut, Pass, Peak, Precision, Rotation, RowReader, Sequence, SplitQkv, TensorError,
 };
 use half::bf16;
 use std::collections::HashMap;
@@ -285,6 +285,14 @@ impl Backend for Cuda {
 
     fn extend(&self, kv: &mut Kv, other: Part<'_, Kv>) -> Result {
         Ok(kv.extend(other)?)
+    }
+
+    fn kv_bytes(&self, kv: Part<'_, Kv>) -> Result<KvBytes> {
+        Ok(Kv::bytes_of(kv)?)
+    }
+
+    fn extend_bytes(&self, kv: &mut Kv, stored: &KvBytes) -> Result {
+        Ok(kv.extend_bytes(stored)?)
     }
 
     fn truncate(&self, kv: &mut Kv, len: usize) {

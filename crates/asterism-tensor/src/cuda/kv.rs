@@ -4,7 +4,7 @@ use super::buffer::Allocation;
 use super::kernels::FEW_ROWS;
 use super::rows::RowKernels;
 use super::{Buffer, CudaError, Device, Element, View, ViewMut};
-use crate::{HeadShape, KvPrecision, Memory, Part};
+use crate::{HeadShape, KvBytes, KvPrecision, Memory, Part};
 use half::bf16;
 use std::sync::Arc;
 
@@ -118,6 +118,44 @@ impl Kv {
         Ok(())
     }
 
+    /// A copy of a part as it is stored, on the host. Waits.
+    pub(super) fn bytes_of(part: Part<'_, Self>) -> Result<KvBytes, CudaError> {
+        let bytes = match Self::view(part)? {
+            KvView::Bf16(all) => KvBytes { elements: read(all)?, scales: Vec::new() },
+            KvView::Fp8(codes, scales) => KvBytes { elements: read(codes)?, scales: read(scales)? },
+        };
+        Ok(bytes)
+    }
+
+    /// Appends what [`Self::bytes_of`] gave of a cache of the same precision. Waits.
+    ///
+    /// # Panics
+    /// If these are not whole elements, or not as many scales as belong to them.
+    pub(super) fn extend_bytes(&mut self, stored: &KvBytes) -> Result<(), CudaError> {
+        let (start, dim) = (self.len, self.shape.head_dim);
+        let KvBytes { elements, scales } = stored;
+        let count = match self.stored {
+            Stored::Bf16(_) => elements.len() / size_of::<bf16>(),
+            Stored::Fp8(..) => elements.len(),
+        };
+        self.make_room(count)?;
+        let rows = |count: usize| match self.stored {
+            Stored::Bf16(_) => 0,
+            Stored::Fp8(..) => count / dim,
+        };
+        assert_eq!(scales.len(), rows(count) * size_of::<f32>(), "scales of other keys");
+        let to = start..start + count;
+        match &mut self.stored {
+            Stored::Bf16(all) => write(all.slice_mut(to)?, elements)?,
+            Stored::Fp8(codes, all_scales) => {
+                write(all_scales.slice_mut(to.start / dim..to.end / dim)?, scales)?;
+                write(codes.slice_mut(to)?, elements)?;
+            }
+        }
+        self.len += count;
+        Ok(())
+    }
+
     /// The `chosen` tokens of a part of a cache, in that order. Waits.
     ///
     /// # Panics
@@ -194,6 +232,25 @@ impl Kv {
                 Ok(KvView::Fp8(codes.slice(range)?, scales.slice(rows)?))
             }
         }
+    }
+}
+
+/// The bytes of elements on the device. Waits.
+fn read<T: Element>(view: View<'_, T>) -> Result<Vec<u8>, CudaError> {
+    let mut bytes = vec![0; view.len() * size_of::<T>()];
+    match bytemuck::try_cast_slice_mut(&mut bytes) {
+        Ok(elements) => view.read(elements)?,
+        // They came to lie where no element could.
+        Err(_) => bytes.copy_from_slice(bytemuck::cast_slice(&view.to_vec()?)),
+    }
+    Ok(bytes)
+}
+
+/// Copies the bytes of as many elements to the device. Waits.
+fn write<T: Element>(mut to: ViewMut<'_, T>, bytes: &[u8]) -> Result<(), CudaError> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(elements) => to.write(elements),
+        Err(_) => to.write(&bytemuck::pod_collect_to_vec(bytes)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{KvStore, Reservation};
 use crate::plan::Span;
-use crate::tensor::{Backend, Segment};
+use crate::tensor::{Backend, KvBytes, Segment, TensorError};
 use sha2::{Digest, Sha256};
 
 /// What the keys of a block depend on: two blocks with equal keys of this kind have equal cached
@@ -29,6 +29,13 @@ impl BlockKey {
             hash.update(token.to_le_bytes());
         }
         Self(hash.finalize().into())
+    }
+}
+
+/// In hexadecimal digits.
+impl std::fmt::Display for BlockKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -65,6 +72,14 @@ impl<B: Backend> EncodedBlock<B> {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.store.bytes()
+    }
+
+    /// The keys and values of `layer` as they are stored, in the machine's memory.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    pub fn layer_bytes(&self, backend: &B, layer: usize) -> Result<[KvBytes; 2], TensorError> {
+        self.store.layer_bytes(backend, layer)
     }
 
     /// The keys and values of `layer`: one segment per run of consecutive positions.

@@ -1,7 +1,7 @@
 //! Keys and values of one host, for all layers, in the order they were computed.
 
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, Segment, TensorError};
+use crate::tensor::{Backend, HeadShape, KvBytes, KvPrecision, Memory, Part, Segment, TensorError};
 
 /// One layer: `[tokens, kv_heads, head_dim]` each.
 struct LayerKv<B: Backend> {
@@ -108,6 +108,32 @@ impl<B: Backend> KvStore<B> {
     ) -> Result<(), TensorError> {
         backend.extend(&mut self.layers[layer].keys, Part::new(keys, 0..keys.len()))?;
         backend.extend(&mut self.layers[layer].values, Part::new(values, 0..values.len()))
+    }
+
+    /// Appends keys and values of one layer as [`KvStore::layer_bytes`] gave them, of the same
+    /// precision.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn extend_bytes(
+        &mut self,
+        backend: &B,
+        layer: usize,
+        [keys, values]: &[KvBytes; 2],
+    ) -> Result<(), TensorError> {
+        let LayerKv { keys: all_keys, values: all_values } = &mut self.layers[layer];
+        backend.extend_bytes(all_keys, keys)?;
+        backend.extend_bytes(all_values, values)
+    }
+
+    /// A copy of all keys and values of `layer`, in storage order, in the machine's memory.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    pub fn layer_bytes(&self, backend: &B, layer: usize) -> Result<[KvBytes; 2], TensorError> {
+        let LayerKv { keys, values } = &self.layers[layer];
+        let bytes = |kv: &B::Kv| backend.kv_bytes(Part::new(kv, 0..kv.len()));
+        Ok([bytes(keys)?, bytes(values)?])
     }
 
     /// Tokens that `layer` has appended so far.

@@ -311,7 +311,7 @@ impl<'a> ContextBuilder<'a> {
         } else {
             Plan::new(spec, tokens.len())?
         };
-        let prepared = Prepared { engine, tokens, plan, frame, documents, room };
+        let prepared = Prepared { engine, tokens, plan, frame, documents, room, saved: None };
         prepared.check()?;
         Ok((prepared, on_progress, cancel))
     }

@@ -4,6 +4,7 @@
 use super::EngineError;
 use crate::model::ModelError;
 use crate::plan::PlanError;
+use crate::saved::SavedError;
 use crate::tensor::TensorError;
 use crate::text::TextError;
 
@@ -37,6 +38,10 @@ impl EngineError {
     /// | `model_denied` | the Hub refuses access to the model |
     /// | `model_unreachable` | the Hub cannot be reached, or its answer cannot be used |
     /// | `model_io` | a file could not be read or written |
+    /// | `saved_not_found` | the folder holds no saved context |
+    /// | `saved_damaged` | a file of a saved context is not what was written |
+    /// | `saved_elsewhere` | the context was saved by another model, or with other settings |
+    /// | `saved_io` | a file of a saved context could not be read or written |
     /// | `device_unsupported` | the processor cannot do what the settings ask for |
     /// | `device_missing` | the processor, or a library for it, is not on this machine |
     /// | `device_failed` | the processor or its driver failed |
@@ -66,12 +71,13 @@ impl EngineError {
             Self::Tensor(error) => of_tensor(error),
             Self::Model(error) => of_model(error),
             Self::Text(error) => of_text(error),
+            Self::Saved(error) => of_saved(error),
         }
     }
 }
 
 /// Every code.
-const CODES: [&str; 29] = [
+const CODES: [&str; 33] = [
     "cancelled",
     "too_long",
     "out_of_memory",
@@ -97,6 +103,10 @@ const CODES: [&str; 29] = [
     "model_denied",
     "model_unreachable",
     "model_io",
+    "saved_not_found",
+    "saved_damaged",
+    "saved_elsewhere",
+    "saved_io",
     "device_unsupported",
     "device_missing",
     "device_failed",
@@ -115,6 +125,16 @@ fn of_tensor(error: &TensorError) -> &'static str {
         TensorError::Missing { .. } => "device_missing",
         // The enum may grow: what has no meaning of its own yet is a failure.
         _ => "device_failed",
+    }
+}
+
+fn of_saved(error: &SavedError) -> &'static str {
+    match error {
+        SavedError::Io { .. } => "saved_io",
+        SavedError::Nothing(_) => "saved_not_found",
+        SavedError::Damaged { .. } | SavedError::Plan { .. } => "saved_damaged",
+        SavedError::Other { .. } => "saved_elsewhere",
+        SavedError::OnlyTokens => "no_frame",
     }
 }
 

@@ -6,6 +6,7 @@ use crate::cancel::Cancel;
 use crate::plan::{Plan, Span};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Names a context within a group.
@@ -67,6 +68,8 @@ pub(super) enum Command {
         tokens: Arc<[u32]>,
         /// Tokens of question and answer that the query host must have memory for beside it.
         room: usize,
+        /// The folder that it was saved in; it is encoded if there is none.
+        from: Option<PathBuf>,
         /// Of a process that does not lead, one of its own: raised when the command is given up.
         #[serde(skip)]
         cancel: Cancel,
@@ -81,6 +84,10 @@ pub(super) enum Command {
     Hide { question: QuestionId, context: ContextId, positions: Arc<[u32]> },
     /// Let go of what is held for a question.
     Release(QuestionId),
+    /// Write the next layer of the keys of a context into this folder, or the first.
+    Save { context: ContextId, folder: PathBuf, first: bool },
+    /// Give up writing a context.
+    EndSave(ContextId),
     /// Keep a context whose encoding is finished on all hosts.
     Keep(ContextId),
     /// Let go of a context, whether encoded or half-way.
@@ -112,6 +119,8 @@ pub(super) struct Outcome {
     pub(super) weights: Vec<f32>,
     /// After [`Command::Open`] and [`Command::Encode`].
     pub(super) encoding: Option<EncodingState>,
+    /// After [`Command::Save`]: whether there are layers left.
+    pub(super) save_left: bool,
 }
 
 /// How far a host has come with a context.
@@ -131,4 +140,6 @@ pub(super) struct EncodingState {
     pub(super) kv_bytes: u64,
     /// The blocks it found instead of encoding them: indices among its own.
     pub(super) reused: Vec<usize>,
+    /// The others are read from disk.
+    pub(super) is_loaded: bool,
 }

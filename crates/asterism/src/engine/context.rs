@@ -1,5 +1,6 @@
 //! A context encoded once, asked as often as you like.
 
+use super::command::ContextId;
 use super::documents::Encoded;
 use super::generate::{Generated, Generation};
 use super::phase1::{Phase1, Progress};
@@ -11,6 +12,7 @@ use crate::cancel::Cancel;
 use crate::plan::{Plan, PlanSpec, Span};
 use crate::text::PromptFrame;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
@@ -102,6 +104,20 @@ impl Context {
         progress: &dyn Fn(Progress),
         cancel: &Cancel,
     ) -> Result<Self, EngineError> {
+        Self::encode_from(engine, tokens, plan, room, None, progress, cancel)
+    }
+
+    /// As [`Context::encode_plan`], with the keys that were saved in the folder `from`, if there is
+    /// one.
+    pub(super) fn encode_from(
+        engine: Arc<Engine>,
+        tokens: Vec<u32>,
+        plan: Plan,
+        room: Room,
+        from: Option<PathBuf>,
+        progress: &dyn Fn(Progress),
+        cancel: &Cancel,
+    ) -> Result<Self, EngineError> {
         let plan = Arc::new(plan);
         if plan.tokens != tokens.len() {
             return Err(EngineError::OtherPlan { planned: plan.tokens, given: tokens.len() });
@@ -115,6 +131,7 @@ impl Context {
             plan: Arc::clone(&plan),
             tokens: Arc::clone(&tokens),
             room: room.question.saturating_add(room.answer),
+            from,
             waiter,
         };
         requests.send(Request::Encode(request)).map_err(|_| EngineError::Stopped)?;
@@ -327,6 +344,15 @@ impl Context {
     /// The same context, whose tokens were read from `documents`.
     pub(super) fn of_documents(self, documents: Encoded) -> Self {
         Self { documents: Some(documents), ..self }
+    }
+
+    /// Asks the hosts that hold it for something.
+    pub(super) fn request(
+        &self,
+        request: impl FnOnce(ContextId) -> Request,
+    ) -> Result<(), EngineError> {
+        let held = &self.inner.held;
+        held.send(request(held.id()))
     }
 
     pub(super) fn encoded(&self) -> Option<&Encoded> {

@@ -71,7 +71,7 @@ impl Context {
         let encoded = Encoded { documents: Arc::new(read), own_blocks: before.own_blocks };
         let plan = self.plan().edited(self.tokens(), &tokens, &encoded.borders())?;
         let (frame, documents, room) = (frame.clone(), Some(encoded), self.room());
-        let prepared = Prepared { engine, tokens, plan, frame, documents, room };
+        let prepared = Prepared { engine, tokens, plan, frame, documents, room, saved: None };
         prepared.check()?;
         Ok(prepared)
     }

@@ -4,12 +4,13 @@ use super::EngineError;
 use super::admission::{Admission, Candidate};
 use super::command::{AnchorNews, Command, ContextId, EncodingState, Outcome};
 use super::group::Group;
-use super::phase1::{Phase1, Progress};
+use super::phase1::{Origin, Phase1, Progress};
 use super::request::{EncodeEvent, EncodeRequest, Held, Request, Waiter};
 use super::share;
 use crate::plan::Plan;
 use crate::tensor::Backend;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -31,6 +32,8 @@ struct Job {
     tokens: Arc<[u32]>,
     /// Tokens of question and answer that there must be memory for beside it.
     room: usize,
+    /// The folder that it was saved in; it is encoded if there is none.
+    from: Option<PathBuf>,
     waiters: Vec<Waiter>,
     /// `None` while it waits for its turn.
     run: Option<Run>,
@@ -42,6 +45,19 @@ struct Run {
     left: u64,
     bytes_sent: u64,
     anchor: AnchorNews,
+}
+
+impl Job {
+    /// One that has no name and no turn yet.
+    fn new(
+        plan: Arc<Plan>,
+        tokens: Arc<[u32]>,
+        room: usize,
+        from: Option<PathBuf>,
+        waiters: Vec<Waiter>,
+    ) -> Self {
+        Self { id: ContextId(0), plan, tokens, room, from, waiters, run: None }
+    }
 }
 
 impl EncodingQueue {
@@ -61,28 +77,29 @@ impl EncodingQueue {
 
     /// Adds a request. If the same context is being encoded already, it waits for that.
     pub(super) fn add<B: Backend>(&mut self, group: &mut Group<B>, request: EncodeRequest) {
-        let EncodeRequest { plan, tokens, room, waiter } = request;
+        let EncodeRequest { plan, tokens, room, from, waiter } = request;
         let same = |job: &&mut Job| *job.plan == *plan && *job.tokens == *tokens;
         if let Some(job) = self.jobs.iter_mut().find(same) {
             if let Some(run) = &job.run {
                 // What was done before it came.
                 let layers = group.lead.loaded.layers();
                 let work = Phase1::work(&plan, layers) - run.left;
-                let done = Progress { host: 0, work, finished_block: None, is_reused: false };
+                let done =
+                    Progress { host: 0, work, finished_block: None, origin: Origin::Encoded };
                 let _ = waiter.events.send(EncodeEvent::Progress(done));
             }
             job.waiters.push(waiter);
             return;
         }
-        self.push(plan, tokens, room, vec![waiter]);
+        self.push(Job::new(plan, tokens, room, from, vec![waiter]));
         self.begin_waiting(group);
     }
 
     /// Adds a job, the youngest.
-    fn push(&mut self, plan: Arc<Plan>, tokens: Arc<[u32]>, room: usize, waiters: Vec<Waiter>) {
+    fn push(&mut self, job: Job) {
         let id = ContextId(self.next_id);
         self.next_id += 1;
-        self.jobs.push(Job { id, plan, tokens, room, waiters, run: None });
+        self.jobs.push(Job { id, ..job });
     }
 
     /// Of every context that is being encoded, the work that is left.
@@ -148,6 +165,7 @@ impl EncodingQueue {
                 plan: Arc::clone(&job.plan),
                 tokens: Arc::clone(&job.tokens),
                 room: job.room,
+                from: job.from.clone(),
                 cancel: job.waiters.first().map_or_else(Default::default, |w| w.cancel.clone()),
             };
             match group.obey(&command) {
@@ -211,6 +229,7 @@ impl EncodingQueue {
                 bytes_sent: run.as_ref().map_or(0, |run| run.bytes_sent),
                 kv_bytes: states.iter().map(|state| state.kv_bytes).sum(),
                 reused: reused.clone(),
+                is_loaded: states.iter().any(|state| state.is_loaded),
             };
             // If the receiver is gone, the event is dropped here, and `held` with it forgets the
             // context.
@@ -230,7 +249,8 @@ impl EncodingQueue {
                 job.waiters.into_iter().partition(|waiter| waiter.cancel.is_raised());
             job.waiters = cancelled;
             if !others.is_empty() {
-                self.push(Arc::clone(&job.plan), Arc::clone(&job.tokens), job.room, others);
+                let (plan, tokens) = (Arc::clone(&job.plan), Arc::clone(&job.tokens));
+                self.push(Job::new(plan, tokens, job.room, job.from.clone(), others));
             }
         }
         for (waiter, error) in job.waiters.iter().zip(error.for_each_of(job.waiters.len())) {

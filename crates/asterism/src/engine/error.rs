@@ -4,6 +4,7 @@ use crate::attention::AttentionError;
 use crate::comm::CommError;
 use crate::model::{ForwardError, LoadError, ModelError};
 use crate::plan::PlanError;
+use crate::saved::SavedError;
 use crate::tensor::SamplingError;
 use crate::tensor::TensorError;
 use crate::text::TextError;
@@ -29,6 +30,9 @@ pub enum EngineError {
     /// Sampling settings.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// A context on disk.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
     /// Messages between hosts.
     #[error(transparent)]
     Comm(#[from] CommError),

@@ -9,8 +9,10 @@ use crate::attention::{ContextKeys, OthersPass, OthersRows, Weights, serve};
 use crate::cache::{EncodedBlock, Index, Ledger};
 use crate::cancel::Cancel;
 use crate::comm::Comm;
+use crate::saved::Writer;
 use crate::tensor::{Backend, Positions};
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The encoded blocks of a context that a host holds, in the order of their positions.
@@ -38,6 +40,8 @@ pub(super) struct Host<B: Backend> {
     /// Contexts that are being encoded.
     encodings: HashMap<ContextId, Encoding<B>>,
     questions: HashMap<QuestionId, Noted<B>>,
+    /// Files of contexts that are being written.
+    savings: HashMap<ContextId, Writer>,
 }
 
 impl<B: Backend> Host<B> {
@@ -57,6 +61,7 @@ impl<B: Backend> Host<B> {
             contexts: HashMap::new(),
             encodings: HashMap::new(),
             questions: HashMap::new(),
+            savings: HashMap::new(),
         }
     }
 
@@ -78,12 +83,13 @@ impl<B: Backend> Host<B> {
     pub(super) fn obey(&mut self, command: &Command) -> Result<Outcome, EngineError> {
         let before = self.comm.bytes_sent();
         let mut outcome = match command {
-            Command::Open { id, plan, tokens, room, cancel } => {
+            Command::Open { id, plan, tokens, room, from, cancel } => {
                 let mut tools = tools(&self.loaded, &*self.comm, &mut self.index);
                 let asked = Asked {
                     plan: Arc::clone(plan),
                     context: Arc::clone(tokens),
                     room: if self.comm.rank() == 0 { *room } else { 0 },
+                    from: from.clone(),
                     cancel: cancel.clone(),
                 };
                 let encoding = Encoding::open(&mut tools, &self.ledger, asked)?;
@@ -116,6 +122,14 @@ impl<B: Backend> Host<B> {
                 self.questions.remove(question);
                 Outcome::default()
             }
+            Command::Save { context, folder, first } => {
+                let save_left = self.save(*context, folder, *first)?;
+                Outcome { save_left, ..Outcome::default() }
+            }
+            Command::EndSave(id) => {
+                self.savings.remove(id);
+                Outcome::default()
+            }
             Command::Keep(id) => {
                 let encoding = self.encodings.remove(id).ok_or(EngineError::UnknownContext)?;
                 self.contexts.insert(*id, encoding.into_blocks().into());
@@ -138,6 +152,37 @@ impl<B: Backend> Host<B> {
         let (progress, state): (_, EncodingState) =
             (encoding.take_progress(), encoding.state(&self.loaded));
         Ok(Outcome { progress, encoding: Some(state), ..Outcome::default() })
+    }
+
+    /// Writes the next layer of the keys of `context` into `folder`, or the `first`: whether there
+    /// are more.
+    fn save(
+        &mut self,
+        context: ContextId,
+        folder: &Path,
+        first: bool,
+    ) -> Result<bool, EngineError> {
+        let blocks = Arc::clone(self.blocks(context)?);
+        let writer = match first {
+            true => {
+                let layout = blocks.iter().map(|block| (block.key(), block.tokens())).collect();
+                let layout = self.loaded.layout(layout);
+                Some(Writer::create(folder, self.comm.rank(), layout)?)
+            }
+            false => self.savings.remove(&context),
+        };
+        // This host's file is written, others' are not.
+        let Some(mut writer) = writer else { return Ok(false) };
+        if let Some((block, layer)) = writer.next() {
+            writer.put(&blocks[block].layer_bytes(&self.loaded.backend, layer)?)?;
+        }
+        let is_left = writer.next().is_some();
+        if is_left {
+            self.savings.insert(context, writer);
+        } else {
+            writer.finish()?;
+        }
+        Ok(is_left)
     }
 
     /// Takes part in a forward pass of the query host.

@@ -17,6 +17,8 @@ pub struct Engine {
     pub(super) compute: Box<dyn Compute>,
     warnings: Vec<String>,
     text: Arc<ModelText>,
+    /// Of configuration and weights.
+    pub(super) fingerprint: String,
     /// What rank 0 said of [`EngineOptions::cache_bytes`].
     agreed_cache: u64,
 }
@@ -67,10 +69,7 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let config = text.config().clone();
         let checkpoint = Checkpoint::open(files.weights, files.weight_index.as_deref())?;
-        let fingerprint = match &options.processes {
-            Some(_) => checkpoint.fingerprint(&files.config),
-            None => String::new(),
-        };
+        let fingerprint = checkpoint.fingerprint(&files.config);
         let mut warnings = Vec::new();
         let loading = Loading { config, checkpoint: &Arc::new(checkpoint), options, progress };
         let compute = loading.load(&mut warnings)?;
@@ -83,12 +82,12 @@ impl Engine {
                     env!("CARGO_PKG_VERSION"),
                     "install the same version everywhere",
                 ),
-                Fact::new("the model", fingerprint, "give all ranks the same files"),
+                Fact::new("the model", &fingerprint, "give all ranks the same files"),
             ];
             facts.extend(compute.facts());
             agreed_cache = world.agree(&facts, agreed_cache)?;
         }
-        Ok(Self { name: files.name, compute, warnings, text, agreed_cache })
+        Ok(Self { name: files.name, compute, warnings, text, fingerprint, agreed_cache })
     }
 
     /// Obeys rank 0, as the host that this process is of [`EngineOptions::processes`], until rank 0

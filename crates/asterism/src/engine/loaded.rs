@@ -1,7 +1,8 @@
 //! A backend and a decoder on it: what all hosts of a process share.
 
-use crate::cache::{KvStore, Tail};
+use crate::cache::{BlockKey, KvStore, Tail};
 use crate::model::Decoder;
+use crate::saved::Layout;
 use crate::tensor::{Backend, HeadShape, KvPrecision, TensorError};
 
 /// A model on one kind of backend.
@@ -26,6 +27,12 @@ impl<B: Backend> Loaded<B> {
     /// An empty store for all layers, with room for `tokens` tokens.
     pub(super) fn store(&self, tokens: usize) -> Result<KvStore<B>, TensorError> {
         KvStore::new(&self.backend, self.layers(), self.shape(), self.kv_precision(), tokens)
+    }
+
+    /// How `blocks`, each what it was computed from and its tokens, lie in a file.
+    pub(super) fn layout(&self, blocks: Vec<(BlockKey, usize)>) -> Layout {
+        let (layers, shape, precision) = (self.layers(), self.shape(), self.kv_precision());
+        Layout { layers, shape, precision, blocks }
     }
 
     /// An empty tail in pages of `page` tokens.

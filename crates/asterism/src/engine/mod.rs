@@ -6,6 +6,7 @@
 //! * [`ContextBuilder`]: how a text is to be encoded
 //! * [`Prepared`]: a text that was read and planned, before it is encoded
 //! * [`Context`]: a text encoded by a plan; any number of questions may be asked of it at once
+//! * [`Saved`]: a context on disk
 //! * [`Context::places`]: from its tokens back to the documents that it was made of
 //! * [`Ask`]: a question, and how it is to be answered
 //! * [`Answer`]: the answer's text as it comes
@@ -58,6 +59,8 @@ mod question_queue;
 mod remote;
 mod request;
 mod revisit;
+mod saving;
+mod saving_queue;
 mod schedule;
 mod service;
 mod share;
@@ -77,6 +80,6 @@ pub use load::Engine;
 pub use memory::{MemoryNeed, MemoryUse};
 pub use model_text::ModelText;
 pub use options::EngineOptions;
-pub use phase1::{Phase1, Progress};
-pub use prepared::Prepared;
+pub use phase1::{Origin, Phase1, Progress};
+pub use prepared::{Prepared, Saved};
 pub use sources::Source;

@@ -1,10 +1,11 @@
-//! The forward passes that a host runs over a context, as the plan's method has them.
+//! The passes that a host runs over a context: forward passes, as the plan's method has them, or
+//! one for each block that was saved.
 
 use super::share;
 use crate::plan::{Method, Plan, Span};
 use std::collections::VecDeque;
 
-/// One forward pass.
+/// One pass: something for each layer.
 #[derive(Debug, Clone)]
 pub(super) enum Pass {
     /// A chunk of the recomputed anchor in front of own block `block`.
@@ -15,6 +16,8 @@ pub(super) enum Pass {
     Shard,
     /// A chunk that the query host runs over the keys of all hosts, kept by `owner` (dense).
     Dense { owner: usize, chunk: Span, ends: bool },
+    /// Own block `block`, read from where it was saved.
+    Saved { block: usize },
 }
 
 impl Pass {
@@ -26,6 +29,9 @@ impl Pass {
             Self::Shard => (plan.host_tokens(rank), Some(0)),
             Self::Dense { owner, chunk, ends } if *owner == rank => (chunk.len, ends.then_some(0)),
             Self::Dense { .. } => (0, None),
+            Self::Saved { block } => {
+                (share::work(plan, &share::blocks(plan, rank)[*block]), Some(*block))
+            }
         }
     }
 }

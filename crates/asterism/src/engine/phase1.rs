@@ -15,8 +15,19 @@ pub struct Progress {
     /// The block (star) or share of the text (other methods) that this step finished: its number
     /// among those of the host.
     pub finished_block: Option<usize>,
-    /// Whether that block was there already and nothing had to be done.
-    pub is_reused: bool,
+    /// Where that block, or the one that is being worked on, comes from.
+    pub origin: Origin,
+}
+
+/// Where the keys of a block come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// They were computed.
+    Encoded,
+    /// They were there already, and nothing had to be done.
+    Reused,
+    /// They were read from disk.
+    Loaded,
 }
 
 /// What phase 1 took.
@@ -30,8 +41,10 @@ pub struct Phase1 {
     pub bytes_sent: u64,
     /// Bytes of the cached keys and values of all hosts.
     pub kv_bytes: u64,
-    /// The blocks (star) or shares of hosts that were not encoded because they were there already.
+    /// The blocks (star) or shares of hosts that were there already.
     pub reused: Vec<Span>,
+    /// Whether the others were read from disk, and not encoded.
+    pub is_loaded: bool,
 }
 
 impl Phase1 {

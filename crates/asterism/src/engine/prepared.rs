@@ -7,7 +7,9 @@ use super::{Context, Engine, EngineError, Room};
 use crate::cancel::Cancel;
 use crate::plan::Plan;
 use crate::text::{Document, PromptFrame};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A context before its encoding: its tokens, and the plan by which they would be encoded.
 pub struct Prepared {
@@ -18,6 +20,18 @@ pub struct Prepared {
     pub(super) frame: PromptFrame,
     pub(super) documents: Option<Encoded>,
     pub(super) room: Room,
+    pub(super) saved: Option<Saved>,
+}
+
+/// A context on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Bytes of its keys and values.
+    pub kv_bytes: u64,
+    /// What encoding it took, on the machine where that was done.
+    pub encode_time: Duration,
 }
 
 impl Prepared {
@@ -59,17 +73,32 @@ impl Prepared {
         self.engine.compute.memory_need(&self.plan, question.saturating_add(answer))
     }
 
-    /// Encodes it. `progress` hears of every step, and `cancel` stops it.
+    /// Where its keys [were saved](Engine::saved): they will be read from there.
+    #[must_use]
+    pub fn saved(&self) -> Option<&Saved> {
+        self.saved.as_ref()
+    }
+
+    /// The same, to be encoded though its keys may have been saved.
+    #[must_use]
+    pub fn anew(self) -> Self {
+        Self { saved: None, ..self }
+    }
+
+    /// Encodes it, or reads its keys from where they [were saved](Engine::saved). `progress` hears
+    /// of every step, and `cancel` stops it.
     ///
     /// # Errors
-    /// As [`Context::encode`].
+    /// As [`Context::encode`]; [`SavedError`](crate::saved::SavedError) if what was saved cannot be
+    /// used: encode it [anew](Self::anew) then.
     pub fn encode(
         self,
         progress: &dyn Fn(Progress),
         cancel: &Cancel,
     ) -> Result<Context, EngineError> {
-        let Self { engine, tokens, plan, frame, documents, room } = self;
-        let context = Context::encode_plan(engine, tokens, plan, room, progress, cancel)?;
+        let Self { engine, tokens, plan, frame, documents, room, saved } = self;
+        let from = saved.map(|saved| saved.folder);
+        let context = Context::encode_from(engine, tokens, plan, room, from, progress, cancel)?;
         let context = context.within(frame);
         Ok(match documents {
             Some(documents) => context.of_documents(documents),

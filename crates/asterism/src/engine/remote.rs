@@ -151,6 +151,7 @@ mod tests {
                 plan: plan.into(),
                 tokens: (0..1000).collect(),
                 room: 9,
+                from: Some("/a/folder".into()),
                 cancel: Cancel::new(),
             },
             Command::Encode { id: context, anchor },
@@ -162,6 +163,8 @@ mod tests {
             Command::Weights(question),
             Command::Hide { question, context, positions: [1, 5].into() },
             Command::Release(question),
+            Command::Save { context, folder: "/a/folder".into(), first: true },
+            Command::EndSave(context),
             Command::Keep(context),
             Command::Forget(context),
         ] {

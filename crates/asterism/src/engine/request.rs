@@ -8,6 +8,7 @@ use super::phase1::{Phase1, Progress};
 use super::sources::{Source, Sourcing};
 use crate::cancel::Cancel;
 use crate::plan::{Plan, Revisit};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub(super) enum Request {
     Encode(EncodeRequest),
     Ask(AskRequest),
+    Save(SaveRequest),
     /// The last holder of the context has dropped it.
     Forget(ContextId),
     /// The engine ends.
@@ -29,7 +31,22 @@ pub(super) struct EncodeRequest {
     pub(super) tokens: Arc<[u32]>,
     /// Tokens of question and answer that there must be memory for beside it.
     pub(super) room: usize,
+    /// The folder that it was saved in; it is encoded if there is none.
+    pub(super) from: Option<PathBuf>,
     pub(super) waiter: Waiter,
+}
+
+/// Write the keys of an encoded context to disk.
+pub(super) struct SaveRequest {
+    pub(super) context: ContextId,
+    pub(super) folder: PathBuf,
+    /// All that is written, in tokens times layers.
+    pub(super) work: u64,
+    /// The most of it that is written at a time.
+    pub(super) slice: u64,
+    pub(super) cancel: Cancel,
+    /// Hears how it ended.
+    pub(super) ended: Sender<Result<(), EngineError>>,
 }
 
 /// A caller that waits for a context.

@@ -6,6 +6,7 @@ use super::encoding_queue::EncodingQueue;
 use super::group::Group;
 use super::question_queue::QuestionQueue;
 use super::request::Request;
+use super::saving_queue::SavingQueue;
 use super::schedule::{Schedule, Slice, Waiting};
 use crate::tensor::Backend;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -15,6 +16,7 @@ pub(super) struct Service<B: Backend> {
     group: Group<B>,
     requests: Receiver<Request>,
     encodings: EncodingQueue,
+    savings: SavingQueue,
     questions: QuestionQueue<B>,
     schedule: Schedule,
 }
@@ -31,6 +33,7 @@ impl<B: Backend> Service<B> {
             group,
             requests,
             encodings: EncodingQueue::new(sender),
+            savings: SavingQueue::default(),
             questions,
             schedule: Schedule::default(),
         }
@@ -40,8 +43,12 @@ impl<B: Backend> Service<B> {
     pub(super) fn run(mut self) {
         while self.take_requests() {
             self.encodings.drop_cancelled(&mut self.group);
+            self.savings.drop_cancelled(&mut self.group);
             self.questions.drop_cancelled();
-            let contexts = self.encodings.work_left();
+            // Contexts that are written have slices as those have that are encoded.
+            let mut contexts = self.encodings.work_left();
+            let encoding = contexts.len();
+            contexts.extend(self.savings.work_left());
             let waiting = Waiting {
                 decoding: self.questions.decoding(),
                 question: self.questions.first(),
@@ -50,7 +57,12 @@ impl<B: Backend> Service<B> {
             match self.schedule.next(&waiting) {
                 Some(Slice::Decode) => self.questions.decode(&mut self.group),
                 Some(Slice::Question) => self.questions.advance(&mut self.group),
-                Some(Slice::Context(index)) => self.encodings.advance(&mut self.group, index),
+                Some(Slice::Context(index)) if index < encoding => {
+                    self.encodings.advance(&mut self.group, index);
+                }
+                Some(Slice::Context(index)) => {
+                    self.savings.advance(&mut self.group, index - encoding);
+                }
                 None => {}
             }
             self.questions.release(&mut self.group);
@@ -60,7 +72,8 @@ impl<B: Backend> Service<B> {
     /// Takes what has been asked meanwhile; waits if there is nothing else to do. False at the end.
     fn take_requests(&mut self) -> bool {
         loop {
-            let is_idle = self.encodings.is_empty() && self.questions.is_empty();
+            let is_idle =
+                self.encodings.is_empty() && self.savings.is_empty() && self.questions.is_empty();
             let request = if is_idle {
                 self.requests.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
@@ -68,6 +81,7 @@ impl<B: Backend> Service<B> {
             };
             match request {
                 Ok(Request::Encode(request)) => self.encodings.add(&mut self.group, request),
+                Ok(Request::Save(request)) => self.savings.add(request),
                 Ok(Request::Ask(request)) => self.questions.add(&mut self.group, request),
                 Ok(Request::Forget(id)) => self.forget(id),
                 Ok(Request::Stop) | Err(TryRecvError::Disconnected) => return false,

@@ -88,6 +88,9 @@ pub enum PlanError {
     /// Nothing to encode.
     #[error("the context is empty")]
     EmptyContext,
+    /// A plan from elsewhere whose parts do not belong together.
+    #[error("its plan is none that this version makes")]
+    Foreign,
 }
 
 /// Which host encodes which positions of a context.
@@ -141,6 +144,25 @@ impl Plan {
             Method::Zigzag => (zigzag(tokens, spec.hosts), 0),
         };
         Ok(Self { spec, tokens, anchor, hosts, places: Vec::new() })
+    }
+
+    /// The plan, if it is one that can be made: for plans from elsewhere. It takes as long as the
+    /// plan has [tokens](Self::tokens), whatever its blocks are.
+    ///
+    /// # Errors
+    /// [`PlanError::Foreign`], and what making it would give.
+    pub fn checked(self) -> Result<Self, PlanError> {
+        // Positions of a model are far below this; sums of these cannot overflow.
+        let fits = |span: &Span| span.len > 0 && span.start.max(span.len) < 1 << 40;
+        if self.hosts.len() != self.spec.hosts || !self.hosts.iter().flatten().all(fits) {
+            return Err(PlanError::Foreign);
+        }
+        let made = if self.places.is_empty() {
+            Self::new(self.spec, self.tokens)?
+        } else {
+            self.remade()?
+        };
+        if made == self { Ok(self) } else { Err(PlanError::Foreign) }
     }
 
     /// Position after the context: where a question begins.
@@ -264,6 +286,33 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_plan_from_elsewhere_is_one_that_can_be_made(
+            tokens in 1usize..500, hosts in 1usize..5, slack in 0usize..16,
+            field in 0usize..6, by in 1usize..50, at in any::<prop::sample::Index>(),
+        ) {
+            let spec = PlanSpec::star(32).anchor(16).hosts(hosts);
+            let plans = [
+                Plan::new(spec, tokens).unwrap(),
+                Plan::new(PlanSpec { method: Method::Zigzag, hosts }, tokens).unwrap(),
+                Plan::spaced(spec, tokens, &[tokens / 3, tokens / 2], slack).unwrap(),
+            ];
+            for plan in plans {
+                prop_assert_eq!(plan.clone().checked(), Ok(plan.clone()));
+                let mut other = plan.clone();
+                let host = at.index(hosts);
+                match field {
+                    0 => other.tokens += by,
+                    1 => other.anchor += by,
+                    2 => other.spec.hosts += by,
+                    3 => other.hosts[host].push(Span { start: by, len: by }),
+                    4 => other.hosts[host].push(Span { start: usize::MAX, len: usize::MAX }),
+                    _ => other.hosts.truncate(host),
+                }
+                prop_assert!(other.checked().is_err());
+            }
+        }
+
         #[test]
         fn every_token_is_encoded_once(
             method in 0usize..4, tokens in 1usize..5000, block in 16usize..600,

@@ -82,6 +82,17 @@ impl Plan {
         Self::of_blocks(self.spec, spans)
     }
 
+    /// The plan of this one's blocks, if these are in order and of the size that they may have.
+    pub(super) fn remade(&self) -> Result<Self, PlanError> {
+        let star = spaced_star(self.spec)?;
+        let blocks: Vec<Span> = self.hosts.iter().flatten().copied().collect();
+        let in_order = blocks.is_sorted_by(|one, next| one.end() <= next.start);
+        if !in_order || blocks.iter().any(|block| block.len > star.block) {
+            return Err(PlanError::Foreign);
+        }
+        Self::of_blocks(self.spec, blocks)
+    }
+
     /// The plan whose blocks are `blocks`, in order.
     fn of_blocks(spec: PlanSpec, blocks: Vec<Span>) -> Result<Self, PlanError> {
         let star = spaced_star(spec)?;

@@ -15,6 +15,7 @@
 
 use super::{ChatTemplate, Message, Special, TextError, Tokenizer};
 use crate::cancel::Cancel;
+use serde::{Deserialize, Serialize};
 
 /// The token sequences of one question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Prompt {
 }
 
 /// What a chat template puts around a document and a question.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptFrame {
     head: String,
     tail: String,

@@ -1,7 +1,10 @@
 //! Devices, buffers and views.
 
+use super::super::kv::Kv;
+use super::super::rows::RowKernels;
 use super::super::{Buffer, CudaError, Device, Event};
 use super::{device, halves, numbers, random};
+use crate::{HeadShape, KvPrecision, Memory, Part};
 
 #[test]
 fn devices_are_counted_from_zero() {
@@ -81,4 +84,28 @@ fn several_threads_share_a_device() {
     });
     let start = Event::record(&device).unwrap();
     assert!(start.until(&Event::record(&device).unwrap()).unwrap().as_secs() < 1);
+}
+
+#[test]
+fn keys_come_back_from_their_bytes() {
+    let Some(device) = device() else { return };
+    let (mut random, kernels) = (random(), RowKernels::compile(&device).unwrap());
+    let shape = HeadShape { heads: 4, kv_heads: 2, head_dim: 64 };
+    let width = shape.kv_width();
+    for precision in [KvPrecision::Bf16, KvPrecision::Fp8] {
+        let kv = || Kv::with_capacity(&device, precision, shape, 4 * width).unwrap();
+        let (mut keys, mut values) = (kv(), kv());
+        let new = Buffer::from_slice(&device, &halves(&mut random, 9 * width, 1.0)).unwrap();
+        Kv::append(&kernels, [&mut keys, &mut values], [new.view(), new.view()]).unwrap();
+        let stored = Kv::bytes_of(Part::new(&keys, width..6 * width)).unwrap();
+        assert_eq!(stored.elements.len() + stored.scales.len(), 5 * precision.row_bytes(shape));
+        // What is there stays in front.
+        let mut again = kv();
+        again.extend(Part::new(&keys, 0..width)).unwrap();
+        again.extend_bytes(&stored).unwrap();
+        assert_eq!(again.len(), 6 * width);
+        let [expected, found] =
+            [&keys, &again].map(|kv| Kv::bytes_of(Part::new(kv, 0..6 * width)).unwrap());
+        assert_eq!(found, expected);
+    }
 }
