@@ -11,7 +11,7 @@ import { Documents } from "./documents.js";
 import { count, many, seconds } from "./format.js";
 import { Passage } from "./passage.js";
 import { NewContext } from "./plan.js";
-import { nameOf, openContext, refresh, retry, useServer } from "./state.js";
+import { isComing, nameOf, openContext, refresh, retry, useServer } from "./state.js";
 import { Strip, summary } from "./strip.js";
 import { useTalk } from "./talk.js";
 
@@ -95,7 +95,7 @@ function Context({ context, tab, eta, editError }) {
   const sourceOf = (index) => sources.get(index) ?? null;
   const read = (source, foreign = false) => setReading({ index: source.block, source, foreign });
   const changes = tab === "documents";
-  const encoding = context.status === "encoding";
+  const encoding = isComing(context);
   const blocks = context.blocks ?? [];
   const here = `#/c/${encodeURIComponent(context.id)}`;
 
@@ -103,7 +103,9 @@ function Context({ context, tab, eta, editError }) {
     <header class="head">
       <h1>${nameOf(context)}</h1>
       <p class="muted">${many(context.tokens, "token")} · ${many(context.documents.length, "document")}
-        ${context.seconds !== null && ` · encoded in ${seconds(context.seconds)}`}
+        ${context.status === "stored" && " · on disk, comes back when it is asked"}
+        ${context.seconds !== null
+          && ` · ${context.loaded_blocks ? "loaded" : "encoded"} in ${seconds(context.seconds)}`}
         ${encoding && eta !== null && ` · ${seconds(eta)} left`}</p>
     </header>
     <section class="strip-box" aria-label="Blocks">

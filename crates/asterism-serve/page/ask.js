@@ -6,7 +6,7 @@ import { Failure } from "./dialog.js";
 import { parseTokens } from "./format.js";
 import { useKept, write } from "./kept.js";
 import { FieldError, SettingsFields, defaultsOf, describe, toRequest } from "./settings.js";
-import { nameOf, useServer } from "./state.js";
+import { canBeAsked, nameOf, useServer } from "./state.js";
 import { ask, forget, forgetAll, stop, useTalk } from "./talk.js";
 
 const PLAIN = { history: true, fields: {}, most: "", temperature: "" };
@@ -105,7 +105,7 @@ function Composer({ context, busy, send, settings, setSettings }) {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
   };
   const { status } = useServer();
-  const ready = context.status === "ready";
+  const ready = canBeAsked(context);
   const special = Object.values(settings.fields).some(Boolean);
   return html`
     <form class="composer card" onSubmit=${submit}>

@@ -7,7 +7,7 @@ import { Failure, announce } from "./dialog.js";
 import { seconds } from "./format.js";
 import { read, useKept, write } from "./kept.js";
 import { FieldError, SettingsFields, defaultsOf, describe, toRequest } from "./settings.js";
-import { useServer } from "./state.js";
+import { canBeAsked, useServer } from "./state.js";
 
 const MOST = 4;
 const START = {
@@ -81,7 +81,7 @@ export function Compare({ context, shown, onShow, onSource }) {
   const [question, setQuestion] = useKept(`compare-question:${context.id}`, "");
   const [error, setError] = useKept(`compare-error:${context.id}`, null);
   const busy = running.has(context.id);
-  const ready = context.status === "ready";
+  const ready = canBeAsked(context);
   const { columns } = state;
   const slowest = Math.max(...columns.map(({ run: one }) => one?.first ?? 0));
 

@@ -6,7 +6,7 @@ import { Dialog, Failure, announce } from "./dialog.js";
 import { bytes, count, distance, percent, seconds } from "./format.js";
 import { write } from "./kept.js";
 import { describe } from "./settings.js";
-import { nameOf, openContext, refresh, setOpen, useServer } from "./state.js";
+import { isComing, nameOf, openContext, refresh, setOpen, useServer } from "./state.js";
 
 export function ContextList({ chosen }) {
   const { contexts } = useServer();
@@ -22,7 +22,7 @@ export function ContextList({ chosen }) {
             <span class="name">${nameOf(context)}${context.pinned && html`
               <span class="pin" role="img" aria-label="pinned" title="pinned">◆</span>`}</span>
             <small>${standing(context)}</small>
-            ${context.status === "encoding" && html`
+            ${isComing(context) && html`
               <progress max="1" value=${context.progress} aria-label="Encoded" />`}
           </a>
         </li>`)}
@@ -30,10 +30,11 @@ export function ContextList({ chosen }) {
 }
 
 function standing(context) {
-  if (context.status === "encoding") return `encoding, ${percent(context.progress)}`;
+  if (isComing(context)) return `${context.status}, ${percent(context.progress)}`;
   if (context.status === "failed") return "failed";
   const until = context.expires_at ? `, goes ${distance(context.expires_at)}` : "";
-  return `${count(context.tokens)} tokens, ${bytes(context.kv_bytes)}${until}`;
+  const where = context.status === "stored" ? " on disk" : "";
+  return `${count(context.tokens)} tokens, ${bytes(context.kv_bytes)}${where}${until}`;
 }
 
 export function Memory() {
@@ -138,8 +139,10 @@ function Facts({ context }) {
     "Last used": distance(context.last_used),
     Goes: context.expires_at ? distance(context.expires_at) : null,
     Method: `${describe(context)}, ${context.hosts} ${context.hosts === 1 ? "host" : "hosts"}`,
-    Blocks: `${context.encoded_blocks} encoded, ${context.reused_blocks} reused`,
-    "Encoded in": context.seconds === null ? null : seconds(context.seconds)
+    Blocks: blocksOf(context),
+    "On disk": context.on_disk ? "yes, as it is now" : null,
+    "Came back": context.restored && restoredOf(context.restored),
+    [context.loaded_blocks ? "Loaded in" : "Encoded in"]: context.seconds === null ? null : seconds(context.seconds)
       + (context.predicted_seconds === null ? "" : ` (planned: ${seconds(context.predicted_seconds)})`),
   };
   return html`
@@ -147,6 +150,19 @@ function Facts({ context }) {
       ${Object.entries(facts).filter(([, value]) => value !== null).map(([term, value]) => html`
         <div><dt>${term}</dt><dd>${value}</dd></div>`)}
     </dl>`;
+}
+
+function blocksOf({ encoded_blocks: encoded, reused_blocks: reused, loaded_blocks: loaded }) {
+  const counts = [[encoded, "encoded"], [reused, "reused"], [loaded, "loaded from disk"]];
+  const words = counts.filter(([n]) => n > 0).map(([n, word]) => `${count(n)} ${word}`);
+  return words.length ? words.join(", ") : null;
+}
+
+// How it came back from disk, and what the other way was expected to take.
+function restoredOf({ how, load_seconds: load, encode_seconds: encode, reason }) {
+  const took = (words, value) => value !== null && `${words} ${seconds(value)}`;
+  const expected = [took("loading", load), took("encoding", encode)].filter(Boolean).join(", ");
+  return `${how}${expected && ` (expected: ${expected})`}${reason ? `: ${reason}` : ""}`;
 }
 
 // Every context is a model id: any client that speaks OpenAI's API can ask it.

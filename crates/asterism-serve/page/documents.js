@@ -7,7 +7,7 @@ import { Dialog, Failure, announce } from "./dialog.js";
 import { freeName, readDocuments } from "./files.js";
 import { indexOfCharacter, many } from "./format.js";
 import { useKept } from "./kept.js";
-import { refresh, setOpen, watchEdit } from "./state.js";
+import { isComing, refresh, setOpen, watchEdit } from "./state.js";
 import { summary } from "./strip.js";
 
 // What is being edited, kept over reloads: {name, text (as edited; absent until it is loaded), at
@@ -18,7 +18,7 @@ export function Documents({ context }) {
   const [busy, setBusy] = useState(false);
   const [unwanted, setUnwanted] = useState(null);
   const input = useRef();
-  const encoding = context.status === "encoding";
+  const encoding = isComing(context);
 
   const change = async (method, name, body) => {
     setBusy(true);

@@ -65,7 +65,7 @@ export async function refresh() {
     changed();
   }
   clearTimeout(timer);
-  const busy = state.contexts?.some((context) => context.status === "encoding");
+  const busy = state.contexts?.some(isComing);
   timer = setTimeout(refresh, busy ? BUSY : IDLE);
 }
 
@@ -77,6 +77,12 @@ export function retry() {
   state.error = null;
   return refresh();
 }
+
+// Whether it is being encoded, or brought back from disk.
+export const isComing = ({ status }) => status === "encoding" || status === "restoring";
+
+// Whether a question to it is answered: one on disk comes back when it is asked.
+export const canBeAsked = ({ status }) => ["ready", "stored", "restoring"].includes(status);
 
 // Another client may edit, rename or delete the context that is open here.
 function noticeChanges() {
@@ -114,7 +120,7 @@ export async function openContext(id) {
 export function setOpen(context) {
   if (wanted !== context.id) return;
   Object.assign(state, { open: context, openError: null });
-  if (context.status === "encoding") {
+  if (isComing(context)) {
     state.editError = null;
     follow(context.id);
   }

@@ -24,7 +24,8 @@ function sentence(cell, source) {
     `Block ${cell.index}${cell.index === 0 ? ", with the anchor" : ""}`,
     `tokens ${count(cell.start)} to ${count(last)}`,
     `host ${cell.host}`,
-    cell.state === "reused" ? "reused from the cache" : cell.state,
+    cell.state === "reused" ? "reused from the cache"
+      : cell.state === "loaded" ? "loaded from disk" : cell.state,
     cell.change && CHANGES[cell.change]?.[2],
     source && `source ${source.rank + 1} of the answer, ${beyond(source.share)}`,
     cell.documents?.length > 2 ? `${cell.documents[0]} and ${cell.documents.length - 1} more`
@@ -174,9 +175,9 @@ export function summary({ blocks, block, anchor, method, status, progress }, cha
       ? `None of ${many(blocks.length, "block")} had to be encoded again.`
       : `${count(again.length)} of ${many(blocks.length, "block")} encoded again (${why}).`;
   }
-  if (status === "encoding") {
+  if (status === "encoding" || status === "restoring") {
     return `${count(of((cell) => cell.state !== "waiting"))} of ${many(blocks.length, "block")} `
-      + `encoded, ${percent(progress)}.`;
+      + `${status === "encoding" ? "encoded" : "there"}, ${percent(progress)}.`;
   }
   const reused = of((cell) => cell.state === "reused");
   const sizes = method === "star" ? ` of ${size(block)} tokens behind an anchor of ${size(anchor)}` : "";

@@ -30,11 +30,13 @@ mod state;
 mod wire;
 mod work;
 
+pub use contexts::DiskError;
 pub use options::ServeOptions;
 pub use signals::told_to_stop;
 
 use asterism::engine::Engine;
-use state::{App, unix_now};
+use contexts::Disk;
+use state::App;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,6 +55,9 @@ pub enum ServeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The folder for contexts cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// Its threads cannot be started, or its socket fails.
     #[error("the server failed: {0}")]
     Io(#[from] std::io::Error),
@@ -76,7 +81,8 @@ pub fn serve(
         .enable_all()
         .build()?;
     let drain = options.drain;
-    let app = App::new(engine, options);
+    let disk = options.cache_dir.as_deref().map(Disk::open).transpose()?;
+    let app = App::new(engine, options, disk);
     let result = runtime.block_on(run(Arc::clone(&app), ready, stop));
     // What has not ended by now is told to.
     app.stop.raise();
@@ -109,19 +115,35 @@ async fn run(
         result = &mut serving => result,
         _ = &mut heard => {
             // Nobody new; those inside have a while.
-            let left = tokio::time::timeout(app.options.drain, &mut serving).await;
+            let mut served = None;
+            let end = async {
+                served = Some((&mut serving).await);
+                settle(&app).await;
+            };
+            let _ = tokio::time::timeout(app.options.drain, end).await;
             app.stop.raise();
-            match left {
-                Ok(result) => result,
+            match served {
+                Some(result) => result,
                 // Streams end once their work is cancelled.
-                Err(_) => tokio::time::timeout(Duration::from_secs(2), &mut serving)
+                None => tokio::time::timeout(Duration::from_secs(2), &mut serving)
                     .await
                     .unwrap_or(Ok(())),
             }
         }
     };
     expiring.abort();
+    if let Some(disk) = &app.disk {
+        // When each was used.
+        app.contexts.all().iter().for_each(|entry| work::put_label(disk, entry));
+    }
     Ok(result?)
+}
+
+/// Waits until no context is being written to disk.
+async fn settle(app: &App) {
+    while app.disk.as_ref().is_some_and(Disk::is_writing) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Lets go of contexts whose time is over.
@@ -129,6 +151,6 @@ async fn expire(app: Arc<App>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
         second.tick().await;
-        app.contexts.expire(unix_now());
+        app.expire();
     }
 }

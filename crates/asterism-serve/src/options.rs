@@ -3,6 +3,7 @@
 use asterism::engine::Generation;
 use asterism::plan::PlanSpec;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How the server runs.
@@ -28,4 +29,6 @@ pub struct ServeOptions {
     pub drain: Duration,
     /// Bytes of encoded blocks that the engine keeps for later, for people to see.
     pub cache_bytes: u64,
+    /// Where contexts with a name are kept over restarts; nowhere if `None`.
+    pub cache_dir: Option<PathBuf>,
 }

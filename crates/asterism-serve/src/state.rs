@@ -1,7 +1,7 @@
 //! What all requests share.
 
 use crate::auth::Keys;
-use crate::contexts::Registry;
+use crate::contexts::{Disk, Entry, Registry};
 use crate::error::ApiError;
 use crate::gate::Gate;
 use crate::grammar::Grammars;
@@ -20,6 +20,8 @@ pub(crate) struct App {
     pub(crate) keys: Keys,
     pub(crate) gate: Arc<Gate>,
     pub(crate) contexts: Registry,
+    /// Where contexts are kept over restarts.
+    pub(crate) disk: Option<Disk>,
     pub(crate) metrics: Metrics,
     pub(crate) grammars: Grammars,
     pub(crate) rate: Rate,
@@ -31,11 +33,13 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(engine: Arc<Engine>, options: ServeOptions) -> Arc<Self> {
-        Arc::new(Self {
+    /// The server, with the contexts that are on disk.
+    pub(crate) fn new(engine: Arc<Engine>, options: ServeOptions, disk: Option<Disk>) -> Arc<Self> {
+        let app = Self {
             keys: Keys::new(&options.api_keys),
             gate: Arc::new(Gate::new(options.queue)),
             contexts: Registry::default(),
+            disk,
             metrics: Metrics::new(),
             grammars: Grammars::new(&engine),
             rate: Rate::default(),
@@ -44,7 +48,37 @@ impl App {
             created: unix_now(),
             engine,
             options,
-        })
+        };
+        for label in app.disk.iter().flat_map(Disk::labels) {
+            let entry = Entry::stored(label, app.stop.child());
+            let (id, name) = (entry.id.clone(), entry.name());
+            if app.contexts.add(entry, app.model_id()).is_err() {
+                tracing::warn!(context = id, name, "its name is taken: it stays on disk");
+            }
+        }
+        Arc::new(app)
+    }
+
+    /// Makes room in memory: lets go of the context that was used longest ago and may go. It is
+    /// forgotten unless it is on disk. False if there is none.
+    pub(crate) fn make_room(&self) -> bool {
+        self.contexts.make_room()
+    }
+
+    /// Forgets contexts whose time is over.
+    pub(crate) fn expire(&self) {
+        for entry in self.contexts.expire(unix_now()) {
+            self.forget(&entry);
+        }
+    }
+
+    /// Stops what is done for a context that was taken out, and takes it off the disk. Questions
+    /// that run are answered: they hold its keys.
+    pub(crate) fn forget(&self, entry: &Entry) {
+        entry.delete();
+        if let Some(disk) = self.disk.as_ref().filter(|_| entry.label().is_some()) {
+            disk.remove(&entry.id);
+        }
     }
 
     /// The model's name for clients.

@@ -34,6 +34,10 @@ pub(crate) struct ServeArgs {
     /// encoded once.
     #[arg(long, value_name = "MIB", default_value_t = 1024, env = "ASTERISM_CACHE_MEMORY")]
     pub(crate) cache_memory: u32,
+    /// Folder where contexts with a name are kept over restarts; they are loaded, or encoded again
+    /// where that is faster, when they are asked.
+    #[arg(long, value_name = "FOLDER", env = "ASTERISM_CACHE_DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
     /// Seconds that a request may take; 0 for any.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, env = "ASTERISM_TIMEOUT")]
     pub(crate) timeout: u32,

@@ -168,6 +168,7 @@ pub(super) mod tests {
                 bytes_sent: 7,
                 kv_bytes,
                 reused: Vec::new(),
+                is_loaded: false,
             },
             // Four sequences take twice as long as one.
             answers: [1, 2]

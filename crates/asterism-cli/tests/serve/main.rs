@@ -2,6 +2,8 @@
 
 #[path = "contexts.rs"]
 mod contexts;
+#[path = "disk.rs"]
+mod disk;
 #[path = "server.rs"]
 mod server;
 

@@ -27,8 +27,8 @@ pub(crate) async fn ask(
 ) -> ApiResult<Json<Value>> {
     let request = AskRequest::take(Body::read(&body)?)?;
     let entry = app.contexts.get(&id)?;
-    let context = entry.context()?;
     let place = app.gate.enter()?;
+    let context = work::bring_soon(&app, &entry).await?;
     let job = job(&app, &context, &request)?;
     let sources = job.questions.iter().any(|question| question.generation.sources);
     let mut asked = work::ask(&app, place, job);

@@ -6,7 +6,7 @@ use crate::contexts::Settings;
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
 use crate::wire::{ChatRequest, ChatRequestSchema, MethodFields, ResponseFormat};
-use crate::work::{Build, Job, Source};
+use crate::work::{self, Build, Job, Source};
 use asterism::engine::{Constraint, Context};
 use asterism::plan::{Plan, PlanSpec};
 use axum::body::Bytes;
@@ -43,7 +43,7 @@ fn job(app: &App, request: &ChatRequest) -> ApiResult<(Job, Reply)> {
     } else {
         let entry =
             app.contexts.find(request.model()).ok_or_else(|| app.no_model(request.model()))?;
-        let context = entry.context()?;
+        let context = work::bring(app, &entry)?;
         let query = about(app, &context, &entry.settings, request)?;
         let spec = request.method.spec(entry.settings.spec)?;
         let source = of_context(context, &entry.settings, &request.method, spec);

@@ -3,11 +3,11 @@
 use crate::contexts::{Entry, Settings, block_text, cells, document_infos, span_of};
 use crate::error::{ApiError, ApiResult};
 use crate::gate::Place;
-use crate::state::{App, new_id, unix_now};
+use crate::state::{App, new_id};
 use crate::wire::{
     Body, ContextChange, ContextInfo, Document, NewContext, NewContextSchema, PlanInfo,
 };
-use crate::work::{Build, encode_entry, prepare};
+use crate::work::{Build, bring_soon, encode_entry, prepare, put_label};
 use asterism::engine::Prepared;
 use asterism::plan::Cost;
 use axum::Json;
@@ -44,7 +44,8 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Api
     let id = new_id("ctx_");
     let name = new.fields.name.clone().unwrap_or_else(|| id.clone());
     let keep = (new.fields.pinned.unwrap_or(false), new.fields.ttl_seconds);
-    let entry = Entry::new(id, name, settings.clone(), keep, &prepared, predicted);
+    let entry =
+        Entry::new(id, name, settings.clone(), keep, app.stop.child(), &prepared, predicted);
     app.contexts.add(Arc::clone(&entry), app.model_id())?;
     let done = encode(&app, &entry, prepared, build(), place);
     if !new.fields.wait.unwrap_or(false) {
@@ -176,7 +177,7 @@ fn plan_info(
 #[utoipa::path(get, path = "/v1/contexts", tag = "Contexts",
     responses((status = 200, description = "Contexts"), (status = "4XX", description = "Refused")))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Value> {
-    app.contexts.expire(unix_now());
+    app.expire();
     let contexts: Vec<ContextInfo> =
         app.contexts.all().iter().map(|entry| entry.info(false)).collect();
     Json(json!({"object": "list", "data": contexts}))
@@ -209,6 +210,9 @@ pub(crate) async fn change(
         app.contexts.rename(&entry, name, app.model_id())?;
     }
     entry.change(None, change.ttl_seconds, change.pinned);
+    if let Some(disk) = &app.disk {
+        put_label(disk, &entry);
+    }
     Ok(Json(entry.info(true)))
 }
 
@@ -220,6 +224,7 @@ pub(crate) async fn delete(
     Path(id): Path<String>,
 ) -> ApiResult<Json<Value>> {
     let entry = app.contexts.remove(&id)?;
+    app.forget(&entry);
     Ok(Json(json!({"id": entry.id, "object": "context", "deleted": true})))
 }
 
@@ -231,7 +236,7 @@ pub(crate) async fn block(
     State(app): State<Arc<App>>,
     Path((id, index)): Path<(String, String)>,
 ) -> ApiResult<Json<Value>> {
-    let context = app.contexts.get(&id)?.context()?;
+    let context = bring_soon(&app, &app.contexts.get(&id)?).await?;
     let span = index.parse().ok().and_then(|index| span_of(context.plan(), index));
     let span = span.ok_or_else(|| {
         let blocks = context.plan().hosts.iter().flatten().count();

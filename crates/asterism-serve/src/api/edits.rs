@@ -6,7 +6,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::gate::Place;
 use crate::state::App;
 use crate::wire::{Body, ContextInfo, Document, PutFields};
-use crate::work::{Build, encode_entry};
+use crate::work::{Build, bring_soon, encode_entry};
 use asterism::engine::{Context, EngineError, Prepared};
 use axum::Json;
 use axum::body::Bytes;
@@ -23,7 +23,7 @@ pub(crate) async fn get(
     State(app): State<Arc<App>>,
     Path((id, name)): Path<(String, String)>,
 ) -> ApiResult<Json<Value>> {
-    let context = app.contexts.get(&id)?.context()?;
+    let context = bring_soon(&app, &app.contexts.get(&id)?).await?;
     let document = context.documents().iter().find(|document| document.name() == name);
     let document = document.ok_or_else(|| no_document(&name))?;
     Ok(Json(json!({"name": name, "text": document.text()})))
@@ -89,7 +89,7 @@ async fn edit(
 ) -> ApiResult<Json<ContextInfo>> {
     let place = app.gate.enter()?;
     let entry = app.contexts.get(id)?;
-    let mut documents = documents_of(&entry.context()?);
+    let mut documents = documents_of(&bring_soon(app, &entry).await?);
     change(&mut documents)?;
     let before = entry.begin_edit()?;
     let build = Build { documents, settings: entry.settings.clone() };
@@ -105,12 +105,12 @@ async fn edit(
     Ok(Json(entry.info(true)))
 }
 
-fn work(app: &App, entry: &Entry, build: &Build, before: &Context) -> ApiResult<()> {
+fn work(app: &Arc<App>, entry: &Arc<Entry>, build: &Build, before: &Context) -> ApiResult<()> {
     let again = || edited(app, entry, build, before);
     match again() {
         Ok(prepared) => {
             let predicted = app.rate.seconds(prepared.plan(), &app.engine.model_size());
-            entry.plan_edit(&prepared, predicted);
+            entry.plan(&prepared, predicted, None);
             encode_entry(app, entry, prepared, again, Some(before))
         }
         Err(error) => {

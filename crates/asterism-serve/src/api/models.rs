@@ -34,7 +34,7 @@ fn context(entry: &Entry) -> Value {
     responses((status = 200, description = "Models"), (status = "4XX", description = "Refused")))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Value> {
     let contexts = app.contexts.all();
-    let contexts = contexts.iter().filter(|entry| entry.peek().is_some()).map(|e| context(e));
+    let contexts = contexts.iter().filter(|entry| entry.can_be_asked()).map(|e| context(e));
     let data: Vec<Value> = [model(&app)].into_iter().chain(contexts).collect();
     Json(json!({"object": "list", "data": data}))
 }

@@ -3,6 +3,7 @@
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
 use crate::wire::{Body, ChatRequest, ChatRequestSchema, DetokenizeFields, TokenizeFields};
+use crate::work::bring;
 use asterism::engine::EngineError;
 use asterism::text::Special;
 use axum::Json;
@@ -55,7 +56,7 @@ pub(crate) async fn input_tokens(
         }
         let entry = app.contexts.find(request.model());
         let entry = entry.ok_or_else(|| app.no_model(request.model()))?;
-        let context = entry.context()?;
+        let context = bring(&app, &entry)?;
         let frame = context.frame().ok_or_else(|| ApiError::internal("no prompt"))?;
         let system = entry.settings.system.as_deref();
         let query = text.conversation_about(frame, system, &request.messages)?;

@@ -58,29 +58,31 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes one out and stops what is done for it. Questions that run are answered: they hold its
-    /// keys.
+    /// Takes one out.
     ///
     /// # Errors
     /// 404.
     pub(crate) fn remove(&self, name: &str) -> ApiResult<Arc<Entry>> {
         let entry = self.get(name)?;
         self.entries().retain(|other| other.id != entry.id);
-        entry.cancel.raise();
         Ok(entry)
     }
 
     /// Takes those out whose time is over.
-    pub(crate) fn expire(&self, now: u64) {
-        self.entries().retain(|entry| !entry.is_expired(now));
+    pub(crate) fn expire(&self, now: u64) -> Vec<Arc<Entry>> {
+        self.entries().extract_if(.., |entry| entry.is_expired(now)).collect()
     }
 
-    /// Takes out the one that was used longest ago and may go; false if there is none.
+    /// Lets go of the one that was used longest ago and may go: of its memory if it is on disk,
+    /// otherwise of all. False if there is none.
     pub(crate) fn make_room(&self) -> bool {
         let mut entries = self.entries();
         let may_go = entries.iter().enumerate().filter_map(|(i, e)| Some((e.may_go()?, i)));
-        let oldest = may_go.min().map(|(_, index)| index);
-        oldest.map(|index| entries.remove(index)).is_some()
+        let Some((_, oldest)) = may_go.min() else { return false };
+        if !entries[oldest].unload() {
+            entries.remove(oldest);
+        }
+        true
     }
 }
 

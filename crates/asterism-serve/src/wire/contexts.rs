@@ -204,7 +204,8 @@ pub(crate) struct PutFields {
 }
 
 /// A document of a context.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DocumentInfo {
     pub(crate) name: String,
     pub(crate) characters: usize,
@@ -219,7 +220,7 @@ pub(crate) struct Cell {
     pub(crate) start: usize,
     pub(crate) tokens: usize,
     pub(crate) host: usize,
-    /// waiting, encoded or reused.
+    /// waiting, encoded, reused or loaded.
     pub(crate) state: &'static str,
     /// After an edit, what became of it: reused, edited, moved, anchor or given_up.
     pub(crate) change: Option<&'static str>,
@@ -235,7 +236,7 @@ pub(crate) struct ContextInfo {
     pub(crate) name: String,
     /// Seconds since 1970.
     pub(crate) created: u64,
-    /// encoding, ready or failed.
+    /// encoding, ready or failed; on disk only, stored, and restoring once it is asked for.
     pub(crate) status: &'static str,
     /// Share of the work that is done, from 0 to 1.
     pub(crate) progress: f64,
@@ -248,15 +249,34 @@ pub(crate) struct ContextInfo {
     pub(crate) blocks: Option<Vec<Cell>>,
     pub(crate) reused_blocks: usize,
     pub(crate) encoded_blocks: usize,
+    /// Blocks whose keys were read from disk.
+    pub(crate) loaded_blocks: usize,
     /// What encoding took.
     pub(crate) seconds: Option<f64>,
     /// What it was expected to take.
     pub(crate) predicted_seconds: Option<f64>,
+    /// Whether it would be there after a restart as it is now.
+    pub(crate) on_disk: bool,
+    /// How it was brought back from disk, if it was.
+    pub(crate) restored: Option<RestoreInfo>,
     pub(crate) pinned: bool,
     pub(crate) ttl_seconds: Option<u64>,
     pub(crate) expires_at: Option<u64>,
     pub(crate) last_used: u64,
     pub(crate) error: Option<ErrorInfo>,
+}
+
+/// How a context came back from disk, and why so.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct RestoreInfo {
+    /// loaded, or encoded from the texts on disk.
+    pub(crate) how: &'static str,
+    /// What reading its keys was expected to take; null if this server has read none.
+    pub(crate) load_seconds: Option<f64>,
+    /// What encoding it was expected to take.
+    pub(crate) encode_seconds: Option<f64>,
+    /// Why keys that were expected to load faster were not loaded.
+    pub(crate) reason: Option<String>,
 }
 
 /// Why a context could not be encoded.

@@ -50,37 +50,47 @@ pub(crate) async fn prepare(app: &Arc<App>, build: Build) -> ApiResult<Prepared>
 /// # Errors
 /// What the entry was told.
 pub(crate) fn encode_entry(
-    app: &App,
-    entry: &Entry,
+    app: &Arc<App>,
+    entry: &Arc<Entry>,
     prepared: Prepared,
     again: impl Fn() -> Result<Prepared, EngineError>,
     before: Option<&Context>,
 ) -> ApiResult<()> {
-    let cancel = entry.cancel.clone();
-    let mut prepared = Ok(prepared);
-    let result = loop {
-        let began = Instant::now();
-        let watch = |step| {
-            if app.stop.is_raised() {
-                cancel.raise();
-            }
-            entry.step(step, began.elapsed().as_secs_f64());
-        };
-        match prepared.and_then(|prepared| prepared.encode(&watch, &cancel)) {
-            // Contexts that were not used for long, and are not pinned, make room.
-            Err(error) if error.code() == "out_of_memory" && app.contexts.make_room() => {
-                prepared = again();
-            }
-            result => break result,
-        }
-    };
-    if let Ok(context) = &result
-        && context.phase1().reused.is_empty()
-    {
-        app.rate.note(context.plan(), &app.engine.model_size(), context.phase1().time);
-    }
-    let result = result.map_err(ApiError::from);
+    let result = make(app, entry, prepared, again).map_err(ApiError::from);
     let failed = result.as_ref().err().cloned();
     entry.finish(result, before);
+    super::keep(app, entry);
     failed.map_or(Ok(()), Err)
+}
+
+/// Encodes `prepared`, or reads its keys, as its entry watches. `again` prepares it once more,
+/// should there be no memory at first.
+pub(super) fn make(
+    app: &App,
+    entry: &Entry,
+    prepared: Prepared,
+    again: impl Fn() -> Result<Prepared, EngineError>,
+) -> Result<Context, EngineError> {
+    let mut prepared = prepared;
+    let context = loop {
+        let began = Instant::now();
+        let watch = |step| entry.step(step, began.elapsed().as_secs_f64());
+        match prepared.encode(&watch, &entry.cancel) {
+            // Contexts that were not used for long, and are not pinned, make room.
+            Err(error) if error.code() == "out_of_memory" && app.make_room() => {
+                prepared = again()?;
+            }
+            result => break result?,
+        }
+    };
+    note_rate(app, &context);
+    Ok(context)
+}
+
+/// Notes how long encoding a context took, if all of it was encoded.
+pub(super) fn note_rate(app: &App, context: &Context) {
+    let phase1 = context.phase1();
+    if phase1.reused.is_empty() && !phase1.is_loaded {
+        app.rate.note(context.plan(), &app.engine.model_size(), phase1.time);
+    }
 }

@@ -5,7 +5,9 @@
 //! took.
 
 mod encode;
+mod keep;
 mod question;
 
 pub(crate) use encode::{Build, encode_entry, prepare};
+pub(crate) use keep::{bring, bring_soon, keep, put_label};
 pub(crate) use question::{Asked, Encoded, Event, Job, Question, Source, ask};

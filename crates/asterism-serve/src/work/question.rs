@@ -1,6 +1,6 @@
 //! Questions, as what happens to them.
 
-use super::encode::Build;
+use super::encode::{Build, note_rate};
 use crate::error::ApiError;
 use crate::gate::Place;
 use crate::metrics::{Failed, Finished};
@@ -244,10 +244,8 @@ fn context(
             prepared.encode(&watch, cancel)?
         }
     };
+    note_rate(app, &context);
     let phase1 = context.phase1();
-    if phase1.reused.is_empty() {
-        app.rate.note(context.plan(), &app.engine.model_size(), phase1.time);
-    }
     let reused = phase1.reused.len();
     let encoded = context.plan().hosts.iter().map(Vec::len).sum::<usize>() - reused;
     Ok(Encoded { cost: ContextCost::of(phase1), context, reused, encoded })

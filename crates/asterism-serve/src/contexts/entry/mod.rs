@@ -1,17 +1,25 @@
 //! One context with a name.
 
-use super::{Log, cells};
+mod on_disk;
+
+pub(crate) use on_disk::Asked;
+
+use super::Log;
+use super::progress::Work;
 use crate::error::ApiError;
 use crate::state::unix_now;
-use crate::wire::{Cell, ContextInfo, Document, DocumentInfo, ErrorInfo};
+use crate::wire::{ContextInfo, ErrorInfo, RestoreInfo};
 use asterism::cancel::Cancel;
-use asterism::engine::{Change, Context, Prepared, Progress};
-use asterism::plan::{Plan, PlanSpec, Span};
+use asterism::engine::{Context, Prepared, Progress};
+use asterism::plan::PlanSpec;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How a context is encoded, now and after edits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     pub(crate) spec: PlanSpec,
     pub(crate) slack: usize,
@@ -23,10 +31,15 @@ pub(crate) struct Entry {
     pub(crate) id: String,
     pub(crate) settings: Settings,
     pub(crate) log: Log,
-    /// Raised when it is deleted.
+    /// Raised when it is deleted, or the server stops.
     pub(crate) cancel: Cancel,
+    deleted: AtomicBool,
+    /// Held by who writes it to disk.
+    pub(crate) writing: Mutex<()>,
     created: u64,
     state: Mutex<State>,
+    /// Told when its stage changes.
+    changed: Condvar,
 }
 
 /// What changes of it.
@@ -37,30 +50,33 @@ struct State {
     last_used: u64,
     stage: Stage,
     work: Work,
+    /// Counts the contexts that it has been: one more with each edit.
+    generation: u64,
+    /// What there is of it on disk.
+    on_disk: Option<OnDisk>,
+    restored: Option<RestoreInfo>,
+}
+
+/// What there is of a context on disk.
+#[derive(Debug, Clone, Copy)]
+struct OnDisk {
+    revision: u64,
+    /// What it was in memory when it was written.
+    generation: u64,
+    kv_bytes: u64,
 }
 
 /// How far it has come.
 enum Stage {
     Encoding,
+    /// On disk, and not in memory.
+    Stored,
+    /// Being brought back from there.
+    Restoring,
     Ready(Context),
     /// Being edited; questions are answered from what was there before.
     Editing(Context),
     Failed(ApiError),
-}
-
-/// What is, or was last, encoded for it.
-#[derive(Default)]
-struct Work {
-    tokens: usize,
-    documents: Vec<DocumentInfo>,
-    cells: Vec<Cell>,
-    /// Whether a host encodes its blocks one by one, as star does.
-    by_block: bool,
-    predicted: Option<f64>,
-    seconds: Option<f64>,
-    /// In tokens times layers.
-    all: u64,
-    so_far: u64,
 }
 
 impl Entry {
@@ -70,17 +86,42 @@ impl Entry {
         name: String,
         settings: Settings,
         (pinned, ttl_seconds): (bool, Option<u64>),
+        cancel: Cancel,
         prepared: &Prepared,
         predicted: Option<f64>,
     ) -> Arc<Self> {
         let now = unix_now();
-        let work = Work::of(prepared.plan(), prepared.documents(), prepared, predicted);
-        let state =
-            State { name, pinned, ttl_seconds, last_used: now, stage: Stage::Encoding, work };
-        let (log, cancel, state) = (Log::default(), Cancel::new(), Mutex::new(state));
-        let entry = Self { id, settings, log, cancel, created: now, state };
+        let state = State {
+            name,
+            pinned,
+            ttl_seconds,
+            last_used: now,
+            stage: Stage::Encoding,
+            work: Work::of(prepared, predicted),
+            generation: 0,
+            on_disk: None,
+            restored: None,
+        };
+        let entry = Self::with(id, settings, cancel, now, state);
         entry.log_plan();
         Arc::new(entry)
+    }
+
+    fn with(id: String, settings: Settings, cancel: Cancel, created: u64, state: State) -> Self {
+        let (log, writing, changed) = (Log::default(), Mutex::default(), Condvar::new());
+        let state = Mutex::new(state);
+        let deleted = AtomicBool::new(false);
+        Self { id, settings, log, cancel, deleted, writing, created, state, changed }
+    }
+
+    /// Nobody wants it any more: stops what is done for it.
+    pub(crate) fn delete(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.cancel.raise();
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,6 +164,10 @@ impl Entry {
                     format!("context {:?} is being encoded: wait until it is ready", self.id);
                 Err(ApiError::conflict("context_not_ready", message))
             }
+            Stage::Stored | Stage::Restoring => {
+                let message = format!("context {:?} is on disk: ask again", self.id);
+                Err(ApiError::conflict("context_not_ready", message))
+            }
         }
     }
 
@@ -130,8 +175,13 @@ impl Entry {
     pub(crate) fn peek(&self) -> Option<Context> {
         match &self.state().stage {
             Stage::Ready(context) | Stage::Editing(context) => Some(context.clone()),
-            Stage::Failed(_) | Stage::Encoding => None,
+            Stage::Failed(_) | Stage::Encoding | Stage::Stored | Stage::Restoring => None,
         }
+    }
+
+    /// Whether it is encoded, in memory or on disk.
+    pub(crate) fn can_be_asked(&self) -> bool {
+        !matches!(self.state().stage, Stage::Encoding | Stage::Failed(_))
     }
 
     /// The context, which nobody else may edit until [`Entry::finish`].
@@ -150,9 +200,17 @@ impl Entry {
         Ok(context)
     }
 
-    /// The edit is to encode this.
-    pub(crate) fn plan_edit(&self, prepared: &Prepared, predicted: Option<f64>) {
-        self.state().work = Work::of(prepared.plan(), prepared.documents(), prepared, predicted);
+    /// This is to be encoded next, or read from disk as `restored` says.
+    pub(crate) fn plan(
+        &self,
+        prepared: &Prepared,
+        predicted: Option<f64>,
+        restored: Option<RestoreInfo>,
+    ) {
+        let mut state = self.state();
+        state.work = Work::of(prepared, predicted);
+        state.restored = restored;
+        drop(state);
         self.log_plan();
     }
 
@@ -179,40 +237,45 @@ impl Entry {
         }
     }
 
-    /// Encoding or editing has ended.
+    /// Encoding, editing or restoring has ended. What was there stays if that failed: `before` in
+    /// memory, or what is on disk.
     pub(crate) fn finish(&self, result: Result<Context, ApiError>, before: Option<&Context>) {
-        {
-            let mut state = self.state();
-            state.last_used = unix_now();
-            match result {
-                Ok(context) => {
-                    state.work.finish(&context, before);
-                    state.stage = Stage::Ready(context);
-                }
-                // An edit that fails leaves what was there.
-                Err(error) => match before {
-                    Some(before) => {
-                        state.work = Work::done(before);
-                        state.stage = Stage::Ready(before.clone());
-                        self.log.add("failed", error.body());
-                        return;
-                    }
-                    None => {
-                        self.log.add("failed", error.body());
-                        state.stage = Stage::Failed(error);
-                        return;
-                    }
-                },
+        let mut state = self.state();
+        state.last_used = unix_now();
+        let failed = match result {
+            Ok(context) => {
+                state.work.finish(&context, before);
+                let is_restored = matches!(state.stage, Stage::Restoring);
+                state.generation += u64::from(!is_restored);
+                state.stage = Stage::Ready(context);
+                None
             }
+            Err(error) => {
+                let body = error.body();
+                state.stage = match (before, state.on_disk) {
+                    (Some(before), _) => {
+                        state.work = Work::done(before);
+                        Stage::Ready(before.clone())
+                    }
+                    (None, Some(_)) => Stage::Stored,
+                    (None, None) => Stage::Failed(error),
+                };
+                Some(body)
+            }
+        };
+        drop(state);
+        self.changed.notify_all();
+        match failed {
+            Some(error) => self.log.add("failed", error),
+            None => self.log.add("ready", json!(self.info(true))),
         }
-        self.log.add("ready", json!(self.info(true)));
     }
 
     /// Whether its time is over.
     pub(crate) fn is_expired(&self, now: u64) -> bool {
         let state = self.state();
         let idle = now.saturating_sub(state.last_used);
-        let busy = matches!(state.stage, Stage::Encoding | Stage::Editing(_));
+        let busy = matches!(state.stage, Stage::Encoding | Stage::Restoring | Stage::Editing(_));
         !busy && !state.pinned && state.ttl_seconds.is_some_and(|ttl| idle >= ttl)
     }
 
@@ -228,6 +291,8 @@ impl Entry {
         let state = self.state();
         let (status, error) = match &state.stage {
             Stage::Encoding | Stage::Editing(_) => ("encoding", None),
+            Stage::Stored => ("stored", None),
+            Stage::Restoring => ("restoring", None),
             Stage::Ready(_) => ("ready", None),
             Stage::Failed(error) => {
                 let message = error.message().to_owned();
@@ -236,6 +301,7 @@ impl Entry {
         };
         let kv_bytes = match &state.stage {
             Stage::Ready(context) | Stage::Editing(context) => context.phase1().kv_bytes,
+            Stage::Stored | Stage::Restoring => state.on_disk.map_or(0, |disk| disk.kv_bytes),
             Stage::Encoding | Stage::Failed(_) => 0,
         };
         let count = |wanted| state.work.cells.iter().filter(|cell| cell.state == wanted).count();
@@ -245,16 +311,22 @@ impl Entry {
             name: state.name.clone(),
             created: self.created,
             status,
-            progress: if status == "ready" { 1.0 } else { state.work.progress() },
+            progress: match status {
+                "ready" | "stored" => 1.0,
+                _ => state.work.progress(),
+            },
             tokens: state.work.tokens,
             kv_bytes,
             how: self.settings.spec.into(),
             documents: state.work.documents.clone(),
             reused_blocks: count("reused"),
             encoded_blocks: count("encoded"),
+            loaded_blocks: count("loaded"),
             blocks: with_blocks.then(|| state.work.cells.clone()),
             seconds: state.work.seconds,
             predicted_seconds: state.work.predicted,
+            on_disk: state.on_disk.is_some_and(|disk| disk.generation == state.generation),
+            restored: state.restored.clone(),
             pinned: state.pinned,
             ttl_seconds: state.ttl_seconds,
             expires_at: state
@@ -265,97 +337,4 @@ impl Entry {
             error,
         }
     }
-}
-
-impl Work {
-    fn of(
-        plan: &Plan,
-        documents: &[asterism::text::Document],
-        prepared: &Prepared,
-        predicted: Option<f64>,
-    ) -> Self {
-        let layers = prepared.engine().config().layers;
-        Self {
-            tokens: plan.tokens,
-            documents: document_infos(documents),
-            cells: cells(plan, documents),
-            by_block: plan.spec.method.as_star().is_some(),
-            predicted,
-            seconds: None,
-            all: asterism::engine::Phase1::work(plan, layers),
-            so_far: 0,
-        }
-    }
-
-    /// Of a context that is encoded.
-    fn done(context: &Context) -> Self {
-        let mut work = Self {
-            tokens: context.tokens().len(),
-            documents: document_infos(context.documents()),
-            cells: cells(context.plan(), context.documents()),
-            ..Self::default()
-        };
-        work.finish(context, None);
-        work
-    }
-
-    fn progress(&self) -> f64 {
-        if self.all == 0 { 1.0 } else { (self.so_far as f64 / self.all as f64).min(1.0) }
-    }
-
-    /// A host took a step; the blocks that it finished.
-    fn step(&mut self, step: Progress) -> Vec<usize> {
-        self.so_far += step.work;
-        let Some(block) = step.finished_block else { return Vec::new() };
-        let of_host = self.cells.iter_mut().filter(|cell| cell.host == step.host);
-        let is_done = |number: usize| !self.by_block || number == block;
-        let done = of_host.enumerate().filter(|(number, _)| is_done(*number));
-        let mark = |(_, cell): (usize, &mut Cell)| {
-            cell.state = if step.is_reused { "reused" } else { "encoded" };
-            cell.index
-        };
-        done.map(mark).collect()
-    }
-
-    fn finish(&mut self, context: &Context, before: Option<&Context>) {
-        let reused = &context.phase1().reused;
-        let changes = before.map(|before| context.changes_from(before)).unwrap_or_default();
-        for cell in &mut self.cells {
-            let span = Span { start: cell.start, len: cell.tokens };
-            cell.state = if reused.contains(&span) { "reused" } else { "encoded" };
-            let change = changes.iter().find(|(changed, _)| *changed == span);
-            cell.change = change.map(|(_, change)| change_name(*change));
-        }
-        self.seconds = Some(context.phase1().time.as_secs_f64());
-        self.so_far = self.all;
-    }
-}
-
-fn change_name(change: Change) -> &'static str {
-    match change {
-        Change::Reused => "reused",
-        Change::Edited => "edited",
-        Change::Moved => "moved",
-        Change::Anchor => "anchor",
-        Change::GivenUp => "given_up",
-    }
-}
-
-/// What is known of documents beside their texts.
-pub(crate) fn document_infos(documents: &[asterism::text::Document]) -> Vec<DocumentInfo> {
-    let info = |document: &asterism::text::Document| DocumentInfo {
-        name: document.name().to_owned(),
-        characters: document.text().chars().count(),
-        tokens: document.tokens().len(),
-    };
-    documents.iter().map(info).collect()
-}
-
-/// The documents of a context as they were given.
-pub(crate) fn documents_of(context: &Context) -> Vec<Document> {
-    let document = |document: &asterism::text::Document| Document {
-        name: document.name().to_owned(),
-        text: document.text().to_owned(),
-    };
-    context.documents().iter().map(document).collect()
 }
