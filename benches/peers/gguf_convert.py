@@ -1,8 +1,10 @@
 """Converts a Llama checkpoint folder to the GGUF file that llama.cpp reads.
 
-The vocabulary is a dummy of the right size: the peers are fed token ids, never text.
+The vocabulary is a dummy of the right size, since the peers are fed token ids, unless it is asked
+for: a server reads text.
 
     python3 gguf_convert.py models/nano nano.gguf --dtype f16
+    python3 gguf_convert.py models/nano nano.gguf --dtype f16 --vocabulary qwen2
 """
 
 import argparse
@@ -75,7 +77,41 @@ def interleaved(weight, heads):
     return halves.swapaxes(1, 2).reshape(rows, columns)
 
 
-def convert(folder, out, dtype):
+def add_dummy_vocabulary(writer, size):
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([f"<{i}>" for i in range(size)])
+    writer.add_token_scores([0.0] * size)
+    writer.add_token_types([gguf.TokenType.NORMAL] * size)
+
+
+def add_vocabulary(writer, folder, size, splitting):
+    """That of a byte-level BPE tokenizer, and the chat template. `splitting` is llama.cpp's name for
+    the pattern by which the tokenizer splits text into words."""
+    tokenizer = json.loads((Path(folder) / "tokenizer.json").read_text())
+    texts = json.loads((Path(folder) / "tokenizer_config.json").read_text())
+    if tokenizer["model"]["type"] != "BPE":
+        raise SystemExit(f"{folder} has a {tokenizer['model']['type']} tokenizer: only BPE can be converted")
+    ids = dict(tokenizer["model"]["vocab"])
+    special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    ids.update(special)
+    names = {number: text for text, number in ids.items()}
+    controls = set(special.values())
+    kinds = gguf.TokenType
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(splitting)
+    writer.add_token_list([names.get(i, f"[PAD{i}]") for i in range(size)])
+    writer.add_token_types([
+        kinds.CONTROL if i in controls else kinds.NORMAL if i in names else kinds.UNUSED
+        for i in range(size)
+    ])
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
+    writer.add_bos_token_id(special[texts["bos_token"]])
+    writer.add_eos_token_id(special[texts["eos_token"]])
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(texts["chat_template"])
+
+
+def convert(folder, out, dtype, vocabulary=None):
     config = json.loads((Path(folder) / "config.json").read_text())
     if config["model_type"] != "llama":
         raise SystemExit(f"{folder} is a {config['model_type']} model: only llama can be converted")
@@ -102,10 +138,10 @@ def convert(folder, out, dtype):
     writer.add_rope_freq_base(rope.get("rope_theta") or config.get("rope_theta", 10000.0))
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list([f"<{i}>" for i in range(config["vocab_size"])])
-    writer.add_token_scores([0.0] * config["vocab_size"])
-    writer.add_token_types([gguf.TokenType.NORMAL] * config["vocab_size"])
+    if vocabulary is None:
+        add_dummy_vocabulary(writer, config["vocab_size"])
+    else:
+        add_vocabulary(writer, folder, config["vocab_size"], vocabulary)
     for name, values in tensors(folder):
         if name.endswith("q_proj.weight"):
             values = interleaved(values, heads)
@@ -127,5 +163,7 @@ if __name__ == "__main__":
     parser.add_argument("model", help="checkpoint folder")
     parser.add_argument("out", help="the file to write")
     parser.add_argument("--dtype", choices=TYPES, default="f16")
+    parser.add_argument("--vocabulary", metavar="NAME",
+                        help="the tokenizer, too; llama.cpp's name for how it splits text")
     args = parser.parse_args()
-    convert(args.model, args.out, args.dtype)
+    convert(args.model, args.out, args.dtype, args.vocabulary)

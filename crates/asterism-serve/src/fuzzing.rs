@@ -1,5 +1,6 @@
 //! What is done with foreign bytes, for fuzz targets: no part of the interface.
 
+use crate::contexts::parse_label;
 use crate::grammar;
 use crate::wire::{AskRequest, Body, ChatRequest, CompletionRequest, ContextChange, NewContext};
 use serde_json::Value;
@@ -34,6 +35,14 @@ pub fn read(request: Request, body: &[u8]) -> Result<(), Value> {
         Request::Ask => Body::read(body).and_then(AskRequest::take).map(drop),
     };
     read.map_err(|error| error.body())
+}
+
+/// Reads the label of a context on disk: its id.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_label(bytes: &[u8]) -> Result<String, String> {
+    parse_label(bytes).map(|label| label.id)
 }
 
 /// Follows `schema` for up to `tokens` tokens; what is wrong with it is dropped.

@@ -380,3 +380,37 @@ fn bodies_have_a_bound() {
     let count = stream.read(&mut answer).expect("answers");
     assert!(answer[..count].starts_with(b"HTTP/1.1 413"), "{:?}", &answer[..count]);
 }
+
+/// A copy of nano whose last norm has a weight that is no number.
+fn damaged_nano(folder: &std::path::Path) {
+    let nano = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nano");
+    for entry in std::fs::read_dir(nano).expect("nano") {
+        let path = entry.expect("entry").path();
+        let mut bytes = std::fs::read(&path).expect("reads");
+        if path.extension().is_some_and(|kind| kind == "safetensors") {
+            let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8")) as usize;
+            let tensors: Value = serde_json::from_slice(&bytes[8..header]).expect("JSON");
+            if let Some(at) = tensors["model.norm.weight"]["data_offsets"][0].as_u64() {
+                let at = header + at as usize;
+                bytes[at..at + 2].copy_from_slice(&[0xc0, 0x7f]);
+            }
+        }
+        std::fs::write(folder.join(path.file_name().expect("name")), bytes).expect("writes");
+    }
+}
+
+#[test]
+fn what_is_no_number_is_an_error_and_never_text() {
+    let folder = tempfile::tempdir().expect("folder");
+    damaged_nano(folder.path());
+    let model = folder.path().to_str().expect("UTF-8");
+    let server = Server::start(&["--model", model, "--model-id", "nano"]);
+    let path = "/v1/chat/completions";
+    let answer = server.post(path, &chat(&book(4, 1), json!({})));
+    let code = answer.body["error"]["code"].as_str();
+    assert_eq!((answer.status, code), (500, Some("not_finite")), "{answer:?}");
+    // In a stream the error comes before any text, by the status or as the only chunk.
+    let text = read_all(server.open(path, &chat(&book(4, 1), json!({"stream": true}))));
+    assert!(text.contains("not_finite") && !text.contains("\"content\":\"T"), "{text}");
+    assert_eq!(server.metric("asterism_num_requests_running"), 0.0);
+}

@@ -215,11 +215,19 @@ fn read_label(folder: &Path) -> Result<Option<Label>, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
-    let label: Label = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    parse_label(&bytes).map(Some)
+}
+
+/// The label that `bytes` are.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn parse_label(bytes: &[u8]) -> Result<Label, String> {
+    let label: Label = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if label.format != FORMAT {
         return Err(format!("its format is {:?}, and this version reads {FORMAT:?}", label.format));
     }
-    Ok(Some(label))
+    Ok(label)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod progress;
 mod registry;
 
 pub use disk::DiskError;
-pub(crate) use disk::{Disk, Label};
+pub(crate) use disk::{Disk, Label, parse_label};
 pub(crate) use entry::{Asked, Entry, Settings};
 pub(crate) use log::Log;
 pub(crate) use places::{block_text, cells, source_infos, span_of};

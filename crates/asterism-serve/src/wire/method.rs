@@ -16,6 +16,7 @@ pub(crate) struct MethodFields {
     /// star, ring, zigzag or dense.
     pub(crate) method: Option<String>,
     /// Tokens of a block (star).
+    #[schema(minimum = 16)]
     pub(crate) block: Option<usize>,
     /// Tokens of the anchor (star); at most the block.
     pub(crate) anchor: Option<usize>,
@@ -23,6 +24,7 @@ pub(crate) struct MethodFields {
     /// such as "5%", "auto" or "none".
     pub(crate) revisit: Option<Value>,
     /// Hosts that share the work.
+    #[schema(minimum = 1, maximum = 64)]
     pub(crate) hosts: Option<usize>,
 }
 

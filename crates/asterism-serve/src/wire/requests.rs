@@ -97,14 +97,21 @@ impl ChatMessage {
 #[derive(Debug, Clone, Default, ToSchema)]
 pub(crate) struct AnswerFields {
     /// Tokens of the answer at most.
+    #[schema(minimum = 1)]
     max_tokens: Option<usize>,
     /// Its newer name.
+    #[schema(minimum = 1)]
     max_completion_tokens: Option<usize>,
     /// 0 always takes the likeliest token.
+    #[schema(minimum = 0)]
     temperature: Option<f32>,
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f32>,
+    /// 0 for all.
     top_k: Option<usize>,
+    #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f32>,
+    #[schema(exclusive_minimum = 0)]
     repetition_penalty: Option<f32>,
     /// The same seed and settings give the same answer, whoever else asks.
     seed: Option<i64>,
@@ -216,6 +223,7 @@ pub(crate) struct ChatFields {
     /// Say of each token how likely it was.
     logprobs: Option<bool>,
     /// Likely tokens beside each chosen one, at most 20.
+    #[schema(maximum = 20)]
     top_logprobs: Option<usize>,
     pub(crate) response_format: Option<ResponseFormat>,
 }
@@ -298,6 +306,7 @@ pub(crate) struct CompletionFields {
     /// The text to continue, as it is; or a list of one.
     prompt: OneOrMany,
     /// Likely tokens beside each chosen one, at most 20.
+    #[schema(maximum = 20)]
     pub(crate) logprobs: Option<usize>,
 }
 
@@ -359,6 +368,7 @@ pub(crate) struct CommonFields {
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     /// Answers, from as many seeds; at most 32.
+    #[schema(minimum = 1, maximum = 32)]
     n: Option<usize>,
     /// Chunks that say how far the context is encoded.
     return_progress: Option<bool>,

@@ -1,10 +1,11 @@
 """Contexts: planned, encoded, edited, managed."""
 
 import json
+import time
 
 from playwright.sync_api import expect
 
-from server import QUESTION, book
+from server import QUESTION, Server, book
 
 
 def cells(page):
@@ -171,6 +172,31 @@ def test_a_context_is_renamed_pinned_and_deleted(page, server, fresh):
     page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.locator("h1")).to_have_text("New context")
     assert fresh["id"] not in [one["id"] for one in server.call("GET", "/v1/contexts")["data"]]
+
+
+def test_a_context_on_disk_comes_back_when_it_is_asked(open_page, tmp_path):
+    folder = ("--cache-dir", str(tmp_path))
+    server = Server(*folder)
+    kept = server.context("kept")
+    path = f"/v1/contexts/{kept['id']}"
+    while not server.call("GET", path)["on_disk"]:
+        time.sleep(0.1)
+    server.stop()
+    server = Server(*folder)
+    try:
+        page = open_page(server.url)
+        go(page, server, kept)
+        expect(page.locator(".head")).to_contain_text("on disk")
+        expect(page.locator(".contexts a[aria-current]")).to_contain_text("on disk")
+        page.fill("#question", QUESTION)
+        page.keyboard.press("Enter")
+        expect(page.locator(".turn .text")).to_contain_text("48213")
+        expect(page.locator(".head")).to_contain_text("loaded in")
+        expect(page.locator(".cells .cell[data-state=loaded]")).to_have_count(len(kept["blocks"]))
+        page.click(".tabs a:has-text('Manage')")
+        expect(page.locator(".facts")).to_contain_text("loaded (expected:")
+    finally:
+        server.stop()
 
 
 def test_memory_and_the_model_are_shown(page, asked):

@@ -10,6 +10,8 @@
 //! file must be, byte for byte, the one that this context has.
 
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host_file;
 mod layout;
 mod manifest;

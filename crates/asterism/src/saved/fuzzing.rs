@@ -1,0 +1,29 @@
+//! What is done with foreign bytes, for fuzz targets: no part of the interface.
+
+use super::{Layout, Manifest, SavedError};
+use crate::cache::BlockKey;
+use crate::plan::Span;
+use crate::tensor::{HeadShape, KvPrecision};
+use std::path::Path;
+
+/// Reads the bytes of a `context.json`: how many tokens it has.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_manifest(bytes: &[u8]) -> Result<usize, SavedError> {
+    Manifest::of_bytes(Path::new("context.json"), bytes).map(|manifest| manifest.plan.tokens)
+}
+
+/// Reads the header of a host's file, of two blocks of a small model: how many checksums it has;
+/// `None` if it is another file's.
+#[must_use]
+pub fn read_header(bytes: &[u8]) -> Option<usize> {
+    let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 4 };
+    let block = |start: usize| {
+        let span = Span { start, len: 3 };
+        (BlockKey::of("fuzzing", 0, &[], span, &[1, 2, 3]), 3)
+    };
+    let blocks = vec![block(0), block(3)];
+    let layout = Layout { layers: 2, shape, precision: KvPrecision::Bf16, blocks };
+    layout.read(bytes).map(|checksums| checksums.len())
+}
