@@ -27,3 +27,17 @@ pub fn read_header(bytes: &[u8]) -> Option<usize> {
     let layout = Layout { layers: 2, shape, precision: KvPrecision::Bf16, blocks };
     layout.read(bytes).map(|checksums| checksums.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_are_whole_files() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/saved_context/");
+        // The first byte says which file it is.
+        let seed = |name: &str| std::fs::read(format!("{seeds}{name}")).unwrap()[1..].to_vec();
+        assert_eq!(read_header(&seed("header")), Some(4));
+        assert_eq!(read_manifest(&seed("manifest")).unwrap(), 48);
+    }
+}
