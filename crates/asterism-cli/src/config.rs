@@ -98,8 +98,16 @@ pub(crate) fn generation(args: &GenerationArgs) -> Result<(Generation, TextOptio
 
 /// The model's files, downloaded if need be.
 pub(crate) fn model_files(args: &ModelArgs) -> Result<ModelFiles, CliError> {
+    fetch(args, FetchOptions::from_env())
+}
+
+/// The model's files but for its weights, which nobody needs who only plans.
+pub(crate) fn model_without_weights(args: &ModelArgs) -> Result<ModelFiles, CliError> {
+    fetch(args, FetchOptions { without_weights: true, ..FetchOptions::from_env() })
+}
+
+fn fetch(args: &ModelArgs, mut options: FetchOptions) -> Result<ModelFiles, CliError> {
     let source: ModelSource = args.model.parse()?;
-    let mut options = FetchOptions::from_env();
     options.offline |= args.offline;
     let bars = progress::Downloads::new();
     options.progress = Some(bars.callback());

@@ -20,7 +20,7 @@ const QUESTION: usize = 64;
 
 pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let spec = config::plan_spec(&args.method)?;
-    let files = config::model_files(&args.model)?;
+    let files = config::model_without_weights(&args.model)?;
     let text = ModelText::open(&files)?;
     let model = text.config();
     let tokens = match args.tokens {

@@ -323,6 +323,25 @@ fn plan_counts_the_tokens_that_ask_encodes() {
 }
 
 #[test]
+fn plan_needs_no_weights() {
+    let dir = TempDir::new().expect("dir");
+    let model = nano_folder(&dir);
+    for entry in std::fs::read_dir(&model).expect("folder") {
+        let path = entry.expect("entry").path();
+        if path.to_string_lossy().contains("safetensors") {
+            std::fs::remove_file(path).expect("remove");
+        }
+    }
+    let plan = |model: &Path| {
+        succeed(asterism().args(["plan", "--json", "--tokens", "64k", "--model"]).arg(model)).0
+    };
+    let (bare, built_in) = (plan(&model), plan(Path::new("nano")));
+    let methods =
+        |json: &str| serde_json::from_str::<Value>(json).expect("JSON")["methods"].clone();
+    assert_eq!(methods(&bare), methods(&built_in));
+}
+
+#[test]
 fn plan_shows_every_method_and_its_json_adds_up() {
     let args = ["plan", "--tokens", "128k", "--hosts", "4", "--block", "16k", "--anchor", "4k"];
     let (out, _) = succeed(asterism().args(args));

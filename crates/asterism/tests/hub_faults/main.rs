@@ -75,6 +75,21 @@ fn a_single_weight_file_needs_no_index() {
 }
 
 #[test]
+fn who_only_plans_downloads_no_weights() {
+    let server = Hub::sound().start();
+    let cache = tempfile::tempdir().unwrap();
+    let options = FetchOptions { without_weights: true, ..server.options(cache.path()) };
+    let files = fetch(REPO, &options).unwrap();
+    assert!(files.weights.is_empty() && files.weight_index.is_none());
+    let requests = server.requests();
+    assert!(!requests.iter().any(|request| request.contains("safetensors")), "{requests:#?}");
+    // Offline, the cache is not taken for whole.
+    let offline = FetchOptions { offline: true, ..server.options(cache.path()) };
+    assert_says(fetch(REPO, &offline), &["local cache"]);
+    assert_eq!(fetch(REPO, &server.options(cache.path())).unwrap().weights.len(), 2);
+}
+
+#[test]
 fn a_download_reports_its_bytes_up_to_the_last() {
     let server = Hub::sound().start();
     let cache = tempfile::tempdir().unwrap();

@@ -79,11 +79,11 @@ pub(super) fn missing(origin: &str, file: &str) -> ModelError {
     }
 }
 
-/// Reads a model folder; `name` is what the model will be called.
+/// Reads a model folder, with its weights or without; `name` is what the model will be called.
 ///
 /// # Errors
 /// No such folder, files that are missing or cannot be read, an index that is not one.
-pub(super) fn read(dir: &Path, name: String) -> Result<ModelFiles, ModelError> {
+pub(super) fn read(dir: &Path, name: String, with_weights: bool) -> Result<ModelFiles, ModelError> {
     let origin = dir.display().to_string();
     let names = list(dir)?;
     let required = |file: &str| match read_if_there(dir, file)? {
@@ -96,9 +96,11 @@ pub(super) fn read(dir: &Path, name: String) -> Result<ModelFiles, ModelError> {
         .map(|bytes| String::from_utf8(without_mark(&bytes).to_vec()))
         .transpose()
         .map_err(|_| ModelError::NotUtf8 { file: dir.join(CHAT_TEMPLATE).display().to_string() })?;
-    let (weights, weight_index) = match Weights::among(&origin, &names)? {
-        Weights::Single => (vec![map(dir, SINGLE_WEIGHTS)?], None),
-        Weights::Sharded => {
+    let layout = with_weights.then(|| Weights::among(&origin, &names)).transpose()?;
+    let (weights, weight_index) = match layout {
+        None => (Vec::new(), None),
+        Some(Weights::Single) => (vec![map(dir, SINGLE_WEIGHTS)?], None),
+        Some(Weights::Sharded) => {
             let bytes = required(INDEX_FILE)?;
             let index = ShardIndex::parse(&bytes)?;
             let shards = index.files().into_iter().map(|file| map(dir, file));

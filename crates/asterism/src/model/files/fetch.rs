@@ -20,7 +20,8 @@ impl<F: Fn(&str, u64, u64) + Send + Sync> FetchProgress for F {
     }
 }
 
-/// How to reach the Hub. Nothing here matters to the other sources.
+/// How to reach the Hub. What is said here matters to no other
+/// source, but for the weights.
 #[derive(Clone, Default)]
 pub struct FetchOptions {
     /// Use only what the local cache holds; make no request.
@@ -32,6 +33,9 @@ pub struct FetchOptions {
     pub cache_dir: Option<PathBuf>,
     /// The access token; where absent, `HF_TOKEN`, else the file that `hf auth login` writes.
     pub token: Option<String>,
+    /// Leave the weights where they are: the model can then be planned for, and not loaded. This
+    /// one matters to folders, too.
+    pub without_weights: bool,
     /// Called as downloads go on.
     pub progress: Option<Arc<dyn FetchProgress>>,
 }
@@ -43,6 +47,7 @@ impl fmt::Debug for FetchOptions {
             .field("offline", &self.offline)
             .field("endpoint", &self.endpoint)
             .field("cache_dir", &self.cache_dir)
+            .field("without_weights", &self.without_weights)
             .field("token", &self.token.as_ref().map(|_| "(set)"))
             .finish_non_exhaustive()
     }

@@ -43,7 +43,9 @@ impl ModelSource {
     pub fn resolve(&self, options: &FetchOptions) -> Result<ModelFiles, ModelError> {
         match self {
             Self::Nano => built_in(),
-            Self::Directory(path) => directory::read(path, self.to_string()),
+            Self::Directory(path) => {
+                directory::read(path, self.to_string(), !options.without_weights)
+            }
             Self::Hub { repo, revision } => {
                 from_hub(repo, revision.as_deref(), self.to_string(), options)
             }
@@ -68,7 +70,7 @@ fn from_hub(
     name: String,
     options: &FetchOptions,
 ) -> Result<ModelFiles, ModelError> {
-    hub::Hub::new(repo, revision, options)?.fetch(name, options.offline)
+    hub::Hub::new(repo, revision, options)?.fetch(name)
 }
 
 #[cfg(not(feature = "hub"))]

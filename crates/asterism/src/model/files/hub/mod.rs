@@ -37,6 +37,8 @@ pub(super) struct Hub<'a> {
     settings: HubSettings,
     store: Store,
     progress: Option<Arc<dyn FetchProgress>>,
+    offline: bool,
+    with_weights: bool,
 }
 
 impl<'a> Hub<'a> {
@@ -51,18 +53,20 @@ impl<'a> Hub<'a> {
     ) -> Result<Self, ModelError> {
         let settings = HubSettings::new(options)?;
         let store = Store::new(&settings.cache, repo, revision);
-        Ok(Self { repo, revision, settings, store, progress: options.progress.clone() })
+        let (progress, offline) = (options.progress.clone(), options.offline);
+        let with_weights = !options.without_weights;
+        Ok(Self { repo, revision, settings, store, progress, offline, with_weights })
     }
 
     /// Gets the model's files; `name` is what the model will be called.
     ///
     /// # Errors
     /// See [`ModelSource::resolve`](crate::model::ModelSource::resolve).
-    pub(super) fn fetch(&self, name: String, offline: bool) -> Result<ModelFiles, ModelError> {
-        if offline {
+    pub(super) fn fetch(&self, name: String) -> Result<ModelFiles, ModelError> {
+        if self.offline {
             return self.cached(name);
         }
-        directory::read(&self.download_all()?, name)
+        directory::read(&self.download_all()?, name, self.with_weights)
     }
 
     /// Finds the revision's folder in the cache, and reads it like any folder.
@@ -74,7 +78,7 @@ impl<'a> Hub<'a> {
         };
         let config = self.store.find(CONFIG, self.revision).ok_or_else(|| not_cached(CONFIG))?;
         let folder = config.parent().unwrap_or(&config);
-        directory::read(folder, name.clone()).map_err(|error| match error {
+        directory::read(folder, name.clone(), self.with_weights).map_err(|error| match error {
             ModelError::MissingFile { file, .. } => not_cached(&file),
             other => other,
         })
@@ -114,6 +118,10 @@ impl<'a> Hub<'a> {
         download(CONFIG)?;
         download(TOKENIZER)?;
         OPTIONAL.into_iter().filter(|file| listed(file)).try_for_each(download)?;
+        if !self.with_weights {
+            // The cache is not told of the commit: what it finds offline must be whole.
+            return Ok(folder);
+        }
         match weights {
             Weights::Single => download(SINGLE_WEIGHTS)?,
             Weights::Sharded => {
