@@ -1,0 +1,369 @@
+//! Files of Word: paragraphs, headings, lists, tables and notes.
+//!
+//! Read are the text as it stands with all changes accepted, and foot- and endnotes behind it.
+//! Headers, footers, comments and pictures are not.
+
+use super::archive::{Archive, resolve};
+use super::xml::{attribute, each, local, reference};
+use super::{ParseError, Parsed};
+use quick_xml::events::{BytesStart, Event};
+use std::collections::HashMap;
+
+/// Reads a file, of which `most` bytes may be unpacked.
+pub(super) fn read(bytes: &[u8], most: u64) -> Result<Parsed, ParseError> {
+    let mut archive = Archive::open(bytes, most)?;
+    let main = main_part(&mut archive)?;
+    let related = related(&mut archive, &main)?;
+    let part = |archive: &mut Archive<'_>, kind: &str| -> Result<_, ParseError> {
+        let Some(path) = related.get(kind) else { return Ok(None) };
+        Ok(archive.xml(path)?.map(|xml| (xml, path)))
+    };
+    let levels = match part(&mut archive, "styles")? {
+        Some((xml, path)) => heading_levels(&xml, path)?,
+        None => HashMap::new(),
+    };
+    let mut text = Body::new(&levels, "").text(&archive.needed_xml(&main)?, &main)?;
+    for (kind, prefix) in [("footnotes", ""), ("endnotes", "e")] {
+        if let Some((xml, path)) = part(&mut archive, kind)? {
+            text.push_str(&Body::new(&levels, prefix).text(&xml, path)?);
+        }
+    }
+    if text.trim().is_empty() {
+        return Err(ParseError::NoText("its paragraphs are empty".to_owned()));
+    }
+    Ok(Parsed { text, encoding: None, notes: Vec::new() })
+}
+
+/// The path of the text.
+fn main_part(archive: &mut Archive<'_>) -> Result<String, ParseError> {
+    let found = related(archive, "")?.remove("officeDocument");
+    Ok(found.unwrap_or_else(|| "word/document.xml".to_owned()))
+}
+
+/// What the part `path` says belongs to it: paths by what they are to it.
+fn related(archive: &mut Archive<'_>, path: &str) -> Result<HashMap<String, String>, ParseError> {
+    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let list = resolve("", &format!("{folder}/_rels/{file}.rels"));
+    let mut parts = HashMap::new();
+    let Some(xml) = archive.xml(&list)? else { return Ok(parts) };
+    each(&xml, &list, |event| {
+        if let Event::Start(element) | Event::Empty(element) = event
+            && local(element.name().0) == "Relationship"
+            && let (Some(kind), Some(target)) =
+                (attribute(element, "Type"), attribute(element, "Target"))
+        {
+            let kind = kind.rsplit('/').next().unwrap_or_default().to_owned();
+            parts.entry(kind).or_insert_with(|| resolve(path, &target));
+        }
+        Ok(())
+    })?;
+    Ok(parts)
+}
+
+/// Styles that are based on others are looked through so far, in case they go round in circles.
+const MOST_BASES: usize = 32;
+
+/// The levels of headings, by the ids of their styles.
+fn heading_levels(xml: &str, path: &str) -> Result<HashMap<String, usize>, ParseError> {
+    #[derive(Default)]
+    struct Style {
+        level: Option<usize>,
+        base: Option<String>,
+    }
+    let mut styles: HashMap<String, Style> = HashMap::new();
+    let mut id = String::new();
+    each(xml, path, |event| {
+        let (Event::Start(element) | Event::Empty(element)) = event else { return Ok(()) };
+        let value = || attribute(element, "val").unwrap_or_default();
+        let name = local(element.name().0);
+        if name == "style" {
+            id = attribute(element, "styleId").unwrap_or_default();
+            styles.insert(id.clone(), Style::default());
+        }
+        let Some(style) = styles.get_mut(&id) else { return Ok(()) };
+        match name {
+            "name" => style.level = level_of_name(&value()).or(style.level),
+            "basedOn" => style.base = Some(value()),
+            "outlineLvl" => style.level = level_of_outline(&value()).or(style.level),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let level = |id: &String| {
+        let mut next = Some(id);
+        for _ in 0..MOST_BASES {
+            let style = styles.get(next?)?;
+            if style.level.is_some() {
+                return style.level;
+            }
+            next = style.base.as_ref();
+        }
+        None
+    };
+    Ok(styles.keys().filter_map(|id| Some((id.clone(), level(id)?))).collect())
+}
+
+fn level_of_name(name: &str) -> Option<usize> {
+    let name = name.to_ascii_lowercase();
+    match name.strip_prefix("heading ") {
+        Some(number) => number.trim().parse().ok().filter(|level| (1..=9).contains(level)),
+        None => (name == "title").then_some(1),
+    }
+}
+
+/// Outlines count from 0; 9 is plain text.
+fn level_of_outline(value: &str) -> Option<usize> {
+    value.parse::<usize>().ok().filter(|level| *level < 9).map(|level| level + 1)
+}
+
+/// A text as it is put together.
+struct Body<'a> {
+    levels: &'a HashMap<String, usize>,
+    /// What the names of notes begin with.
+    prefix: &'static str,
+    out: String,
+    /// Paragraphs that are open: a text box stands within one.
+    paragraphs: Vec<Paragraph>,
+    /// Tables that are open: one may stand within another's cell.
+    tables: Vec<Table>,
+    /// Runs, and texts within them, that are open.
+    runs: usize,
+    texts: usize,
+    /// Elements that are open within one that is left out, itself included.
+    left_out: usize,
+}
+
+#[derive(Default)]
+struct Paragraph {
+    text: String,
+    level: Option<usize>,
+    is_item: bool,
+}
+
+#[derive(Default)]
+struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl<'a> Body<'a> {
+    fn new(levels: &'a HashMap<String, usize>, prefix: &'static str) -> Self {
+        let (out, paragraphs, tables) = (String::new(), Vec::new(), Vec::new());
+        Self { levels, prefix, out, paragraphs, tables, runs: 0, texts: 0, left_out: 0 }
+    }
+
+    fn text(mut self, xml: &str, path: &str) -> Result<String, ParseError> {
+        each(xml, path, |event| {
+            match event {
+                Event::Start(element) => self.open(element),
+                Event::Empty(element) => {
+                    self.open(element);
+                    self.close(local(element.name().0));
+                }
+                Event::End(element) => self.close(local(element.name().0)),
+                Event::Text(text) if self.texts > 0 => self.add(&text.xml10_content()),
+                Event::CData(text) if self.texts > 0 => self.add(&text.xml10_content()),
+                Event::GeneralRef(entity) if self.texts > 0 => self.add(&reference(entity)),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(self.out)
+    }
+
+    fn open(&mut self, element: &BytesStart<'_>) {
+        let value = |name| attribute(element, name).unwrap_or_default();
+        let name = local(element.name().0);
+        let is_left_out = match name {
+            // What was there before: the other copy of what follows, or moved elsewhere.
+            "Fallback" | "moveFrom" | "del" => true,
+            // Lines between the text and its notes.
+            "footnote" | "endnote" => value("type").to_ascii_lowercase().contains("separator"),
+            _ => false,
+        };
+        if is_left_out || self.left_out > 0 {
+            self.left_out += 1;
+            return;
+        }
+        match name {
+            "p" => self.paragraphs.push(Paragraph::default()),
+            "r" => self.runs += 1,
+            "t" => self.texts += 1,
+            "tbl" => self.tables.push(Table::default()),
+            "tr" => {
+                if let Some(table) = self.tables.last_mut() {
+                    table.rows.push(Vec::new());
+                }
+            }
+            "tc" => {
+                if let Some(row) = self.row() {
+                    row.push(String::new());
+                }
+            }
+            "pStyle" => {
+                let level = self.levels.get(&value("val")).copied();
+                self.paragraph(|paragraph| paragraph.level = level.or(paragraph.level));
+            }
+            "outlineLvl" => {
+                let level = level_of_outline(&value("val"));
+                self.paragraph(|paragraph| paragraph.level = level.or(paragraph.level));
+            }
+            // A numbering of 0 takes that of the style away.
+            "numId" => {
+                let is_item = value("val") != "0";
+                self.paragraph(|paragraph| paragraph.is_item = is_item);
+            }
+            // Elsewhere these are stops of a ruler, and breaks between columns.
+            "tab" | "ptab" if self.runs > 0 => self.add("\t"),
+            "br" | "cr" if self.runs > 0 => self.add("\n"),
+            "noBreakHyphen" => self.add("-"),
+            "footnoteReference" => self.add(&format!("[^{}]", value("id"))),
+            "endnoteReference" => self.add(&format!("[^e{}]", value("id"))),
+            "footnote" | "endnote" => {
+                self.out.push_str(&format!("\n[^{}{}]: ", self.prefix, value("id")));
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, name: &str) {
+        if self.left_out > 0 {
+            self.left_out -= 1;
+            return;
+        }
+        match name {
+            "r" => self.runs = self.runs.saturating_sub(1),
+            "t" => self.texts = self.texts.saturating_sub(1),
+            "p" => {
+                if let Some(paragraph) = self.paragraphs.pop() {
+                    self.put(&paragraph);
+                }
+            }
+            "tbl" => {
+                if let Some(table) = self.tables.pop() {
+                    self.put_table(&table);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn row(&mut self) -> Option<&mut Vec<String>> {
+        self.tables.last_mut()?.rows.last_mut()
+    }
+
+    fn paragraph(&mut self, change: impl FnOnce(&mut Paragraph)) {
+        if let Some(paragraph) = self.paragraphs.last_mut() {
+            change(paragraph);
+        }
+    }
+
+    fn add(&mut self, text: &str) {
+        match self.paragraphs.last_mut() {
+            Some(paragraph) => paragraph.text.push_str(text),
+            None => self.out.push_str(text),
+        }
+    }
+
+    /// Puts a paragraph where it belongs: into the cell that it is in, or the text.
+    fn put(&mut self, paragraph: &Paragraph) {
+        if let Some(cell) = self.row().and_then(|row| row.last_mut()) {
+            join(cell, &paragraph.text);
+            return;
+        }
+        let text = paragraph.text.trim_end();
+        match (paragraph.level, paragraph.is_item) {
+            _ if text.is_empty() => {}
+            (Some(level), _) => {
+                let title = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                self.out.push_str(&format!("\n{} {title}\n", "#".repeat(level.min(6))));
+            }
+            (None, true) => self.out.push_str(&format!("- {text}")),
+            (None, false) => self.out.push_str(text),
+        }
+        self.out.push('\n');
+        if !paragraph.is_item {
+            self.out.push('\n');
+        }
+    }
+
+    /// Puts a table where it belongs: into the cell that it is in, row by row, or the text.
+    fn put_table(&mut self, table: &Table) {
+        let mut text = String::new();
+        for (number, row) in table.rows.iter().enumerate() {
+            text.push_str(&format!("| {} |\n", row.join(" | ")));
+            if number == 0 {
+                text.push_str(&format!("|{}\n", " --- |".repeat(row.len())));
+            }
+        }
+        let rows = table.rows.iter().map(|row| row.join(", "));
+        let inner = rows.collect::<Vec<_>>().join("; ");
+        match self.row().and_then(|row| row.last_mut()) {
+            Some(cell) => join(cell, &inner),
+            None => self.out.push_str(&format!("\n{text}\n")),
+        }
+    }
+}
+
+/// Adds a paragraph to a cell, which is one line; a bar would end it.
+fn join(cell: &mut String, text: &str) {
+    for word in text.split_whitespace() {
+        if !cell.is_empty() {
+            cell.push(' ');
+        }
+        cell.push_str(&word.replace('|', "\\|"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(body: &str) -> String {
+        let levels = HashMap::from([("H1".to_owned(), 1)]);
+        let xml = format!("<w:document xmlns:w='w'><w:body>{body}</w:body></w:document>");
+        Body::new(&levels, "").text(&xml, "document.xml").unwrap()
+    }
+
+    #[test]
+    fn paragraphs_lists_and_headings() {
+        let text = of("<w:p><w:pPr><w:pStyle w:val='H1'/></w:pPr><w:r><w:t>The </w:t></w:r>\
+            <w:r><w:t>Sea</w:t></w:r></w:p><w:p><w:pPr><w:tabs><w:tab w:val='left'/></w:tabs>\
+            </w:pPr><w:r><w:t>a</w:t><w:tab/><w:t>b &amp; c&#233;</w:t><w:br/><w:t>d</w:t></w:r></w:p>\
+            <w:p><w:pPr><w:numPr><w:numId w:val='3'/></w:numPr></w:pPr><w:r><w:t>item</w:t></w:r></w:p>");
+        assert_eq!(text, "\n# The Sea\n\n\na\tb & cé\nd\n\n- item\n");
+    }
+
+    #[test]
+    fn what_was_deleted_or_is_there_twice_is_left_out() {
+        let text = of("<w:p><w:del><w:r><w:delText>x</w:delText><w:t>x</w:t></w:r></w:del><w:ins>\
+            <w:r><w:t>new</w:t></w:r></w:ins><w:moveFrom><w:r><w:t>x</w:t></w:r></w:moveFrom>\
+            <w:r><w:instrText>x</w:instrText></w:r><w:r><mc:AlternateContent><mc:Choice><w:p><w:r>\
+            <w:t>box</w:t></w:r></w:p></mc:Choice><mc:Fallback><w:p><w:r><w:t>x</w:t></w:r></w:p>\
+            </mc:Fallback></mc:AlternateContent></w:r></w:p>");
+        assert_eq!(text, "box\n\nnew\n\n");
+    }
+
+    #[test]
+    fn tables_are_rows_of_cells() {
+        let cell = |text: &str| format!("<w:tc><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:tc>");
+        let inner = format!("<w:tbl><w:tr>{}{}</w:tr></w:tbl>", cell("x"), cell("y"));
+        let text = of(&format!(
+            "<w:tbl><w:tr>{}{}</w:tr><w:tr>{}<w:tc>{inner}<w:p/></w:tc></w:tr></w:tbl>",
+            cell("a"),
+            cell("b"),
+            cell("1|2")
+        ));
+        assert_eq!(text, "\n| a | b |\n| --- | --- |\n| 1\\|2 | x, y |\n\n");
+    }
+
+    #[test]
+    fn headings_are_found_by_name_level_or_base() {
+        let styles = "<w:styles><w:style w:styleId='A'><w:name w:val='heading 2'/></w:style>\
+            <w:style w:styleId='B'><w:basedOn w:val='A'/></w:style>\
+            <w:style w:styleId='C'><w:pPr><w:outlineLvl w:val='0'/></w:pPr></w:style>\
+            <w:style w:styleId='D'><w:basedOn w:val='D'/></w:style></w:styles>";
+        let levels = heading_levels(styles, "styles.xml").unwrap();
+        let expected = [("A", 2), ("B", 2), ("C", 1)].map(|(id, level)| (id.to_owned(), level));
+        assert_eq!(levels, HashMap::from(expected));
+    }
+}
