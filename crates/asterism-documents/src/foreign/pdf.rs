@@ -5,6 +5,9 @@ use crate::place::BREAK;
 use pdf_extract::{Document, PlainTextOutput, output_doc_page};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// The letters of U+FB00 and its successors, which stand for how they are printed.
+const LIGATURES: [&str; 7] = ["ff", "fi", "fl", "ffi", "ffl", "st", "st"];
+
 /// Reads the text of every page, `most` bytes of it at most. A page that cannot be read, or has
 /// none, is named and costs only itself.
 pub(super) fn read(bytes: &[u8], most: u64) -> Result<Parsed, ParseError> {
@@ -29,8 +32,14 @@ pub(super) fn read(bytes: &[u8], most: u64) -> Result<Parsed, ParseError> {
         } else if page.trim().is_empty() {
             blank.push(number);
         }
-        // A page ends at its form feed: it has none within.
-        text.extend(page.chars().map(|c| if c == BREAK { ' ' } else { c }));
+        for c in page.chars() {
+            match c {
+                // A page ends at its form feed: it has none within.
+                BREAK => text.push(' '),
+                '\u{fb00}'..='\u{fb06}' => text.push_str(LIGATURES[c as usize - 0xfb00]),
+                c => text.push(c),
+            }
+        }
         text.push('\n');
         text.push(BREAK);
         if text.len() as u64 > most {
