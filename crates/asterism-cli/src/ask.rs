@@ -2,13 +2,14 @@
 
 use super::args::AskArgs;
 use super::asking::Asking;
+use super::documents::Inputs;
 use super::error::CliError;
-use super::inputs::Joined;
+use super::inputs::Limit;
 use super::interrupt::Interrupt;
-use super::sources::Files;
-use super::{compare, config, inputs, report};
+use super::{compare, config, inputs, report, sources, watch};
 use crate::terminal::{Out, note};
 use asterism::engine::{Context, EngineError, Generation, ModelText};
+use asterism_documents::Document;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -19,61 +20,56 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
     let star = config::star(&args.method);
     let (generation, text) = config::generation(&args.generation)?;
     let generation = Generation { sources: args.sources, ..generation };
-    let reads_stdin = args.context.iter().any(|path| path.as_os_str() == "-");
-    if args.question.is_none() && (args.compare || reads_stdin) {
-        let reason = if args.compare { "--compare" } else { "--context -" };
+    let inputs = Inputs::new(args.context, &args.documents)?;
+    if args.watch && inputs.read_stdin() {
+        let message = "--watch is for files and folders: standard input is read once";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    if args.question.is_none() && (args.compare || args.watch || inputs.read_stdin()) {
+        let reason = match (args.compare, args.watch) {
+            (true, _) => "--compare",
+            (_, true) => "--watch",
+            _ => "--context -",
+        };
         return Err(CliError::Usage(format!("{reason} needs a question")));
     }
-    inputs::check(&args.context)?;
     let interrupt = Interrupt::install()?;
     let files = config::model_files(&args.model)?;
     // Before the weights: how long a document may be, and that it can be read.
     let text_of_model = Arc::new(ModelText::open(&files)?);
-    let limit = inputs::Limit::of_model(&text_of_model);
-    let document = interrupt.while_idle(|| inputs::documents(&args.context, limit))?;
+    let limit = Limit::of_model(&text_of_model);
+    let reading = interrupt.while_idle(|| inputs.read(limit))?;
+    reading.tell();
     limit.check("the question", args.question.as_ref().map_or(0, String::len))?;
     let engine = config::load_read(files, text_of_model, &config::engine_options(&args.model)?)?;
-    let frame = engine.frame(args.system.as_deref())?;
-    let asking = Asking { engine, frame, generation, text, interrupt, limit, json: args.json };
-    let (context, files) = asking.context(document)?;
+    let (frame, system) = (engine.frame(args.system.as_deref())?, args.system);
+    let asking =
+        Asking { engine, frame, system, generation, text, interrupt, limit, json: args.json };
     match args.question {
         Some(question) if args.compare => {
-            compare::run(&asking, &context, &question, star, spec.hosts)
+            compare::run(&asking, &reading.texts(), &question, star, spec.hosts)
         }
+        Some(question) if args.watch => watch::run(&asking, &inputs, reading, spec, &question),
         Some(question) => {
             // Before the long part: an empty question is an error now.
             let query = asking.frame.query_tokens(asking.engine.tokenizer(), &question)?;
-            let context = asking.encode(context, spec, query.len())?;
-            asking.answer(&context, files.as_ref(), &question, &query)
+            let context =
+                asking.encode(asking.prepare(&reading.texts(), spec, query.len(), 0)?)?;
+            asking.answer(&context, &reading.documents, &question, &query)
         }
         None => {
-            let context = asking.encode(context, spec, 1)?;
-            asking.converse(&context, files.as_ref())
+            let context = asking.encode(asking.prepare(&reading.texts(), spec, 1, 0)?)?;
+            asking.converse(&context, &reading.documents)
         }
     }
 }
 
 impl Asking {
-    /// The tokens of `document` and, if sources are wanted, what leads back from them. Nothing is
-    /// lost by leaving at once.
-    fn context(&self, document: Joined) -> Result<(Vec<u32>, Option<Files>), CliError> {
-        let (tokenizer, cancel) = (self.engine.tokenizer(), self.interrupt.cancel());
-        if self.generation.sources {
-            // All files are one document: their tokens are those without sources.
-            let all = [("", document.text.as_str())];
-            let read = || self.frame.documents_until(tokenizer, &all, cancel);
-            let (tokens, documents) = self.interrupt.while_idle(read)?;
-            return Ok((tokens, Some(Files { documents, joined: document })));
-        }
-        let tokens = || self.frame.context_tokens_until(tokenizer, &document.text, cancel);
-        Ok((self.interrupt.while_idle(tokens)?, None))
-    }
-
-    /// Phase 2: streams the answer, or prints it as JSON, and its sources in `files`.
-    fn answer(
+    /// Phase 2: streams the answer, or prints it as JSON, and its sources in `documents`.
+    pub(crate) fn answer(
         &self,
         context: &Context,
-        files: Option<&Files>,
+        documents: &[Document],
         question: &str,
         query: &[u32],
     ) -> Result<(), CliError> {
@@ -108,14 +104,14 @@ impl Asking {
                 "plan": report::plan_json(context.plan()),
                 "timings": report::timings(context.phase1(), &answer),
             });
-            if let Some(files) = files {
-                value["sources"] = files.json(context, answer.sources())?;
+            if self.generation.sources {
+                value["sources"] = sources::json_in(documents, context, answer.sources())?;
             }
             writeln!(out, "{value}")?;
         } else {
             writeln!(out)?;
-            if let Some(files) = files {
-                files.print(&mut out, context, answer.sources())?;
+            if self.generation.sources {
+                sources::print(&mut out, documents, context, answer.sources())?;
             }
             out.flush()?;
             note(format_args!(
@@ -128,7 +124,7 @@ impl Asking {
 
     /// Questions from standard input, each answered from the same encoded context. On a terminal
     /// Ctrl-C stops an answer and, at the prompt, leaves.
-    fn converse(&self, context: &Context, files: Option<&Files>) -> Result<(), CliError> {
+    fn converse(&self, context: &Context, documents: &[Document]) -> Result<(), CliError> {
         let stdin = std::io::stdin();
         let terminal = stdin.is_terminal();
         if terminal {
@@ -154,7 +150,7 @@ impl Asking {
             asked += 1;
             self.limit.check("the question", question.len())?;
             let query = self.frame.query_tokens(self.engine.tokenizer(), question)?;
-            match self.answer(context, files, question, &query) {
+            match self.answer(context, documents, question, &query) {
                 Err(CliError::Interrupted) if terminal => note(format_args!("(stopped)")),
                 other => other?,
             }

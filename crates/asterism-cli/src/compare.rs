@@ -25,11 +25,11 @@ impl Outcome {
     }
 }
 
-/// Encodes `context` and answers `question` by every method, one after the other, and prints a
+/// Encodes `documents` and answers `question` by every method, one after the other, and prints a
 /// table. Speed-ups are of the time to the first token, over dense.
 pub(crate) fn run(
     asking: &Asking,
-    context: &[u32],
+    documents: &[(&str, &str)],
     question: &str,
     star: Star,
     hosts: usize,
@@ -40,7 +40,8 @@ pub(crate) fn run(
     let plain = Method::Star(star.revisit(Revisit::None));
     let star = revisits.then_some(Method::Star(star));
     for method in [plain].into_iter().chain(star).chain([Method::Ring, Method::Dense]) {
-        let encoded = asking.encode(context.to_vec(), PlanSpec { method, hosts }, query.len())?;
+        let spec = PlanSpec { method, hosts };
+        let encoded = asking.encode(asking.prepare(documents, spec, query.len(), 0)?)?;
         let cancel = asking.interrupt.cancel();
         let mut go_on = |_: &str| ControlFlow::Continue(());
         let answer =

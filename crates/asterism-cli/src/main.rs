@@ -11,6 +11,7 @@ mod bench;
 mod compare;
 mod config;
 mod doctor;
+mod documents;
 mod error;
 mod eval;
 #[cfg(feature = "cuda")]
@@ -30,6 +31,7 @@ mod report;
 mod serve;
 mod sources;
 mod terminal;
+mod watch;
 
 use args::{Cli, Command};
 use asterism::world::Launch;
@@ -97,6 +99,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Launch(args) => launch::run(args),
+        Command::ReadDocument => Ok(asterism_documents::read_for_parent()?),
         Command::Completions { shell } => {
             // Into memory first: the generator panics where it cannot write.
             let mut script = Vec::new();

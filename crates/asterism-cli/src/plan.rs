@@ -1,18 +1,25 @@
 //! `asterism plan`: what encoding a context costs, before it is spent.
 
+use super::args::DocumentArgs;
 use super::args::PlanArgs;
 use super::args::common::{MOST_PLANNED, MethodName};
+use super::documents::{Inputs, Reading};
 use super::error::CliError;
-use super::{config, gpu, inputs, report};
+use super::inputs::Limit;
+use super::{asking, config, gpu, report};
 use crate::terminal::Out;
 use anyhow::Context;
+use asterism::cancel::Cancel;
 use asterism::engine::ModelText;
 use asterism::plan::{
     Cost, HostCost, Link, LinkCost, Method, ModelSize, Plan, PlanSpec, RevisitCost, Span,
 };
+use asterism::text::Documents;
+use asterism_documents::Document;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Tokens of the question that costs are counted for.
@@ -23,20 +30,18 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let files = config::model_without_weights(&args.model)?;
     let text = ModelText::open(&files)?;
     let model = text.config();
-    let tokens = match args.tokens {
-        Some(tokens) => tokens,
-        None => {
-            let limit = inputs::Limit::of(text.tokenizer(), MOST_PLANNED);
-            let document = inputs::documents(&args.context, limit)?.text;
-            text.frame(None)?.context_tokens(text.tokenizer(), &document)?.len()
-        }
+    let given = match args.tokens {
+        Some(tokens) => Given { tokens, documents: None },
+        None => Given::read(&text, args.context, &args.documents)?,
     };
+    let tokens = given.tokens;
     let size = args.model.size(model);
     let star = config::star(&args.method);
     let plans: Vec<(Plan, Cost)> = MethodName::value_variants()
         .iter()
         .map(|name| {
-            let plan = Plan::new(PlanSpec { method: name.with(star), ..spec }, tokens)?;
+            let spec = PlanSpec { method: name.with(star), ..spec };
+            let plan = asking::plan(spec, tokens, given.documents.as_ref().map(|(_, read)| read))?;
             let cost = Cost::of(&plan, &size);
             Ok((plan, cost))
         })
@@ -45,9 +50,12 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let link = args.link.map(|bits_per_second| Link { bits_per_second, latency });
     let mut out = Out::lock();
     if args.json {
+        let (documents, skipped) = given.as_json();
         let value = json!({
             "model": files.name,
             "tokens": tokens,
+            "documents": documents,
+            "skipped": skipped,
             "max_positions": model.max_positions,
             "question_tokens": QUESTION,
             "methods": plans.iter().map(|(plan, cost)| {
@@ -62,6 +70,9 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&value).context("JSON")?)?;
         return Ok(());
+    }
+    if let Some((reading, read)) = &given.documents {
+        writeln!(out, "{}", table(&out, &reading.documents, read))?;
     }
     writeln!(out, "{}: {model}", files.name)?;
     let hosts = if spec.hosts == 1 { "host" } else { "hosts" };
@@ -85,6 +96,62 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// What is to be planned for.
+struct Given {
+    tokens: usize,
+    /// What was read, and as which tokens; `None` if only a number is given.
+    documents: Option<(Reading, Documents)>,
+}
+
+impl Given {
+    fn read(text: &ModelText, paths: Vec<PathBuf>, args: &DocumentArgs) -> Result<Self, CliError> {
+        let reading = Inputs::new(paths, args)?.read(Limit::of(text.tokenizer(), MOST_PLANNED))?;
+        reading.tell();
+        let (tokens, read) = text.frame(None)?.documents_until(
+            text.tokenizer(),
+            &reading.texts(),
+            &Cancel::new(),
+        )?;
+        Ok(Self { tokens: tokens.len(), documents: Some((reading, read)) })
+    }
+
+    /// The documents, and what was skipped.
+    fn as_json(&self) -> (Value, Value) {
+        let Some((reading, read)) = &self.documents else { return (Value::Null, Value::Null) };
+        let document = |(document, read): (&Document, &asterism::text::Document)| {
+            json!({
+                "name": document.name,
+                "kind": document.kind.name(),
+                "tokens": read.tokens().len(),
+                "characters": document.text.chars().count(),
+                "notes": document.notes,
+            })
+        };
+        let skipped = reading.skipped.iter().map(|skipped| {
+            json!({
+                "name": skipped.name,
+                "code": skipped.reason.code(),
+                "reason": skipped.reason.to_string(),
+            })
+        });
+        let documents = reading.documents.iter().zip(read.all()).map(document);
+        (documents.collect(), skipped.collect())
+    }
+}
+
+/// One row per document.
+fn table(out: &Out, documents: &[Document], read: &Documents) -> String {
+    let row = |(document, read): (&Document, &asterism::text::Document)| {
+        vec![
+            out.shown(&document.name).into_owned(),
+            document.kind.name().to_owned(),
+            report::count(read.tokens().len()),
+        ]
+    };
+    let rows: Vec<Vec<String>> = documents.iter().zip(read.all()).map(row).collect();
+    report::table(&["document", "kind", "tokens"], &rows)
 }
 
 /// What a question costs that has tokens computed anew, if any are.

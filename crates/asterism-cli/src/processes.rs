@@ -33,7 +33,7 @@ impl Command {
             Self::Eval(args) => args.model().map(Loads::Model),
             Self::Serve(args) => Some(Loads::Model(&args.model)),
             Self::Bench(_) | Self::Plan(_) | Self::Doctor(_) => None,
-            Self::Launch(_) | Self::Completions { .. } => None,
+            Self::Launch(_) | Self::Completions { .. } | Self::ReadDocument => None,
         }
     }
 }

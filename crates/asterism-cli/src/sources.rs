@@ -1,72 +1,78 @@
 //! Where an answer comes from, for people and for programs.
 
 use super::error::CliError;
-use super::inputs::Joined;
-use super::report::count;
 use crate::terminal::Out;
 use asterism::engine::{Context, Source};
-use asterism::text::Documents;
+use asterism_documents::{Document, Place};
 use serde_json::{Value, json};
 use std::io::Write;
+use std::ops::Range;
 
 /// Passages that are shown.
 const SHOWN: usize = 3;
-/// Characters that are shown of each.
-const CHARACTERS: usize = 200;
+/// Characters that are shown of each: mostly all of its 64 tokens.
+const CHARACTERS: usize = 320;
 
-/// What leads from the tokens of a context back to the files it was read from.
-pub(crate) struct Files {
-    /// All files as one document, as its tokens were read.
-    pub(crate) documents: Documents,
-    pub(crate) joined: Joined,
+/// Where the best passage of `source` stands: in which of `documents`, which `context` was encoded
+/// from, and which bytes of its text; `None` for what the prompt has in front of them.
+fn place<'d>(
+    documents: &'d [Document],
+    context: &Context,
+    source: &Source,
+) -> Option<(&'d Document, Range<usize>)> {
+    let places = context.places(context.plan().indices(source.best));
+    // Of a passage at a border, what most of it is in.
+    let place = places.into_iter().max_by_key(|place| place.bytes.len())?;
+    Some((documents.get(place.number)?, place.bytes))
 }
 
-impl Files {
-    /// The file that `source` of `context` stands in, and the line where its best passage begins,
-    /// counted from 1; `None` for what the prompt has in front of the files.
-    fn place(&self, context: &Context, source: &Source) -> Option<(&str, usize)> {
-        let places = self.documents.places(context.plan().indices(source.best));
-        let place = places.first()?;
-        // White space at the passage's beginning is not where it is looked for.
-        let skipped = place.text().len() - place.text().trim_start().len();
-        self.joined.line(place.bytes.start + skipped)
-    }
-
-    /// Prints the first sources of an answer.
-    pub(crate) fn print(
-        &self,
-        out: &mut Out,
-        context: &Context,
-        sources: &[Source],
-    ) -> Result<(), CliError> {
-        writeln!(out, "\nSources:")?;
-        for (number, source) in (1..).zip(sources.iter().take(SHOWN)) {
-            let place = match self.place(context, source) {
-                Some((file, line)) => format!("{}, line {}", out.shown(file), count(line)),
-                None => "the prompt".to_owned(),
-            };
-            let passage = shortened(&context.passage(source.best)?);
-            let (share, best) = (100.0 * source.share, 100.0 * source.best_share);
-            let passage = out.shown(&passage);
-            writeln!(out, "{number}. {place} ({best:+.1}%, block {share:+.1}%): {passage}")?;
-        }
-        Ok(())
-    }
-
-    /// All sources of an answer.
-    pub(crate) fn json(&self, context: &Context, sources: &[Source]) -> Result<Value, CliError> {
-        let with_place = |source: &Source| {
-            let mut value = as_json(context, source)?;
-            if let Some((file, line)) = self.place(context, source) {
-                (value["file"], value["line"]) = (file.into(), line.into());
-            }
-            Ok(value)
+/// Prints the first sources of an answer.
+pub(crate) fn print(
+    out: &mut Out,
+    documents: &[Document],
+    context: &Context,
+    sources: &[Source],
+) -> Result<(), CliError> {
+    writeln!(out, "\nSources:")?;
+    for (number, source) in (1..).zip(sources.iter().take(SHOWN)) {
+        let place = match place(documents, context, source) {
+            Some((document, bytes)) => document.cite(bytes),
+            None => "the prompt".to_owned(),
         };
-        sources.iter().map(with_place).collect::<Result<_, CliError>>().map(Value::Array)
+        let passage = shortened(&context.passage(source.best)?);
+        let (share, best) = (100.0 * source.share, 100.0 * source.best_share);
+        let (place, passage) = (out.shown(&place), out.shown(&passage));
+        writeln!(out, "{number}. {place} ({best:+.1}%, block {share:+.1}%): {passage}")?;
     }
+    Ok(())
 }
 
-/// All sources of an answer about `context`, without files.
+/// All sources of an answer, with their places in `documents`.
+pub(crate) fn json_in(
+    documents: &[Document],
+    context: &Context,
+    sources: &[Source],
+) -> Result<Value, CliError> {
+    let with_place = |source: &Source| {
+        let mut value = as_json(context, source)?;
+        if let Some((document, bytes)) = place(documents, context, source) {
+            value["file"] = document.name.as_str().into();
+            value["kind"] = document.kind.name().into();
+            value["place"] = document.cite(bytes.clone()).into();
+            let chars = |bytes: usize| document.text[..bytes].chars().count();
+            value["characters"] = json!([chars(bytes.start), chars(bytes.end)]);
+            let places = document.places(bytes);
+            if let Some(Place::Lines { first, last }) = places.first() {
+                (value["line"], value["last_line"]) = ((*first).into(), (*last).into());
+            }
+            value["places"] = json!(places);
+        }
+        Ok(value)
+    };
+    sources.iter().map(with_place).collect::<Result<_, CliError>>().map(Value::Array)
+}
+
+/// All sources of an answer about `context`, without documents.
 pub(crate) fn json(context: &Context, sources: &[Source]) -> Result<Value, CliError> {
     sources
         .iter()

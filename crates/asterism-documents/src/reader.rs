@@ -29,11 +29,21 @@ pub struct Reader {
 pub struct Source {
     /// Where it is.
     pub path: PathBuf,
+    /// Which of the paths that were given has it, from 0.
+    pub given: usize,
     /// Whether it was found in a folder, and not named by itself: its document has a header, and
     /// that it cannot be read is no error.
     pub in_folder: bool,
     /// Its bytes and when it was changed last, if it is a file: another stamp is another text.
     pub stamp: Option<(u64, SystemTime)>,
+}
+
+impl Source {
+    /// The name of its document.
+    #[must_use]
+    pub fn name(&self) -> String {
+        shown(&self.path)
+    }
 }
 
 /// What there is to read.
@@ -49,20 +59,20 @@ pub struct Listing {
 const MOST_BYTES: u64 = 64 << 20;
 
 /// The files of `paths`: files as they are, of folders those of `selection`. A file that was given
-/// before is not found in a folder again.
+/// before is not found in a folder again. A path `-` stands for standard input, and has none.
 ///
 /// # Errors
 /// [`ReadError::Io`] for paths that are not there.
 pub fn list(paths: &[PathBuf], selection: &Selection) -> Result<Listing, ReadError> {
     let mut listing = Listing::default();
     let mut met = HashSet::new();
-    for path in paths {
+    for (given, path) in paths.iter().enumerate().filter(|(_, path)| path.as_os_str() != "-") {
         let error = |error| ReadError::Io { name: shown(path), error };
         let about = path.metadata().map_err(error)?;
         if !about.is_dir() {
             let stamp = stamp(&about);
             met.insert(path.canonicalize().unwrap_or_else(|_| path.clone()));
-            listing.sources.push(Source { path: path.clone(), in_folder: false, stamp });
+            listing.sources.push(Source { path: path.clone(), given, in_folder: false, stamp });
             continue;
         }
         let Found { files, skipped } = walk(path, selection)?;
@@ -76,7 +86,7 @@ pub fn list(paths: &[PathBuf], selection: &Selection) -> Result<Listing, ReadErr
                 Ok(about) if about.len() == 0 => Reason::Empty,
                 Ok(about) => {
                     let stamp = stamp(&about);
-                    listing.sources.push(Source { path, in_folder: true, stamp });
+                    listing.sources.push(Source { path, given, in_folder: true, stamp });
                     continue;
                 }
             };
@@ -104,7 +114,7 @@ impl Reader {
     /// # Errors
     /// Why it is no document.
     pub fn file(&self, source: &Source) -> Result<Document, ReadError> {
-        let name = shown(&source.path);
+        let name = source.name();
         let bytes = self.bytes_of(&source.path, &name)?;
         let document = self.document(name, bytes)?;
         Ok(if source.in_folder { document.with_header() } else { document })

@@ -1,6 +1,7 @@
 //! The arguments as the user writes them. Every option has an environment variable.
 
 pub(crate) mod common;
+mod documents;
 mod serve;
 
 use crate::bench::BenchArgs;
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use common::{
     GenerationArgs, MethodArgs, ModelArgs, bits_per_second, context_tokens, microseconds,
 };
+pub(crate) use documents::DocumentArgs;
 pub(crate) use serve::{LogFormat, ServeArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -48,14 +50,21 @@ pub(crate) enum Command {
         /// bash, elvish, fish, powershell or zsh.
         shell: clap_complete::Shell,
     },
+    /// Read a file of a foreign format for the process that started this one.
+    #[command(hide = true)]
+    ReadDocument,
 }
+
+/// The name of the command that reads a file for another process.
+pub(crate) const READ_DOCUMENT: &str = "read-document";
 
 #[derive(Debug, Args)]
 pub(crate) struct AskArgs {
     /// The question; without one, questions are read from standard input.
     pub(crate) question: Option<String>,
-    /// A text file, or - for standard input; may be given several times.
-    #[arg(short, long, value_name = "FILE", required = true, env = "ASTERISM_CONTEXT")]
+    /// A file (text, HTML, EPUB, DOCX, PDF), a folder, or - for standard input; may be given
+    /// several times.
+    #[arg(short, long, value_name = "PATH", required = true, env = "ASTERISM_CONTEXT")]
     pub(crate) context: Vec<PathBuf>,
     /// System message (models with a chat template).
     #[arg(long, value_name = "TEXT", env = "ASTERISM_SYSTEM")]
@@ -66,9 +75,14 @@ pub(crate) struct AskArgs {
     /// Show behind each answer the passages that the question looks at.
     #[arg(long, conflicts_with = "compare", env = "ASTERISM_SOURCES")]
     pub(crate) sources: bool,
+    /// Answer again whenever a file changes: only blocks that change are encoded again (star).
+    #[arg(long, conflicts_with = "compare", env = "ASTERISM_WATCH")]
+    pub(crate) watch: bool,
     /// Print one JSON object per answer instead of text.
     #[arg(long, env = "ASTERISM_JSON")]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) documents: DocumentArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
@@ -106,8 +120,8 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "N", value_parser = context_tokens, env = "ASTERISM_TOKENS",
           required_unless_present = "context")]
     pub(crate) tokens: Option<usize>,
-    /// Count the tokens of these files instead.
-    #[arg(short, long, value_name = "FILE", conflicts_with = "tokens")]
+    /// Count the tokens of these files and folders instead.
+    #[arg(short, long, value_name = "PATH", conflicts_with = "tokens")]
     pub(crate) context: Vec<PathBuf>,
     /// Also show what the link of each host carries, and for how long: its bits per second, such as
     /// 100m or 25g.
@@ -120,6 +134,8 @@ pub(crate) struct PlanArgs {
     /// Print JSON.
     #[arg(long, env = "ASTERISM_JSON")]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) documents: DocumentArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
@@ -155,6 +171,12 @@ mod tests {
     fn the_definition_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_that_reads_documents_is_called_as_it_is_started() {
+        use clap::CommandFactory;
+        assert!(Cli::command().find_subcommand(READ_DOCUMENT).is_some());
     }
 
     #[test]

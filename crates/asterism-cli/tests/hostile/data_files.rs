@@ -164,10 +164,11 @@ pub(crate) fn documents() -> Vec<Case> {
         ]),
         case("100 GB, sparse").with("doc.txt", Entry::Sparse(100 << 30)).refused(&["doc.txt"]),
         case("4 GB, sparse").with("doc.txt", Entry::Sparse(4 << 30)).refused(&["doc.txt"]),
-        case("no text").bytes("doc.txt", b"ab\xff".to_vec()).refused(&["byte 2"]),
+        case("no UTF-8").bytes("doc.txt", b"ab\xff".to_vec()).expect(Expect::Accepted),
+        case("no text").bytes("doc.txt", b"ab\0".to_vec()).refused(&["byte 2"]),
         case("a mark").bytes("doc.txt", format!("\u{feff}{text}")).expect(Expect::Accepted),
         case("only a mark").bytes("doc.txt", "\u{feff}").refused(&["empty"]),
-        case("zeros").bytes("doc.txt", vec![0; 2000]).expect(Expect::Accepted),
+        case("zeros").bytes("doc.txt", vec![0; 2000]).refused(&["byte 0"]),
         case("spaces").bytes("doc.txt", " ".repeat(2_000_000)).refused(&["empty"]),
         case("one word").bytes("doc.txt", "a".repeat(4_000)).expect(Expect::Either),
         case("commands")

@@ -17,10 +17,8 @@ pub(super) struct Encoded {
 impl Encoded {
     /// Where blocks have to begin.
     pub(super) fn borders(&self) -> Vec<usize> {
-        let Some(least) = self.own_blocks else { return Vec::new() };
         // The first document begins behind the prompt, within the first block.
-        let others = self.documents.all().iter().skip(1).zip(self.documents.borders());
-        others.filter(|(other, _)| other.tokens().len() >= least).map(|(_, at)| at).collect()
+        self.own_blocks.map_or_else(Vec::new, |least| self.documents.borders_from(least))
     }
 }
 

@@ -13,7 +13,8 @@ use std::ops::Range;
 impl Plan {
     /// Divides `tokens` tokens into blocks of at most `block - slack` tokens, each of which could
     /// grow by `slack`. A new block begins at each of `borders`, indices of tokens in rising order:
-    /// where documents begin, say.
+    /// where documents begin, say. None begins within the anchor, which is a part of the first: a
+    /// short document in front would leave all others a short anchor.
     ///
     /// # Errors
     /// See [`PlanError`]; [`PlanError::NotSpaced`] for another method than star or another anchor
@@ -29,7 +30,8 @@ impl Plan {
         if slack >= star.block {
             return Err(PlanError::TooMuchSlack { slack, block: star.block });
         }
-        let ends = borders.iter().copied().filter(|border| (1..tokens).contains(border));
+        let first = star.anchor.min(star.block - slack).max(1);
+        let ends = borders.iter().copied().filter(|border| (first..tokens).contains(border));
         let (mut blocks, mut from, mut start) = (Vec::new(), 0, 0);
         for end in ends.chain([tokens]) {
             while from < end {
@@ -45,12 +47,13 @@ impl Plan {
     /// The plan of `new`, which `old`, the context of this plan, was changed into: blocks whose
     /// tokens are still there stay where they are; what changed between two of them takes their
     /// place. Where it does not fit, the blocks behind it move. A new block begins at each of
-    /// `borders`, indices of `new` in rising order.
+    /// `borders` behind the anchor, indices of `new` in rising order.
     ///
     /// # Errors
     /// As [`Plan::spaced`].
     pub fn edited(&self, old: &[u32], new: &[u32], borders: &[usize]) -> Result<Self, PlanError> {
         let star = spaced_star(self.spec)?;
+        let borders = &borders[borders.partition_point(|border| *border < self.anchor)..];
         let blocks = self.spans();
         let mut kept = kept(&blocks, |block| self.tokens_at(old, block), new);
         let holds_border = |kept: &Kept| {
@@ -193,6 +196,17 @@ mod tests {
         assert_eq!((plan.tokens, plan.end(), plan.anchor), (40, 46, 4));
         let context: Vec<u32> = (0..40).collect();
         assert_eq!(plan.tokens_at(&context, Span { start: 26, len: 3 }), [22, 23, 24]);
+    }
+
+    #[test]
+    fn a_short_document_in_front_leaves_the_anchor_whole() {
+        let old: Vec<u32> = (0..40).collect();
+        let plan = Plan::spaced(PlanSpec::star(16).anchor(8), 40, &[5, 8, 30], 0).unwrap();
+        assert_eq!((blocks(&plan), plan.anchor), (vec![(0, 8), (8, 16), (24, 6), (30, 10)], 8));
+        assert_eq!(plan.edited(&old, &old, &[5, 8, 30]).unwrap(), plan);
+        // An anchor of a whole block, with room behind it.
+        let plan = Plan::spaced(PlanSpec::star(16).anchor(16), 40, &[5, 14], 2).unwrap();
+        assert_eq!((blocks(&plan)[..2].to_vec(), plan.anchor), (vec![(0, 14), (16, 14)], 14));
     }
 
     #[test]

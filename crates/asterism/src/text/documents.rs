@@ -117,7 +117,14 @@ impl Documents {
     /// tokens of the context. The first one shares its beginning with the prompt.
     #[must_use]
     pub fn borders(&self) -> Vec<usize> {
-        self.documents.iter().skip(1).map(|document| document.first - self.between).collect()
+        self.borders_from(0)
+    }
+
+    /// As [`Documents::borders`], of documents of at least `least` tokens.
+    #[must_use]
+    pub fn borders_from(&self, least: usize) -> Vec<usize> {
+        let others = self.documents.iter().skip(1).filter(|other| other.ends.len() >= least);
+        others.map(|document| document.first - self.between).collect()
     }
 }
 
