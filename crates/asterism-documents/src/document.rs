@@ -1,6 +1,6 @@
 //! A file as a text with places.
 
-use crate::place::{Piece, Place, cite, pieces, places};
+use crate::place::{BREAK, Piece, Place, cite, pieces, places};
 use crate::{Encoding, Kind};
 use serde::Serialize;
 use std::ops::Range;
@@ -30,6 +30,23 @@ impl Document {
     pub fn new(name: String, kind: Kind, text: String) -> Self {
         let pieces = pieces(kind, &text, 0);
         Self { name, kind, text, header: 0, pieces, encoding: None, notes: Vec::new() }
+    }
+
+    /// A document of a text that somebody read, or changed, in the file `name`. Its places are those
+    /// of the file's kind if the text has what such a text has: ends of pages, headings. Of other
+    /// texts they are lines.
+    #[must_use]
+    pub fn of_text(name: String, text: String) -> Self {
+        let kind = match Kind::of_name(&name) {
+            Kind::Pdf | Kind::Epub if !text.contains(BREAK) => Kind::Text,
+            kind => kind,
+        };
+        match Self::new(name, kind, text) {
+            Self { kind: Kind::Html | Kind::Docx, pieces, name, text, .. } if pieces.len() < 2 => {
+                Self::new(name, Kind::Text, text)
+            }
+            document => document,
+        }
     }
 
     /// The same behind a line with its name, by which a model tells the files of a folder apart.
@@ -64,6 +81,20 @@ impl Document {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_files_have_the_places_of_their_kind_if_they_look_like_it() {
+        let cite = |name: &str, text: &str| {
+            let document = Document::of_text(name.into(), text.into());
+            let at = text.find("it").unwrap();
+            document.cite(at..at + 2)
+        };
+        assert_eq!(cite("a.pdf", "one\n\u{c}it\n\u{c}"), "a.pdf, page 2");
+        assert_eq!(cite("a.pdf", "one\nit"), "a.pdf:2");
+        assert_eq!(cite("a.docx", "# One\n\nx\n\n# Two\n\nit"), "a.docx, \"Two\"");
+        assert_eq!(cite("a.html", "<p>\nit</p>"), "a.html:2");
+        assert_eq!(cite("a.md", "# One\nit"), "a.md:2");
+    }
 
     #[test]
     fn a_header_moves_the_text_and_no_place() {

@@ -58,17 +58,18 @@ fn limit(limits: &Limits) -> Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let seconds = u64::from(limits.seconds).max(1);
-    for (resource, most) in [
-        (Resource::As, limits.memory),
-        (Resource::Cpu, seconds),
-        (Resource::Core, 0),
-        (Resource::Fsize, 0),
-        (Resource::Nofile, 0),
+    for (resource, most, at_last) in [
+        (Resource::As, limits.memory, limits.memory),
+        // At the first of the two the system says what it is about.
+        (Resource::Cpu, seconds, seconds + 1),
+        (Resource::Core, 0, 0),
+        (Resource::Fsize, 0, 0),
+        (Resource::Nofile, 0, 0),
     ] {
         // Those that the process has already may be lower.
-        let now = rustix::process::getrlimit(resource);
-        let most = now.maximum.map_or(most, |maximum| maximum.min(most));
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        let now = rustix::process::getrlimit(resource).maximum;
+        let lower = |most: u64| Some(now.map_or(most, |now| now.min(most)));
+        setrlimit(resource, Rlimit { current: lower(most), maximum: lower(at_last) })?;
     }
     Ok(())
 }
