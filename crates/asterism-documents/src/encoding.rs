@@ -48,7 +48,7 @@ impl Wanted {
 /// Why bytes are no text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoText {
-    /// They are of no text at all: there is a zero at this byte.
+    /// They are of no text at all: this byte is a zero, or what follows from it is garbled.
     Binary(usize),
     /// They are not of the encoding that was asked for.
     Other { encoding: &'static str, bad: usize },
@@ -84,10 +84,27 @@ pub(crate) fn decode(bytes: &[u8], wanted: Option<Wanted>) -> Result<(String, En
         detector.feed(bytes, true);
         found(detector.guess(None, chardetng::Utf8Detection::Deny), true)
     };
+    let is_sure = !encoding.is_guessed && encoding.bad == 0;
     match text.bytes().take(HEAD).position(|byte| byte == 0) {
         Some(at) => Err(NoText::Binary(at)),
+        None if !is_sure && is_garbled(&text) => Err(NoText::Binary(0)),
         None => Ok((text, encoding)),
     }
+}
+
+/// Whether more than a twentieth of the beginning of a text is no character, or one of control that
+/// no text has: it was none, whatever it was taken for.
+fn is_garbled(text: &str) -> bool {
+    let is_odd = |c: &char| {
+        *c == char::REPLACEMENT_CHARACTER
+            || (c.is_control() && !"\t\n\r\u{8}\u{c}\u{1b}".contains(*c))
+    };
+    let (mut all, mut odd) = (0, 0);
+    for c in text.chars().take(HEAD) {
+        all += 1;
+        odd += usize::from(is_odd(&c));
+    }
+    odd * 20 > all
 }
 
 /// What a reader should know of an encoding.
@@ -185,6 +202,9 @@ mod tests {
     #[test]
     fn what_has_zeros_is_no_text() {
         assert_eq!(decode(b"\x7fELF\x02\0\0\0", None), Err(NoText::Binary(5)));
+        assert_eq!(decode(b"\xff\xfe\0", None), Err(NoText::Binary(0)));
+        let packed: Vec<u8> = (0..4000u32).map(|i| (i * i * 31 + 7 * i) as u8 | 1).collect();
+        assert_eq!(decode(&packed, None), Err(NoText::Binary(0)));
         assert_eq!(decode(b"a\0", Some("utf-8".parse().unwrap())), Err(NoText::Binary(1)));
     }
 

@@ -76,7 +76,7 @@ fn object(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
-/// Hostile files, each with words of what is said about it.
+/// Hostile files, each with words of which one is said about it; none if it may be read.
 fn files() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
     let zeros = vec![b' '; 300 << 20];
     let whole = |name: &str| fs::read(made(name)).expect("file");
@@ -87,6 +87,7 @@ fn files() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
     let catalogue = object("<< /Type /Catalog /Pages 2 0 R >>");
     let page = "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 4 0 R >>";
     let damaged: &[&str] = &["damaged"];
+    let slow: &[&str] = &["more than 10 seconds", "nested too deeply"];
     vec![
         ("bomb.docx", archive(&[(DOCUMENT, &zeros)]), &["unpacks to more than"]),
         ("bomb.epub", epub(SPINE, &zeros), &["unpacks to more than"]),
@@ -107,7 +108,7 @@ fn files() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
         ("open.docx", docx("<w:p><w:r><w:t>text"), damaged),
         ("entities.docx", docx(&"<w:p><w:r><w:t>&lol9;</w:t></w:r></w:p>".repeat(9)), &[]),
         ("deep.docx", docx(&("<w:tbl><w:tr><w:tc>".repeat(200_000) + "<w:p/>")), damaged),
-        ("deep.html", format!("<html>{}text", "<div>".repeat(300_000)).into_bytes(), &["deep"]),
+        ("deep.html", format!("<html>{}text", "<div>".repeat(300_000)).into_bytes(), slow),
         ("unclosed.html", format!("<html>{}", "<a><b>text".repeat(20_000)).into_bytes(), &[]),
         (
             "attributes.epub",
@@ -165,9 +166,9 @@ fn each_is_one_error_that_names_the_file_and_nothing_else_is_lost() {
         assert!(about.len() <= 1, "{name}: {about:?}");
         let is_read = out.lines().any(|line| line.contains("\"name\"") && line.contains(name));
         assert!(about.len() == 1 || is_read, "{name} is lost: {err}");
-        for word in *words {
-            assert!(about.concat().contains(word), "{name}, {word}: {err}");
-        }
+        let said = about.concat().replace(name, "");
+        let is_said = words.is_empty() || words.iter().any(|word| said.contains(word));
+        assert!(is_said, "{name}, {words:?}: {err}");
     }
 }
 

@@ -6,6 +6,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Error, Read, Result, Write, stdin};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// Bytes of the stack: pages are nested, and their readers call themselves for each level.
+const STACK: usize = 256 << 20;
+
 /// Reads a task and a file from standard input, parses the file and writes what came of it to
 /// standard output. What parsing may take is limited before a byte of the file is looked at: memory
 /// and time by the system; no file and no connection can be opened any more.
@@ -24,9 +27,13 @@ pub fn read_for_parent() -> Result<()> {
     // Panics of a page, or of the whole, are told of by what is returned.
     std::panic::set_hook(Box::new(|_| ()));
     let encoding = task.encoding.map(|name| name.parse()).transpose().map_err(Error::other)?;
-    let parsed =
-        catch_unwind(AssertUnwindSafe(|| parse(task.kind, &bytes, encoding, &task.limits)));
-    let outcome = match parsed {
+    let read = move || {
+        let parse = || parse(task.kind, &bytes, encoding, &task.limits);
+        catch_unwind(AssertUnwindSafe(parse))
+            .unwrap_or_else(|panic| Err(ParseError::Panicked(message(&*panic))))
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(read)?;
+    let outcome = match thread.join() {
         Ok(Ok(Parsed { text, encoding, notes })) => Outcome::Read { text, encoding, notes },
         Ok(Err(error)) => Outcome::Failed(error),
         Err(panic) => Outcome::Failed(ParseError::Panicked(message(&*panic))),

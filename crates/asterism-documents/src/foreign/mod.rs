@@ -57,7 +57,7 @@ pub enum ParseError {
     TooMuch,
     /// It is not in the encoding that was asked for: its name, and how many places are wrong.
     Encoding(String, usize),
-    /// It has a zero at this byte, and so is no text.
+    /// This byte of it is of no text.
     Binary(usize),
     /// The parser gave up: what it says.
     Panicked(String),

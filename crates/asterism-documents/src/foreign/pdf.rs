@@ -54,8 +54,11 @@ pub(super) fn read(bytes: &[u8], most: u64) -> Result<Parsed, ParseError> {
         notes.push(format!("{}: could not be read to the end", pages(&failed)));
     }
     if text.trim_matches(|c: char| c.is_whitespace() || c == BREAK).is_empty() {
-        let why = format!("{}; recognise its characters (OCR) first", notes.join(", "));
-        return Err(ParseError::NoText(why));
+        let why = notes.join(", ");
+        return Err(match blank.is_empty() {
+            true => ParseError::Damaged(why),
+            false => ParseError::NoText(format!("{why}; recognise its characters (OCR) first")),
+        });
     }
     Ok(Parsed { text, encoding: None, notes })
 }
