@@ -1,11 +1,12 @@
 //! `asterism serve`: the engine behind HTTP.
 
 use crate::args::{LogFormat, ServeArgs};
-use crate::config;
 use crate::error::CliError;
 use crate::terminal::note;
+use crate::{config, documents};
 use anyhow::Context as _;
 use asterism::engine::EngineOptions;
+use asterism_documents::{Limits, Reader};
 use asterism_serve::{ServeOptions, serve, told_to_stop};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), CliError> {
         ));
     }
     let folder = engine.name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let model_id = args.model_id.unwrap_or_else(|| folder.to_owned());
+    let model_id = args.model_id.clone().unwrap_or_else(|| folder.to_owned());
     let options = ServeOptions {
         address,
         model_id,
@@ -44,6 +45,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), CliError> {
         drain: Duration::from_secs(args.drain.into()),
         cache_bytes,
         cache_dir: args.cache_dir,
+        reader: reader(&args),
     };
     let name = options.model_id.clone();
     let hardware = engine.hardware();
@@ -51,6 +53,13 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), CliError> {
         note(format_args!("{name} on {hardware}: http://{address}/ (page), /v1 (OpenAI's API)"));
     };
     serve(engine, options, ready, told_to_stop()).map_err(|error| CliError::Failed(error.into()))
+}
+
+/// How files are read that are sent: one may be as large as a request.
+fn reader(args: &ServeArgs) -> Reader {
+    let limits = Limits { seconds: args.read_seconds, ..Limits::default() };
+    let most_bytes = u64::from(args.max_body) << 20;
+    Reader { limits, most_bytes, ..Reader::new(documents::child()) }
 }
 
 /// The keys of the arguments and of the file, which must have some if it is given.

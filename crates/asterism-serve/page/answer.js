@@ -94,8 +94,7 @@ export function Times({ turn }) {
       <p class="note">The server did not use: ${turn.asterism.ignored.join(", ")}.</p>`}`;
 }
 
-export const where = ({ places }) => places?.length
-  ? `${places[0].document}, line ${count(places[0].first_line)}` : "";
+export const where = ({ places }) => places?.[0]?.cite ?? "";
 
 // The passages that the question looked at, the most looked at first; one opens the passage.
 export function Sources({ sources, onOpen, brief = false }) {

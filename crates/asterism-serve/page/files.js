@@ -1,4 +1,6 @@
-// Documents out of dropped files and folders: UTF-8 text, each under a name of its own.
+// Documents out of dropped files and folders: text, each under a name of its own.
+
+import { call } from "./api.js";
 
 // The files of a drop: folders are walked, hidden files and folders left out.
 export async function droppedFiles(transfer) {
@@ -27,25 +29,52 @@ async function walk(entry, found) {
   }
 }
 
-// Reads files into `{documents: [{name, text}], refused: [sentence]}`: what is not text is refused
-// with its name, never mangled.
+// Reads files into `{documents: [{name, text}], refused: [sentence]}`: what is no text in UTF-8 is
+// read by the server. What it cannot read is refused with its name; what is to be known of a file
+// stands there as well.
 export async function readDocuments(files, taken) {
   const names = new Set(taken);
   const documents = [];
   const refused = [];
   for (const { name, file } of files) {
     try {
-      const buffer = await file.arrayBuffer();
-      const text = new TextDecoder("utf-8", { fatal: true }).decode(buffer);
-      if (text.includes("\0")) refused.push(`${name} is not text.`);
-      else if (text.trim() === "") refused.push(`${name} is empty.`);
+      let text = FOREIGN.test(name) ? null : utf8(await file.arrayBuffer());
+      if (text === null) {
+        const read = await call("POST", "/v1/documents", { body: { name, data: await base64(file) } });
+        ({ text } = read);
+        refused.push(...read.notes.map((note) => `${name}: ${note}.`));
+      }
+      if (text.trim() === "") refused.push(`${name} is empty.`);
       else documents.push({ name: freeName(name, names), text });
     } catch (error) {
-      refused.push(error instanceof TypeError ? `${name} is not UTF-8 text.`
-        : `${name} could not be read: ${error.message}`);
+      const known = error.message.includes(name);
+      refused.push(known ? `${error.message}.` : `${name} could not be read: ${error.message}`);
     }
   }
   return { documents, refused };
+}
+
+// Files that are no plain text, even if they look like it.
+const FOREIGN = /\.(pdf|docx|docm|epub|html?|xhtml)$/i;
+
+// The text of bytes in UTF-8; null if they are of something else.
+function utf8(bytes) {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return text.includes("\0") || /^(%PDF-|PK\x03\x04|\s*<(!doctype )?html)/i.test(text) ? null : text;
+  } catch {
+    return null;
+  }
+}
+
+async function base64(file) {
+  const url = await new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+  return url.slice(url.indexOf(",") + 1);
 }
 
 // What a context of this document may be called: its name without folders and ending, and without

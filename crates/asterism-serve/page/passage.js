@@ -34,7 +34,7 @@ export function Passage({ context, index, source, foreign, onGo, onClose }) {
       <ul class="places">
         ${places.map((place) => html`
           <li>
-            <strong>${place.document}</strong>, ${lines(place)}
+            <strong>${place.cite}</strong>
             ${" "}<a href="#/c/${encodeURIComponent(context.id)}/documents" onClick=${() => {
               write(`edit:${context.id}`, { name: place.document, at: place.start });
               onClose();
@@ -50,10 +50,6 @@ export function Passage({ context, index, source, foreign, onGo, onClose }) {
           <button type="button" disabled=${index === last} onClick=${() => onGo(index + 1)}>Block after →</button>
         </div>`}
     <//>`;
-}
-
-function lines({ first_line: first, last_line: last }) {
-  return first === last ? `line ${count(first)}` : `lines ${count(first)} to ${count(last)}`;
 }
 
 function Text({ text, passage }) {

@@ -144,7 +144,7 @@ function Drop({ onFiles, onExample }) {
     <div class="drop" data-over=${over ? "true" : null} onDrop=${drop}
       onDragOver=${(event) => { event.preventDefault(); setOver(true); }}
       onDragLeave=${() => setOver(false)}>
-      <p>Drop text files or folders here</p>
+      <p>Drop files or folders here: text, PDF, DOCX, EPUB, HTML</p>
       <div class="row">
         <input ref=${input} id="files" class="hidden" type="file" multiple tabIndex="-1"
           aria-label="Files" onChange=${chosen} />

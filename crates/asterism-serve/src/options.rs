@@ -2,6 +2,7 @@
 
 use asterism::engine::Generation;
 use asterism::plan::PlanSpec;
+use asterism_documents::Reader;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,4 +32,6 @@ pub struct ServeOptions {
     pub cache_bytes: u64,
     /// Where contexts with a name are kept over restarts; nowhere if `None`.
     pub cache_dir: Option<PathBuf>,
+    /// How files that are sent are read: PDFs, books and others by processes of their own.
+    pub reader: Reader,
 }

@@ -12,6 +12,10 @@ use asterism::cancel::Cancel;
 use asterism::engine::Engine;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
+
+/// Files that are read at a time: each may take as much memory as the reader allows.
+const READERS: usize = 2;
 
 /// The server.
 pub(crate) struct App {
@@ -25,6 +29,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) grammars: Grammars,
     pub(crate) rate: Rate,
+    /// Files that may be read at a time.
+    pub(crate) readers: Semaphore,
     /// Raised when all work is to end.
     pub(crate) stop: Cancel,
     pub(crate) began: Instant,
@@ -43,6 +49,7 @@ impl App {
             metrics: Metrics::new(),
             grammars: Grammars::new(&engine),
             rate: Rate::default(),
+            readers: Semaphore::new(READERS),
             stop: Cancel::new(),
             began: Instant::now(),
             created: unix_now(),

@@ -30,6 +30,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "MIB", default_value_t = 256, env = "ASTERISM_MAX_BODY",
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) max_body: u32,
+    /// Seconds that reading one PDF, DOCX, EPUB or HTML file may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "ASTERISM_READ_SECONDS",
+          value_parser = clap::value_parser!(u32).range(1..=86400))]
+    pub(crate) read_seconds: u32,
     /// Memory for encoded blocks that no context holds, in MiB: what requests have in common is
     /// encoded once.
     #[arg(long, value_name = "MIB", default_value_t = 1024, env = "ASTERISM_CACHE_MEMORY")]

@@ -4,6 +4,8 @@
 mod contexts;
 #[path = "disk.rs"]
 mod disk;
+#[path = "documents.rs"]
+mod documents;
 #[path = "server.rs"]
 mod server;
 

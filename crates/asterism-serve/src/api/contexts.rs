@@ -5,9 +5,10 @@ use crate::error::{ApiError, ApiResult};
 use crate::gate::Place;
 use crate::state::{App, new_id};
 use crate::wire::{
-    Body, ContextChange, ContextInfo, Document, NewContext, NewContextSchema, PlanInfo,
+    Body, Content, ContextChange, ContextInfo, GivenDocument, NewContext, NewContextSchema,
+    PlanInfo,
 };
-use crate::work::{Build, bring_soon, encode_entry, prepare, put_label};
+use crate::work::{Build, bring_soon, encode_entry, prepare, put_label, read_documents};
 use asterism::engine::Prepared;
 use asterism::plan::Cost;
 use axum::Json;
@@ -31,15 +32,17 @@ use std::time::Duration;
               (status = "4XX", description = "What is wrong with the request"),
               (status = "5XX", description = "The server failed, is busy, or is about to stop")))]
 pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> ApiResult<Response> {
-    let new = read(&app, request).await?;
+    let mut new = read(&app, request).await?;
     let place = app.gate.enter()?;
     let settings = settings(&app, &new)?;
-    let build = || Build { documents: new.documents.clone(), settings: settings.clone() };
+    let given = std::mem::take(&mut new.documents);
+    let read = read_documents(&app, given, new.fields.encoding.as_deref()).await?;
+    let build = || Build { documents: read.documents.clone(), settings: settings.clone() };
     let prepared = prepare(&app, build()).await?;
     let predicted = app.rate.seconds(prepared.plan(), &app.engine.model_size());
     if new.fields.dry_run.unwrap_or(false) {
         let plan = plan_info(&app, &prepared, &settings, predicted)?;
-        return Ok(Json(plan).into_response());
+        return Ok(Json(read.with_notes(&plan)?).into_response());
     }
     let id = new_id("ctx_");
     let name = new.fields.name.clone().unwrap_or_else(|| id.clone());
@@ -49,11 +52,13 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Api
     app.contexts.add(Arc::clone(&entry), app.model_id())?;
     let done = encode(&app, &entry, prepared, build(), place);
     if !new.fields.wait.unwrap_or(false) {
-        return Ok((StatusCode::ACCEPTED, Json(entry.info(true))).into_response());
+        let info = read.with_notes(&entry.info(true))?;
+        return Ok((StatusCode::ACCEPTED, Json(info)).into_response());
     }
     done.await.map_err(|error| ApiError::internal(error.to_string()))?;
     entry.context()?;
-    Ok((StatusCode::CREATED, Json(entry.info(true))).into_response())
+    let info = read.with_notes(&entry.info(true))?;
+    Ok((StatusCode::CREATED, Json(info)).into_response())
 }
 
 /// Encodes `prepared` for `entry` in the background.
@@ -109,35 +114,26 @@ async fn read(app: &Arc<App>, request: Request) -> ApiResult<NewContext> {
     while let Some(part) = form.next_field().await.map_err(|error| malformed(&error))? {
         let (name, file) = (part.name().map(str::to_owned), part.file_name().map(str::to_owned));
         let bytes = part.bytes().await.map_err(|error| malformed(&error))?;
-        let text = |what: &str| {
-            String::from_utf8(bytes.to_vec()).map_err(|error| {
-                let at = error.utf8_error().valid_up_to();
-                let message =
-                    format!("{what} is no text in UTF-8: byte {at} is not of any character");
-                ApiError::param("files", message)
-            })
-        };
         match (file, name) {
             (Some(file), _) => {
-                let text = text(&format!("file {file:?}"))?;
-                files.push(Document { name: file, text: without_mark(text) });
+                let content = Content::File(bytes.to_vec());
+                files.push(GivenDocument { name: file, content });
             }
             (None, Some(name)) => {
-                let value = text(&format!("field {name:?}"))?;
+                let value = String::from_utf8(bytes.to_vec()).map_err(|error| {
+                    let at = error.utf8_error().valid_up_to();
+                    let message = format!(
+                        "field {name:?} is no text in UTF-8: byte {at} is not of any \
+                                 character"
+                    );
+                    ApiError::param(&name, message)
+                })?;
                 fields.push((name, value));
             }
             (None, None) => return Err(ApiError::bad("invalid_form", "a part without a name")),
         }
     }
     NewContext::take(Body::of_form(fields), files)
-}
-
-/// Files of some systems begin with a mark that is no text.
-fn without_mark(text: String) -> String {
-    match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    }
 }
 
 async fn body_of(body: HttpBody, most: usize) -> ApiResult<Vec<u8>> {

@@ -6,7 +6,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::gate::Place;
 use crate::state::App;
 use crate::wire::{Body, ContextInfo, Document, PutFields};
-use crate::work::{Build, bring_soon, encode_entry};
+use crate::work::{Build, bring_soon, encode_entry, read_documents};
 use asterism::engine::{Context, EngineError, Prepared};
 use axum::Json;
 use axum::body::Bytes;
@@ -46,11 +46,15 @@ pub(crate) async fn put(
     Path((id, name)): Path<(String, String)>,
     body: Bytes,
 ) -> ApiResult<Json<ContextInfo>> {
-    let PutFields { text } = Body::whole(&body)?;
+    let fields: PutFields = Body::whole(&body)?;
+    let (given, encoding) = fields.document(name)?;
+    let read = read_documents(&app, vec![given], encoding.as_deref()).await?;
     let change = |documents: &mut Vec<Document>| {
-        match documents.iter_mut().find(|document| document.name == name) {
-            Some(document) => document.text = text,
-            None => documents.push(Document { name, text }),
+        for new in read.documents {
+            match documents.iter_mut().find(|document| document.name == new.name) {
+                Some(document) => document.text = new.text,
+                None => documents.push(new),
+            }
         }
         Ok(())
     };

@@ -5,6 +5,7 @@ mod ask;
 mod chat;
 mod completions;
 mod contexts;
+mod documents;
 mod edits;
 mod models;
 mod openapi;
@@ -47,6 +48,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             "/v1/contexts/{id}/documents/{name}",
             put(edits::put).get(edits::get).delete(edits::delete),
         )
+        .route("/v1/documents", post(documents::read))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/metrics", get(status::metrics))

@@ -1,6 +1,6 @@
 //! What the server answers to, for programs and for agents.
 
-use super::{ask, chat, completions, contexts, edits, models, status, tokens};
+use super::{ask, chat, completions, contexts, documents, edits, models, status, tokens};
 use crate::wire::ChatMessage;
 use axum::Json;
 use axum::http::header;
@@ -29,6 +29,7 @@ use utoipa::OpenApi;
         contexts::delete,
         contexts::events,
         contexts::block,
+        documents::read,
         edits::get,
         edits::put,
         edits::delete,

@@ -59,13 +59,21 @@ pub(crate) fn block_text(
 
 fn place_info(place: &Place<'_>) -> PlaceInfo {
     let characters = place.chars();
-    let lines = |bytes: usize| place.document.text()[..bytes].matches('\n').count() + 1;
+    let (name, text) = (place.document.name(), place.document.text());
+    let lines = |bytes: usize| text[..bytes].matches('\n').count() + 1;
+    let read = asterism_documents::Document::of_text(name.to_owned(), text.to_owned());
+    let places = read.places(place.bytes.clone());
     PlaceInfo {
-        document: place.document.name().to_owned(),
+        document: name.to_owned(),
         start: characters.start,
         end: characters.end,
         first_line: lines(place.bytes.start),
         last_line: lines(place.bytes.end),
+        page: places.iter().find_map(|place| match place {
+            asterism_documents::Place::Page(number) => Some(*number),
+            _ => None,
+        }),
+        cite: read.cite(place.bytes.clone()),
     }
 }
 

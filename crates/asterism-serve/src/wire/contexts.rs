@@ -2,6 +2,8 @@
 
 use super::{AnswerFields, Body, MethodFields, MethodInfo, OneOrMany};
 use crate::error::{ApiError, ApiResult};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -17,6 +19,56 @@ pub(crate) struct Document {
     pub(crate) text: String,
 }
 
+/// A document of a request: its text, or a file that has one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DocumentFields {
+    name: String,
+    /// Either this, or data.
+    text: Option<String>,
+    /// A file in Base64: text in any encoding, HTML, EPUB, DOCX or PDF.
+    data: Option<String>,
+}
+
+/// A document of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GivenDocument {
+    pub(crate) name: String,
+    pub(crate) content: Content,
+}
+
+/// What a document says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    Text(String),
+    /// The bytes of a file that is to be read.
+    File(Vec<u8>),
+}
+
+impl Content {
+    /// Of a request with these fields.
+    ///
+    /// # Errors
+    /// Unless it has one of them.
+    fn of(text: Option<String>, data: Option<String>, name: &str) -> ApiResult<Self> {
+        match (text, data) {
+            (Some(text), None) => Ok(Self::Text(text)),
+            (None, Some(data)) => file_of(&data, name).map(Self::File),
+            _ => {
+                let message = format!("document {name:?}: give either text or data");
+                Err(ApiError::param("text", message))
+            }
+        }
+    }
+}
+
+/// The bytes of the file `name` in Base64.
+fn file_of(data: &str, name: &str) -> ApiResult<Vec<u8>> {
+    STANDARD.decode(data).map_err(|error| {
+        ApiError::param("data", format!("document {name:?}: data is no Base64: {error}"))
+    })
+}
+
 /// What requests for a context have beside how it is encoded.
 #[derive(Debug, Clone, ToSchema)]
 pub(crate) struct ContextFields {
@@ -24,7 +76,9 @@ pub(crate) struct ContextFields {
     pub(crate) name: Option<String>,
     /// Either this, or documents.
     text: Option<String>,
-    documents: Option<Vec<Document>>,
+    documents: Option<Vec<DocumentFields>>,
+    /// The encoding of files that are text, such as windows-1252; guessed if they are no UTF-8.
+    pub(crate) encoding: Option<String>,
     /// Tokens of room that each block of star keeps for edits; a sixteenth of the block.
     pub(crate) slack: Option<usize>,
     /// A message of the system in front of the documents.
@@ -43,7 +97,7 @@ pub(crate) struct ContextFields {
 #[derive(Debug, Clone)]
 pub(crate) struct NewContext {
     pub(crate) fields: ContextFields,
-    pub(crate) documents: Vec<Document>,
+    pub(crate) documents: Vec<GivenDocument>,
     pub(crate) method: MethodFields,
 }
 
@@ -52,11 +106,12 @@ impl NewContext {
     ///
     /// # Errors
     /// Names the field that is wrong.
-    pub(crate) fn take(mut body: Body, files: Vec<Document>) -> ApiResult<Self> {
+    pub(crate) fn take(mut body: Body, files: Vec<GivenDocument>) -> ApiResult<Self> {
         let mut fields = ContextFields {
             name: body.take("name")?,
             text: body.take("text")?,
             documents: body.take("documents")?,
+            encoding: body.take("encoding")?,
             slack: body.take("slack")?,
             system: body.take("system")?,
             ttl_seconds: body.take("ttl_seconds")?,
@@ -69,7 +124,11 @@ impl NewContext {
         if let Some(name) = &fields.name {
             check_name(name)?;
         }
-        let mut documents = fields.documents.take().unwrap_or_default();
+        let given = fields.documents.take().unwrap_or_default().into_iter();
+        let given = given.map(|DocumentFields { name, text, data }| {
+            Ok(GivenDocument { content: Content::of(text, data, &name)?, name })
+        });
+        let mut documents = given.collect::<ApiResult<Vec<_>>>()?;
         documents.extend(files);
         if let Some(text) = fields.text.take() {
             if !documents.is_empty() {
@@ -77,7 +136,7 @@ impl NewContext {
                 return Err(ApiError::param("text", message));
             }
             let name = fields.name.clone().unwrap_or_else(|| "text".to_owned());
-            documents.push(Document { name, text });
+            documents.push(GivenDocument { name, content: Content::Text(text) });
         }
         check_documents(&documents)?;
         Ok(Self { fields, documents, method })
@@ -95,7 +154,7 @@ fn check_name(name: &str) -> ApiResult<()> {
     Ok(())
 }
 
-fn check_documents(documents: &[Document]) -> ApiResult<()> {
+fn check_documents(documents: &[GivenDocument]) -> ApiResult<()> {
     if documents.is_empty() {
         let message = "there is nothing to read: give text, documents or files";
         return Err(ApiError::param("documents", message));
@@ -200,7 +259,63 @@ pub(crate) struct DetokenizeFields {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PutFields {
+    /// Either this, or data.
+    text: Option<String>,
+    /// A file in Base64.
+    data: Option<String>,
+    /// As in requests for contexts.
+    encoding: Option<String>,
+}
+
+impl PutFields {
+    /// The document, called `name`, and the encoding of its file.
+    ///
+    /// # Errors
+    /// Unless there is either a text or a file.
+    pub(crate) fn document(self, name: String) -> ApiResult<(GivenDocument, Option<String>)> {
+        let content = Content::of(self.text, self.data, &name)?;
+        Ok((GivenDocument { name, content }, self.encoding))
+    }
+}
+
+/// `POST /v1/documents`.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReadFields {
+    name: String,
+    /// The file in Base64.
+    data: String,
+    /// As in requests for contexts.
+    encoding: Option<String>,
+}
+
+impl ReadFields {
+    /// Its name, its bytes and the encoding of its text.
+    ///
+    /// # Errors
+    /// If the data are no Base64.
+    pub(crate) fn file(self) -> ApiResult<(String, Vec<u8>, Option<String>)> {
+        if self.name.is_empty() {
+            return Err(ApiError::param("name", "the file has no name"));
+        }
+        let bytes = file_of(&self.data, &self.name)?;
+        Ok((self.name, bytes, self.encoding))
+    }
+}
+
+/// What a file says.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ReadInfo {
+    pub(crate) object: &'static str,
+    pub(crate) name: String,
+    /// text, html, epub, docx or pdf.
+    pub(crate) kind: &'static str,
+    /// Pages of a PDF and chapters of a book end with form feeds.
     pub(crate) text: String,
+    /// Of files that are text.
+    pub(crate) encoding: Option<String>,
+    /// Pages without text, an encoding that was guessed.
+    pub(crate) notes: Vec<String>,
 }
 
 /// A document of a context.
@@ -314,6 +429,10 @@ pub(crate) struct PlaceInfo {
     /// Lines, from 1.
     pub(crate) first_line: usize,
     pub(crate) last_line: usize,
+    /// The first page of a PDF, from 1.
+    pub(crate) page: Option<usize>,
+    /// As a person would write it: `paper.pdf, page 12`, `src/main.rs:40-71`.
+    pub(crate) cite: String,
 }
 
 /// A block that a question looked at.
@@ -341,7 +460,8 @@ mod tests {
     #[test]
     fn a_text_is_a_document_of_the_contexts_name() {
         let context = new(json!({"name": "walden", "text": "A pond."})).unwrap();
-        let expected = Document { name: "walden".into(), text: "A pond.".into() };
+        let content = Content::Text("A pond.".into());
+        let expected = GivenDocument { name: "walden".into(), content };
         assert_eq!(context.documents, [expected]);
     }
 
@@ -353,6 +473,9 @@ mod tests {
             (json!({"text": "x", "documents": [{"name": "a", "text": "x"}]}), "either"),
             (json!({"documents": two}), "two documents"),
             (json!({"documents": [{"name": "a", "txt": "x"}]}), "txt"),
+            (json!({"documents": [{"name": "a", "data": "*"}]}), "data"),
+            (json!({"documents": [{"name": "a", "data": "YQ==", "text": "a"}]}), "either text"),
+            (json!({"documents": [{"name": "a"}]}), "either text"),
             (json!({"text": "x", "name": "a/b"}), "name"),
             (json!({"text": "x", "name": " a"}), "name"),
             (json!({"text": "x", "blok": 5}), "blok"),

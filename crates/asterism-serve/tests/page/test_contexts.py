@@ -22,13 +22,13 @@ def test_plan_comes_before_anything_runs(page, server):
     page.set_input_files("#files", [
         {"name": "a.txt", "mimeType": "text/plain", "buffer": book().encode()},
         {"name": "a.txt", "mimeType": "text/plain", "buffer": b"Another of that name. " * 50},
-        {"name": "b.bin", "mimeType": "application/octet-stream", "buffer": b"\xff\xfe\x00"},
+        {"name": "b.bin", "mimeType": "application/octet-stream", "buffer": b"\x7fELF\x02\x00"},
     ])
     page.fill("#pasted", "Some pasted words. " * 100)
     page.fill("#new-block", "1k")
     page.fill("#new-anchor", "256")
     expect(page.get_by_role("list", name="Documents")).to_contain_text("a (2).txt")
-    expect(page.get_by_role("alert")).to_contain_text("b.bin is not UTF-8 text.")
+    expect(page.get_by_role("alert")).to_contain_text("b.bin is binary")
     expect(page.locator(".figures")).to_contain_text("tokens")
     expect(page.locator(".fits")).to_be_visible()
     planned = server.call("POST", "/v1/contexts", {
