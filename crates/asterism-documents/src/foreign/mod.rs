@@ -96,7 +96,8 @@ pub fn parse(
     if parsed.text.len() as u64 > limits.unpacked {
         return Err(ParseError::TooMuch);
     }
-    if parsed.text.trim().is_empty() {
+    // A text may be empty: nothing was lost of it.
+    if kind != Kind::Text && parsed.text.trim().is_empty() {
         return Err(ParseError::NoText("nothing is left of it without its markup".to_owned()));
     }
     if kind != Kind::Text {
