@@ -44,8 +44,8 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), CliError> {
         timeout: Some(args.timeout).filter(|s| *s > 0).map(|s| Duration::from_secs(s.into())),
         drain: Duration::from_secs(args.drain.into()),
         cache_bytes,
-        cache_dir: args.cache_dir,
         reader: reader(&args),
+        cache_dir: args.cache_dir,
     };
     let name = options.model_id.clone();
     let hardware = engine.hardware();
