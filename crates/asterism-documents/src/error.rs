@@ -120,6 +120,12 @@ pub enum ReadError {
         /// How the process ended.
         how: String,
     },
+    /// It is not wanted any more.
+    #[error("{name}: reading it was given up")]
+    Cancelled {
+        /// The file.
+        name: String,
+    },
     /// The process that is to read it could not be started.
     #[error("{name}: what is to read it could not be started: {error}")]
     NotStarted {
@@ -161,6 +167,7 @@ impl ReadError {
             Self::Memory { .. } => "file_takes_too_much_memory",
             Self::Time { .. } => "file_takes_too_long",
             Self::Crashed { .. } => "file_reader_crashed",
+            Self::Cancelled { .. } => "cancelled",
             Self::NotStarted { .. } => "file_reader_not_started",
         }
     }

@@ -125,6 +125,19 @@ impl Reader {
     /// # Errors
     /// Why they are no document.
     pub fn document(&self, name: String, bytes: Vec<u8>) -> Result<Document, ReadError> {
+        self.document_while(name, bytes, &|| true)
+    }
+
+    /// As [`Reader::document`], as long as that `is_wanted`, which is asked every 50 ms.
+    ///
+    /// # Errors
+    /// As [`Reader::document`], and [`ReadError::Cancelled`].
+    pub fn document_while(
+        &self,
+        name: String,
+        bytes: Vec<u8>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Document, ReadError> {
         self.check(&name, bytes.len() as u64)?;
         // What is said of the encoding of a text cannot be true of these kinds: bytes decide.
         let kind = Kind::of(&name, &bytes).map_err(|other| {
@@ -134,7 +147,7 @@ impl Reader {
         let parsed = match kind {
             Kind::Text => parse(kind, &bytes, self.encoding, &self.limits)
                 .map_err(|error| ReadError::of(&name, error, &self.limits)),
-            _ => self.child.read(&name, kind, &bytes, self.encoding, &self.limits),
+            _ => self.child.read(&name, kind, &bytes, self.encoding, &self.limits, is_wanted),
         };
         let Parsed { text, encoding, notes } = parsed?;
         Ok(Document { encoding, notes, ..Document::new(name, kind, text) })

@@ -30,7 +30,7 @@ pub(crate) struct App {
     pub(crate) grammars: Grammars,
     pub(crate) rate: Rate,
     /// Files that may be read at a time.
-    pub(crate) readers: Semaphore,
+    pub(crate) readers: Arc<Semaphore>,
     /// Raised when all work is to end.
     pub(crate) stop: Cancel,
     pub(crate) began: Instant,
@@ -49,7 +49,7 @@ impl App {
             metrics: Metrics::new(),
             grammars: Grammars::new(&engine),
             rate: Rate::default(),
-            readers: Semaphore::new(READERS),
+            readers: Arc::new(Semaphore::new(READERS)),
             stop: Cancel::new(),
             began: Instant::now(),
             created: unix_now(),

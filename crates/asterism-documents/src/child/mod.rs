@@ -44,6 +44,8 @@ enum Outcome {
 
 /// Bytes that are kept of what the process complains of.
 const COMPLAINTS: u64 = 16 << 10;
+/// How often is looked whether a file is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
 /// What a process may take longer than its file before it is ended: its start, and its end.
 const SLACK: Duration = Duration::from_secs(2);
 
@@ -60,7 +62,7 @@ impl Child {
         Self { program, arguments: arguments.into_iter().map(Into::into).collect() }
     }
 
-    /// Has a process read the file `name`, which is of kind `kind`.
+    /// Has a process read the file `name`, which is of kind `kind`, as long as that `is_wanted`.
     pub(crate) fn read(
         &self,
         name: &str,
@@ -68,17 +70,23 @@ impl Child {
         bytes: &[u8],
         encoding: Option<Wanted>,
         limits: &Limits,
+        is_wanted: &dyn Fn() -> bool,
     ) -> Result<Parsed, ReadError> {
         let encoding = encoding.map(|wanted| wanted.name().to_owned());
         let task = Task { kind, encoding, limits: *limits };
-        let ended = self.run(&task, bytes).map_err(|error| {
+        let ended = self.run(&task, bytes, is_wanted).map_err(|error| {
             let name = name.to_owned();
             ReadError::NotStarted { name, error }
         })?;
         ended.outcome(name, limits)
     }
 
-    fn run(&self, task: &Task, bytes: &[u8]) -> std::io::Result<Ended> {
+    fn run(
+        &self,
+        task: &Task,
+        bytes: &[u8],
+        is_wanted: &dyn Fn() -> bool,
+    ) -> std::io::Result<Ended> {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .env_clear()
@@ -117,17 +125,27 @@ impl Child {
                 String::from_utf8_lossy(&text).into_owned()
             });
             drop(said);
-            let out = heard.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-            let is_late = matches!(out, Err(RecvTimeoutError::Timeout));
-            let out = out.unwrap_or_default();
+            let (mut out, mut end) = (Vec::new(), None);
+            while end.is_none() {
+                match heard.recv_timeout(LOOK) {
+                    Ok(said) => (out, end) = (said, Some(End::Own)),
+                    Err(RecvTimeoutError::Timeout) if !is_wanted() => end = Some(End::Unwanted),
+                    Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                    Err(_) => end = Some(End::Late),
+                }
+            }
+            let mut end = end.unwrap_or(End::Late);
             let is_whole = out.ends_with(b"\n");
             // What it has said is all that is wanted of it, and it must not outlive its time.
-            if is_late || is_whole || out.len() as u64 >= most {
+            if end == End::Own && out.len() as u64 >= most {
+                end = End::TooMuch;
+            }
+            if end != End::Own || is_whole {
                 let _ = child.kill();
             }
             let status = wait(&mut child, deadline)?;
             let complaints = complaints.join().unwrap_or_default();
-            Ok(Ended { out, is_late, status, complaints })
+            Ok(Ended { out, end, status, complaints })
         })
     }
 }
@@ -144,10 +162,23 @@ fn wait(child: &mut std::process::Child, deadline: Instant) -> std::io::Result<E
     child.wait()
 }
 
+/// Why a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It was done, or broke down.
+    Own,
+    /// Its time was over.
+    Late,
+    /// Nobody wants what it reads any more.
+    Unwanted,
+    /// It says more than it may.
+    TooMuch,
+}
+
 /// How a process ended.
 struct Ended {
     out: Vec<u8>,
-    is_late: bool,
+    end: End,
     status: ExitStatus,
     complaints: String,
 }
@@ -164,8 +195,11 @@ impl Ended {
     /// Why there is no outcome.
     fn failure(self, name: String, limits: &Limits) -> ReadError {
         let signal = signal(self.status);
-        if self.is_late || signal == Some(SIGXCPU) {
-            return ReadError::Time { name, seconds: limits.seconds };
+        match self.end {
+            End::Unwanted => return ReadError::Cancelled { name },
+            End::TooMuch => return ReadError::TooMuch { name, most: limits.unpacked },
+            End::Own if signal != Some(SIGXCPU) => {}
+            End::Own | End::Late => return ReadError::Time { name, seconds: limits.seconds },
         }
         if self.complaints.contains("memory allocation of") {
             return ReadError::Memory { name, most: limits.memory };
@@ -193,4 +227,38 @@ fn signal(status: ExitStatus) -> Option<i32> {
 #[cfg(not(unix))]
 fn signal(_: ExitStatus) -> Option<i32> {
     None
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// What becomes of a file whose reader is `program`.
+    fn read(program: &str, arguments: &[&str], is_wanted: bool) -> ReadError {
+        let arguments = arguments.iter().map(Into::into).collect();
+        let child = Child { program: program.into(), arguments };
+        let limits = Limits { seconds: 0, unpacked: 1000, ..Limits::default() };
+        let bytes = vec![0; 1 << 20];
+        child.read("a.pdf", Kind::Pdf, &bytes, None, &limits, &|| is_wanted).unwrap_err()
+    }
+
+    #[test]
+    fn whatever_a_process_does_is_one_error_that_names_the_file() {
+        for (program, arguments, is_wanted, code) in [
+            ("/no/such/program", &[][..], true, "file_reader_not_started"),
+            ("/bin/false", &[], true, "file_reader_crashed"),
+            ("/bin/echo", &["{}"], true, "file_reader_crashed"),
+            ("/bin/sleep", &["60"], true, "file_takes_too_long"),
+            ("/bin/sleep", &["60"], false, "cancelled"),
+            ("/usr/bin/yes", &[], true, "file_unpacks_to_too_much"),
+            ("/bin/sh", &["-c", "kill -9 $$"], true, "file_reader_crashed"),
+            ("/bin/sh", &["-c", "exec >&-; exec sleep 60"], true, "file_reader_crashed"),
+        ] {
+            let began = Instant::now();
+            let error = read(program, arguments, is_wanted);
+            assert_eq!(error.code(), code, "{program} {arguments:?}: {error}");
+            assert!(error.to_string().contains("a.pdf"), "{error}");
+            assert!(began.elapsed() < Duration::from_secs(20), "{program} {arguments:?}");
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub(super) fn read(bytes: &[u8], most: u64) -> Result<Parsed, ParseError> {
         } else if page.trim().is_empty() {
             blank.push(number);
         }
-        for c in page.chars() {
+        for c in unhyphenated(&page).chars() {
             match c {
                 // A page ends at its form feed: it has none within.
                 BREAK => text.push(' '),
@@ -63,6 +63,18 @@ pub(super) fn read(bytes: &[u8], most: u64) -> Result<Parsed, ParseError> {
     Ok(Parsed { text, encoding: None, notes })
 }
 
+/// A page with words that were cut at the ends of lines in one piece, as pdftotext has them.
+fn unhyphenated(page: &str) -> String {
+    let mut out = String::with_capacity(page.len());
+    let mut lines = page.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        let cut = line.trim_end().strip_suffix('-').filter(|cut| cut.ends_with(char::is_lowercase));
+        let goes_on = lines.peek().is_some_and(|next| next.starts_with(char::is_lowercase));
+        out.push_str(cut.filter(|_| goes_on).unwrap_or(line));
+    }
+    out
+}
+
 /// `page 7`, or `pages 3-5, 9`.
 fn pages(numbers: &[u32]) -> String {
     let mut runs: Vec<(u32, u32)> = Vec::new();
@@ -88,6 +100,15 @@ mod tests {
     fn pages_are_named_in_runs() {
         assert_eq!(pages(&[7]), "page 7");
         assert_eq!(pages(&[3, 4, 5, 9]), "pages 3-5, 9");
+    }
+
+    #[test]
+    fn words_that_were_cut_are_whole() {
+        let page = "an effi-\ncient of- \nfice on 3-\nlanes, A-\nb, Mary-\nAnn, end-\n";
+        assert_eq!(
+            unhyphenated(page),
+            "an efficient office on 3-\nlanes, A-\nb, Mary-\nAnn, end-\n"
+        );
     }
 
     #[test]

@@ -3,10 +3,20 @@
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
 use crate::wire::{Content, Document, GivenDocument};
+use asterism::cancel::Cancel;
 use asterism_documents::{ReadError, Reader};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// Somebody waits for a file: nobody does when this is dropped.
+struct Wanted(Cancel);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
+}
 
 /// Documents that were read.
 #[derive(Debug, Default)]
@@ -66,9 +76,16 @@ pub(crate) async fn read_file(
     let encoding = encoding.map_err(|error: String| ApiError::param("encoding", error))?;
     let reader = Reader { encoding, ..app.options.reader.clone() };
     let closed = |error: tokio::sync::AcquireError| ApiError::internal(error.to_string());
-    let _reading = app.readers.acquire().await.map_err(closed)?;
-    let read = tokio::task::spawn_blocking(move || reader.document(name, bytes)).await;
-    let read = read.map_err(|error| ApiError::internal(error.to_string()))?;
+    let reading = Arc::clone(&app.readers).acquire_owned().await.map_err(closed)?;
+    let cancel = app.stop.child();
+    let wanted = Wanted(cancel.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let read = reader.document_while(name, bytes, &|| !cancel.is_raised());
+        drop(reading);
+        read
+    });
+    let read = read.await.map_err(|error| ApiError::internal(error.to_string()))?;
+    drop(wanted);
     read.map_err(|error| match error {
         error @ (ReadError::NotStarted { .. } | ReadError::Io { .. }) => {
             ApiError::internal(error.to_string())

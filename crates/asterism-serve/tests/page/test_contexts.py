@@ -1,7 +1,9 @@
 """Contexts: planned, encoded, edited, managed."""
 
+import base64
 import json
 import time
+from pathlib import Path
 
 from playwright.sync_api import expect
 
@@ -40,6 +42,24 @@ def test_plan_comes_before_anything_runs(page, server):
     expect(page.locator(".figures")).to_contain_text(f"{planned['tokens']:,}")
     expect(cells(page)).to_have_count(len(planned["blocks"]))
     assert server.call("GET", "/v1/contexts")["data"] == before
+
+
+def test_a_pdf_is_read_by_the_server_and_cited_by_page(page, server):
+    files = Path(__file__).parents[3] / "asterism-documents/tests/files"
+    page.set_input_files("#files", [files / "columns.pdf", files / "tex.pdf"])
+    documents = page.get_by_role("list", name="Documents")
+    expect(documents).to_contain_text("columns.pdf")
+    expect(documents).to_contain_text("tex.pdf")
+    expect(page.get_by_role("alert")).to_contain_text("page 4: no text, scanned?")
+    text = server.call("POST", "/v1/documents", {
+        "name": "tex.pdf", "data": base64.b64encode((files / "tex.pdf").read_bytes()).decode()})["text"]
+    context = server.call("POST", "/v1/contexts", {
+        "documents": [{"name": "tex.pdf", "text": text}], "block": 1024, "anchor": 256, "wait": True})
+    answer = server.call("POST", f"/v1/contexts/{context['id']}/ask", {
+        "question": QUESTION, "sources": True, "max_tokens": 24})["answers"][0]
+    places = [place for source in answer["sources"] if "48213" in source["passage"]
+              for place in source["places"]]
+    assert places and places[0]["page"] and places[0]["cite"].startswith("tex.pdf, page"), answer
 
 
 def test_files_can_be_dropped(page):

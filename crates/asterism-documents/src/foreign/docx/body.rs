@@ -1,123 +1,13 @@
-//! Files of Word: paragraphs, headings, lists, tables and notes.
-//!
-//! Read are the text as it stands with all changes accepted, and foot- and endnotes behind it.
-//! Headers, footers, comments and pictures are not.
+//! The text of a part of a file: what stands in it, put together element by element.
 
-use super::archive::{Archive, resolve};
-use super::xml::{attribute, each, local, reference};
-use super::{ParseError, Parsed};
+use super::super::ParseError;
+use super::super::xml::{attribute, each, local, reference};
+use super::styles::level_of_outline;
 use quick_xml::events::{BytesStart, Event};
 use std::collections::HashMap;
 
-/// Reads a file, of which `most` bytes may be unpacked.
-pub(super) fn read(bytes: &[u8], most: u64) -> Result<Parsed, ParseError> {
-    let mut archive = Archive::open(bytes, most)?;
-    let main = main_part(&mut archive)?;
-    let related = related(&mut archive, &main)?;
-    let part = |archive: &mut Archive<'_>, kind: &str| -> Result<_, ParseError> {
-        let Some(path) = related.get(kind) else { return Ok(None) };
-        Ok(archive.xml(path)?.map(|xml| (xml, path)))
-    };
-    let levels = match part(&mut archive, "styles")? {
-        Some((xml, path)) => heading_levels(&xml, path)?,
-        None => HashMap::new(),
-    };
-    let mut text = Body::new(&levels, "").text(&archive.needed_xml(&main)?, &main)?;
-    for (kind, prefix) in [("footnotes", ""), ("endnotes", "e")] {
-        if let Some((xml, path)) = part(&mut archive, kind)? {
-            text.push_str(&Body::new(&levels, prefix).text(&xml, path)?);
-        }
-    }
-    if text.trim().is_empty() {
-        return Err(ParseError::NoText("its paragraphs are empty".to_owned()));
-    }
-    Ok(Parsed { text, encoding: None, notes: Vec::new() })
-}
-
-/// The path of the text.
-fn main_part(archive: &mut Archive<'_>) -> Result<String, ParseError> {
-    let found = related(archive, "")?.remove("officeDocument");
-    Ok(found.unwrap_or_else(|| "word/document.xml".to_owned()))
-}
-
-/// What the part `path` says belongs to it: paths by what they are to it.
-fn related(archive: &mut Archive<'_>, path: &str) -> Result<HashMap<String, String>, ParseError> {
-    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
-    let list = resolve("", &format!("{folder}/_rels/{file}.rels"));
-    let mut parts = HashMap::new();
-    let Some(xml) = archive.xml(&list)? else { return Ok(parts) };
-    each(&xml, &list, |event| {
-        if let Event::Start(element) | Event::Empty(element) = event
-            && local(element.name().0) == "Relationship"
-            && let (Some(kind), Some(target)) =
-                (attribute(element, "Type"), attribute(element, "Target"))
-        {
-            let kind = kind.rsplit('/').next().unwrap_or_default().to_owned();
-            parts.entry(kind).or_insert_with(|| resolve(path, &target));
-        }
-        Ok(())
-    })?;
-    Ok(parts)
-}
-
-/// Styles that are based on others are looked through so far, in case they go round in circles.
-const MOST_BASES: usize = 32;
-
-/// The levels of headings, by the ids of their styles.
-fn heading_levels(xml: &str, path: &str) -> Result<HashMap<String, usize>, ParseError> {
-    #[derive(Default)]
-    struct Style {
-        level: Option<usize>,
-        base: Option<String>,
-    }
-    let mut styles: HashMap<String, Style> = HashMap::new();
-    let mut id = String::new();
-    each(xml, path, |event| {
-        let (Event::Start(element) | Event::Empty(element)) = event else { return Ok(()) };
-        let value = || attribute(element, "val").unwrap_or_default();
-        let name = local(element.name().0);
-        if name == "style" {
-            id = attribute(element, "styleId").unwrap_or_default();
-            styles.insert(id.clone(), Style::default());
-        }
-        let Some(style) = styles.get_mut(&id) else { return Ok(()) };
-        match name {
-            "name" => style.level = level_of_name(&value()).or(style.level),
-            "basedOn" => style.base = Some(value()),
-            "outlineLvl" => style.level = level_of_outline(&value()).or(style.level),
-            _ => {}
-        }
-        Ok(())
-    })?;
-    let level = |id: &String| {
-        let mut next = Some(id);
-        for _ in 0..MOST_BASES {
-            let style = styles.get(next?)?;
-            if style.level.is_some() {
-                return style.level;
-            }
-            next = style.base.as_ref();
-        }
-        None
-    };
-    Ok(styles.keys().filter_map(|id| Some((id.clone(), level(id)?))).collect())
-}
-
-fn level_of_name(name: &str) -> Option<usize> {
-    let name = name.to_ascii_lowercase();
-    match name.strip_prefix("heading ") {
-        Some(number) => number.trim().parse().ok().filter(|level| (1..=9).contains(level)),
-        None => (name == "title").then_some(1),
-    }
-}
-
-/// Outlines count from 0; 9 is plain text.
-fn level_of_outline(value: &str) -> Option<usize> {
-    value.parse::<usize>().ok().filter(|level| *level < 9).map(|level| level + 1)
-}
-
 /// A text as it is put together.
-struct Body<'a> {
+pub(super) struct Body<'a> {
     levels: &'a HashMap<String, usize>,
     /// What the names of notes begin with.
     prefix: &'static str,
@@ -146,12 +36,12 @@ struct Table {
 }
 
 impl<'a> Body<'a> {
-    fn new(levels: &'a HashMap<String, usize>, prefix: &'static str) -> Self {
+    pub(super) fn new(levels: &'a HashMap<String, usize>, prefix: &'static str) -> Self {
         let (out, paragraphs, tables) = (String::new(), Vec::new(), Vec::new());
         Self { levels, prefix, out, paragraphs, tables, runs: 0, texts: 0, left_out: 0 }
     }
 
-    fn text(mut self, xml: &str, path: &str) -> Result<String, ParseError> {
+    pub(super) fn text(mut self, xml: &str, path: &str) -> Result<String, ParseError> {
         each(xml, path, |event| {
             match event {
                 Event::Start(element) => self.open(element),
@@ -354,16 +244,5 @@ mod tests {
             cell("1|2")
         ));
         assert_eq!(text, "\n| a | b |\n| --- | --- |\n| 1\\|2 | x, y |\n\n");
-    }
-
-    #[test]
-    fn headings_are_found_by_name_level_or_base() {
-        let styles = "<w:styles><w:style w:styleId='A'><w:name w:val='heading 2'/></w:style>\
-            <w:style w:styleId='B'><w:basedOn w:val='A'/></w:style>\
-            <w:style w:styleId='C'><w:pPr><w:outlineLvl w:val='0'/></w:pPr></w:style>\
-            <w:style w:styleId='D'><w:basedOn w:val='D'/></w:style></w:styles>";
-        let levels = heading_levels(styles, "styles.xml").unwrap();
-        let expected = [("A", 2), ("B", 2), ("C", 1)].map(|(id, level)| (id.to_owned(), level));
-        assert_eq!(levels, HashMap::from(expected));
     }
 }
