@@ -28,9 +28,7 @@ pub enum ReadError {
         most: u64,
     },
     /// It is no text, and of no kind that is read.
-    #[error(
-        "{name} is binary (byte {at} is 0, counted from 0): give text, HTML, EPUB, DOCX or PDF"
-    )]
+    #[error("{name} is binary (byte {at} is of no text): give text, HTML, EPUB, DOCX or PDF")]
     Binary {
         /// The file.
         name: String,

@@ -46,7 +46,7 @@ fn words_are_those_that_other_programs_read() {
         ("tex.pdf", 0.99, 0.98),
         ("chromium.pdf", 0.99, 0.98),
         ("writer.pdf", 0.99, 0.98),
-        ("columns.pdf", 0.97, 0.97),
+        ("columns.pdf", 0.98, 0.98),
         ("pandoc.docx", 0.99, 0.99),
         ("writer.docx", 0.99, 0.99),
         ("book.epub", 0.99, 0.99),

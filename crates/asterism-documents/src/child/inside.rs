@@ -65,8 +65,10 @@ fn limit(limits: &Limits) -> Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let seconds = u64::from(limits.seconds).max(1);
+    // Elsewhere what all programs share counts as well, and is more than that.
+    let memory = if cfg!(target_os = "linux") { limits.memory } else { u64::MAX };
     for (resource, most, at_last) in [
-        (Resource::As, limits.memory, limits.memory),
+        (Resource::As, memory, memory),
         // At the first of the two the system says what it is about.
         (Resource::Cpu, seconds, seconds + 1),
         (Resource::Core, 0, 0),
