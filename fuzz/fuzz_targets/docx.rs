@@ -1,5 +1,5 @@
-//! A file of Word: any bytes as one, and any bytes as the parts of one, which an archive of random bytes
-//! would hardly ever have.
+//! A file of Word: any bytes as one, and any bytes as the parts of one, which an archive of random
+//! bytes would hardly ever have.
 
 #![no_main]
 

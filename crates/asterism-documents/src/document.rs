@@ -32,9 +32,9 @@ impl Document {
         Self { name, kind, text, header: 0, pieces, encoding: None, notes: Vec::new() }
     }
 
-    /// A document of the text `text`, which was read, or changed, in the file `name`. Its places are
-    /// those of the file's kind if the text has what such a text has: ends of pages, headings. Of
-    /// other texts they are lines.
+    /// A document of the text `text`, which was read, or changed, in the file `name`. Its places
+    /// are those of the file's kind if the text has what such a text has: ends of pages, headings.
+    /// Of other texts they are lines.
     #[must_use]
     pub fn of_text(name: String, text: String) -> Self {
         let kind = match Kind::of_name(&name) {
