@@ -2,12 +2,23 @@
 //! has what is `unsafe`, each with the reason why it is sound, and a safe face:
 //!
 //! * [`mpi`]: messages between processes, by the MPI library of the machine
-//! * [`system`]: this machine's addresses, and how to leave at once
+//! * `nccl`: messages between GPUs, by NVIDIA's NCCL; with the feature `cuda`
+//! * [`system`]: this machine's addresses, processes that belong together, and how to leave at once
 //!
-//! Nothing is linked: MPI is looked for when it is first asked for, so that one program runs with
-//! it and without it.
+//! Nothing is linked: both libraries are looked for when they are first asked for, so that one
+//! program runs with them and without them.
 
 #![deny(unsafe_code)]
 
 pub mod mpi;
+#[cfg(feature = "cuda")]
+pub mod nccl;
 pub mod system;
+
+/// What an error of the loader says, with what is behind it.
+fn reason(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
+    }
+}

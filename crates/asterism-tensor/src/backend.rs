@@ -293,6 +293,26 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// As [`Backend::matrix`].
     fn copy_rows(&self, rows: Part<'_, Self::Rows>) -> Result<Self::Rows, TensorError>;
 
+    /// Copies `rows` to a place in another buffer, of the same length.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn put_rows(
+        &self,
+        rows: Part<'_, Self::Rows>,
+        to: PartMut<'_, Self::Rows>,
+    ) -> Result<(), TensorError>;
+
+    /// Copies `sums` to a place in another buffer, of the same length.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn put_sums(
+        &self,
+        sums: Part<'_, Self::Sums>,
+        to: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
     /// Copies `sums` to the program, of the same length; waits for what computes them.
     ///
     /// # Errors

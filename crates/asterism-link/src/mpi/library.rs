@@ -84,7 +84,7 @@ pub(super) fn load(name: &str) -> Result<Loaded, MpiError> {
     // SAFETY: initialisers of an MPI library may run at any time.
     let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) };
     // Its threads and exit handlers may run to the very end of the process.
-    let library = ManuallyDrop::new(library.map_err(|error| failed(error.to_string()))?);
+    let library = ManuallyDrop::new(library.map_err(|error| failed(crate::reason(&error)))?);
     let address = |symbol: &[u8]| {
         // SAFETY: only the symbol's address is taken.
         let found = unsafe { library.get::<*const c_void>(symbol) };

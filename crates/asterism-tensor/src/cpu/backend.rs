@@ -233,6 +233,15 @@ impl Backend for Cpu {
         Ok(copy)
     }
 
+    fn put_rows(&self, rows: Part<'_, Aligned<f32>>, to: PartMut<'_, Aligned<f32>>) -> Result {
+        floats_mut(to).copy_from_slice(floats(rows));
+        Ok(())
+    }
+
+    fn put_sums(&self, sums: Part<'_, Aligned<f32>>, to: PartMut<'_, Aligned<f32>>) -> Result {
+        self.put_rows(sums, to)
+    }
+
     fn read(&self, sums: Part<'_, Aligned<f32>>, to: &mut [f32]) -> Result {
         to.copy_from_slice(floats(sums));
         Ok(())

@@ -267,6 +267,14 @@ impl Backend for Cuda {
         Ok(copy)
     }
 
+    fn put_rows(&self, rows: Part<'_, Grown<bf16>>, to: PartMut<'_, Grown<bf16>>) -> Result {
+        Ok(view_mut(to)?.copy_from(view(rows)?)?)
+    }
+
+    fn put_sums(&self, sums: Part<'_, Grown<f32>>, to: PartMut<'_, Grown<f32>>) -> Result {
+        Ok(view_mut(to)?.copy_from(view(sums)?)?)
+    }
+
     fn read(&self, sums: Part<'_, Grown<f32>>, to: &mut [f32]) -> Result {
         Ok(view(sums)?.read(to)?)
     }

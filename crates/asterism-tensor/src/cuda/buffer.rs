@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
-use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::sys::{CUdeviceptr, CUstream};
 
 use super::device::Device;
 use super::error::CudaError;
@@ -36,6 +36,16 @@ impl Allocation {
         Ok(Arc::new(Self { device: Arc::clone(device), pointer, bytes, of_step }))
     }
 
+    /// Memory that is there for `stream`, another of `device`'s than its own, first.
+    pub(super) fn on(
+        device: &Arc<Device>,
+        bytes: usize,
+        stream: CUstream,
+    ) -> Result<Arc<Self>, CudaError> {
+        let pointer = if bytes == 0 { 0 } else { device.allocate_on(bytes, stream)? };
+        Ok(Arc::new(Self { device: Arc::clone(device), pointer, bytes, of_step: false }))
+    }
+
     /// Bytes of it that lie behind `address`, which is inside it or its end.
     pub(super) fn behind(&self, address: CUdeviceptr) -> usize {
         (self.pointer + self.bytes as CUdeviceptr).saturating_sub(address) as usize
@@ -58,8 +68,13 @@ impl<T: Element> Buffer<T> {
     /// # Errors
     /// [`CudaError::OutOfMemory`], or the driver's.
     pub fn uninit(device: &Arc<Device>, len: usize) -> Result<Self, CudaError> {
-        let memory = Allocation::new(device, len.saturating_mul(size_of::<T>()))?;
-        Ok(Self { memory, len, _elements: PhantomData })
+        Ok(Self::of(Allocation::new(device, len.saturating_mul(size_of::<T>()))?, len))
+    }
+
+    /// All of `memory`, which has room for `len` elements.
+    pub(super) fn of(memory: Arc<Allocation>, len: usize) -> Self {
+        debug_assert_eq!(memory.bytes, len.saturating_mul(size_of::<T>()));
+        Self { memory, len, _elements: PhantomData }
     }
 
     /// `len` zeros.

@@ -15,6 +15,7 @@ use cudarc::driver::sys::{
 
 use super::buffer::Allocation;
 use super::error::{CudaError, check};
+use super::event::Event;
 use super::libraries;
 
 /// What a GPU is.
@@ -344,19 +345,43 @@ impl Device {
     /// `bytes` (more than 0) of memory, not initialised, and whether it belongs to a step that is
     /// being recorded. To be given to [`Self::free`] once.
     pub(super) fn allocate(&self, bytes: usize) -> Result<(CUdeviceptr, bool), CudaError> {
+        let pointer = self.allocate_on(bytes, self.stream())?;
+        Ok((pointer, self.recording(|recorder| recorder.used.held += 1).is_some()))
+    }
+
+    /// As [`Self::allocate`], for a stream of this device that nobody records.
+    pub(super) fn allocate_on(
+        &self,
+        bytes: usize,
+        stream: CUstream,
+    ) -> Result<CUdeviceptr, CudaError> {
         self.bind()?;
         let mut pointer = 0;
         // SAFETY: the context is current, the stream alive; the call writes the pointer.
-        match unsafe { driver::cuMemAllocAsync(&mut pointer, bytes, self.stream()) } {
+        match unsafe { driver::cuMemAllocAsync(&mut pointer, bytes, stream) } {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 let (free, total) = self.memory()?;
                 Err(CudaError::OutOfMemory { bytes, free, total })
             }
-            result => {
-                check("cuMemAllocAsync", result)?;
-                Ok((pointer, self.recording(|recorder| recorder.used.held += 1).is_some()))
-            }
+            result => check("cuMemAllocAsync", result).map(|()| pointer),
         }
+    }
+
+    /// What its own stream is given from now on waits for `event`.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn after(&self, event: &Event) -> Result<(), CudaError> {
+        self.bind()?;
+        // SAFETY: the context is current; stream and event are alive.
+        check("cuStreamWaitEvent", unsafe {
+            driver::cuStreamWaitEvent(self.stream, event.handle(), 0)
+        })
+    }
+
+    /// The stream that the calling thread's work goes to, for libraries that enqueue on it.
+    pub fn raw_stream(&self) -> *mut c_void {
+        self.stream().cast()
     }
 
     /// Gives memory back once the work enqueued so far is done with it.

@@ -1,11 +1,11 @@
-//! Moments of a device's stream, to time what runs between them.
+//! Moments of a device's streams, to time what runs between them and to wait for each other.
 
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cudarc::driver::sys::{self as driver, CUevent};
+use cudarc::driver::sys::{self as driver, CUevent, CUresult, CUstream};
 
 use super::device::Device;
 use super::error::{CudaError, check};
@@ -27,15 +27,37 @@ impl Event {
     /// # Errors
     /// The driver's.
     pub fn record(device: &Arc<Device>) -> Result<Self, CudaError> {
+        Self::record_on(device, device.stream())
+    }
+
+    /// Marks the end of the work enqueued on `stream`, which is one of `device`, so far.
+    pub(super) fn record_on(device: &Arc<Device>, stream: CUstream) -> Result<Self, CudaError> {
         device.bind()?;
         let mut event = Self { device: device.clone(), handle: std::ptr::null_mut() };
         // SAFETY: the context is current, the stream alive; the first call writes the handle, which
         // the second uses.
         unsafe {
             check("cuEventCreate", driver::cuEventCreate(&mut event.handle, 0))?;
-            check("cuEventRecord", driver::cuEventRecord(event.handle, device.stream()))?;
+            check("cuEventRecord", driver::cuEventRecord(event.handle, stream))?;
         }
         Ok(event)
+    }
+
+    pub(super) fn handle(&self) -> CUevent {
+        self.handle
+    }
+
+    /// Whether it has come.
+    ///
+    /// # Errors
+    /// The driver's, for this call or for work before it.
+    pub fn is_past(&self) -> Result<bool, CudaError> {
+        self.device.bind()?;
+        // SAFETY: the event is recorded and alive.
+        match unsafe { driver::cuEventQuery(self.handle) } {
+            CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            result => check("cuEventQuery", result).map(|()| true),
+        }
     }
 
     /// Waits for it.

@@ -3,7 +3,7 @@
 use super::buffer::Allocation;
 use super::kernels::FEW_ROWS;
 use super::rows::RowKernels;
-use super::{Buffer, CudaError, Device, Element, View, ViewMut};
+use super::{Buffer, CudaError, Device, Element, Piece, Stream, View, ViewMut};
 use crate::{HeadShape, KvBytes, KvPrecision, Memory, Part};
 use half::bf16;
 use std::sync::Arc;
@@ -62,6 +62,37 @@ impl Kv {
             KvPrecision::F32 => return Err(super::error::only_bf16()),
         };
         Ok(Self { shape, stored, len: 0 })
+    }
+
+    /// `len` elements that `stream` will fill, by way of [`Self::pieces`].
+    ///
+    /// # Errors
+    /// If there is no memory for them, or keys cannot be kept in `precision` on a GPU.
+    pub fn to_fill(
+        stream: &Stream,
+        precision: KvPrecision,
+        shape: HeadShape,
+        len: usize,
+    ) -> Result<Self, CudaError> {
+        let stored = match precision {
+            KvPrecision::Bf16 => Stored::Bf16(stream.uninit(len)?),
+            KvPrecision::Fp8 => {
+                Stored::Fp8(stream.uninit(len)?, stream.uninit(len / shape.head_dim)?)
+            }
+            KvPrecision::F32 => return Err(super::error::only_bf16()),
+        };
+        Ok(Self { shape, stored, len })
+    }
+
+    /// The memory of its elements, and of their scales if they have any.
+    ///
+    /// # Errors
+    /// Never for elements that are there.
+    pub fn pieces(&self) -> Result<Vec<Piece>, CudaError> {
+        Ok(match Self::view(Part::new(self, 0..self.len))? {
+            KvView::Bf16(all) => vec![all.piece()],
+            KvView::Fp8(codes, scales) => vec![codes.piece(), scales.piece()],
+        })
     }
 
     /// Appends new keys and values.

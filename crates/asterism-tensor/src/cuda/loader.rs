@@ -79,7 +79,7 @@ impl Wanted {
         }
         // Remembers the last failure of a file that is there: it says what is wrong with it.
         let mut why = "no such file in the loader's path or the usual folders".to_string();
-        let folders = search::folders(|name| std::env::var_os(name));
+        let folders = search::library_folders();
         let paths = self.files.iter().flat_map(|file| folders.iter().map(move |f| f.join(file)));
         for path in paths.filter(|path| path.is_file()) {
             match open(&path) {

@@ -1,7 +1,8 @@
 //! Device memory as the model uses it: buffers that grow.
 
-use super::{Buffer, CudaError, Device, Element, View, ViewMut};
+use super::{Buffer, CudaError, Device, Element, Piece, Stream, View, ViewMut};
 use crate::{Memory, Part, PartMut};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A buffer that only grows, kept between forward passes. Growing loses what was there.
@@ -24,6 +25,22 @@ impl<T: Element> Memory for Grown<T> {
 }
 
 impl<T: Element> Grown<T> {
+    /// `len` elements that `stream` will fill, by way of [`Self::piece`].
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn to_fill(stream: &Stream, len: usize) -> Result<Self, CudaError> {
+        Ok(Self(Some(stream.uninit(len)?)))
+    }
+
+    /// The memory of the elements of `range`.
+    ///
+    /// # Errors
+    /// [`CudaError::Range`].
+    pub fn piece(&self, range: Range<usize>) -> Result<Piece, CudaError> {
+        Ok(view(Part::new(self, range))?.piece())
+    }
+
     pub(super) fn at_least(&mut self, device: &Arc<Device>, len: usize) -> Result<(), CudaError> {
         if Memory::len(self) < len {
             // The old one goes back first: both together may not fit.

@@ -8,6 +8,7 @@
 //! * [`module`](Module): kernels of our own, compiled for the device while the program runs
 //! * `kernel_cache`: what was compiled, kept between runs
 //! * `staging`: uploads
+//! * [`stream`](Stream): work beside the one stream, and [`piece`](Piece): memory that it is given
 //! * [`graph`](Recording): steps recorded once and replayed
 //! * [`linear`](Gemm): matrix products, by cuBLASLt
 //! * `gemv`: products of few rows, by our own kernels
@@ -16,7 +17,7 @@
 //!
 //! All calls may come from any thread: each makes the device current first. All work of a device is
 //! enqueued on one stream, so an operation sees what those before it wrote; only what brings data
-//! back to the host waits.
+//! back to the host waits. Messages to other GPUs have a stream of their own.
 
 mod attention;
 mod backend;
@@ -39,10 +40,12 @@ mod mass;
 mod memory;
 mod module;
 mod peak;
+mod piece;
 mod queries;
 mod rows;
 mod search;
 mod staging;
+mod stream;
 mod view;
 mod weights;
 
@@ -60,6 +63,9 @@ pub use linear::Gemm;
 pub use loader::{Found, Missing, Version};
 pub use memory::{Grown, Ids};
 pub use module::{Argument, Function, Module, compile};
+pub use piece::Piece;
+pub use search::library_folders;
+pub use stream::Stream;
 pub use view::{Element, View, ViewMut};
 pub use weights::{Embedding, Matrix};
 

@@ -11,6 +11,13 @@ use std::path::{Path, PathBuf};
 /// Symbolic links followed from `python3` on, one environment each at most.
 const MAX_LINKS: usize = 16;
 
+/// The folders in which this process finds NVIDIA's libraries where the system's loader does not,
+/// most specific first.
+#[must_use]
+pub fn library_folders() -> Vec<PathBuf> {
+    folders(|name| std::env::var_os(name))
+}
+
 /// The folders that may hold libraries, most specific first, each once and existing.
 ///
 /// `variable` reads an environment variable; the file system is read as it is.

@@ -1,6 +1,12 @@
-//! Two things of the system that the standard library does not offer.
+//! What the system offers and the standard library does not.
+//!
+//! * [`addresses`]: where others reach this machine
+//! * [`family`]: processes that begin, hear of signals and end together
+//! * [`leave`]: the end, at once
 
 #![allow(unsafe_code)]
+
+pub mod family;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -62,6 +68,16 @@ fn reaches(address: &IpAddr) -> bool {
 pub fn leave(code: i32) -> ! {
     // SAFETY: does not return, so nothing sees what it leaves behind.
     unsafe { libc::_exit(code) }
+}
+
+/// Sets a variable of the environment, unless it is set.
+#[cfg(feature = "cuda")]
+pub(crate) fn set_default(name: &str, value: &str) {
+    if std::env::var_os(name).is_none() {
+        // SAFETY: readers in Rust take the lock that this takes; those of other languages do not
+        // run yet, by what `nccl::avoid_multicast` says of its callers.
+        unsafe { std::env::set_var(name, value) };
+    }
 }
 
 #[cfg(test)]
