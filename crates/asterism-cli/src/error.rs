@@ -122,7 +122,7 @@ fn options(error: &EngineError) -> Option<&'static str> {
         EngineError::Tensor(TensorError::Missing { .. }) => Some("--device cpu needs none of it"),
         EngineError::NoRoom { .. } => Some("--max-tokens"),
         EngineError::OtherHosts { .. } => Some("--hosts"),
-        EngineError::OnlyThreads => Some("--device cpu, or --hosts in one process"),
+        EngineError::OnlyGpus => Some("--device cuda"),
         EngineError::World(WorldError::Disagree { .. }) => {
             Some("--model, --dtype, --kv-dtype, --cpu, --threads")
         }
@@ -147,7 +147,7 @@ impl From<EngineError> for CliError {
             EngineError::Plan(_)
                 | EngineError::Sampling(_)
                 | EngineError::OtherHosts { .. }
-                | EngineError::OnlyThreads
+                | EngineError::OnlyGpus
                 | EngineError::Tensor(TensorError::Unsupported { .. })
         );
         match (error, is_usage) {

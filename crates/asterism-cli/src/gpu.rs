@@ -8,6 +8,7 @@ use asterism::model::ModelConfig;
 use asterism::plan::Plan;
 use asterism::tensor::Precision;
 use asterism::tensor::cuda::{Device, KernelCache, Libraries};
+use asterism::world::find_nccl;
 use serde_json::Value;
 
 /// Tokens of question and answer that memory is counted for.
@@ -46,6 +47,10 @@ pub(crate) fn facts() -> Vec<Fact> {
             Err(missing) => (name, missing.to_string()),
         });
     }
+    facts.push(match find_nccl() {
+        Ok(found) => ("NCCL", format!("{} ({})", found.version, found.path.display())),
+        Err(error) => ("NCCL", error.to_string()),
+    });
     let cache = KernelCache::of_user();
     let kept = cache.folder().map(|folder| {
         let (count, bytes) = cache.kept();

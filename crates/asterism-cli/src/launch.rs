@@ -1,9 +1,14 @@
-//! `asterism launch`: a command of this program as several processes of this machine.
+//! `asterism launch`: a command of this program as several processes of this machine. On CPUs MPI's
+//! launcher starts them; for GPUs, which need no MPI, this process does.
 
-use super::args::LaunchArgs;
+mod family;
+
+use super::args::{Cli, LaunchArgs};
 use super::error::CliError;
 use super::machine::Fact;
-use asterism::world::find_mpi;
+use asterism::world::{Carrier, find_mpi};
+use clap::Parser;
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -40,8 +45,21 @@ impl Launcher {
     }
 }
 
-/// Becomes the launcher, so that its exit code and its signals are this command's.
+/// Runs the command as several processes. Does not return if that goes well.
 pub(crate) fn run(args: LaunchArgs) -> Result<(), CliError> {
+    let command: Vec<OsString> =
+        [OsString::from("asterism")].into_iter().chain(args.command.iter().cloned()).collect();
+    // What is wrong with the command it will say itself, once it runs.
+    let cli = Cli::try_parse_from(command);
+    let carrier = cli.ok().and_then(|cli| cli.command.loads().map(|loads| loads.carrier()));
+    match carrier {
+        Some(Carrier::Nccl) => family::run(&args),
+        _ => by_mpi(args),
+    }
+}
+
+/// Becomes MPI's launcher, so that its exit code and its signals are this command's.
+fn by_mpi(args: LaunchArgs) -> Result<(), CliError> {
     let Some(launcher) = Launcher::find() else {
         let message = format!(
             "no mpirun or mpiexec in PATH: install Open MPI (Debian: openmpi-bin) or MPICH; on one \

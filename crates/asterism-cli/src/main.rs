@@ -85,7 +85,7 @@ fn with_hosts(command: clap::Command, hosts: &'static str) -> clap::Command {
 
 fn dispatch(cli: Cli) -> Result<(), CliError> {
     match cli.command.loads() {
-        Some(loads) if processes::join()? => return processes::follow(&loads),
+        Some(loads) if processes::join(&loads)? => return processes::follow(&loads),
         // What does not compute is done once.
         None if terminal::follows() => return Ok(()),
         _ => {}

@@ -7,7 +7,7 @@ use super::bench::{self, BenchArgs};
 use super::error::CliError;
 use super::{config, machine};
 use asterism::engine::Engine;
-use asterism::world::World;
+use asterism::world::{Carrier, World};
 use std::sync::{Arc, OnceLock};
 
 static WORLD: OnceLock<Arc<World>> = OnceLock::new();
@@ -38,9 +38,24 @@ impl Command {
     }
 }
 
+impl Loads<'_> {
+    fn model(&self) -> &ModelArgs {
+        match self {
+            Loads::Model(args) => args,
+            Loads::Bench(args) => &args.model,
+        }
+    }
+
+    /// What carries tensors between processes that compute with it.
+    pub(crate) fn carrier(&self) -> Carrier {
+        let ModelArgs { device, dtype, .. } = self.model();
+        device.carrier((*dtype).into())
+    }
+}
+
 /// Meets the other processes, if a launcher started any. True on those that do not lead.
-pub(crate) fn join() -> Result<bool, CliError> {
-    let Some(world) = World::join()? else { return Ok(false) };
+pub(crate) fn join(loads: &Loads<'_>) -> Result<bool, CliError> {
+    let Some(world) = World::join_by(loads.carrier())? else { return Ok(false) };
     let follows = world.rank() > 0;
     // Only `main` joins, and once.
     let _ = WORLD.set(world);

@@ -643,4 +643,18 @@ pub trait Backend: Send + Sync + Sized + 'static {
         part: Part<'_, Self::Rows>,
         part_lse: Part<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
+
+    /// Merges `count` partial attentions, `parts [count, rows, head_dim]` with log-sum-exps `lse
+    /// [count, rows]`, as [`Backend::merge`] would one after the other, into `out [rows,
+    /// head_dim]`; zeros for a row that saw no key in any of them.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn merge_all(
+        &self,
+        count: usize,
+        parts: Part<'_, Self::Rows>,
+        lse: Part<'_, Self::Sums>,
+        out: PartMut<'_, Self::Rows>,
+    ) -> Result<(), TensorError>;
 }

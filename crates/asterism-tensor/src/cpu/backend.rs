@@ -494,11 +494,63 @@ impl Backend for Cpu {
         self.merge(floats_mut(out), floats_mut(lse), floats(part), floats(part_lse));
         Ok(())
     }
+
+    fn merge_all(
+        &self,
+        count: usize,
+        parts: Part<'_, Aligned<f32>>,
+        lse: Part<'_, Aligned<f32>>,
+        out: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        let (width, rows) = (out.len, lse.len / count.max(1));
+        let (out, parts, lse) = (floats_mut(out), floats(parts), floats(lse));
+        out.fill(0.0);
+        let mut merged = vec![f32::NEG_INFINITY; rows];
+        for (part, part_lse) in parts.chunks(width.max(1)).zip(lse.chunks(rows.max(1))) {
+            self.merge(out, &mut merged, part, part_lse);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_parts_merge_as_one_after_the_other_do() {
+        let cpu = Cpu::new(1, None).unwrap();
+        let aligned = |values: Vec<f32>| -> Aligned<f32> { values.into_iter().collect() };
+        let (count, rows, dim) = (3, 4, 5);
+        let parts = aligned((0..count * rows * dim).map(|i| (i * 7 % 11) as f32).collect());
+        let mut lse: Vec<f32> = (0..count * rows).map(|i| (i * 5 % 7) as f32).collect();
+        lse[1] = f32::NEG_INFINITY;
+        [3, 7, 11].map(|of_last| lse[of_last] = f32::NEG_INFINITY);
+        let lse = aligned(lse);
+        let mut expected = aligned(parts[..rows * dim].to_vec());
+        let mut merged = aligned(lse[..rows].to_vec());
+        for part in 1..count {
+            Backend::merge(
+                &cpu,
+                PartMut::new(&mut expected, 0..rows * dim),
+                PartMut::new(&mut merged, 0..rows),
+                Part::new(&parts, part * rows * dim..(part + 1) * rows * dim),
+                Part::new(&lse, part * rows..(part + 1) * rows),
+            )
+            .unwrap();
+        }
+        let mut out = aligned(vec![f32::NAN; rows * dim]);
+        let (all, all_lse) = (Part::new(&parts, 0..parts.len()), Part::new(&lse, 0..lse.len()));
+        let to = PartMut::new(&mut out, 0..rows * dim);
+        Backend::merge_all(&cpu, count, all, all_lse, to).unwrap();
+        let error = |row: usize| {
+            let row = row * dim..(row + 1) * dim;
+            let pairs = out[row.clone()].iter().zip(&expected[row]);
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        assert!((0..rows - 1).all(|row| error(row) < 1e-5), "{out:?} {expected:?}");
+        assert!(out[(rows - 1) * dim..].iter().all(|x| *x == 0.0), "{out:?}");
+    }
 
     #[test]
     fn tokens_are_chosen_for_all_rows_at_once() {

@@ -536,6 +536,19 @@ impl Backend for Cuda {
         let (out, lse) = (view_mut(out)?, view_mut(lse)?);
         Ok(self.rows.merge(out, lse, view(part)?, view(part_lse)?)?)
     }
+
+    fn merge_all(
+        &self,
+        count: usize,
+        parts: Part<'_, Grown<bf16>>,
+        lse: Part<'_, Grown<f32>>,
+        out: PartMut<'_, Grown<bf16>>,
+    ) -> Result {
+        if lse.len == 0 {
+            return Ok(());
+        }
+        Ok(self.rows.merge_all(count, view(parts)?, view(lse)?, view_mut(out)?)?)
+    }
 }
 
 impl Memory for Buffer<f32> {

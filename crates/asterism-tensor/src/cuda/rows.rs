@@ -24,6 +24,7 @@ pub(super) struct RowKernels {
     add_bias_bf16: Function,
     add_bias_f32: Function,
     merge: Function,
+    merge_all: Function,
     argmax: Function,
     sample: Function,
     add_rows: Function,
@@ -148,6 +149,7 @@ impl RowKernels {
             add_bias_bf16: function(c"add_bias_bf16")?,
             add_bias_f32: function(c"add_bias_f32")?,
             merge: function(c"merge")?,
+            merge_all: function(c"merge_all")?,
             argmax: function(c"argmax")?,
             sample: function(c"sample")?,
             add_rows: function(c"add_rows")?,
@@ -443,6 +445,32 @@ impl RowKernels {
         let blocks = (rows as u32).div_ceil(MERGE_THREADS / 32);
         // SAFETY: as above; a warp per row, those beyond the last do nothing.
         unsafe { self.merge.launch([blocks, 1, 1], [MERGE_THREADS, 1, 1], 0, &arguments) }
+    }
+
+    /// `out [rows, head_dim]` = the partial attentions `parts [count, rows, head_dim]`, whose
+    /// log-sum-exps are `lse [count, rows]`, merged.
+    pub(super) fn merge_all(
+        &self,
+        count: usize,
+        parts: View<'_, bf16>,
+        lse: View<'_, f32>,
+        out: ViewMut<'_, bf16>,
+    ) -> Result<(), CudaError> {
+        same_length("the parts", count * out.len(), parts.len())?;
+        let rows = lse.len() / count.max(1);
+        same_length("their lse", count * rows, lse.len())?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let dim = out.len() / rows;
+        same_length("out", rows * dim, out.len())?;
+        let counts =
+            [int("the number of parts", count)?, int("the number of rows", rows)?, dim as i32];
+        let arguments: [&dyn Argument; 6] =
+            [&out, &parts, &lse, &counts[0], &counts[1], &counts[2]];
+        let threads = (dim as u32).next_multiple_of(32).min(1024);
+        // SAFETY: the kernel's parameters, in its order; a block per row.
+        unsafe { self.merge_all.launch([counts[1] as u32, 1, 1], [threads, 1, 1], 0, &arguments) }
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{Attention, AttentionError, Partial};
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
-use crate::comm::{Comm, Message};
+use crate::comm::Comm;
 use crate::plan::Span;
 use crate::tensor::{Backend, HeadShape, KvPrecision, Part, PartMut, Positions, Segment, Sequence};
 use std::sync::Arc;
@@ -37,6 +37,12 @@ struct Whole<'a, B: Backend> {
 }
 
 impl<B: Backend> RingAttention<'_, B> {
+    /// Elements of the keys of a host's shard.
+    fn elements(&self, host: usize) -> usize {
+        let tokens: usize = self.shards[host].iter().map(|span| span.len).sum();
+        tokens * self.shape.kv_width()
+    }
+
     /// Attention of all own queries over one shard's keys: the first goes into `whole`, every
     /// further one is merged.
     fn attend_shard(
@@ -132,17 +138,15 @@ impl<B: Backend> Attention<B> for RingAttention<'_, B> {
             let last = step + 1 == hosts;
             if !last {
                 // On their way before this host computes, so that the next need not wait.
-                let next = (rank + 1) % hosts;
-                self.comm.send(next, Message::Kv(Arc::clone(&keys)))?;
-                self.comm.send(next, Message::Kv(Arc::clone(&values)))?;
+                let (next, previous) = ((rank + 1) % hosts, (rank + hosts - 1) % hosts);
+                let len = self.elements((origin + hosts - 1) % hosts);
+                self.comm.shift(next, [&keys, &values], previous, len)?;
             }
             let shard = segments(self.shape, &self.shards[origin], &*keys, &*values);
             self.attend_shard(q, &shard, step == 0, &mut whole)?;
             if !last {
                 let previous = (rank + hosts - 1) % hosts;
-                let next = &self.shards[(origin + hosts - 1) % hosts];
-                let tokens: usize = next.iter().map(|span| span.len).sum();
-                let len = tokens * self.shape.kv_width();
+                let len = self.elements((origin + hosts - 1) % hosts);
                 keys = self.comm.recv_kv(previous, len)?;
                 values = self.comm.recv_kv(previous, len)?;
             }

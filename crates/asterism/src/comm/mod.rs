@@ -1,15 +1,20 @@
 //! Messages between hosts.
 //!
 //! Every host runs the same program with its own [`Comm`]. [`LocalComm`] connects hosts that are
-//! threads of one process, [`MpiComm`] hosts that are processes.
+//! threads of one process, [`MpiComm`] hosts that are processes and compute on CPUs, `NcclComm`
+//! those that compute on a GPU each.
 
 mod local;
 mod mpi;
+#[cfg(feature = "cuda")]
+mod nccl;
 
 pub use local::LocalComm;
-pub use mpi::{GivenUp, MpiComm, Post};
+pub use mpi::{MpiComm, Post};
+#[cfg(feature = "cuda")]
+pub use nccl::{NcclComm, Outside};
 
-use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, TensorError};
+use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, PartMut, TensorError};
 use std::sync::Arc;
 
 /// Why a message did not arrive.
@@ -29,6 +34,21 @@ pub enum CommError {
         /// What was expected.
         expected: &'static str,
     },
+    /// What carries the messages failed.
+    #[error("messages between hosts failed: {why}")]
+    Failed {
+        /// Its own words.
+        why: String,
+    },
+}
+
+/// Where a host of a group of processes hears of commands that other hosts gave up.
+pub trait GivenUp: Send + Sync {
+    /// A host gave up the command of this number.
+    fn hear(&self, command: u64);
+
+    /// Whether a host gave up the command of this number.
+    fn has_heard(&self, command: u64) -> bool;
 }
 
 /// What one host sends to another. Buffers are shared with the sender, who may not change them.
@@ -119,12 +139,61 @@ pub trait Comm<B: Backend>: Send {
     /// [`CommError::Aborted`] if some host gave up.
     fn recv(&self, from: usize, expected: Expected) -> Result<Message<B>, CommError>;
 
+    /// Sends keys and values `kv` to `to`, while those of `len` elements each come from `from`,
+    /// which are to be received afterwards: what all hosts do at the same time in a ring.
+    ///
+    /// # Errors
+    /// As [`Comm::send`].
+    fn shift(
+        &self,
+        to: usize,
+        kv: [&Arc<B::Kv>; 2],
+        _from: usize,
+        _len: usize,
+    ) -> Result<(), CommError> {
+        kv.into_iter().try_for_each(|kv| self.send(to, Message::Kv(Arc::clone(kv))))
+    }
+
+    /// Brings what every host has at its place in `out [hosts, rows]` and `lse [hosts, sums]` to
+    /// all others. False, and nothing done, if it has no better way than messages to each.
+    ///
+    /// # Errors
+    /// As [`Comm::send`].
+    fn gather_all(
+        &self,
+        _out: PartMut<'_, B::Rows>,
+        _lse: PartMut<'_, B::Sums>,
+    ) -> Result<bool, CommError> {
+        Ok(false)
+    }
+
+    /// Whether each host has a processor of its own, so that all may compute the same at no cost.
+    fn has_own_processors(&self) -> bool {
+        false
+    }
+
     /// The host begins to obey the command of this number; commands count up from 1. Messages
     /// belong to the command in which they are sent.
-    fn begin(&self, _command: u64) {}
+    ///
+    /// # Errors
+    /// If the hosts cannot be connected.
+    fn begin(&self, _command: u64) -> Result<(), CommError> {
+        Ok(())
+    }
+
+    /// Waits until the messages of the command are where they should be.
+    ///
+    /// # Errors
+    /// [`CommError::Aborted`] if some host gave up before they were.
+    fn settle(&self) -> Result<(), CommError> {
+        Ok(())
+    }
 
     /// It has obeyed it, or given it up: no message is expected before the next.
     fn end(&self) {}
+
+    /// Counts bytes that are sent without a call, by replaying a step.
+    fn count(&self, _bytes: u64) {}
 
     /// Gives up what the hosts are doing together: every host that waits or will wait gets
     /// [`CommError::Aborted`], until [`Comm::renew`].

@@ -1,7 +1,7 @@
 //! Hosts as processes: messages by MPI, which shares the backend's buffers with it where they are
 //! in the machine's memory.
 
-use super::{Comm, CommError, Expected, Message};
+use super::{Comm, CommError, Expected, GivenUp, Message};
 use crate::tensor::{Backend, Cpu};
 use asterism_link::mpi::{Envelope, Mpi, MpiError, Payload};
 use std::collections::VecDeque;
@@ -126,20 +126,13 @@ pub struct MpiComm {
     sent: AtomicU64,
 }
 
-/// Hears of commands that other hosts gave up.
-#[derive(Clone)]
-pub struct GivenUp(Arc<Shared>);
-
-impl GivenUp {
-    /// A host gave up the command of this number.
-    pub fn hear(&self, command: u64) {
-        self.0.give_up(command);
+impl GivenUp for Shared {
+    fn hear(&self, command: u64) {
+        self.give_up(command);
     }
 
-    /// Whether a host gave up the command of this number.
-    #[must_use]
-    pub fn has_heard(&self, command: u64) -> bool {
-        self.0.lock().given_up == command
+    fn has_heard(&self, command: u64) -> bool {
+        self.lock().given_up == command
     }
 }
 
@@ -162,8 +155,8 @@ impl MpiComm {
 
     /// Where it hears of commands that other hosts gave up.
     #[must_use]
-    pub fn given_up(&self) -> GivenUp {
-        GivenUp(Arc::clone(&self.shared))
+    pub fn given_up(&self) -> Arc<dyn GivenUp> {
+        Arc::clone(&self.shared) as _
     }
 }
 
@@ -187,10 +180,10 @@ impl<B: Post> Comm<B> for MpiComm {
         self.shared.take(from).map(B::message)
     }
 
-    fn begin(&self, command: u64) {
+    fn begin(&self, command: u64) -> Result<(), CommError> {
         self.shared.begin(command);
         // As in `send`.
-        let _ = self.mpi.expect(true);
+        self.mpi.expect(true).map_err(|_| CommError::Aborted)
     }
 
     fn end(&self) {

@@ -62,7 +62,7 @@ impl EngineError {
             Self::NoThread(_) | Self::Stopped | Self::World(_) => "hosts_failed",
             Self::NotLeading { .. } | Self::NotStartedTogether => "hosts_failed",
             Self::OtherHosts { .. } => "bad_plan",
-            Self::OnlyThreads => "device_unsupported",
+            Self::OnlyGpus => "device_unsupported",
             Self::OnHost { code, .. } => code,
             Self::Shared(error) => error.code(),
             Self::Sampling(_) => "bad_sampling",

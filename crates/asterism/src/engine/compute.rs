@@ -1,7 +1,7 @@
 //! A decoder on a backend and the hosts that work with it, behind a type that does not say which
 //! backend: the one place where it is chosen at run time.
 
-use super::across::Processes;
+use super::across::{Across, Processes};
 use super::group::Group;
 use super::host::Host;
 use super::loaded::Loaded;
@@ -75,6 +75,9 @@ impl<B: Processes> On<B> {
         progress: &dyn Fn(usize, usize),
     ) -> Result<Self, EngineError> {
         let EngineOptions { precision, kv_precision, time_stages, .. } = *options;
+        if options.processes.is_some() {
+            B::look_for_carrier()?;
+        }
         let keys = kv_precision.unwrap_or(precision.into());
         let precisions = Precisions { weights: precision, keys };
         let decoder =
@@ -101,6 +104,11 @@ impl<B: Processes> On<B> {
         Host::new(Arc::clone(&self.loaded), comm, self.ledger.clone(), spare)
     }
 
+    fn connect(&self, world: &Arc<World>) -> Result<Across<B>, EngineError> {
+        let Loaded { backend, decoder } = &*self.loaded;
+        backend.connect(world, (decoder.kv_precision(), decoder.shape()))
+    }
+
     fn start(&self, hosts: usize) -> Result<Running, EngineError> {
         let group = match &self.world {
             None => {
@@ -110,7 +118,7 @@ impl<B: Processes> On<B> {
             }
             Some(world) => {
                 check_world(world, hosts)?;
-                let (comm, given_up) = B::connect(world)?;
+                let (comm, given_up) = self.connect(world)?;
                 world.control().on_given_up(move |command| given_up.hear(command));
                 let lead = self.host(comm, self.spare / hosts as u64);
                 Group::processes(lead, Arc::clone(world))
@@ -203,7 +211,7 @@ impl<B: Processes> Compute for On<B> {
 
     fn serve(&self, spare: u64) -> Result<(), EngineError> {
         let Some(world) = &self.world else { return Err(EngineError::NotStartedTogether) };
-        let (comm, given_up) = B::connect(world)?;
+        let (comm, given_up) = self.connect(world)?;
         let host = self.host(comm, spare / world.size() as u64);
         remote::serve(host, world, &given_up)
     }

@@ -6,6 +6,7 @@ use super::compute::{Compute, On};
 use super::{EngineError, EngineOptions, gpu};
 use crate::model::{Checkpoint, ModelConfig};
 use crate::tensor::{Cpu, Precision, TensorError};
+use crate::world::Carrier;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,8 +18,9 @@ pub enum DeviceChoice {
     /// The CPU.
     #[default]
     Cpu,
-    /// The GPU of this number, counted from 0 among those the process sees. Refused by builds
-    /// without the feature `cuda`.
+    /// The GPU of this number, counted from 0 among those the process sees. Of several processes on
+    /// a machine that were started together the first takes this one and each other the next, as
+    /// far as it sees more than one. Refused by builds without the feature `cuda`.
     Cuda(usize),
 }
 
@@ -28,6 +30,13 @@ impl DeviceChoice {
     #[must_use]
     pub fn row_precision(self, weights: Precision) -> Precision {
         gpu::row_precision(self, weights)
+    }
+
+    /// What carries tensors between processes that compute with this choice on weights in
+    /// `weights`. `Auto` looks whether there is a GPU, but opens none.
+    #[must_use]
+    pub fn carrier(self, weights: Precision) -> Carrier {
+        if gpu::is_gpu(self, weights) { Carrier::Nccl } else { Carrier::Mpi }
     }
 }
 
@@ -77,7 +86,7 @@ impl Loading<'_> {
     pub(super) fn load(self, warnings: &mut Vec<String>) -> Result<Box<dyn Compute>, EngineError> {
         match self.options.device {
             DeviceChoice::Cpu => self.on_cpu(),
-            DeviceChoice::Cuda(ordinal) => self.on_gpu(ordinal, warnings),
+            DeviceChoice::Cuda(first) => self.on_gpu(first, warnings),
             DeviceChoice::Auto => self.on_best(warnings),
         }
     }

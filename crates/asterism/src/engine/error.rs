@@ -197,12 +197,12 @@ pub enum EngineError {
     /// There is nobody to serve.
     #[error("this process was started alone: there is no rank 0 to serve")]
     NotStartedTogether,
-    /// GPUs in several processes.
+    /// CPUs in processes that were brought together for GPUs.
     #[error(
-        "hosts in processes of their own compute on the CPU only: compute there, or have the hosts \
-         share a GPU as threads of one process"
+        "these processes were brought together to compute on a GPU each: compute there, or have MPI \
+         start them for the CPU"
     )]
-    OnlyThreads,
+    OnlyGpus,
 }
 
 impl EngineError {

@@ -8,23 +8,27 @@ use crate::tensor::{Backend, Cpu, Cuda, CudaError, Precision, TensorError};
 
 /// As [`DeviceChoice::row_precision`].
 pub(super) fn row_precision(choice: DeviceChoice, weights: Precision) -> Precision {
-    let on_gpu = match choice {
+    if is_gpu(choice, weights) { Cuda::ROWS } else { Cpu::ROWS }
+}
+
+/// Whether a GPU would compute.
+pub(super) fn is_gpu(choice: DeviceChoice, weights: Precision) -> bool {
+    match choice {
         DeviceChoice::Cpu => false,
         DeviceChoice::Cuda(_) => true,
         // A GPU computes in bf16 only; `Auto` takes the CPU for anything else.
         DeviceChoice::Auto => weights == Precision::Bf16 && Device::count().is_ok(),
-    };
-    if on_gpu { Cuda::ROWS } else { Cpu::ROWS }
+    }
 }
 
 impl Loading<'_> {
-    /// Loads the model onto the GPU of number `ordinal`.
+    /// Loads the model onto the GPU of number `first`, or this process's own behind it.
     pub(super) fn on_gpu(
         self,
-        ordinal: usize,
+        first: usize,
         warnings: &mut Vec<String>,
     ) -> Result<Box<dyn Compute>, EngineError> {
-        let cuda = self.open(ordinal)?;
+        let cuda = self.open(self.own(first))?;
         warnings.extend(slow(&cuda));
         self.on(cuda)
     }
@@ -40,6 +44,10 @@ impl Loading<'_> {
         }
         let instead =
             |why: &dyn std::fmt::Display| format!("computing on the CPU, not on the GPU: {why}");
+        if self.options.processes.is_some() {
+            // All must compute on the same kind of processor: none takes another on its own.
+            return self.on_gpu(0, warnings);
+        }
         let cuda = match self.open(0) {
             Ok(cuda) => cuda,
             Err(why) => {
@@ -57,6 +65,16 @@ impl Loading<'_> {
                 warnings.extend(slow);
                 loaded
             }
+        }
+    }
+
+    /// The GPU that this process takes of those that processes of this machine share from `first`
+    /// on; where its launcher shows it no other, that one.
+    fn own(&self, first: usize) -> usize {
+        let local_rank = self.options.processes.as_ref().map_or(0, |world| world.local_rank());
+        match Device::count() {
+            Ok(1) => first,
+            _ => first + local_rank,
         }
     }
 

@@ -114,10 +114,16 @@ fn guarded<B: Backend, T>(
     number: u64,
     program: impl FnOnce(&mut Host<B>) -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
-    host.comm.begin(number);
     // Between commands a host holds finished blocks, which never change, and encodings, which are
     // given up when a command fails.
-    let result = catch_unwind(AssertUnwindSafe(|| program(host)))
+    let obeyed = AssertUnwindSafe(|| {
+        host.comm.begin(number)?;
+        let value = program(host)?;
+        // What the host has is good only if what others sent has come.
+        host.comm.settle()?;
+        Ok(value)
+    });
+    let result = catch_unwind(obeyed)
         .unwrap_or_else(|_| Err(EngineError::HostPanicked(host.comm.rank())));
     if result.is_err() {
         host.comm.abort();

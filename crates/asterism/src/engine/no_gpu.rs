@@ -10,6 +10,11 @@ pub(super) fn row_precision(_: DeviceChoice, _: Precision) -> Precision {
     Cpu::ROWS
 }
 
+/// Whether a GPU would compute.
+pub(super) fn is_gpu(_: DeviceChoice, _: Precision) -> bool {
+    false
+}
+
 impl Loading<'_> {
     /// Refuses a GPU.
     pub(super) fn on_gpu(

@@ -86,10 +86,10 @@ type Current = Arc<Mutex<Option<(u64, Cancel)>>>;
 pub(super) fn serve<B: Backend>(
     mut host: Host<B>,
     world: &World,
-    given_up: &GivenUp,
+    given_up: &Arc<dyn GivenUp>,
 ) -> Result<(), EngineError> {
     let current = Current::default();
-    let (heard, obeyed) = (given_up.clone(), Arc::clone(&current));
+    let (heard, obeyed) = (Arc::clone(given_up), Arc::clone(&current));
     world.control().on_given_up(move |number| {
         heard.hear(number);
         let obeyed = obeyed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,6 +120,7 @@ pub(super) fn serve<B: Backend>(
                 obey_numbered(&mut host, number, &command)
             }
             Err(error) => {
+                given_up.hear(number);
                 world.control().give_up(number);
                 let message = format!("command {number} is damaged: {error}");
                 Err(EngineError::OnHost { rank: world.rank(), code: "hosts_failed", message })

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How often life is shown, and how long silence may last.
@@ -57,6 +57,9 @@ pub(crate) struct Control {
     is_ending: AtomicBool,
     on_lost: OnLost,
     on_given_up: OnceLock<OnGivenUp>,
+    /// The last key that came, with the number of its command.
+    key: Mutex<Option<(u64, Vec<u8>)>>,
+    key_came: Condvar,
     pulse: Pulse,
 }
 
@@ -91,6 +94,8 @@ impl Control {
             is_ending: AtomicBool::new(false),
             on_lost: Box::new(on_lost),
             on_given_up: OnceLock::new(),
+            key: Mutex::default(),
+            key_came: Condvar::new(),
             pulse,
         });
         for (at, (peer, stream)) in readers.into_iter().enumerate() {
@@ -129,6 +134,27 @@ impl Control {
     /// Tells every rank that the command of this number is given up.
     pub(crate) fn give_up(&self, number: u64) {
         self.send(&Frame { kind: Kind::GivenUp, number, body: Vec::new() });
+    }
+
+    /// Tells every rank by what their messages find each other from command `number` on.
+    pub(crate) fn send_key(&self, number: u64, key: Vec<u8>) {
+        self.send(&Frame { kind: Kind::Key, number, body: key });
+    }
+
+    /// Waits for what rank 0 tells of that for command `number`. `None` if `goes_on` says no, at
+    /// which it looks now and then.
+    pub(crate) fn take_key(&self, number: u64, goes_on: &dyn Fn() -> bool) -> Option<Vec<u8>> {
+        let mut key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some((_, key)) = key.take_if(|(of, _)| *of == number) {
+                return Some(key);
+            }
+            if !goes_on() {
+                return None;
+            }
+            let waited = self.key_came.wait_timeout(key, self.pulse.beat / 10);
+            key = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// From now on processes may end.
@@ -190,6 +216,11 @@ impl Control {
                     if let Some(on_given_up) = self.on_given_up.get() {
                         on_given_up(frame.number);
                     }
+                }
+                Kind::Key => {
+                    *self.key.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some((frame.number, frame.body));
+                    self.key_came.notify_all();
                 }
                 Kind::Lost => match postcard::from_bytes::<Lost>(&frame.body) {
                     Ok(Lost { rank, why }) => self.lost(rank, why),
@@ -357,6 +388,16 @@ mod tests {
         // From rank 0 to the others.
         zero.control.give_up(6);
         assert_eq!(heard.recv_timeout(Duration::from_secs(5)).unwrap(), (1, 6));
+    }
+
+    #[test]
+    fn a_key_is_for_one_command() {
+        let (zero, one, _two) = three();
+        zero.control.send_key(7, vec![1, 2]);
+        let soon = Instant::now() + Duration::from_millis(100);
+        assert_eq!(one.control.take_key(6, &|| Instant::now() < soon), None);
+        assert_eq!(one.control.take_key(7, &|| true), Some(vec![1, 2]));
+        assert_eq!(one.control.take_key(7, &|| false), None);
     }
 
     #[test]

@@ -32,6 +32,19 @@ pub enum WorldError {
         /// The number of ranks there.
         size: usize,
     },
+    /// NCCL.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Nccl(#[from] asterism_link::nccl::NcclError),
+    /// Nothing says where the ranks meet.
+    #[error(
+        "{launcher} does not say where rank 0 is: set MASTER_ADDR to its machine, and MASTER_PORT, \
+         or start the processes by `asterism launch`"
+    )]
+    NoMeeting {
+        /// Who started them.
+        launcher: Launcher,
+    },
     /// No port could be opened.
     #[error("rank 0 cannot wait for the other ranks: {0}")]
     NoPort(String),

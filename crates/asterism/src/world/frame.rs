@@ -27,10 +27,12 @@ pub(crate) enum Kind {
     Lost,
     /// There is nothing left to do.
     Bye,
+    /// By what the messages between hosts find each other from the command of this number on.
+    Key,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Beat,
         Self::Hello,
         Self::Welcome,
@@ -42,6 +44,7 @@ impl Kind {
         Self::GivenUp,
         Self::Lost,
         Self::Bye,
+        Self::Key,
     ];
 }
 

@@ -186,7 +186,10 @@ impl Variables {
     }
 }
 
-fn number(name: &'static str, value: String) -> Result<usize, LaunchError> {
+pub(super) fn number<N: std::str::FromStr>(
+    name: &'static str,
+    value: String,
+) -> Result<N, LaunchError> {
     value.trim().parse().map_err(|_| LaunchError::NotANumber { name, value })
 }
 

@@ -1,5 +1,5 @@
-//! How the ranks find rank 0. MPI has brought them together already, but it would not tell who is
-//! gone: so rank 0 opens a port, everybody learns of it by MPI, and comes.
+//! How the ranks come to rank 0: it opens a port, and everybody knocks there. Where MPI has brought
+//! them together already, they learn of the port by it: MPI would not tell who is gone.
 
 use super::WorldError;
 use super::frame::{Frame, Kind};
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 /// Where rank 0 waits, and what shows that somebody belongs to these processes and not to others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Door {
-    secret: [u64; 2],
-    port: u16,
-    addresses: Vec<IpAddr>,
+    pub(super) secret: [u64; 2],
+    pub(super) port: u16,
+    pub(super) addresses: Vec<IpAddr>,
 }
 
 /// Addresses of a machine that are tried at most.
@@ -32,7 +32,7 @@ struct Hello {
 const MOST_HELLO: usize = 64;
 
 /// How long one address is tried, and one greeting awaited.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The port that rank 0 opened.
 pub(super) struct Host {
@@ -41,10 +41,20 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Opens a port: on loopback alone if all ranks are on this machine.
+    /// Opens a port that is free: on loopback alone if all ranks are on this machine.
     pub(super) fn open(is_local: bool) -> Result<Self, WorldError> {
-        let failed = |error: std::io::Error| WorldError::NoPort(error.to_string());
-        let bind = |address: IpAddr| TcpListener::bind(SocketAddr::new(address, 0));
+        // Keys of hash tables are random numbers of the system.
+        let secret = [(); 2].map(|()| RandomState::new().build_hasher().finish());
+        Self::at(0, is_local, secret)
+    }
+
+    /// Opens `port` for those who know `secret`; otherwise as [`Self::open`].
+    pub(super) fn at(port: u16, is_local: bool, secret: [u64; 2]) -> Result<Self, WorldError> {
+        let failed = |error: std::io::Error| {
+            let at = if port == 0 { String::new() } else { format!("port {port}: ") };
+            WorldError::NoPort(format!("{at}{error}"))
+        };
+        let bind = |address: IpAddr| TcpListener::bind(SocketAddr::new(address, port));
         let listener = if is_local {
             bind(Ipv4Addr::LOCALHOST.into())
         } else {
@@ -59,8 +69,6 @@ impl Host {
             addresses.truncate(MOST_ADDRESSES);
             addresses
         };
-        // Keys of hash tables are random numbers of the system.
-        let secret = [(); 2].map(|()| RandomState::new().build_hasher().finish());
         let port = listener.local_addr().map_err(failed)?.port();
         Ok(Self { listener, door: Door { secret, port, addresses } })
     }

@@ -38,6 +38,28 @@ extern "C" __global__ void merge(bf16* out, float* lse, const bf16* part, const 
                  : merge_rows<8>(out, lse, part, part_lse, rows, head_dim);
 }
 
+// out [rows, head_dim] of parts [count, rows, head_dim] with their lse [count, rows]. Grid: rows;
+// blocks of any multiple of 32 threads, best head_dim.
+extern "C" __global__ void merge_all(bf16* out, const bf16* parts, const float* lse, int count,
+                                     int rows, int head_dim) {
+    i64 row = blockIdx.x;
+    float most = -INFINITE, total = 0.0f;
+    for (int p = 0; p < count; p++) most = fmaxf(most, lse[(i64)p * rows + row]);
+    float base = most == -INFINITE ? 0.0f : most;
+    for (int p = 0; p < count; p++) total += __expf(lse[(i64)p * rows + row] - base);
+    float inverse = total > 0.0f ? 1.0f / total : 0.0f;
+    for (int i = threadIdx.x; i < head_dim; i += blockDim.x) {
+        float sum = 0.0f;
+        for (int p = 0; p < count; p++) {
+            i64 at = (i64)p * rows + row;
+            float share = __expf(lse[at] - base);
+            // Whatever an empty part holds does not count.
+            if (share > 0.0f) sum += share * widen(parts[at * head_dim + i]);
+        }
+        out[row * head_dim + i] = narrow(sum * inverse);
+    }
+}
+
 // out [tokens, heads, head_dim] and lse [tokens, heads] of all sequences that are split, of their
 // parts: part_out [part rows, head_dim] and part_lse [part rows], see `Sequence`. The sequences are
 // `count` in device memory, or `one` if that is null. Grid: rows of the sequences that are split;

@@ -246,3 +246,23 @@ fn parts_merge_as_on_the_cpu() {
         both.check_sums(&lse, 1e-5, "merged");
     }
 }
+
+#[test]
+fn many_parts_merge_as_on_the_cpu() {
+    let Some(both) = Both::open() else { return };
+    let mut random = random();
+    for (count, rows, dim) in [(1, 5, 64), (2, 32, 128), (3, 37, 80), (8, 4, 16)] {
+        let parts = both.rows(&halves(&mut random, count * rows * dim, 1.0));
+        let mut lse = numbers(&mut random, count * rows, 9.0);
+        // One part of a row saw nothing, and no part of the last row did.
+        lse[0] = f32::NEG_INFINITY;
+        lse.iter_mut().skip(rows - 1).step_by(rows).for_each(|lse| *lse = f32::NEG_INFINITY);
+        let lse = both.sums(&lse);
+        let mut out = both.no_rows(rows * dim);
+        on_both!(both, |backend, side| {
+            let (parts, lse) = (all(&side!(parts)), all(&side!(lse)));
+            Backend::merge_all(backend, count, parts, lse, all_mut(&mut side!(out))).unwrap();
+        });
+        both.check_rows(&out, "merged");
+    }
+}
