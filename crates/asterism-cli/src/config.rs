@@ -1,12 +1,12 @@
 //! Raw arguments, checked and turned into what the engine takes.
 
 use super::args::common::{
-    Anchor, AnchorKvName, Dtype, GenerationArgs, MethodArgs, MethodName, ModelArgs,
+    Anchor, AnchorKvName, DecodeWeightsName, Dtype, GenerationArgs, MethodArgs, MethodName, ModelArgs,
 };
 use super::error::CliError;
 use super::{processes, progress};
 use crate::terminal::note;
-use asterism::engine::{Engine, EngineOptions, Generation, ModelText, TextOptions};
+use asterism::engine::{DecodeWeights, Engine, EngineOptions, Generation, ModelText, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource};
 use asterism::plan::{AnchorKv, Method, Plan, PlanSpec, Revisit, Star};
 use asterism::tensor::Sampling;
@@ -31,6 +31,16 @@ impl MethodName {
             Self::Ring => Method::Ring,
             Self::Zigzag => Method::Zigzag,
             Self::Dense => Method::Dense,
+        }
+    }
+}
+
+impl From<DecodeWeightsName> for DecodeWeights {
+    fn from(name: DecodeWeightsName) -> Self {
+        match name {
+            DecodeWeightsName::Auto => Self::Auto,
+            DecodeWeightsName::One => Self::One,
+            DecodeWeightsName::Replicated => Self::Replicated,
         }
     }
 }
@@ -131,6 +141,7 @@ pub(crate) fn engine_options(args: &ModelArgs) -> Result<EngineOptions, CliError
         time_stages: false,
         // Most commands encode a context once, or want to know what encoding takes.
         cache_bytes: 0,
+        decode_weights: args.decode_weights.into(),
         processes: processes::world().cloned(),
     })
 }

@@ -24,6 +24,10 @@ pub(crate) struct ModelArgs {
     /// What computes: auto (a GPU if there is one), cpu, or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "ASTERISM_DEVICE")]
     pub(crate) device: DeviceChoice,
+    /// Which hosts read the weights for the tokens of an answer, where there are several.
+    #[arg(long, value_enum, default_value_t = DecodeWeightsName::Auto,
+          env = "ASTERISM_DECODE_WEIGHTS")]
+    pub(crate) decode_weights: DecodeWeightsName,
     /// Compute threads; all cores if not given.
     #[arg(long, value_name = "N", env = "ASTERISM_THREADS",
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -127,6 +131,16 @@ pub(crate) enum AnchorKvName {
     Shared,
     /// Computed for every block.
     Recompute,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DecodeWeightsName {
+    /// All hosts that have a GPU each; else one.
+    Auto,
+    /// The first: it asks the others in every layer.
+    One,
+    /// Every host: they exchange what they found in every layer.
+    Replicated,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

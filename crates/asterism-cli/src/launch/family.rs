@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long processes may take to end once one has ended badly: they tell each other, and leave.
-const ENDING: Duration = Duration::from_secs(10);
+const ENDING: Duration = Duration::from_secs(4);
 
 /// Runs `args.command` as `args.processes` processes and ends as the first of them that fails.
 pub(super) fn run(args: &LaunchArgs) -> Result<(), CliError> {

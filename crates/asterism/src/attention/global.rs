@@ -32,6 +32,8 @@ pub enum NewKeys<'a, B: Backend> {
         /// This host's share of the context.
         own: &'a KvStore<B>,
     },
+    /// Nowhere: another host computes and keeps them as well.
+    Elsewhere,
 }
 
 impl<B: Backend> NewKeys<'_, B> {
@@ -40,6 +42,7 @@ impl<B: Backend> NewKeys<'_, B> {
             Self::Tail(tail) => tail.segments(layer),
             Self::Store(store) => store.segments(layer),
             Self::Other { own, .. } => own.segments(layer),
+            Self::Elsewhere => Vec::new(),
         }
     }
 }
@@ -91,8 +94,49 @@ fn rows(tokens: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<usize
     })
 }
 
+/// Keeps the keys and values `[tokens, kv_heads, head_dim]` of the rows of `sequences` in one layer
+/// where they belong.
+pub(super) fn keep<B: Backend>(
+    backend: &B,
+    comm: &dyn Comm<B>,
+    shape: HeadShape,
+    sequences: &mut [SequenceRows<'_, B>],
+    layer: usize,
+    [k, v]: [Part<'_, B::Rows>; 2],
+) -> Result<(), AttentionError> {
+    let all = rows(sequences.iter().map(|sequence| sequence.span.len)).collect::<Vec<_>>();
+    for (sequence, rows) in sequences.iter_mut().zip(all) {
+        let range = elements(&rows, shape.kv_width());
+        let (k, v) = (k.slice(range.clone()), v.slice(range));
+        match &mut sequence.new {
+            NewKeys::Tail(tail) => tail.append(backend, layer, k, v)?,
+            NewKeys::Store(store) => store.append(backend, layer, k, v)?,
+            NewKeys::Other { host, precision, .. } => {
+                for message in Message::rounded(backend, *precision, shape, [k, v])? {
+                    comm.send(*host, message)?;
+                }
+            }
+            NewKeys::Elsewhere => {}
+        }
+    }
+    Ok(())
+}
+
+/// The keys that each of `sequences` sees on this host in one layer.
+pub(super) fn segments<'s, B: Backend>(
+    sequences: &'s [SequenceRows<'_, B>],
+    layer: usize,
+) -> Vec<Vec<Segment<'s, B>>> {
+    let of = |sequence: &'s SequenceRows<'_, B>| {
+        let mut segments = sequence.context.segments(layer);
+        segments.extend(sequence.new.segments(layer));
+        segments
+    };
+    sequences.iter().map(of).collect()
+}
+
 /// Sequences of so many tokens at such positions, with the keys that they see.
-fn sequences<'a, B: Backend>(
+pub(super) fn sequences<'a, B: Backend>(
     all: impl Iterator<Item = (usize, Positions<'a, B>)> + Clone,
     segments: &'a [Vec<Segment<'a, B>>],
 ) -> Vec<Sequence<'a, B>> {
@@ -115,22 +159,7 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         k: Part<'_, B::Rows>,
         v: Part<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        let Self { backend, comm, shape, .. } = *self;
-        let all = rows(self.sequences.iter().map(|sequence| sequence.span.len)).collect::<Vec<_>>();
-        for (sequence, rows) in self.sequences.iter_mut().zip(all) {
-            let range = elements(&rows, shape.kv_width());
-            let (k, v) = (k.slice(range.clone()), v.slice(range));
-            match &mut sequence.new {
-                NewKeys::Tail(tail) => tail.append(backend, layer, k, v)?,
-                NewKeys::Store(store) => store.append(backend, layer, k, v)?,
-                NewKeys::Other { host, precision, .. } => {
-                    for message in Message::rounded(backend, *precision, shape, [k, v])? {
-                        comm.send(*host, message)?;
-                    }
-                }
-            }
-        }
-        Ok(())
+        keep(self.backend, self.comm, self.shape, &mut self.sequences, layer, [k, v])
     }
 
     fn attend(
@@ -145,15 +174,7 @@ impl<B: Backend> Attention<B> for GlobalAttention<'_, B> {
         let mut lse = PartMut::new(&mut self.lse, 0..tokens * shape.heads);
         let at = |span: Span| (span.len, Positions::From(span.start));
         let all = self.sequences.iter().map(|sequence| at(sequence.span));
-        let segments: Vec<Vec<_>> = self
-            .sequences
-            .iter()
-            .map(|sequence| {
-                let mut segments = sequence.context.segments(layer);
-                segments.extend(sequence.new.segments(layer));
-                segments
-            })
-            .collect();
+        let segments = segments(&self.sequences, layer);
         let own = sequences(all, &segments);
         backend.attend(q, shape, &own, out.reborrow(), lse.reborrow())?;
         others::merge(backend, comm, out, lse)

@@ -3,6 +3,7 @@
 //!
 //! * [`BlockAttention`]: phase 1 of Star Attention, a block behind its anchor on one host
 //! * [`GlobalAttention`]: exact attention over the keys of all hosts: phase 2, and dense prefill
+//! * [`ReplicatedAttention`]: the same where every host runs the query
 //! * [`WeighingAttention`]: the same of a question, noting where it looks
 //! * [`RevisitAttention`]: tokens of a context that are computed anew for a question
 //! * [`RingAttention`]: exact attention while keys travel round the hosts
@@ -13,6 +14,7 @@ mod context;
 mod global;
 mod others;
 mod partial;
+mod replicated;
 mod revisit;
 mod ring;
 mod weigh;
@@ -21,6 +23,7 @@ pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
 pub use context::ContextKeys;
 pub use global::{GlobalAttention, NewKeys, OthersPass, OthersRows, SequenceRows, serve};
 pub use partial::Partial;
+pub use replicated::{Gathered, ReplicatedAttention};
 pub use revisit::RevisitAttention;
 pub use ring::RingAttention;
 pub use weigh::{WeighingAttention, Weights};

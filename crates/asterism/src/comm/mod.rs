@@ -172,6 +172,11 @@ pub trait Comm<B: Backend>: Send {
         false
     }
 
+    /// Whether the hosts have to connect anew before the next command.
+    fn is_broken(&self) -> bool {
+        false
+    }
+
     /// The host begins to obey the command of this number; commands count up from 1. Messages
     /// belong to the command in which they are sent.
     ///

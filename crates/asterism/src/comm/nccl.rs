@@ -245,6 +245,10 @@ impl Comm<Cuda> for NcclComm {
         true
     }
 
+    fn is_broken(&self) -> bool {
+        self.link.check().is_err()
+    }
+
     fn begin(&self, command: u64) -> Result<(), CommError> {
         lock(&self.coming).iter_mut().for_each(VecDeque::clear);
         lock(&self.travelling).clear();

@@ -57,6 +57,17 @@ pub(super) enum Purpose {
     Revisit,
 }
 
+/// Whether a step is recorded, or was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Replay {
+    /// It is run.
+    Never,
+    /// It is recorded, to be replayed.
+    Later,
+    /// The one that was recorded last is replayed, for these tokens.
+    Again,
+}
+
 /// A piece of work that all hosts do together.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Command {
@@ -78,6 +89,13 @@ pub(super) enum Command {
     Encode { id: ContextId, anchor: AnchorNews },
     /// Take part in layers of a forward pass of the query host over encoded contexts.
     Step { sequences: Arc<[Rows]>, layers: Range<usize>, purpose: Purpose },
+    /// Run a token of each of these sequences, as the query host does: all layers.
+    Answer {
+        sequences: Arc<[Rows]>,
+        /// `[sequences]`
+        tokens: Arc<[u32]>,
+        replay: Replay,
+    },
     /// Say how much a question [looked at](Purpose::Weigh) each token of its context.
     Weights(QuestionId),
     /// From now on hide the keys at these positions, in rising order, from rows of a question.

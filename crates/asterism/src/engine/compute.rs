@@ -9,7 +9,7 @@ use super::memory::{MemoryNeed, MemoryUse};
 use super::remote;
 use super::request::Request;
 use super::service::Service;
-use super::{EngineError, EngineOptions};
+use super::{DecodeWeights, EngineError, EngineOptions};
 use crate::cache::Ledger;
 use crate::comm::{Comm, LocalComm};
 use crate::model::{Checkpoint, Decoder, ModelConfig, Precisions, StageTimes};
@@ -54,6 +54,7 @@ pub(super) struct On<B: Backend> {
     ledger: Ledger,
     /// Bytes of blocks that no context holds which a group may keep.
     spare: u64,
+    decode_weights: DecodeWeights,
     /// The processes that are its hosts; threads if there are none.
     world: Option<Arc<World>>,
     /// The groups that were started, by their number of hosts.
@@ -91,7 +92,8 @@ impl<B: Processes> On<B> {
             Ledger::new(loaded.backend.free_memory()?)
         };
         let world = options.processes.clone();
-        Ok(Self { loaded, ledger, spare: options.cache_bytes, world, groups: Mutex::default() })
+        let EngineOptions { cache_bytes: spare, decode_weights, .. } = *options;
+        Ok(Self { loaded, ledger, spare, decode_weights, world, groups: Mutex::default() })
     }
 
     /// Makes `ledger` the account of its memory.
@@ -114,14 +116,14 @@ impl<B: Processes> On<B> {
             None => {
                 let comms = LocalComm::<B>::group(hosts).into_iter();
                 let host = |comm| self.host(Box::new(comm), self.spare / hosts as u64);
-                Group::threads(comms.map(host).collect())?
+                Group::threads(comms.map(host).collect(), self.decode_weights)?
             }
             Some(world) => {
                 check_world(world, hosts)?;
                 let (comm, given_up) = self.connect(world)?;
                 world.control().on_given_up(move |command| given_up.hear(command));
                 let lead = self.host(comm, self.spare / hosts as u64);
-                Group::processes(lead, Arc::clone(world))
+                Group::processes(lead, Arc::clone(world), self.decode_weights)
             }
         };
         let (requests, receiver) = channel();

@@ -2,6 +2,7 @@
 //! or in processes of their own. Every command is obeyed by all of them, or given up by all:
 //! whatever fails in it ends that command, not the group.
 
+use super::DecodeWeights;
 use super::EngineError;
 use super::command::{Command, Outcome};
 use super::followers::Followers;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 pub(super) struct Group<B: Backend> {
     pub(super) lead: Host<B>,
     followers: Followers,
+    /// Whether every host runs the query, not the first alone.
+    replicates: bool,
     /// Commands so far.
     commands: u64,
 }
@@ -25,15 +28,33 @@ impl<B: Backend> Group<B> {
     ///
     /// # Errors
     /// If there is no host or a thread cannot be started.
-    pub(super) fn threads(hosts: Vec<Host<B>>) -> Result<Self, EngineError> {
+    pub(super) fn threads(
+        hosts: Vec<Host<B>>,
+        weights: DecodeWeights,
+    ) -> Result<Self, EngineError> {
         let mut hosts = hosts.into_iter();
         let lead = hosts.next().ok_or(crate::plan::PlanError::NoHosts)?;
-        Ok(Self { lead, followers: Followers::threads(hosts)?, commands: 0 })
+        Ok(Self::of(lead, Followers::threads(hosts)?, weights))
     }
 
     /// The processes of `world`, led by this one's host.
-    pub(super) fn processes(lead: Host<B>, world: Arc<World>) -> Self {
-        Self { lead, followers: Followers::Processes(world), commands: 0 }
+    pub(super) fn processes(lead: Host<B>, world: Arc<World>, weights: DecodeWeights) -> Self {
+        Self::of(lead, Followers::Processes(world), weights)
+    }
+
+    fn of(lead: Host<B>, followers: Followers, weights: DecodeWeights) -> Self {
+        let replicates = lead.comm.size() > 1
+            && match weights {
+                DecodeWeights::Auto => lead.comm.has_own_processors(),
+                DecodeWeights::One => false,
+                DecodeWeights::Replicated => true,
+            };
+        Self { lead, followers, replicates, commands: 0 }
+    }
+
+    /// Whether every host runs the query, not the first alone.
+    pub(super) fn replicates(&self) -> bool {
+        self.replicates
     }
 
     /// Has all hosts obey `command`. Returns what each of them did, by rank.
@@ -83,6 +104,7 @@ impl<B: Backend> Group<B> {
         }
         // No host works on the command any more: messages that were not received are dropped.
         self.lead.comm.renew();
+        take_back(&self.lead);
         let errors = reports.into_iter().filter_map(|(_, report)| report.err());
         let mut errors: Vec<EngineError> = own.err().into_iter().chain(errors).collect();
         let cause = errors.iter().position(is_cause).unwrap_or(0);
@@ -107,6 +129,13 @@ pub(super) fn obey_numbered<B: Backend>(
     guarded(host, number, |host| host.obey(command))
 }
 
+/// Takes back what was recorded, where messages are part of it that travel no more.
+fn take_back<B: Backend>(host: &Host<B>) {
+    if host.comm.is_broken() {
+        host.recordings.take_back();
+    }
+}
+
 /// Runs `program`, the host's part of command number `number`; if it fails or panics, no other host
 /// waits for this one.
 fn guarded<B: Backend, T>(
@@ -117,6 +146,7 @@ fn guarded<B: Backend, T>(
     // Between commands a host holds finished blocks, which never change, and encodings, which are
     // given up when a command fails.
     let obeyed = AssertUnwindSafe(|| {
+        take_back(host);
         host.comm.begin(number)?;
         let value = program(host)?;
         // What the host has is good only if what others sent has come.

@@ -5,6 +5,8 @@ use super::EngineError;
 use super::command::{At, Command, ContextId, EncodingState, Outcome, Purpose, QuestionId, Rows};
 use super::encode::{Asked, Encoding, Tools};
 use super::loaded::Loaded;
+use super::recorded::Recordings;
+use super::replica::Replica;
 use crate::attention::{ContextKeys, OthersPass, OthersRows, Weights, serve};
 use crate::cache::{EncodedBlock, Index, Ledger};
 use crate::cancel::Cancel;
@@ -42,6 +44,9 @@ pub(super) struct Host<B: Backend> {
     questions: HashMap<QuestionId, Noted<B>>,
     /// Files of contexts that are being written.
     savings: HashMap<ContextId, Writer>,
+    /// What decode steps take that all hosts run, on one that does not lead.
+    pub(super) replica: Option<Replica<B>>,
+    pub(super) recordings: Recordings<B>,
 }
 
 impl<B: Backend> Host<B> {
@@ -62,6 +67,8 @@ impl<B: Backend> Host<B> {
             encodings: HashMap::new(),
             questions: HashMap::new(),
             savings: HashMap::new(),
+            replica: None,
+            recordings: Recordings::new(),
         }
     }
 
@@ -106,6 +113,10 @@ impl<B: Backend> Host<B> {
                 self.serve(sequences, layers.clone(), *purpose)?;
                 Outcome::default()
             }
+            Command::Answer { sequences, tokens, replay } => {
+                self.replicate(sequences, tokens, *replay)?;
+                Outcome::default()
+            }
             Command::Weights(question) => {
                 let weights = match self.questions.remove(question) {
                     Some(Noted::Weights(weights)) => weights.read(&self.loaded.backend)?,
@@ -138,6 +149,8 @@ impl<B: Backend> Host<B> {
             Command::Forget(id) => {
                 self.encodings.remove(id);
                 self.contexts.remove(id);
+                // What was recorded may hold memory of the context.
+                self.replica = None;
                 self.index.trim();
                 Outcome::default()
             }

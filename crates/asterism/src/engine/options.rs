@@ -5,6 +5,18 @@ use crate::tensor::{Isa, KvPrecision, Precision};
 use crate::world::World;
 use std::sync::Arc;
 
+/// Which hosts read the weights to decode: answers are the same up to rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DecodeWeights {
+    /// All, where each has a processor of its own that would wait otherwise; else one.
+    #[default]
+    Auto,
+    /// The first, which sends the queries of each layer to the others: two messages in turn.
+    One,
+    /// Every host, as the paper has it: one exchange in each layer.
+    Replicated,
+}
+
 /// How the engine computes.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
@@ -24,6 +36,8 @@ pub struct EngineOptions {
     /// Bytes of encoded blocks that may be kept when no context holds them, for contexts to come
     /// that begin with, or contain, the same blocks.
     pub cache_bytes: u64,
+    /// Which hosts run the model over the tokens of an answer.
+    pub decode_weights: DecodeWeights,
     /// The processes that are its hosts, each with an engine of its own; otherwise hosts are
     /// threads. Rank 0 [leads](super::Engine), the others [serve](super::Engine::serve) it; what
     /// `cache_bytes` is, rank 0 says.
@@ -41,6 +55,7 @@ impl Default for EngineOptions {
             device: DeviceChoice::Cpu,
             time_stages: false,
             cache_bytes: 1 << 30,
+            decode_weights: DecodeWeights::Auto,
             processes: None,
         }
     }

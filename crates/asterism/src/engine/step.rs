@@ -3,14 +3,19 @@
 
 use super::EngineError;
 use super::choice::{Chooser, Chosen};
-use super::command::{At, Command, ContextId, Purpose, QuestionId, Rows};
+use super::command::{At, Command, ContextId, Purpose, QuestionId, Replay, Rows};
 use super::group::Group;
 use super::host::{Blocks, Hidden, Host};
 use super::loaded::Loaded;
 use super::members::{Member, Members};
-use crate::attention::{ContextKeys, GlobalAttention, NewKeys, SequenceRows, WeighingAttention};
+use super::recorded::Recorded;
+use crate::attention::{
+    ContextKeys, Gathered, GlobalAttention, NewKeys, ReplicatedAttention, SequenceRows,
+    WeighingAttention,
+};
 use crate::cache::{KvStore, PAGE, Reservation, Tail};
 use crate::cancel::Cancel;
+use crate::comm::CommError;
 use crate::model::Workspace;
 use crate::plan::Span;
 use crate::tensor::{Backend, Pass};
@@ -42,8 +47,18 @@ enum Decoding<B: Backend> {
     Cold,
     /// A step of these has run, as the pass of this number.
     Warm(Members, u64),
-    /// The step of these was recorded, after the pass of number `pass`.
-    Recorded { recording: B::Recording, members: Members, pass: u64 },
+    /// The step of these was recorded, after the pass of number `pass`; it sends so many bytes.
+    Recorded { recorded: Recorded<B>, members: Members, pass: u64, sent: u64 },
+}
+
+/// How a decode step runs.
+enum Run {
+    /// As the recorded one, so many tokens later.
+    Replayed(u32),
+    /// It is recorded.
+    Recorded,
+    /// Neither.
+    Once,
 }
 
 /// Tokens that the page of every sequence has room for when a step is recorded: what was recorded
@@ -159,12 +174,19 @@ pub(super) struct Steps<B: Backend> {
     /// Decode steps so far that ran outside a recording: what was recorded refers to the buffers of
     /// `decode` as they were then.
     passes: u64,
+    /// What all hosts found, where all run the step.
+    gathered: Gathered<B>,
 }
 
 impl<B: Backend> Steps<B> {
     pub(super) fn new(loaded: &Loaded<B>) -> Self {
         let workspace = |kind| loaded.decoder.workspace(&loaded.backend, kind);
-        Self { question: workspace(Pass::Prefill), decode: workspace(Pass::Decode), passes: 0 }
+        Self {
+            question: workspace(Pass::Prefill),
+            decode: workspace(Pass::Decode),
+            passes: 0,
+            gathered: Gathered::new(),
+        }
     }
 
     /// Runs layer `layer` of a pass over `tokens`, the next ones of a question; with the last layer
@@ -260,53 +282,94 @@ impl<B: Backend> Steps<B> {
         let positions: Vec<u32> = spans.iter().copied().flat_map(Span::positions).collect();
         decoder.begin(backend, tokens, &positions, layers, &mut self.decode)?;
         decoder.reserve_logits(backend, rows, &mut self.decode)?;
-        // Recording pays only where the whole step is this host's; moments that are timed cannot be
-        // replayed.
-        let is_own = group.lead.comm.size() == 1 && !decoder.times_stages();
+        if group.replicates() {
+            let hosts = group.lead.comm.size();
+            self.gathered.reserve(backend, hosts, rows, decoder.shape())?;
+        }
+        let how = match replayed {
+            Some(later) => Run::Replayed(later),
+            None => self.how(group, sequences),
+        };
         let told = sequences.iter().zip(&spans).map(|(sequence, span)| sequence.told(*span));
-        let (told, purpose) = (told.collect(), Purpose::Answer);
-        let command = Command::Step { sequences: told, layers: 0..layers, purpose };
-        let sent = run(group, &command, |lead| match replayed {
-            Some(later) => replay(lead, sequences, later),
-            None if is_own => self.decode_own(lead, sequences, &spans),
-            None => {
-                self.passes += 1;
-                pass(lead, sequences, &spans, &mut self.decode)
-            }
+        let told = told.collect();
+        let command = if group.replicates() {
+            let replay = match how {
+                Run::Replayed(_) => Replay::Again,
+                Run::Recorded => Replay::Later,
+                Run::Once => Replay::Never,
+            };
+            Command::Answer { sequences: told, tokens: tokens.into(), replay }
+        } else {
+            Command::Step { sequences: told, layers: 0..layers, purpose: Purpose::Answer }
+        };
+        let replicates = group.replicates();
+        let sent = run(group, &command, |lead| match how {
+            Run::Replayed(later) => replay(lead, sequences, later),
+            Run::Recorded => self.record(lead, sequences, &spans, replicates),
+            Run::Once => self.run_once(lead, sequences, &spans, replicates),
         })?;
         sequences.iter_mut().for_each(|sequence| sequence.position += 1);
         Ok(sent)
     }
 
-    /// A decode step on the only host, of sequences for which none was recorded: after a step of
-    /// the same, it is recorded, if it will be replayed often enough.
-    fn decode_own(
+    /// How a step runs of sequences for which none was recorded: after a step of the same, it is
+    /// recorded, if it will be replayed often enough. That pays only where the whole step is on
+    /// this host's own processor, messages included; moments that are timed cannot be replayed.
+    fn how(&self, group: &Group<B>, sequences: &[&mut Sequence<B>]) -> Run {
+        let can = group.lead.comm.size() == 1
+            || group.replicates() && group.lead.comm.has_own_processors();
+        let is_warm = match sequences.first().map(|first| &first.decoding) {
+            Some(Decoding::Warm(before, pass)) => {
+                *pass == self.passes && before.later(&members(sequences)).is_some()
+            }
+            _ => false,
+        };
+        let times = group.lead.loaded.decoder.times_stages();
+        let is_worth = sequences.iter().all(|s| s.tail.room() >= WORTH_RECORDING);
+        if can && !times && is_warm && is_worth { Run::Recorded } else { Run::Once }
+    }
+
+    /// A step that is recorded, where that makes running it again cheaper.
+    fn record(
         &mut self,
         lead: &Host<B>,
         sequences: &mut [&mut Sequence<B>],
         spans: &[Span],
+        replicates: bool,
     ) -> Result<(), EngineError> {
-        let backend = &lead.loaded.backend;
-        let Some((first, others)) = sequences.split_first_mut() else { return Ok(()) };
-        others.iter_mut().for_each(|other| other.forget_step());
-        let before = std::mem::replace(&mut first.decoding, Decoding::Cold);
+        sequences.iter_mut().for_each(|sequence| sequence.forget_step());
         let members = members(sequences);
-        let is_warm = match before {
-            Decoding::Warm(before, pass) => pass == self.passes && before.later(&members).is_some(),
-            _ => false,
+        let before = lead.comm.bytes_sent();
+        let (work, gathered) = (&mut self.decode, replicates.then_some(&mut self.gathered));
+        let step = || pass(lead, sequences, spans, work, gathered);
+        let recorded = lead.loaded.backend.record(step)?;
+        let Some(recording) = recorded else {
+            return self.run_once(lead, sequences, spans, replicates);
         };
-        let work = &mut self.decode;
-        if is_warm && sequences.iter().all(|s| s.tail.room() >= WORTH_RECORDING) {
-            let recorded = backend.record(|| pass(lead, sequences, spans, work))?;
-            if let Some(recording) = recorded {
-                let decoding = Decoding::Recorded { recording, members, pass: self.passes };
-                sequences[0].decoding = decoding;
-                return Ok(());
-            }
+        let sent = lead.comm.bytes_sent() - before;
+        let recorded = lead.recordings.add(recording);
+        if let Some(first) = sequences.first_mut() {
+            first.decoding = Decoding::Recorded { recorded, members, pass: self.passes, sent };
         }
+        Ok(())
+    }
+
+    /// A step that is not recorded.
+    fn run_once(
+        &mut self,
+        lead: &Host<B>,
+        sequences: &mut [&mut Sequence<B>],
+        spans: &[Span],
+        replicates: bool,
+    ) -> Result<(), EngineError> {
+        sequences.iter_mut().for_each(|sequence| sequence.forget_step());
+        let members = members(sequences);
         self.passes += 1;
-        pass(lead, sequences, spans, work)?;
-        sequences[0].decoding = Decoding::Warm(members, self.passes);
+        let gathered = replicates.then_some(&mut self.gathered);
+        pass(lead, sequences, spans, &mut self.decode, gathered)?;
+        if let Some(first) = sequences.first_mut() {
+            first.decoding = Decoding::Warm(members, self.passes);
+        }
         Ok(())
     }
 
@@ -331,9 +394,10 @@ impl<B: Backend> Steps<B> {
     ) -> Option<u32> {
         let backend = &lead.loaded.backend;
         let later = match &sequences.first()?.decoding {
-            Decoding::Recorded { recording, members, pass } if *pass == self.passes => {
+            Decoding::Recorded { recorded, members, pass, .. } if *pass == self.passes => {
                 let later = members.later(&self::members(sequences))?;
-                backend.can_replay(recording, later).then_some(later)?
+                let can = recorded.with(|recording| backend.can_replay(recording, later));
+                can.unwrap_or(false).then_some(later)?
             }
             _ => return None,
         };
@@ -389,28 +453,41 @@ fn replay<B: Backend>(
     sequences: &mut [&mut Sequence<B>],
     later: u32,
 ) -> Result<(), EngineError> {
-    match sequences.first_mut().map(|first| &mut first.decoding) {
-        Some(Decoding::Recorded { recording, .. }) => {
-            Ok(lead.loaded.backend.replay(recording, later)?)
-        }
-        _ => unreachable!("there was a recorded step when room was made for it"),
-    }
+    let Some(Decoding::Recorded { recorded, sent, .. }) =
+        sequences.first_mut().map(|first| &mut first.decoding)
+    else {
+        unreachable!("there was a recorded step when room was made for it")
+    };
+    // It is taken back only between commands, when a step is not about to run.
+    let replayed = recorded.with(|recording| lead.loaded.backend.replay(recording, later));
+    replayed.ok_or(CommError::Aborted)??;
+    lead.comm.count(*sent);
+    Ok(())
 }
 
-/// All layers of a decode step, and its logits. [`Decoder::begin`](crate::model::Decoder::begin)
+/// All layers of a decode step, which all hosts run if what they find is `gathered`, and its logits. [`Decoder::begin`](crate::model::Decoder::begin)
 /// has been called with its tokens.
 fn pass<B: Backend>(
     lead: &Host<B>,
     sequences: &mut [&mut Sequence<B>],
     spans: &[Span],
     work: &mut Workspace<B>,
+    gathered: Option<&mut Gathered<B>>,
 ) -> Result<(), EngineError> {
     let Loaded { backend, decoder } = &*lead.loaded;
-    let rows =
+    let (comm, shape) = (&*lead.comm, decoder.shape());
+    let rows: Vec<_> =
         sequences.iter_mut().zip(spans).map(|(sequence, span)| sequence.rows(*span)).collect();
-    let mut attention = GlobalAttention::new(backend, &*lead.comm, decoder.shape(), rows)?;
     // Cancels are seen between steps.
-    decoder.advance(backend, usize::MAX, &mut attention, &Cancel::new(), work)?;
+    let (all, cancel) = (usize::MAX, Cancel::new());
+    if let Some(gathered) = gathered {
+        let sequences = rows;
+        let mut attention = ReplicatedAttention { backend, comm, shape, sequences, gathered };
+        decoder.advance(backend, all, &mut attention, &cancel, work)?;
+    } else {
+        let mut attention = GlobalAttention::new(backend, comm, shape, rows)?;
+        decoder.advance(backend, all, &mut attention, &cancel, work)?;
+    }
     Ok(decoder.head(backend, spans.len(), work)?)
 }
 

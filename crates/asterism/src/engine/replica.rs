@@ -1,0 +1,110 @@
+//! Decode steps that every host runs: what a host that does not lead keeps and does for them.
+
+use super::EngineError;
+use super::command::{Replay, Rows};
+use super::host::Host;
+use super::loaded::Loaded;
+use super::recorded::Recorded;
+use crate::attention::{ContextKeys, Gathered, NewKeys, ReplicatedAttention, SequenceRows};
+use crate::cancel::Cancel;
+use crate::model::Workspace;
+use crate::plan::Span;
+use crate::tensor::{self, Backend};
+
+/// The buffers of such steps, and the last one that was recorded.
+pub(super) struct Replica<B: Backend> {
+    work: Workspace<B>,
+    gathered: Gathered<B>,
+    /// With the bytes that it sends.
+    recorded: Option<(Recorded<B>, u64)>,
+}
+
+impl<B: Backend> Replica<B> {
+    pub(super) fn new(loaded: &Loaded<B>) -> Self {
+        let work = loaded.decoder.workspace(&loaded.backend, tensor::Pass::Decode);
+        Self { work, gathered: Gathered::new(), recorded: None }
+    }
+}
+
+impl<B: Backend> Host<B> {
+    /// Runs a token of each of `sequences`: the same as the query host does, but for the keys of
+    /// these tokens, which that keeps.
+    pub(super) fn replicate(
+        &mut self,
+        sequences: &[Rows],
+        tokens: &[u32],
+        replay: Replay,
+    ) -> Result<(), EngineError> {
+        let mut replica = match self.replica.take() {
+            Some(replica) => replica,
+            None => Replica::new(&self.loaded),
+        };
+        let done = self.run(&mut replica, sequences, tokens, replay);
+        self.replica = Some(replica);
+        done
+    }
+
+    fn run(
+        &self,
+        replica: &mut Replica<B>,
+        sequences: &[Rows],
+        tokens: &[u32],
+        replay: Replay,
+    ) -> Result<(), EngineError> {
+        let Loaded { backend, decoder } = &*self.loaded;
+        let Replica { work, gathered, recorded } = replica;
+        let firsts = sequences.iter().map(|rows| rows.at.tokens_and_first().1);
+        let positions: Vec<u32> = firsts.map(|first| first as u32).collect();
+        if replay != Replay::Again {
+            // The buffers may grow.
+            *recorded = None;
+        }
+        decoder.begin(backend, tokens, &positions, self.loaded.layers(), work)?;
+        gathered.reserve(backend, self.comm.size(), tokens.len(), decoder.shape())?;
+        let before = self.comm.bytes_sent();
+        match replay {
+            Replay::Again => {
+                let (recorded, sent) = recorded.as_ref().ok_or(EngineError::UnknownContext)?;
+                // All that it attends to stands before the tokens, whichever they are.
+                let again = recorded.with(|recording| backend.replay(recording, 0));
+                again.ok_or(EngineError::UnknownContext)??;
+                self.comm.count(*sent);
+                Ok(())
+            }
+            Replay::Later => {
+                let step = || self.pass(work, gathered, sequences);
+                match backend.record(step)? {
+                    Some(recording) => {
+                        let sent = self.comm.bytes_sent() - before;
+                        *recorded = Some((self.recordings.add(recording), sent));
+                        Ok(())
+                    }
+                    None => self.pass(work, gathered, sequences),
+                }
+            }
+            Replay::Never => self.pass(work, gathered, sequences),
+        }
+    }
+
+    /// All layers of a step.
+    fn pass(
+        &self,
+        work: &mut Workspace<B>,
+        gathered: &mut Gathered<B>,
+        sequences: &[Rows],
+    ) -> Result<(), EngineError> {
+        let Loaded { backend, decoder } = &*self.loaded;
+        let rows = |rows: &Rows| {
+            let (len, start) = rows.at.tokens_and_first();
+            let hidden = rows.hides.map(|question| self.hidden(question)).transpose()?;
+            let hidden = hidden.map(|hidden| &**hidden);
+            let context = ContextKeys { hidden, ..ContextKeys::of(self.blocks(rows.context)?) };
+            Ok(SequenceRows { span: Span { start, len }, context, new: NewKeys::Elsewhere })
+        };
+        let sequences = sequences.iter().map(rows).collect::<Result<_, EngineError>>()?;
+        let (comm, shape) = (&*self.comm, decoder.shape());
+        let mut attention = ReplicatedAttention { backend, comm, shape, sequences, gathered };
+        decoder.advance(backend, usize::MAX, &mut attention, &Cancel::new(), work)?;
+        Ok(())
+    }
+}
