@@ -1,7 +1,8 @@
 //! Raw arguments, checked and turned into what the engine takes.
 
 use super::args::common::{
-    Anchor, AnchorKvName, DecodeWeightsName, Dtype, GenerationArgs, MethodArgs, MethodName, ModelArgs,
+    Anchor, AnchorKvName, DecodeWeightsName, Dtype, GenerationArgs, MethodArgs, MethodName,
+    ModelArgs,
 };
 use super::error::CliError;
 use super::{processes, progress};

@@ -47,6 +47,7 @@ impl Report<'_> {
         let seconds = |times: &mut dyn Iterator<Item = Duration>| -> Vec<f64> {
             times.map(|time| time.as_secs_f64()).collect()
         };
+        let planned: u64 = outcome.case.cost.hosts.iter().map(|host| host.sent_bytes).sum();
         let mut prefill_times = outcome.samples.iter().map(|sample| sample.phase1.time);
         let mut prefill = spread_json(time);
         prefill["runs"] = seconds(&mut prefill_times).into();
@@ -59,7 +60,9 @@ impl Report<'_> {
             "prefill_tokens_per_s": outcome.prefill_rate(),
             "flop": outcome.case.cost.total_flops(),
             "flop_per_s": rate,
-            "share_of_peak_flop": rate / self.peak.flops_per_second,
+            "share_of_peak_flop": rate / self.peak_flops(outcome),
+            "at_peak_s": self.at_peak(outcome),
+            "planned_bytes": planned,
             "speedup": self.speedup(outcome),
             "bytes_sent": outcome.bytes_sent(),
             "kv_bytes": outcome.kv_bytes(),
@@ -94,14 +97,14 @@ impl Report<'_> {
 
     /// What decoding of `sequences` sequences took.
     fn decode_json(&self, outcome: &Outcome, index: usize, sequences: usize) -> Value {
-        let bytes = outcome.bytes_per_step(index, self.weight_bytes(), self.decode_tokens);
+        let bytes = self.read_per_step(outcome, index);
         let times = outcome.samples.iter().filter_map(|sample| sample.answers.get(index));
         let runs: Vec<f64> = times.map(|answers| answers.decode.as_secs_f64()).collect();
         let bytes_per_second = self.bytes_per_second(outcome, index, sequences);
         json!({
             "decode_s": { "runs": runs },
             "question_s": outcome.question(index).map(spread_json),
-            "question_bytes_read": outcome.bytes_of_question(self.weight_bytes()),
+            "question_bytes_read": self.read_by_question(outcome),
             "decode_tokens_per_s": outcome.decode_rate(index, self.decode_tokens).map(spread_json),
             "bytes_read_per_token": bytes,
             "bytes_per_s": bytes_per_second,

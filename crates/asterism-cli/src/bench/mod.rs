@@ -16,9 +16,9 @@ mod together;
 
 pub(crate) use args::BenchArgs;
 
-use super::config;
 use super::error::CliError;
 use super::interrupt::Interrupt;
+use super::{config, processes};
 use crate::terminal::Out;
 use asterism::engine::{Engine, EngineOptions};
 use measure::Bench;
@@ -63,6 +63,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), CliError> {
         query_tokens: args.query_tokens,
         seed: bench.seed,
         peak,
+        own_processors: processes::world().is_some(),
         outcomes: &outcomes,
     };
     write!(Out::lock(), "{}", report.text())?;

@@ -16,7 +16,10 @@ pub(super) struct Report<'a> {
     pub(super) decode_tokens: usize,
     pub(super) query_tokens: usize,
     pub(super) seed: u64,
+    /// Of this process's processor.
     pub(super) peak: Peak,
+    /// Whether hosts are processes, each with a processor of its own.
+    pub(super) own_processors: bool,
     pub(super) outcomes: &'a [Outcome],
 }
 
@@ -39,11 +42,43 @@ impl Report<'_> {
         self.engine.weight_bytes() as u64
     }
 
+    /// Processors that the hosts of a case have together.
+    fn processors(&self, outcome: &Outcome) -> f64 {
+        if self.own_processors { outcome.case.hosts() as f64 } else { 1.0 }
+    }
+
+    /// Operations per second that they reach together at most.
+    pub(super) fn peak_flops(&self, outcome: &Outcome) -> f64 {
+        self.processors(outcome) * self.peak.flops_per_second
+    }
+
+    /// Seconds that the busiest processor would take for phase 1 at its peak.
+    pub(super) fn at_peak(&self, outcome: &Outcome) -> f64 {
+        let cost = &outcome.case.cost;
+        let flops = if self.own_processors { cost.critical_flops() } else { cost.total_flops() };
+        flops as f64 / self.peak.flops_per_second
+    }
+
+    /// Bytes that a decoding step must read on each processor: all weights, and the keys there.
+    pub(super) fn read_per_step(&self, outcome: &Outcome, index: usize) -> f64 {
+        let keys = outcome.bytes_per_step(index, 0, self.decode_tokens);
+        self.weight_bytes() as f64 + keys / self.processors(outcome)
+    }
+
+    /// As [`Self::read_per_step`], for a question.
+    pub(super) fn read_by_question(&self, outcome: &Outcome) -> f64 {
+        self.weight_bytes() as f64 + outcome.bytes_of_question(0) / self.processors(outcome)
+    }
+
     /// The terminal's report.
     pub(super) fn text(&self) -> String {
         let mut text = self.heading();
         text.push_str("\nphase 1: encoding the context\n");
         text.push_str(&self.prefill_table());
+        if self.outcomes.iter().any(|outcome| outcome.case.hosts() > 1) {
+            text.push_str("\nwhat phase 1 takes at least, and what hosts send each other in it\n");
+            text.push_str(&self.hosts_table());
+        }
         if self.decode_tokens > 0 {
             let steps = report::count(self.decode_tokens);
             let each = if self.has_sequences() { ", of each sequence" } else { "" };
@@ -70,7 +105,7 @@ impl Report<'_> {
         let reads_faster = |(index, count)| {
             self.bytes_per_second(outcome, index, count) > Some(self.peak.bytes_per_second)
         };
-        outcome.flops_per_second() > self.peak.flops_per_second
+        outcome.flops_per_second() > self.peak_flops(outcome)
             || outcome.sequences().any(reads_faster)
     }
 
@@ -82,7 +117,7 @@ impl Report<'_> {
         sequences: usize,
     ) -> Option<f64> {
         let steps = outcome.decode_rate(index, self.decode_tokens)?.median / sequences as f64;
-        Some(steps * outcome.bytes_per_step(index, self.weight_bytes(), self.decode_tokens))
+        Some(steps * self.read_per_step(outcome, index))
     }
 
     /// Whether more than one question was asked at once.
@@ -124,9 +159,24 @@ impl Report<'_> {
                 report::count(outcome.prefill_rate().round() as usize),
                 report::flops(outcome.case.cost.total_flops()),
                 flops_rate(rate),
-                percent(rate / self.peak.flops_per_second),
+                percent(rate / self.peak_flops(outcome)),
                 outcome.memory().map_or_else(|| "unknown on this system".into(), report::bytes),
             ]);
+            row
+        };
+        report::table(&header, &self.outcomes.iter().map(row).collect::<Vec<_>>())
+    }
+
+    /// What was predicted of several hosts, beside what was measured: seconds by the operations of
+    /// the busiest, and bytes.
+    fn hosts_table(&self) -> String {
+        let header = ["method", "hosts", "tokens", "at peak", "took", "of it", "sent", "planned"];
+        let row = |outcome: &Outcome| {
+            let (least, took) = (self.at_peak(outcome), outcome.prefill().median);
+            let planned: u64 = outcome.case.cost.hosts.iter().map(|host| host.sent_bytes).sum();
+            let mut row = names(outcome);
+            row.extend([seconds(least), seconds(took), percent(least / took)]);
+            row.extend([outcome.bytes_sent(), planned].map(report::bytes));
             row
         };
         report::table(&header, &self.outcomes.iter().map(row).collect::<Vec<_>>())
@@ -152,10 +202,10 @@ impl Report<'_> {
 
     fn decode_row(&self, outcome: &Outcome, index: usize, sequences: usize) -> Option<Vec<String>> {
         let question = outcome.question(index)?.median;
-        let reading = sequences as f64 * outcome.bytes_of_question(self.weight_bytes())
-            / self.peak.bytes_per_second;
+        let reading =
+            sequences as f64 * self.read_by_question(outcome) / self.peak.bytes_per_second;
         let rate = outcome.decode_rate(index, self.decode_tokens)?;
-        let bytes = outcome.bytes_per_step(index, self.weight_bytes(), self.decode_tokens);
+        let bytes = self.read_per_step(outcome, index);
         let bytes_per_second = self.bytes_per_second(outcome, index, sequences)?;
         let mut row = names(outcome);
         if self.has_sequences() {
@@ -205,7 +255,7 @@ impl Report<'_> {
             let attention: u64 = hosts.iter().map(|host| host.attention_flops).sum();
             for (time, flops) in [(phase1.linear, linear), (phase1.attention, attention)] {
                 let rate = flops as f64 / time.as_secs_f64();
-                let share = percent(rate / self.peak.flops_per_second);
+                let share = percent(rate / self.peak_flops(outcome));
                 row.extend([report::seconds(time), flops_rate(rate), share]);
             }
             row.push(report::seconds(phase1.rest));

@@ -84,7 +84,9 @@ fn start(family: &Family, args: &LaunchArgs) -> Result<Vec<Option<Child>>, CliEr
             Ok(child) => children.push(Some(child)),
             Err(error) => {
                 children.iter_mut().flatten().for_each(|child| drop(child.kill()));
-                return Err(anyhow::Error::from(error).context("a process cannot be started").into());
+                return Err(anyhow::Error::from(error)
+                    .context("a process cannot be started")
+                    .into());
             }
         }
     }

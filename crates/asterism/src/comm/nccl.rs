@@ -221,7 +221,8 @@ impl Comm<Cuda> for NcclComm {
         let leave = to_go.iter().map(|piece| nccl::Message::To(to, piece));
         let all: Vec<_> =
             leave.chain(to_come.iter().map(|piece| nccl::Message::From(from, piece))).collect();
-        let done = if all.is_empty() { Arc::new(self.stream.record()?) } else { self.enqueue(&all)? };
+        let done =
+            if all.is_empty() { Arc::new(self.stream.record()?) } else { self.enqueue(&all)? };
         lock(&self.coming)[from].extend(come.map(|message| (message, Arc::clone(&done))));
         Ok(())
     }

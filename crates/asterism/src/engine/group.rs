@@ -153,8 +153,8 @@ fn guarded<B: Backend, T>(
         host.comm.settle()?;
         Ok(value)
     });
-    let result = catch_unwind(obeyed)
-        .unwrap_or_else(|_| Err(EngineError::HostPanicked(host.comm.rank())));
+    let result =
+        catch_unwind(obeyed).unwrap_or_else(|_| Err(EngineError::HostPanicked(host.comm.rank())));
     if result.is_err() {
         host.comm.abort();
     }

@@ -149,8 +149,9 @@ impl<B: Backend> Host<B> {
             Command::Forget(id) => {
                 self.encodings.remove(id);
                 self.contexts.remove(id);
-                // What was recorded may hold memory of the context.
-                self.replica = None;
+                if let Some(replica) = &mut self.replica {
+                    replica.forget(*id);
+                }
                 self.index.trim();
                 Outcome::default()
             }

@@ -108,34 +108,42 @@ impl<B: Backend> Question<B> {
         steps: &mut Steps<B>,
     ) -> Result<bool, EngineError> {
         let chunk = group.lead.loaded.backend.chunk_tokens();
-        let mut done = 0; // tokens times layers
+        let mut left = chunk; // tokens times layers
         loop {
-            if self.layer(group, steps)? {
+            // As many as one command may have.
+            let layers = (left / self.pass_tokens(chunk).max(1)).max(1);
+            let before = self.layers_done;
+            if self.layers(group, steps, layers)? {
                 return Ok(true);
             }
             let tokens = self.pass_tokens(chunk);
-            done += tokens;
-            if !self.is_under_way() || done + tokens > chunk {
+            left = left.saturating_sub(tokens * (self.layers_done - before).max(1));
+            if !self.is_under_way() || tokens > left {
                 return Ok(false);
             }
         }
     }
 
-    /// One layer of a question; true after the last one of its last pass.
-    fn layer(&mut self, group: &mut Group<B>, steps: &mut Steps<B>) -> Result<bool, EngineError> {
+    /// Up to `most` layers of a question, of one pass; true after the last one of its last pass.
+    fn layers(
+        &mut self,
+        group: &mut Group<B>,
+        steps: &mut Steps<B>,
+        most: usize,
+    ) -> Result<bool, EngineError> {
         if matches!(self.stage, Stage::Blank) && self.request.blank().is_none() {
             self.stage = Stage::Weigh;
         }
         let began = *self.began.get_or_insert_with(Instant::now);
         match &mut self.stage {
             Stage::Blank => {
-                if self.question_layer(group, steps, Wanted::Weights)? {
+                if self.question_layers(group, steps, most, Wanted::Weights)? {
                     self.weighed_blank(group)?;
                 }
                 Ok(false)
             }
             Stage::Weigh => {
-                if self.question_layer(group, steps, Wanted::Weights)? {
+                if self.question_layers(group, steps, most, Wanted::Weights)? {
                     self.weighed(group)?;
                 }
                 Ok(false)
@@ -149,16 +157,17 @@ impl<B: Backend> Question<B> {
                 }
                 Ok(false)
             }
-            Stage::Answer => self.question_layer(group, steps, Wanted::Logits),
+            Stage::Answer => self.question_layers(group, steps, most, Wanted::Logits),
         }
     }
 
-    /// One layer of a pass over the question's own tokens, or those of the blank one, the last of
-    /// which are to bring what is `wanted`; true after the last layer of the last pass.
-    fn question_layer(
+    /// Up to `most` layers of a pass over the question's own tokens, or those of the blank one, the
+    /// last of which are to bring what is `wanted`; true after the last layer of the last pass.
+    fn question_layers(
         &mut self,
         group: &mut Group<B>,
         steps: &mut Steps<B>,
+        most: usize,
         wanted: Wanted,
     ) -> Result<bool, EngineError> {
         let Self { request, sequence, stage, done, layers_done, bytes_sent, .. } = self;
@@ -171,9 +180,11 @@ impl<B: Backend> Question<B> {
             Wanted::Logits if !is_last => Wanted::Nothing,
             wanted => wanted,
         };
-        let (cancel, layer) = (&request.cancel, *layers_done);
-        *bytes_sent += steps.question_layer(group, sequence, tokens, layer, wanted, cancel)?;
-        *layers_done += 1;
+        let cancel = &request.cancel;
+        let now = *layers_done..layers.min(*layers_done + most);
+        let end_now = now.end;
+        *bytes_sent += steps.question_layers(group, sequence, tokens, now, wanted, cancel)?;
+        *layers_done = end_now;
         if *layers_done == layers {
             (*done, *layers_done) = (end, 0);
             return Ok(is_last);

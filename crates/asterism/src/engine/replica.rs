@@ -1,7 +1,7 @@
 //! Decode steps that every host runs: what a host that does not lead keeps and does for them.
 
 use super::EngineError;
-use super::command::{Replay, Rows};
+use super::command::{ContextId, Replay, Rows};
 use super::host::Host;
 use super::loaded::Loaded;
 use super::recorded::Recorded;
@@ -15,14 +15,27 @@ use crate::tensor::{self, Backend};
 pub(super) struct Replica<B: Backend> {
     work: Workspace<B>,
     gathered: Gathered<B>,
-    /// With the bytes that it sends.
-    recorded: Option<(Recorded<B>, u64)>,
+    recorded: Option<Step<B>>,
+}
+
+/// A step that was recorded.
+struct Step<B: Backend> {
+    recorded: Recorded<B>,
+    /// Bytes that it sends.
+    sent: u64,
+    /// Contexts whose memory it holds.
+    contexts: Vec<ContextId>,
 }
 
 impl<B: Backend> Replica<B> {
     pub(super) fn new(loaded: &Loaded<B>) -> Self {
         let work = loaded.decoder.workspace(&loaded.backend, tensor::Pass::Decode);
         Self { work, gathered: Gathered::new(), recorded: None }
+    }
+
+    /// Lets go of what was recorded if it holds memory of the context `id`.
+    pub(super) fn forget(&mut self, id: ContextId) {
+        self.recorded.take_if(|step| step.contexts.contains(&id));
     }
 }
 
@@ -64,11 +77,11 @@ impl<B: Backend> Host<B> {
         let before = self.comm.bytes_sent();
         match replay {
             Replay::Again => {
-                let (recorded, sent) = recorded.as_ref().ok_or(EngineError::UnknownContext)?;
+                let step = recorded.as_ref().ok_or(EngineError::UnknownContext)?;
                 // All that it attends to stands before the tokens, whichever they are.
-                let again = recorded.with(|recording| backend.replay(recording, 0));
+                let again = step.recorded.with(|recording| backend.replay(recording, 0));
                 again.ok_or(EngineError::UnknownContext)??;
-                self.comm.count(*sent);
+                self.comm.count(step.sent);
                 Ok(())
             }
             Replay::Later => {
@@ -76,7 +89,9 @@ impl<B: Backend> Host<B> {
                 match backend.record(step)? {
                     Some(recording) => {
                         let sent = self.comm.bytes_sent() - before;
-                        *recorded = Some((self.recordings.add(recording), sent));
+                        let contexts = sequences.iter().map(|rows| rows.context).collect();
+                        let of = self.recordings.add(recording);
+                        *recorded = Some(Step { recorded: of, sent, contexts });
                         Ok(())
                     }
                     None => self.pass(work, gathered, sequences),

@@ -19,6 +19,7 @@ use crate::comm::CommError;
 use crate::model::Workspace;
 use crate::plan::Span;
 use crate::tensor::{Backend, Pass};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A question and its answer: what the query host keeps of them.
@@ -189,21 +190,21 @@ impl<B: Backend> Steps<B> {
         }
     }
 
-    /// Runs layer `layer` of a pass over `tokens`, the next ones of a question; with the last layer
+    /// Runs `now`, layers of a pass over `tokens`, the next ones of a question; with the last layer
     /// the logits behind them are computed if they are `wanted`. Returns the bytes that hosts sent.
-    pub(super) fn question_layer(
+    pub(super) fn question_layers(
         &mut self,
         group: &mut Group<B>,
         sequence: &mut Sequence<B>,
         tokens: &[u32],
-        layer: usize,
+        now: Range<usize>,
         wanted: Wanted,
         cancel: &Cancel,
     ) -> Result<u64, EngineError> {
         let span = Span { start: sequence.position, len: tokens.len() };
         let work = &mut self.question;
         let layers = group.lead.loaded.layers();
-        if layer == 0 {
+        if now.start == 0 {
             let Loaded { backend, decoder } = &*group.lead.loaded;
             let positions: Vec<u32> = span.positions().collect();
             decoder.begin(backend, tokens, &positions, layers, work)?;
@@ -213,16 +214,17 @@ impl<B: Backend> Steps<B> {
             Wanted::Weights => Purpose::Weigh(sequence.question),
             Wanted::Nothing | Wanted::Logits => Purpose::Answer,
         };
-        let (sequences, layers_now) = ([sequence.told(span)].into(), layer..layer + 1);
-        let command = Command::Step { sequences, layers: layers_now, purpose };
+        let (sequences, count) = ([sequence.told(span)].into(), now.len());
+        let ends = now.end == layers;
+        let command = Command::Step { sequences, layers: now, purpose };
         let sent = run(group, &command, |lead| {
             if wanted == Wanted::Weights {
-                return weigh_layer(lead, sequence, span, cancel, work);
+                return weigh_layers(lead, sequence, span, count, cancel, work);
             }
             let Loaded { backend, decoder } = &*lead.loaded;
             let rows = vec![sequence.rows(span)];
             let mut attention = GlobalAttention::new(backend, &*lead.comm, decoder.shape(), rows)?;
-            if decoder.advance(backend, 1, &mut attention, cancel, work)?
+            if decoder.advance(backend, count, &mut attention, cancel, work)?
                 && wanted == Wanted::Logits
             {
                 decoder.reserve_logits(backend, 1, work)?;
@@ -230,7 +232,7 @@ impl<B: Backend> Steps<B> {
             }
             Ok(())
         })?;
-        if layer + 1 == layers {
+        if ends {
             sequence.position += tokens.len();
         }
         Ok(sent)
@@ -491,11 +493,12 @@ fn pass<B: Backend>(
     Ok(decoder.head(backend, spans.len(), work)?)
 }
 
-/// The next layer of a question that weighs its context.
-fn weigh_layer<B: Backend>(
+/// The next `count` layers of a question that weighs its context.
+fn weigh_layers<B: Backend>(
     lead: &mut Host<B>,
     sequence: &mut Sequence<B>,
     span: Span,
+    count: usize,
     cancel: &Cancel,
     work: &mut Workspace<B>,
 ) -> Result<(), EngineError> {
@@ -510,7 +513,7 @@ fn weigh_layer<B: Backend>(
         tail: &mut sequence.tail,
         weights: &mut weights,
     };
-    decoder.advance(backend, 1, &mut attention, cancel, work)?;
+    decoder.advance(backend, count, &mut attention, cancel, work)?;
     lead.put_weights(sequence.question, weights);
     Ok(())
 }

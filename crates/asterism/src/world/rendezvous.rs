@@ -52,9 +52,8 @@ impl Rendezvous {
         let known = names.iter().find_map(|name| variable(name)).unwrap_or_default();
         let text = format!("asterism {known} {machine} {port} {}", launch.size);
         let hash = Sha256::digest(text.as_bytes());
-        let word = |at: usize| {
-            hash[at..at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
-        };
+        let word =
+            |at: usize| hash[at..at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
         Ok(Some(Self { machine, port, secret: [word(0), word(8)] }))
     }
 
@@ -116,8 +115,7 @@ fn first_node(nodes: &str) -> String {
 
 /// Which of the processes on this machine this one is, from 0, if its launcher says so.
 pub(super) fn local_rank(variable: Variable<'_>) -> Result<Option<usize>, LaunchError> {
-    let names =
-        ["LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"];
+    let names = ["LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"];
     let found = names.iter().find_map(|name| Some((*name, variable(name)?)));
     found.map(|(name, value)| number(name, value)).transpose()
 }
