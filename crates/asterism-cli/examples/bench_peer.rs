@@ -71,12 +71,9 @@ fn main() -> Result<()> {
     let options = EngineOptions {
         threads: args.threads,
         precision: args.dtype,
-        kv_precision: None,
-        isa: None,
         device: args.device,
-        time_stages: false,
         cache_bytes: 0,
-        processes: None,
+        ..EngineOptions::default()
     };
     let engine = match args.model {
         Some(source) => {

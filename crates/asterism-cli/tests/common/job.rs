@@ -1,4 +1,4 @@
-//! Jobs of several processes, started by `mpirun` and watched from outside.
+//! Jobs of several processes, started by `mpirun` or `asterism launch` and watched from outside.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -15,6 +15,7 @@ pub(crate) fn binary() -> PathBuf {
     assert_cmd::cargo::cargo_bin("asterism")
 }
 
+#[allow(dead_code)] // of some test programs
 /// `asterism ARGUMENTS` as `ranks` processes of this machine.
 pub(crate) fn mpirun(ranks: usize, arguments: &[OsString]) -> Command {
     let mut command = Command::new("mpirun");
@@ -76,8 +77,10 @@ impl Job {
                     text.split('\0').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
                 value.map(str::to_owned)
             };
-            (value(MARK)? == self.mark)
-                .then(|| (id, value("OMPI_COMM_WORLD_RANK").and_then(|rank| rank.parse().ok())))
+            (value(MARK)? == self.mark).then(|| {
+                let rank = value("OMPI_COMM_WORLD_RANK").or_else(|| value("RANK"));
+                (id, rank.and_then(|rank| rank.parse().ok()))
+            })
         })
         .collect()
     }

@@ -137,12 +137,14 @@ impl Control {
     }
 
     /// Tells every rank by what their messages find each other from command `number` on.
+    #[cfg(any(feature = "cuda", test))]
     pub(crate) fn send_key(&self, number: u64, key: Vec<u8>) {
         self.send(&Frame { kind: Kind::Key, number, body: key });
     }
 
     /// Waits for what rank 0 tells of that for command `number`. `None` if `goes_on` says no, at
     /// which it looks now and then.
+    #[cfg(any(feature = "cuda", test))]
     pub(crate) fn take_key(&self, number: u64, goes_on: &dyn Fn() -> bool) -> Option<Vec<u8>> {
         let mut key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

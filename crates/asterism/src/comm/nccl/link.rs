@@ -19,14 +19,17 @@ const LOOKING: Duration = Duration::from_millis(250);
 /// Says whether to go on waiting.
 pub(crate) type GoesOn<'a> = &'a dyn Fn() -> bool;
 
+/// Waits for the id by which the hosts connect for the command of a number, as long as it should.
+type HearId = Box<dyn Fn(u64, GoesOn<'_>) -> Option<Vec<u8>> + Send + Sync>;
+
 /// What a host needs of the connections to other processes that are not for tensors.
 pub struct Outside {
     /// Tells the other hosts that the command of a number is given up.
     pub give_up: Box<dyn Fn(u64) + Send + Sync>,
     /// On rank 0: tells them the id by which they connect for the command of a number.
     pub tell_id: Box<dyn Fn(u64, Vec<u8>) + Send + Sync>,
-    /// On the others: waits for it, as long as it should.
-    pub hear_id: Box<dyn Fn(u64, GoesOn<'_>) -> Option<Vec<u8>> + Send + Sync>,
+    /// On the others: waits for it.
+    pub hear_id: HearId,
     /// Hears of the error after which this process is of no use to the others.
     pub failed: Box<dyn Fn(String) + Send + Sync>,
 }
