@@ -170,3 +170,26 @@ fn one_block_is_dense_and_more_blocks_are_not() {
     let (many, _) = run(&engine, context, query, PlanSpec::star(16).anchor(4).hosts(4), 1);
     assert!(max_difference(&many, &dense) > 1e-2, "blocks must make a difference");
 }
+
+#[test]
+fn an_anchor_longer_than_a_pass_goes_to_others_layer_by_layer_and_changes_nothing() {
+    // On one thread 512 tokens pass at once.
+    let options =
+        EngineOptions { threads: 1, precision: Precision::F32, ..EngineOptions::default() };
+    let shape = "small".parse::<Shape>().unwrap().with_layers(2).with_positions(3_000);
+    let engine = Arc::new(Engine::load(random_model(&shape, 3).unwrap(), &options).unwrap());
+    let ids = tokens(2_905, 5);
+    let (context, query) = ids.split_at(2_900);
+    for (block, anchor) in [(1_300, 1_300), (1_300, 700), (800, 300)] {
+        let star = Star::new(block).anchor(anchor);
+        let (expected, said) = run(&engine, context, query, star.hosts(1), 3);
+        for hosts in [2, 3] {
+            let plan = Plan::new(star.hosts(hosts), context.len()).unwrap();
+            assert_eq!(plan.first_pass(512), if anchor > 512 { anchor } else { 0 });
+            let (found, tokens) = run(&engine, context, query, star.hosts(hosts), 3);
+            let difference = max_difference(&found, &expected);
+            assert!(difference < 1e-3, "{block}, {anchor}, {hosts} hosts: {difference}");
+            assert_eq!(tokens, said, "{block}, {anchor}, {hosts} hosts");
+        }
+    }
+}

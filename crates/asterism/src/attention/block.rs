@@ -211,13 +211,19 @@ impl<B: Backend> Attention<B> for BlockAttention<'_, B> {
         segments.extend(self.store.segments(layer));
         // A block's keys are all on this host, so nothing is merged; `attend` writes log-sum-exps
         // regardless, and they are dropped.
-        let rows = self.chunk.len * self.shape.heads;
+        let (backend, shape, mut out) = (self.backend, self.shape, out);
         let mut lse = B::Sums::default();
-        self.backend.sums_at_least(&mut lse, rows)?;
-        let lse = PartMut::new(&mut lse, 0..rows);
-        let rows = 0..self.chunk.len;
-        let chunk =
-            Sequence { rows, positions: Positions::From(self.chunk.start), segments: &segments };
-        Ok(self.backend.attend(q, self.shape, &[chunk], out, lse)?)
+        let most = backend.chunk_tokens();
+        backend.sums_at_least(&mut lse, self.chunk.len.min(most) * shape.heads)?;
+        // A pass over an anchor that others wait for may have more tokens than attend at once.
+        for chunk in self.chunk.chunks(most) {
+            let first = chunk.start - self.chunk.start;
+            let range = first * shape.q_width()..(first + chunk.len) * shape.q_width();
+            let positions = Positions::From(chunk.start);
+            let all = Sequence { rows: 0..chunk.len, positions, segments: &segments };
+            let lse = PartMut::new(&mut lse, 0..chunk.len * shape.heads);
+            backend.attend(q.slice(range.clone()), shape, &[all], out.slice(range), lse)?;
+        }
+        Ok(())
     }
 }

@@ -51,6 +51,11 @@ impl MemoryNeed {
                 let tokens = match plan.spec.method {
                     // The whole shard passes through a layer before the next.
                     Method::Ring | Method::Zigzag => plan.host_tokens(host),
+                    // And so may an anchor that others wait for.
+                    _ if host == 0 => {
+                        let most = B::most_chunk_tokens();
+                        plan.host_tokens(0).min(most.max(plan.first_pass(most)))
+                    }
                     _ => plan.host_tokens(host).min(B::most_chunk_tokens()),
                 };
                 B::pass_bytes(widths, tokens)

@@ -56,7 +56,11 @@ pub(super) fn passes(
                     passes.extend(anchor.chunks(chunk).map(pass));
                 }
                 let pass = |chunk| Pass::Block { block, chunk, ends: ends(span, chunk) };
-                passes.extend(span.chunks(chunk).map(pass));
+                let first = if span.start == 0 { plan.first_pass(chunk) } else { 0 };
+                let first = Span { start: span.start, len: first.min(span.len) };
+                let rest = Span { start: first.end(), len: span.len - first.len };
+                passes.extend((first.len > 0).then(|| pass(first)));
+                passes.extend(rest.chunks(chunk).map(pass));
             }
             passes
         }

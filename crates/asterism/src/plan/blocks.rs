@@ -207,6 +207,16 @@ impl Plan {
         self.anchor > 0 && !self.recomputes_anchor()
     }
 
+    /// Tokens of the first block that pass through the model at once where `chunk` do otherwise:
+    /// the anchor, if other hosts wait for its keys and it is longer. Layer by layer they begin one
+    /// layer behind the first host; chunk by chunk they would begin with its last chunk.
+    #[must_use]
+    pub fn first_pass(&self, chunk: usize) -> usize {
+        let others_wait =
+            self.shares_anchor() && self.hosts.iter().skip(1).any(|spans| !spans.is_empty());
+        if others_wait && self.anchor > chunk { self.anchor } else { 0 }
+    }
+
     /// Tokens whose keys `host` keeps.
     #[must_use]
     pub fn host_tokens(&self, host: usize) -> usize {
