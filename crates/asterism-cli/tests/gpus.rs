@@ -1,6 +1,6 @@
-//! Hosts as processes with a GPU each, against hosts as threads on one: the same answers and the same
-//! messages, and an end within seconds when one of them is gone. They are skipped where there are
-//! no two GPUs; what is said there instead is tested, too.
+//! Hosts as processes with a GPU each, against hosts as threads on one: the same answers and the
+//! same messages, and an end within seconds when one of them is gone. They are skipped where there
+//! are no two GPUs; what is said there instead is tested, too.
 
 #![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used)]

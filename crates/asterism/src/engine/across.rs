@@ -93,7 +93,7 @@ impl Processes for crate::tensor::Cuda {
         let outside = Outside {
             give_up: Box::new(move |command| giving_up.give_up(command)),
             tell_id: Box::new(move |command, id| telling.send_key(command, id)),
-            hear_id: Box::new(move |command, goes_on| hearing.take_key(command, goes_on)),
+            hear_id: Box::new(move |command, goes_on| hearing.keys().take(command, goes_on)),
             failed: Box::new(move |why| failing.lost(rank, why)),
         };
         let place = (rank, world.size());

@@ -30,6 +30,7 @@ mod command;
 mod compute;
 mod constraint;
 mod context;
+mod decode;
 mod device;
 mod documents;
 mod encode;

@@ -1,6 +1,7 @@
 //! Steps that were recorded, which their host can take back: where messages between hosts are part
 //! of them, they are of no use once the hosts have to connect anew, and in the way of that.
 
+use super::members::Members;
 use crate::tensor::Backend;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -40,4 +41,16 @@ impl<B: Backend> Recordings<B> {
             drop(slot.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
+}
+
+/// How far sequences that decode together have come towards replaying a recorded step. The first of
+/// them has it: what was recorded goes with it, or when the others change.
+pub(super) enum Decoding<B: Backend> {
+    /// No step has run since the buffers it uses last changed: they may still grow, kernels may
+    /// still be loaded.
+    Cold,
+    /// A step of these has run, as the pass of this number.
+    Warm(Members, u64),
+    /// The step of these was recorded, after the pass of number `pass`; it sends so many bytes.
+    Recorded { recorded: Recorded<B>, members: Members, pass: u64, sent: u64 },
 }

@@ -5,11 +5,12 @@
 //! others see it of rank 0. MPI would not tell: it never reports a process that is stopped.
 
 use super::frame::{Frame, Kind, MOST};
+use super::keys::Keys;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How often life is shown, and how long silence may last.
@@ -57,9 +58,7 @@ pub(crate) struct Control {
     is_ending: AtomicBool,
     on_lost: OnLost,
     on_given_up: OnceLock<OnGivenUp>,
-    /// The last key that came, with the number of its command.
-    key: Mutex<Option<(u64, Vec<u8>)>>,
-    key_came: Condvar,
+    keys: Keys,
     pulse: Pulse,
 }
 
@@ -94,8 +93,7 @@ impl Control {
             is_ending: AtomicBool::new(false),
             on_lost: Box::new(on_lost),
             on_given_up: OnceLock::new(),
-            key: Mutex::default(),
-            key_came: Condvar::new(),
+            keys: Keys::default(),
             pulse,
         });
         for (at, (peer, stream)) in readers.into_iter().enumerate() {
@@ -142,21 +140,10 @@ impl Control {
         self.send(&Frame { kind: Kind::Key, number, body: key });
     }
 
-    /// Waits for what rank 0 tells of that for command `number`. `None` if `goes_on` says no, at
-    /// which it looks now and then.
+    /// What rank 0 tells of that.
     #[cfg(any(feature = "cuda", test))]
-    pub(crate) fn take_key(&self, number: u64, goes_on: &dyn Fn() -> bool) -> Option<Vec<u8>> {
-        let mut key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some((_, key)) = key.take_if(|(of, _)| *of == number) {
-                return Some(key);
-            }
-            if !goes_on() {
-                return None;
-            }
-            let waited = self.key_came.wait_timeout(key, self.pulse.beat / 10);
-            key = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// From now on processes may end.
@@ -219,11 +206,7 @@ impl Control {
                         on_given_up(frame.number);
                     }
                 }
-                Kind::Key => {
-                    *self.key.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Some((frame.number, frame.body));
-                    self.key_came.notify_all();
-                }
+                Kind::Key => self.keys.put(frame.number, frame.body),
                 Kind::Lost => match postcard::from_bytes::<Lost>(&frame.body) {
                     Ok(Lost { rank, why }) => self.lost(rank, why),
                     Err(_) => self.lost(peer, "it speaks another language".to_owned()),
@@ -397,9 +380,9 @@ mod tests {
         let (zero, one, _two) = three();
         zero.control.send_key(7, vec![1, 2]);
         let soon = Instant::now() + Duration::from_millis(100);
-        assert_eq!(one.control.take_key(6, &|| Instant::now() < soon), None);
-        assert_eq!(one.control.take_key(7, &|| true), Some(vec![1, 2]));
-        assert_eq!(one.control.take_key(7, &|| false), None);
+        assert_eq!(one.control.keys().take(6, &|| Instant::now() < soon), None);
+        assert_eq!(one.control.keys().take(7, &|| true), Some(vec![1, 2]));
+        assert_eq!(one.control.keys().take(7, &|| false), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::WorldError;
 use super::frame::{Frame, Kind};
 use serde::{Deserialize, Serialize};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -54,7 +55,19 @@ impl Host {
             let at = if port == 0 { String::new() } else { format!("port {port}: ") };
             WorldError::NoPort(format!("{at}{error}"))
         };
-        let bind = |address: IpAddr| TcpListener::bind(SocketAddr::new(address, port));
+        let since = Instant::now();
+        let bind = |address: IpAddr| loop {
+            match TcpListener::bind(SocketAddr::new(address, port)) {
+                // A rank that knocks before the door is there may have taken the port for its own
+                // end of the connection, which it gives back.
+                Err(error)
+                    if error.kind() == ErrorKind::AddrInUse && since.elapsed() < PATIENCE =>
+                {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                bound => return bound,
+            }
+        };
         let listener = if is_local {
             bind(Ipv4Addr::LOCALHOST.into())
         } else {

@@ -2,8 +2,8 @@
 //!
 //! [`World::join`] finds out from the launcher's variables whether there are others, enters MPI and
 //! connects every rank to rank 0. Tensors travel by MPI, or by NCCL where hosts compute on GPUs
-//! ([`World::join_by`]); commands, and the signs that everybody is alive, by these connections. If a
-//! rank is lost, every rank says which and why, and ends: MPI cannot take a process back.
+//! ([`World::join_by`]); commands, and the signs that everybody is alive, by these connections. If
+//! a rank is lost, every rank says which and why, and ends: MPI cannot take a process back.
 //!
 //! ```no_run
 //! use asterism::engine::{Engine, EngineOptions};
@@ -36,6 +36,7 @@ mod agree;
 mod control;
 mod error;
 mod frame;
+mod keys;
 mod launch;
 mod meet;
 mod rendezvous;
@@ -120,7 +121,7 @@ impl World {
         Self::join_by(Carrier::Mpi)
     }
 
-    /// As [`World::join`], for hosts whose tensors go by `carrier`. With NCCL, which is to be loaded
+    /// As [`World::join`], for hosts whose tensors go by `carrier`. With NCCL, which is loaded
     /// later, ranks meet where the launcher's variables say, or by MPI if that started them. Sets a
     /// variable of NCCL's, so it is to be called when the program begins.
     ///
