@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn ranks_meet_without_anything_but_the_variables() {
         // A port that is free at the moment.
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = port.local_addr().unwrap().port();
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0));
+        let port = free.and_then(|listener| listener.local_addr()).unwrap().port();
         let place = Rendezvous { machine: "127.0.0.1".to_owned(), port, secret: [3, 4] };
         let wait = Duration::from_secs(10);
         let other = place.clone();
