@@ -1,0 +1,55 @@
+"""Which tokens are a block, where a process keeps it, and how much a question looks at it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from .parts import Part
+from .ranks import Ranks
+
+
+class Block(NamedTuple):
+    """Tokens `start..end` of the context, kept at `place` in the buffers of the rank that holds it."""
+
+    index: int
+    start: int
+    end: int
+    place: int
+
+
+def own_blocks(tokens: int, block: int, ranks: Ranks) -> list[Block]:
+    """The blocks of a context of `tokens` tokens that this rank holds, in order."""
+    count = -(-tokens // block)
+    mine, place = [], 0
+    for index in range(count):
+        if ranks.owner(index, count) == ranks.rank:
+            start, end = index * block, min((index + 1) * block, tokens)
+            mine.append(Block(index, start, end, place))
+            place += end - start
+    return mine
+
+
+class Mass:
+    """Softmax weight that a layer gives to each of the blocks held here and to what stands behind
+    the context, summed over batch, heads and tokens."""
+
+    def __init__(self, mine: list[Block], blocks: int, block: int, is_first: bool) -> None:
+        self.mine, self.block, self.is_first = mine, block, is_first
+        # [blocks + 1]; the last is the question and its answer.
+        self.sums = torch.zeros(blocks + 1)
+        self.chosen: torch.Tensor | None = None
+
+    def add(
+        self, of_blocks: list[Part], tail: Part, lse: torch.Tensor, anew: torch.Tensor | None
+    ) -> None:
+        """Adds what some tokens give, whose scores have the log-sum-exp `lse` in all: to blocks, to
+        the tail and, by token, to those of the context that were computed anew, `anew [chosen]`."""
+        for block, part in zip(self.mine, of_blocks):
+            self.sums[block.index] += float(torch.exp(part[1] - lse).sum())
+        # All ranks compute the rest alike: it counts once.
+        if self.is_first:
+            self.sums[-1] += float(torch.exp(tail[1] - lse).sum())
+            if anew is not None and self.chosen is not None:
+                self.sums.index_add_(0, self.chosen.cpu() // self.block, anew.cpu())
