@@ -9,6 +9,9 @@ use crate::tensor::TensorError;
 use crate::text::TextError;
 
 impl EngineError {
+    /// Every code there is.
+    pub const CODES: &'static [&'static str] = &CODES;
+
     /// What went wrong, in one word that stays the same when the message changes.
     ///
     /// | code | what it means |
