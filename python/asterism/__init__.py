@@ -31,7 +31,10 @@ except ModuleNotFoundError as _missing:
 
     def __getattr__(name: str) -> object:
         if name in __all__:
-            raise ImportError(f"asterism.{name} needs the engine: pip install asterism")
+            raise ImportError(
+                f"asterism.{name} needs the engine, and these are sources ({__path__[0]}): pip "
+                "install ./python in the repository, and run outside of that folder"
+            )
         raise AttributeError(f"module 'asterism' has no attribute {name!r}")
 
 

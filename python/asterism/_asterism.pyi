@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from .documents import Texts
 
+__all__ = ["Answer", "Context", "Engine", "Plan", "Source", "CODES", "__version__"]
+
 __version__: Final[str]
 CODES: Final[Sequence[str]]
 

@@ -9,17 +9,13 @@ from typing import Union
 
 Texts = Union[str, "os.PathLike[str]", Mapping[str, str], Sequence["str | os.PathLike[str]"]]
 
-# Characters above which a string is no path.
-LONGEST_PATH = 4096
-
-
 class UnreadableFile(ValueError):
     """A file that is not text in UTF-8."""
 
 
 def read(texts: Texts) -> list[tuple[str, str]]:
-    """Names and texts of `texts`: a text; a path, or a string that names a file or a folder; several
-    of them in a list; or texts by name in a dict.
+    """Names and texts of `texts`: a text; a path, or a string that names a file or a folder;
+    several of them in a list; or texts by name in a dict.
 
     A string without any white space can only be a path, and must exist. A folder gives its files in
     the order of their paths, but for hidden ones.
@@ -56,11 +52,12 @@ def _path(given: str | os.PathLike[str]) -> Path | None:
     """What `given` names, `None` if it is a text."""
     if not isinstance(given, str):
         return Path(given)
-    if not given or len(given) > LONGEST_PATH or "\n" in given or "\0" in given:
+    if not given or "\n" in given:
         return None
-    path = Path(given).expanduser()
-    if path.exists():
-        return path
+    path = os.path.expanduser(given)
+    # A text may be too long for a path, or hold characters that none has: then this is false.
+    if os.path.exists(path):
+        return Path(path)
     if any(character.isspace() for character in given):
         return None
     raise FileNotFoundError(

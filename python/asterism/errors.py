@@ -1,11 +1,11 @@
 """Why the engine could not load, encode or answer: one class for each of its error codes.
 
-All are `AsterismError`s, and `ValueError`, `OSError` or `MemoryError` where Python has a word for it.
+All are `AsterismError`s, and `ValueError`, `OSError` or `MemoryError` as well where one fits.
 """
 
 
 class AsterismError(Exception):
-    """Something that the engine refuses or that failed. The message says what, and what to change."""
+    """Something that the engine refuses, or that failed. Its message says what to change."""
 
     code: str = ""
 

@@ -13,6 +13,8 @@ def test_texts_files_folders_and_dicts(tmp_path):
     (tmp_path / "sub" / "c.txt").write_text("third")
     names = [str(tmp_path / name) for name in ("a.md", "b.txt", "sub/c.txt")]
     assert read("a text of words") == [("text", "a text of words")]
+    for text in ("a long text " * 300, "~nobody is here", "with a \0 in it", "two\nlines", ""):
+        assert read(text) == [("text", text)]
     assert read(tmp_path / "b.txt") == read(str(tmp_path / "b.txt")) == [(names[1], "second")]
     assert read(tmp_path) == list(zip(names, ["first", "second", "third"]))
     mixed = read(["one text", tmp_path / "a.md"])

@@ -150,7 +150,8 @@ def test_every_code_has_its_exception(engine, note):
     ]:
         with pytest.raises(error) as caught:
             call()
-        assert isinstance(caught.value, builtin) and isinstance(caught.value, asterism.AsterismError)
+        assert isinstance(caught.value, builtin)
+        assert isinstance(caught.value, asterism.AsterismError)
         assert caught.value.code == error.code and str(caught.value)
     for method in ("sparse", "dense:block=4", "star:blok=4k", "star:block=4q", "star:revisit=x"):
         with pytest.raises(ValueError, match="method"):

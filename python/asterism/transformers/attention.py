@@ -55,7 +55,11 @@ def star_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: 
 
 
 def causal(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, dropout: float = 0.0
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     """Attention of the last tokens of `key`, each to those before it and itself."""
     group = query.shape[1] // key.shape[1]

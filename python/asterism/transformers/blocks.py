@@ -11,7 +11,7 @@ from .ranks import Ranks
 
 
 class Block(NamedTuple):
-    """Tokens `start..end` of the context, kept at `place` in the buffers of the rank that holds it."""
+    """Tokens `start..end` of the context, at `place` in the buffers of the rank that holds it."""
 
     index: int
     start: int

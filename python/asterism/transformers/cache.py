@@ -274,8 +274,8 @@ class StarCache(Cache):
         steps = torch.arange(positions.shape[-1], device=positions.device)
         if not bool((positions == first + steps).all()) or int(first.min()) < self.tokens:
             raise StarError(
-                f"a question at positions {positions.tolist()[0][:4]}… of a context of {self.tokens} "
-                "tokens: it must follow the context without gaps or padding"
+                f"a question at positions {positions.tolist()[0][:4]}… of a context of "
+                f"{self.tokens} tokens: it must follow the context without gaps or padding"
             )
 
     def _context(self, what: str) -> torch.Tensor:

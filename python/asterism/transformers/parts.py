@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -68,7 +68,7 @@ def _tiles(
     key: torch.Tensor,
     scaling: float,
     visible: torch.Tensor | None,
-) -> Iterator[tuple[torch.Tensor, object]]:
+) -> Iterator[tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]]:
     """Scores f32 `[batch, kv_heads, group * rows, keys]` of some queries after the other, the
     heads that share keys side by side; and what gives a tensor of that shape its heads back."""
     batch, all_heads, queries, dim = query.shape
@@ -82,7 +82,9 @@ def _tiles(
         flat = some.reshape(batch, kv_heads, group * count, dim)
         scores = (flat @ key.transpose(-1, -2)).float() * scaling
         if visible is not None:
-            seen = visible if visible.dim() == 1 else visible[start : start + count].repeat(group, 1)
+            seen = visible
+            if visible.dim() == 2:
+                seen = visible[start : start + count].repeat(group, 1)
             scores = scores.masked_fill(~seen, float("-inf"))
 
         def heads(tensor: torch.Tensor, count: int = count) -> torch.Tensor:

@@ -17,7 +17,7 @@ def check_config(config: Any) -> Any:
     Raises `StarError` for models whose layers are not causal attention over everything, or whose
     keys depend on more than their own positions.
     """
-    if getattr(config, "is_encoder_decoder", False) or getattr(config, "add_cross_attention", False):
+    if any(getattr(config, name, False) for name in ("is_encoder_decoder", "add_cross_attention")):
         raise StarError(
             f"{config.model_type}: layers of cross-attention read another text, which has no "
             "blocks: take a model that is a decoder alone"
@@ -45,8 +45,8 @@ def check_config(config: Any) -> Any:
     scaling = rope.get("rope_type", rope.get("type", "default"))
     if scaling in ("dynamic", "longrope"):
         raise StarError(
-            f"{kind}: rope of type {scaling!r} changes with the length of the text, so that keys of "
-            "early blocks would not fit those of later ones: use yarn, llama3 or linear"
+            f"{kind}: rope of type {scaling!r} changes with the length of the text, so that keys "
+            "of early blocks would not fit those of later ones: use yarn, llama3 or linear"
         )
     return config
 
@@ -56,12 +56,12 @@ def check_padding(attention_mask: torch.Tensor | None, where: str) -> None:
     if attention_mask is not None and not bool(attention_mask.all()):
         raise StarError(
             f"{where} has padding (zeros in attention_mask): blocks and anchor would be of padding "
-            "in some rows and of text in others: encode and ask texts one by one, or of equal length"
+            "in some rows and text in others: encode and ask texts one by one, or of equal length"
         )
 
 
 def check_unpadded(ids: torch.Tensor, pad: Any) -> None:
-    """Refuses `ids [batch, tokens]` of which some rows begin or end with `pad` and others do not."""
+    """Refuses `ids [batch, tokens]` of which only some rows begin or end with `pad`."""
     if ids.shape[0] == 1 or not isinstance(pad, int):
         return
     for column in (ids[:, 0], ids[:, -1]):
