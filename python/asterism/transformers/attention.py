@@ -43,7 +43,8 @@ def star_attention(
     if layer is None or layer.star.stage == "encode":
         return causal(query, key, value, scaling, dropout).transpose(1, 2), None
     positions = kwargs.get("position_ids")
-    if layer.star.stage != "revisit" and positions is not None:
+    is_first = layer is layer.star.layers[0]
+    if is_first and layer.star.stage != "revisit" and positions is not None:
         layer.star.check_positions(positions)
     out = _of_context(layer, query, key, value, scaling)
     return out.to(query.dtype).transpose(1, 2), None

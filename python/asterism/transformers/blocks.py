@@ -46,10 +46,12 @@ class Mass:
     ) -> None:
         """Adds what some tokens give, whose scores have the log-sum-exp `lse` in all: to blocks, to
         the tail and, by token, to those of the context that were computed anew, `anew [chosen]`."""
+        # Nobody waits for a GPU here.
+        self.sums = self.sums.to(lse.device)
         for block, part in zip(self.mine, of_blocks):
-            self.sums[block.index] += float(torch.exp(part[1] - lse).sum())
+            self.sums[block.index] += torch.exp(part[1] - lse).sum()
         # All ranks compute the rest alike: it counts once.
         if self.is_first:
-            self.sums[-1] += float(torch.exp(tail[1] - lse).sum())
+            self.sums[-1] += torch.exp(tail[1] - lse).sum()
             if anew is not None and self.chosen is not None:
-                self.sums.index_add_(0, self.chosen.cpu() // self.block, anew.cpu())
+                self.sums.index_add_(0, self.chosen.to(lse.device) // self.block, anew)

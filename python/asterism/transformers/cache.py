@@ -165,10 +165,11 @@ class StarCache(Cache):
                 layer.forget()
             weights = self.ranks.sum(self.weights.to(ids.device)).cpu()
             chosen = choose(weights, count, exact)
-            self.chosen, self.hidden = chosen, torch.zeros(self.tokens, dtype=torch.bool)
-            self.hidden[chosen] = True
+            self.chosen = chosen.to(ids.device)
+            self.hidden = torch.zeros(self.tokens, dtype=torch.bool, device=ids.device)
+            self.hidden[self.chosen] = True
             self.stage = "revisit"
-            self._forward(model, ids[:, chosen.to(ids.device)], chosen)
+            self._forward(model, ids[:, self.chosen], chosen)
         except BaseException:
             self.reset()
             raise
@@ -210,7 +211,7 @@ class StarCache(Cache):
         takes the attention "star"."""
         self._context("mass")
         self._need_star("the mass of blocks")
-        sums = torch.stack([mass.sums for mass in self._mass]).to(self.ids.device)
+        sums = torch.stack([mass.sums.to(self.ids.device) for mass in self._mass])
         sums = self.ranks.sum(sums).cpu()
         return sums / sums.sum(1, keepdim=True).clamp(min=1e-30)
 
