@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Show what this machine has and check that the engine works on it.
     Doctor(DoctorArgs),
-    /// Run a command as several processes of this machine, each a host, by its MPI.
+    /// Run a command as several processes of this machine, each a host: by MPI, or one per GPU.
     Launch(LaunchArgs),
     /// Print a completion script for a shell.
     Completions {
