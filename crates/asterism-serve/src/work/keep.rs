@@ -1,4 +1,4 @@
-//! Contexts with a name on disk: written once they are encoded, brought back when they are asked for.
+//! Contexts with a name on disk: written once they are encoded, brought back when they are asked.
 
 use super::encode::make;
 use crate::contexts::{Asked, Disk, Entry};

@@ -525,7 +525,9 @@ mod tests {
         let parts = aligned((0..count * rows * dim).map(|i| (i * 7 % 11) as f32).collect());
         let mut lse: Vec<f32> = (0..count * rows).map(|i| (i * 5 % 7) as f32).collect();
         lse[1] = f32::NEG_INFINITY;
-        [3, 7, 11].map(|of_last| lse[of_last] = f32::NEG_INFINITY);
+        for of_last in [3, 7, 11] {
+            lse[of_last] = f32::NEG_INFINITY;
+        }
         let lse = aligned(lse);
         let mut expected = aligned(parts[..rows * dim].to_vec());
         let mut merged = aligned(lse[..rows].to_vec());
