@@ -108,20 +108,18 @@ impl<B: Backend> Question<B> {
         steps: &mut Steps<B>,
     ) -> Result<bool, EngineError> {
         let chunk = group.lead.loaded.backend.chunk_tokens();
-        let mut left = chunk; // tokens times layers
-        loop {
-            // As many as one command may have.
-            let layers = (left / self.pass_tokens(chunk).max(1)).max(1);
-            let before = self.layers_done;
-            if self.layers(group, steps, layers)? {
+        // All of a slice are layers of one pass.
+        let most = (chunk / self.pass_tokens(chunk).max(1)).max(1);
+        for _ in 0..most {
+            if self.layers(group, steps, most)? {
                 return Ok(true);
             }
-            let tokens = self.pass_tokens(chunk);
-            left = left.saturating_sub(tokens * (self.layers_done - before).max(1));
-            if !self.is_under_way() || tokens > left {
-                return Ok(false);
+            // Revisiting runs one layer at a time, everything else as many as there may be.
+            if !matches!(self.stage, Stage::Revisit(_)) || !self.is_under_way() {
+                break;
             }
         }
+        Ok(false)
     }
 
     /// Up to `most` layers of a question, of one pass; true after the last one of its last pass.
