@@ -32,12 +32,13 @@ impl Watching {
         Self { child, lines }
     }
 
-    /// Waits for a line that has `words`; what came before it is returned with it.
-    fn until(&self, words: &str) -> String {
+    /// Waits for lines that have all of `words`, in any order, since they come over two pipes; what
+    /// came before is returned with them.
+    fn until(&self, words: &[&str]) -> String {
         let mut all = String::new();
-        while !all.contains(words) {
+        while !words.iter().all(|word| all.contains(word)) {
             let line = self.lines.recv_timeout(Duration::from_secs(60));
-            all.push_str(&line.unwrap_or_else(|_| panic!("no {words:?} in {all}")));
+            all.push_str(&line.unwrap_or_else(|_| panic!("not all of {words:?} in {all}")));
             all.push('\n');
         }
         all
@@ -67,11 +68,10 @@ fn an_edit_of_one_file_encodes_only_its_blocks_and_answers_again() {
     let fact = |code: u32| format!("{prose}The access code for the Lisbon vault is {code}. ");
     fs::write(dir.path().join("c.txt"), fact(48213)).expect("file");
     let watching = Watching::start(&dir);
-    watching.until("is 48213");
-    watching.until("watching");
+    watching.until(&["is 48213", "watching"]);
 
     fs::write(dir.path().join("c.txt"), fact(73904)).expect("file");
-    let said = watching.until("is 73904");
+    let said = watching.until(&["is 73904", "watching"]);
     assert!(said.contains("changed: ") && said.contains("c.txt"), "{said}");
     // One file of four; the first block and those of the others stay.
     let anew = said.lines().find(|line| line.contains("encoded anew")).expect("blocks");
@@ -79,13 +79,9 @@ fn an_edit_of_one_file_encodes_only_its_blocks_and_answers_again() {
     assert!(1 <= numbers[0] && numbers[0] * 2 < numbers[1], "{anew}");
 
     // A file that comes, and one that goes.
-    watching.until("watching");
     fs::write(dir.path().join("e.txt"), "One more.").expect("file");
     fs::remove_file(dir.path().join("d.txt")).expect("file");
-    let mut said = watching.until("73904");
-    if !(said.contains("new: ") && said.contains("gone: ")) {
-        said.push_str(&watching.until("73904"));
-    }
+    let said = watching.until(&["new: ", "gone: ", "is 73904"]);
     assert!(said.contains("e.txt") && said.contains("d.txt"), "{said}");
 }
 
