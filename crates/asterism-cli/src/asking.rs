@@ -5,7 +5,7 @@ use super::inputs::Limit;
 use super::interrupt::Interrupt;
 use super::progress::Encoding;
 use asterism::engine::{Context, Engine, Generation, Prepared, TextOptions};
-use asterism::plan::{Plan, PlanError, PlanSpec, Star};
+use asterism::plan::{Plan, PlanError, PlanSpec};
 use asterism::text::{Documents, PromptFrame};
 use std::sync::Arc;
 
@@ -21,11 +21,6 @@ pub(crate) struct Asking {
     pub(crate) json: bool,
 }
 
-/// Tokens from which on a document begins a block of its own: a quarter of the block.
-fn own_block(star: Star) -> usize {
-    star.block / 4
-}
-
 /// How a context of `documents`, `tokens` tokens long, is encoded by `spec`: as
 /// [`Asking::prepare`] has it done.
 pub(crate) fn plan(
@@ -35,7 +30,7 @@ pub(crate) fn plan(
 ) -> Result<Plan, PlanError> {
     match (documents, spec.method.as_star()) {
         (Some(documents), Some(star)) => {
-            Plan::spaced(spec, tokens, &documents.borders_from(own_block(star)), 0)
+            Plan::spaced(spec, tokens, &documents.borders_from(star.own_block()), 0)
         }
         _ => Plan::new(spec, tokens),
     }
@@ -59,7 +54,7 @@ impl Asking {
             .room(query, self.generation.max_tokens)
             .cancel(self.interrupt.cancel());
         if let Some(star) = spec.method.as_star() {
-            builder = builder.own_blocks_from(own_block(star)).slack(slack);
+            builder = builder.own_blocks_from(star.own_block()).slack(slack);
         }
         if let Some(system) = &self.system {
             builder = builder.system(system);

@@ -9,13 +9,16 @@
 mod binary;
 #[path = "common/job.rs"]
 mod job;
+#[path = "common/prompts.rs"]
+mod prompts;
 
 use asterism::tensor::cuda::Device;
 use binary::{asterism, fail, succeed};
 use job::Job;
+use prompts::{prompts, records};
 use serde_json::Value;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -30,22 +33,6 @@ fn has_two(test: &str) -> bool {
 
 fn words(text: &str) -> Vec<OsString> {
     text.split_whitespace().map(Into::into).collect()
-}
-
-fn prompts(dir: &TempDir) -> PathBuf {
-    let line = |number: usize| {
-        let prose =
-            format!("It is day {number}. The grass is green and the sky is blue. ").repeat(300);
-        serde_json::json!({
-            "index": number,
-            "input_context": format!("{prose}The access code for vault {number} is 4821{number}."),
-            "input_query": format!("What is the access code for vault {number}?"),
-        })
-        .to_string()
-    };
-    let path = dir.path().join("prompts.jsonl");
-    std::fs::write(&path, (0..3).map(|n| line(n) + "\n").collect::<String>()).unwrap();
-    path
 }
 
 /// The records of a batch of `prompts`, by threads on one GPU or by processes.
@@ -65,8 +52,7 @@ fn batch(prompts: &Path, out: &Path, processes: bool, how: &str) -> Vec<Value> {
     }
     let (_, stderr) = succeed(&mut command);
     assert_eq!(stderr, "3 written, 0 already there, 0 failed\n", "rank 0 alone speaks");
-    let text = std::fs::read_to_string(out).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    records(out)
 }
 
 #[test]
@@ -75,7 +61,7 @@ fn two_gpus_answer_like_two_threads_on_one() {
         return;
     }
     let dir = TempDir::new().unwrap();
-    let prompts = prompts(&dir);
+    let prompts = prompts(&dir, 300);
     for how in [
         "",
         "--anchor-kv recompute",

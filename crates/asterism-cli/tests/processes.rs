@@ -9,9 +9,12 @@
 mod binary;
 #[path = "common/job.rs"]
 mod job;
+#[path = "common/prompts.rs"]
+mod prompts;
 
 use binary::{asterism, succeed};
 use job::{Job, mpirun};
+use prompts::{prompts, records};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,23 +23,6 @@ use tempfile::TempDir;
 
 /// Long enough for anything here to be done.
 const DONE: Duration = Duration::from_secs(120);
-
-/// Prompts with contexts of their own, so that no block of one is another's.
-fn prompts(dir: &TempDir) -> PathBuf {
-    let line = |number: usize| {
-        let prose =
-            format!("It is day {number}. The grass is green and the sky is blue. ").repeat(70);
-        serde_json::json!({
-            "index": number,
-            "input_context": format!("{prose}The access code for vault {number} is 4821{number}."),
-            "input_query": format!("What is the access code for vault {number}?"),
-        })
-        .to_string()
-    };
-    let path = dir.path().join("prompts.jsonl");
-    std::fs::write(&path, (0..3).map(|n| line(n) + "\n").collect::<String>()).unwrap();
-    path
-}
 
 /// The records of a batch of `prompts`, by threads or by processes.
 fn batch(prompts: &Path, out: &Path, hosts: usize, processes: bool, how: &str) -> Vec<Value> {
@@ -53,8 +39,7 @@ fn batch(prompts: &Path, out: &Path, hosts: usize, processes: bool, how: &str) -
     } else {
         succeed(asterism().args(arguments).args(["--hosts", &hosts.to_string()]));
     }
-    let text = std::fs::read_to_string(out).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    records(out)
 }
 
 /// The largest logits, by token.
@@ -80,7 +65,7 @@ fn planned(record: &Value, hosts: usize, how: &str) -> u64 {
 /// Compares processes with threads on `hosts` hosts, for every method.
 fn compare(hosts: usize) {
     let dir = TempDir::new().unwrap();
-    let prompts = prompts(&dir);
+    let prompts = prompts(&dir, 70);
     for how in [
         "--dtype f32",
         "--dtype f32 --anchor-kv recompute",
@@ -151,7 +136,9 @@ fn busy_job(dir: &TempDir, phase: &str) -> Job {
         "phase 1" => {
             vec!["ask".into(), "--context".into(), long_document(dir).into(), "Why?".into()]
         }
-        "decode" => vec!["batch".into(), prompts(dir).into(), dir.path().join("out.jsonl").into()],
+        "decode" => {
+            vec!["batch".into(), prompts(dir, 70).into(), dir.path().join("out.jsonl").into()]
+        }
         _ => ["serve", "--port", "0"].map(Into::into).into(),
     };
     arguments.extend(["--threads", "1", "--block", "1k"].map(Into::into));

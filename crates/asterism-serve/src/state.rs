@@ -66,12 +66,6 @@ impl App {
         Arc::new(app)
     }
 
-    /// Makes room in memory: lets go of the context that was used longest ago and may go. It is
-    /// forgotten unless it is on disk. False if there is none.
-    pub(crate) fn make_room(&self) -> bool {
-        self.contexts.make_room()
-    }
-
     /// Forgets contexts whose time is over.
     pub(crate) fn expire(&self) {
         for entry in self.contexts.expire(unix_now()) {

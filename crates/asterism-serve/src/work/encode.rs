@@ -25,7 +25,7 @@ impl Build {
             app.engine.documents(&documents).method(spec.method).hosts(spec.hosts).cancel(cancel);
         if let Some(star) = spec.method.as_star() {
             // Long documents begin blocks of their own, so that editing one leaves the others.
-            builder = builder.slack(*slack).own_blocks_from(star.block / 4);
+            builder = builder.slack(*slack).own_blocks_from(star.own_block());
         }
         if let Some(system) = system {
             builder = builder.system(system);
@@ -77,7 +77,7 @@ pub(super) fn make(
         let watch = |step| entry.step(step, began.elapsed().as_secs_f64());
         match prepared.encode(&watch, &entry.cancel) {
             // Contexts that were not used for long, and are not pinned, make room.
-            Err(error) if error.code() == "out_of_memory" && app.make_room() => {
+            Err(error) if error.code() == "out_of_memory" && app.contexts.make_room() => {
                 prepared = again()?;
             }
             result => break result?,

@@ -93,7 +93,7 @@ fn restore(app: &App, entry: &Entry, revision: u64) -> Result<Context, EngineErr
     let Some(disk) = &app.disk else { return Err(EngineError::Stopped) };
     let folder = disk.keys_of(&entry.id, revision);
     let find = |folder: &Path| app.engine.saved(folder, &entry.cancel);
-    let prepared = find(&folder)?;
+    let mut prepared = find(&folder)?;
     let saved = prepared.saved().map(|saved| (saved.kv_bytes, saved.encode_time));
     let (bytes, encode_time) = saved.unwrap_or_default();
     let load_seconds = disk.seconds(bytes);
@@ -116,15 +116,15 @@ fn restore(app: &App, entry: &Entry, revision: u64) -> Result<Context, EngineErr
                 let (context, why) = (&entry.id, error.to_string());
                 tracing::warn!(context, why, "keys on disk cannot be used: encoding again");
                 info.reason = Some(error.to_string());
+                prepared = find(&folder)?;
             }
             Err(error) => return Err(error),
         }
     }
     info.how = "encoded";
-    let anew = || find(&folder).map(Prepared::anew);
-    let prepared = anew()?;
+    let prepared = prepared.anew();
     entry.plan(&prepared, encode_seconds, Some(info));
-    make(app, entry, prepared, anew)
+    make(app, entry, prepared, || find(&folder).map(Prepared::anew))
 }
 
 /// Whether loading is likely to be the faster way. It is tried where nothing is known of it.

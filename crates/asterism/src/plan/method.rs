@@ -88,6 +88,13 @@ impl Star {
         Self { block, anchor: block, anchor_kv, anchor_policy, revisit, revisit_by }
     }
 
+    /// Tokens from which on a document of several begins a block of its own: a quarter of the
+    /// block. An edit of it then leaves the blocks of others.
+    #[must_use]
+    pub const fn own_block(self) -> usize {
+        self.block / 4
+    }
+
     /// With an anchor of `tokens` tokens.
     #[must_use]
     pub const fn anchor(self, tokens: usize) -> Self {

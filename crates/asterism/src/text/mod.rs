@@ -47,7 +47,7 @@ pub use detokenizer::Detokenizer;
 pub use documents::{Document, Documents, Place};
 pub use error::TextError;
 pub use guard::panics_are_caught;
-pub use prompt::{Prompt, PromptFrame, join_documents};
+pub use prompt::{Prompt, PromptFrame};
 pub use stop::{StopStep, StopStrings};
 pub use template::{ChatTemplate, Message};
 pub use token_bytes::TokenBytes;

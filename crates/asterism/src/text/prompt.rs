@@ -170,22 +170,6 @@ impl PromptFrame {
     }
 }
 
-/// Several documents as one, a blank line between them. Their names are not part of the text.
-///
-/// # Errors
-/// [`TextError::EmptyContext`] for an empty list; [`TextError::EmptyDocument`] names a document
-/// that is blank.
-pub fn join_documents(documents: &[(&str, &str)]) -> Result<String, TextError> {
-    if documents.is_empty() {
-        return Err(TextError::EmptyContext);
-    }
-    let texts = documents.iter().map(|(name, text)| match text.trim() {
-        "" => Err(TextError::EmptyDocument { name: (*name).to_owned() }),
-        text => Ok(text),
-    });
-    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n\n"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixtures::{nano_template, nano_tokenizer};
@@ -284,14 +268,5 @@ mod tests {
         assert_eq!(frame.context_tokens(&tok, " \n\t"), Err(TextError::EmptyContext));
         assert_eq!(frame.query_tokens(&tok, "  "), Err(TextError::EmptyQuestion));
         assert_eq!(frame.prompt(&tok, "x", ""), Err(TextError::EmptyQuestion));
-    }
-
-    #[test]
-    fn documents_are_joined_by_a_blank_line() {
-        let joined = join_documents(&[("a.txt", "one\n"), ("b.txt", "\ntwo")]).unwrap();
-        assert_eq!(joined, "one\n\ntwo");
-        assert_eq!(join_documents(&[]), Err(TextError::EmptyContext));
-        let error = join_documents(&[("a.txt", "one"), ("b.txt", " ")]).unwrap_err();
-        assert_eq!(error, TextError::EmptyDocument { name: "b.txt".into() });
     }
 }
