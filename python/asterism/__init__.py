@@ -14,6 +14,7 @@ answers attend exactly to everything.
   what that takes.
 * `Context`: an encoded text. `Context.ask`, `ask_many`, `edit`, `save`.
 * `Answer`: its text, tokens, logits, timings and sources; pieces as they come with `stream=True`.
+* `asterism.documents.read`: files and folders, PDF, EPUB, DOCX, HTML and text, as `Document`s.
 * `asterism.errors`: one exception class for each kind of failure.
 * `asterism.transformers`: the same method inside Hugging Face Transformers, for any of its models,
   without the engine.
@@ -23,7 +24,7 @@ from . import errors
 from .errors import AsterismError
 
 try:
-    from ._asterism import Answer, Context, Engine, Plan, Source, __version__
+    from ._asterism import Answer, Context, Document, Engine, Plan, Source, __version__
 except ModuleNotFoundError as _missing:
     # The folder of the sources, where asterism.transformers works without the engine.
     if _missing.name != "asterism._asterism":
@@ -38,4 +39,13 @@ except ModuleNotFoundError as _missing:
         raise AttributeError(f"module 'asterism' has no attribute {name!r}")
 
 
-__all__ = ["Answer", "AsterismError", "Context", "Engine", "Plan", "Source", "errors"]
+__all__ = [
+    "Answer",
+    "AsterismError",
+    "Context",
+    "Document",
+    "Engine",
+    "Plan",
+    "Source",
+    "errors",
+]

@@ -9,7 +9,18 @@ import numpy.typing as npt
 
 from .documents import Texts
 
-__all__ = ["Answer", "Context", "Engine", "Plan", "Source", "CODES", "__version__"]
+__all__ = [
+    "Answer",
+    "Context",
+    "Document",
+    "Engine",
+    "Plan",
+    "Source",
+    "CODES",
+    "__version__",
+    "read_files",
+    "read_for_parent",
+]
 
 __version__: Final[str]
 CODES: Final[Sequence[str]]
@@ -32,6 +43,31 @@ class ContextTimings(TypedDict):
     kv_bytes: int
     tokens_per_s: float
     is_loaded: bool
+
+def read_files(
+    paths: Sequence[str | os.PathLike[str]],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    encoding: Sequence[str],
+    max_file: int,
+    seconds: int,
+) -> tuple[list[tuple[int, Document]], list[tuple[str, str, str]]]: ...
+def read_for_parent() -> None: ...
+@final
+class Document:
+    def __new__(cls, name: str, text: str) -> Document: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def kind(self) -> Literal["text", "html", "epub", "docx", "pdf"]: ...
+    @property
+    def encoding(self) -> str | None: ...
+    @property
+    def notes(self) -> list[str]: ...
+    def cite(self, start: int, end: int) -> str: ...
+    def __len__(self) -> int: ...
 
 @final
 class Engine:
@@ -169,6 +205,8 @@ class Plan:
 class Source:
     @property
     def document(self) -> str | None: ...
+    @property
+    def place(self) -> str | None: ...
     @property
     def text(self) -> str: ...
     @property

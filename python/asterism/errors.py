@@ -1,4 +1,4 @@
-"""Why the engine could not load, encode or answer: one class for each of its error codes.
+"""Why a file could not be read, or the engine could not load, encode or answer: one class for each of its error codes.
 
 All are `AsterismError`s, and `ValueError`, `OSError` or `MemoryError` as well where one fits.
 """
@@ -208,6 +208,88 @@ class HostsFailed(AsterismError):
     code = "hosts_failed"
 
 
+class UnreadableFile(AsterismError, ValueError):
+    """A file that is no document. Its message names it."""
+
+
+class FileNotRead(UnreadableFile, OSError):
+    """The system does not let a file be read."""
+
+    code = "file_not_read"
+
+
+class FileTooLarge(UnreadableFile):
+    """A file has more bytes than it may."""
+
+    code = "file_too_large"
+
+
+class FileBinary(UnreadableFile):
+    """A file is no text, and of no kind that is read."""
+
+    code = "file_binary"
+
+
+class FileUnsupported(UnreadableFile):
+    """A file is of a kind that is not read."""
+
+    code = "file_unsupported"
+
+
+class FileEncoding(UnreadableFile):
+    """A file is not in the encoding that was asked for."""
+
+    code = "file_encoding"
+
+
+class FileWithoutText(UnreadableFile):
+    """There is no text in a file: its pages may be scanned."""
+
+    code = "file_without_text"
+
+
+class FileDamaged(UnreadableFile):
+    """A file is not what it seems to be."""
+
+    code = "file_damaged"
+
+
+class FileEncrypted(UnreadableFile):
+    """A file needs a password."""
+
+    code = "file_encrypted"
+
+
+class FileUnpacksToTooMuch(UnreadableFile):
+    """A file unpacks to more than it may."""
+
+    code = "file_unpacks_to_too_much"
+
+
+class FileTakesTooMuchMemory(UnreadableFile, MemoryError):
+    """Reading a file takes more memory than it may."""
+
+    code = "file_takes_too_much_memory"
+
+
+class FileTakesTooLong(UnreadableFile, TimeoutError):
+    """Reading a file takes longer than it may."""
+
+    code = "file_takes_too_long"
+
+
+class FileReaderCrashed(UnreadableFile):
+    """The process that read a file broke down."""
+
+    code = "file_reader_crashed"
+
+
+class FileReaderNotStarted(UnreadableFile, OSError):
+    """The process that is to read a file could not be started."""
+
+    code = "file_reader_not_started"
+
+
 BY_CODE: dict[str, type[AsterismError]] = {
     error.code: error
     for error in (
@@ -244,6 +326,19 @@ BY_CODE: dict[str, type[AsterismError]] = {
         DeviceMissing,
         DeviceFailed,
         HostsFailed,
+        FileNotRead,
+        FileTooLarge,
+        FileBinary,
+        FileUnsupported,
+        FileEncoding,
+        FileWithoutText,
+        FileDamaged,
+        FileEncrypted,
+        FileUnpacksToTooMuch,
+        FileTakesTooMuchMemory,
+        FileTakesTooLong,
+        FileReaderCrashed,
+        FileReaderNotStarted,
     )
 }
 

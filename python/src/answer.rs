@@ -6,22 +6,30 @@ use crate::source::Source;
 use crate::watch::watch;
 use asterism::cancel::Cancel;
 use asterism::engine::{self, AnswerText};
+use asterism_documents::Document;
 use numpy::PyArray1;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::mem::replace;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// An answer. `str(answer)` is its text, waited for if need be; iterating yields the pieces of its
 /// text as they come.
 #[pyclass(module = "asterism", frozen)]
 pub(crate) struct Answer {
-    context: engine::Context,
+    asked: Asked,
     question: Question,
     settings: Settings,
     cancel: Cancel,
     state: Mutex<State>,
+}
+
+/// What a question is about.
+pub(crate) struct Asked {
+    pub(crate) context: engine::Context,
+    /// What the context was encoded from.
+    pub(crate) documents: Arc<[Document]>,
 }
 
 enum State {
@@ -40,14 +48,14 @@ impl Answer {
     /// Asks `question`; its answer is there when it is waited for.
     pub(crate) fn ask(
         py: Python<'_>,
-        context: engine::Context,
+        asked: Asked,
         question: Question,
         settings: Settings,
     ) -> PyResult<Self> {
         let cancel = Cancel::new();
-        let running = begin(py, &context, &question, &settings, &cancel)?;
+        let running = begin(py, &asked.context, &question, &settings, &cancel)?;
         let state = Mutex::new(State::Running(Box::new(running)));
-        Ok(Self { context, question, settings, cancel, state })
+        Ok(Self { asked, question, settings, cancel, state })
     }
 
     fn put(&self, state: State) -> State {
@@ -224,11 +232,11 @@ impl Answer {
             let mut settings = self.settings.clone();
             (settings.generation.sources, settings.generation.max_tokens) = (true, 1);
             let cancel = Cancel::new();
-            let running = begin(py, &self.context, &self.question, &settings, &cancel)?;
+            let running = begin(py, &self.asked.context, &self.question, &settings, &cancel)?;
             let answer = watch(py, &cancel, None, move |_| running.finish())?;
             sources = answer.map_err(|error| raised(py, &error))?.sources().to_vec();
         }
-        let all = sources.iter().map(|source| Source::of(&self.context, source));
+        let all = sources.iter().map(|source| Source::of(&self.asked, source));
         all.collect::<Result<_, _>>().map_err(|error| raised(py, &error))
     }
 }

@@ -1,18 +1,20 @@
 //! Encoded contexts.
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Asked};
 use crate::asking::{Question, Settings};
-use crate::engine::read_documents;
+use crate::engine::{names_and_texts, read_documents};
 use crate::error::raised;
 use crate::plan::Plan;
 use crate::watch::watch;
 use asterism::cancel::Cancel;
 use asterism::engine::{self, Change, EngineError, Phase1, Prepared, Progress};
 use asterism::tensor::Sampling;
+use asterism_documents::Document;
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
@@ -23,13 +25,20 @@ pub(crate) struct Context {
     /// What its user calls it.
     #[pyo3(get)]
     pub(crate) name: String,
+    /// What it was encoded from; none of a context of tokens.
+    documents: Arc<[Document]>,
     /// What became of each block in the edit that it comes from.
     changes: Vec<(usize, usize, &'static str)>,
 }
 
 impl Context {
-    pub(crate) fn new(inner: engine::Context, name: String) -> Self {
-        Self { inner, name, changes: Vec::new() }
+    pub(crate) fn new(inner: engine::Context, name: String, documents: Arc<[Document]>) -> Self {
+        Self { inner, name, documents, changes: Vec::new() }
+    }
+
+    /// What an answer keeps of it.
+    fn asked(&self) -> Asked {
+        Asked { context: self.inner.clone(), documents: Arc::clone(&self.documents) }
     }
 }
 
@@ -103,7 +112,7 @@ impl Context {
         let sampling = Sampling { temperature, top_k, top_p, seed, ..Sampling::default() };
         let vocab = self.inner.engine().config().vocab;
         let settings = Settings::new(vocab, max_tokens, sampling, stop, revisit, sources, logits)?;
-        let answer = Answer::ask(py, self.inner.clone(), question, settings)?;
+        let answer = Answer::ask(py, self.asked(), question, settings)?;
         if !stream {
             answer.wait(py)?;
         }
@@ -132,7 +141,7 @@ impl Context {
         let sampling = Sampling { temperature, top_k, top_p, seed, ..Sampling::default() };
         let vocab = self.inner.engine().config().vocab;
         let settings = Settings::new(vocab, max_tokens, sampling, stop, revisit, sources, logits)?;
-        let ask = |question| Answer::ask(py, self.inner.clone(), question, settings.clone());
+        let ask = |question| Answer::ask(py, self.asked(), question, settings.clone());
         let answers: Vec<Answer> = questions.into_iter().map(ask).collect::<PyResult<_>>()?;
         for answer in &answers {
             answer.wait(py)?;
@@ -153,9 +162,7 @@ impl Context {
     ) -> PyResult<Self> {
         let documents = read_documents(&texts)?;
         let inner = encode(py, progress, |cancel| {
-            let documents: Vec<(&str, &str)> =
-                documents.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-            self.inner.prepare_edit(&documents, cancel)
+            self.inner.prepare_edit(&names_and_texts(&documents), cancel)
         })?;
         let changed = |change| match change {
             Change::Reused => "reused",
@@ -168,7 +175,8 @@ impl Context {
         let changes = changes
             .map(|(span, change)| (span.start, span.start + span.len, changed(change)))
             .collect();
-        Ok(Self { inner, name: name.unwrap_or_else(|| self.name.clone()), changes })
+        let name = name.unwrap_or_else(|| self.name.clone());
+        Ok(Self { inner, name, documents, changes })
     }
 
     /// Writes the context into a folder, for Engine.load; one that was there is overwritten. Keys

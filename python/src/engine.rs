@@ -1,6 +1,7 @@
 //! Loaded models.
 
 use crate::context::{Context, encode, reporter, shares};
+use crate::document::Document;
 use crate::error::{of_code, raised};
 use crate::method::Asked;
 use crate::plan::Plan;
@@ -38,9 +39,18 @@ enum Given<'py> {
     Documents(Bound<'py, PyAny>),
 }
 
-/// Names and texts of what Python means by `texts`.
-pub(crate) fn read_documents(texts: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
-    texts.py().import("asterism.documents")?.call_method1("read", (texts,))?.extract()
+/// What Python means by `texts`.
+pub(crate) fn read_documents(
+    texts: &Bound<'_, PyAny>,
+) -> PyResult<Arc<[asterism_documents::Document]>> {
+    let read = texts.py().import("asterism.documents")?.call_method1("read", (texts,))?;
+    let read: Vec<Bound<'_, Document>> = read.extract()?;
+    Ok(read.iter().map(|document| document.get().inner.clone()).collect())
+}
+
+/// Names and texts, as the engine takes them.
+pub(crate) fn names_and_texts(documents: &[asterism_documents::Document]) -> Vec<(&str, &str)> {
+    documents.iter().map(|document| (&*document.name, &*document.text)).collect()
 }
 
 fn asked(method: &str) -> PyResult<Asked> {
@@ -83,8 +93,9 @@ impl Engine {
 
     /// Encodes texts or files into a context.
     ///
-    /// texts is a text; a path, or a string that names a file or a folder; several of them in a
-    /// list; texts by name, in a dict; or tokens, in an array of integers, which get no prompt.
+    /// texts is a text; a path, or a string that names a file or a folder, of text, HTML, EPUB, DOCX
+    /// or PDF; several of them in a list; texts by name, in a dict; or tokens, in an array of
+    /// integers, which get no prompt. asterism.documents.read reads files with more choice.
     ///
     /// method is "dense", "ring", "zigzag" or "star", whose settings follow it as in
     /// "star:block=16k:anchor=4k:revisit=auto". Without a block, star takes a quarter of the
@@ -117,16 +128,16 @@ impl Engine {
             Given::Tokens(tokens) => {
                 let room = Room { question: question_tokens, answer: answer_tokens };
                 let inner = self.encode_tokens(py, tokens, asked, hosts, room, progress)?;
-                return Ok(Context::new(inner, name.unwrap_or_else(|| "tokens".to_owned())));
+                let name = name.unwrap_or_else(|| "tokens".to_owned());
+                return Ok(Context::new(inner, name, Arc::default()));
             }
         };
         let name = name.unwrap_or_else(|| {
-            documents.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+            documents.iter().map(|document| &*document.name).collect::<Vec<_>>().join(", ")
         });
         let inner = encode(py, progress, |cancel| {
-            let documents: Vec<(&str, &str)> =
-                documents.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-            let builder = self.inner.documents(&documents).hosts(hosts).slack(slack);
+            let texts = names_and_texts(&documents);
+            let builder = self.inner.documents(&texts).hosts(hosts).slack(slack);
             let builder = asked.apply(builder).room(question_tokens, answer_tokens).cancel(cancel);
             let builder = if own_blocks { builder.own_blocks() } else { builder };
             match &system {
@@ -134,7 +145,7 @@ impl Engine {
                 None => builder.prepare(),
             }
         })?;
-        Ok(Context::new(inner, name))
+        Ok(Context::new(inner, name, documents))
     }
 
     /// What encoding texts, files, or a number of tokens would take, without doing it.
@@ -155,9 +166,8 @@ impl Engine {
         }
         let documents = read_documents(&texts)?;
         let prepared = py.detach(|| {
-            let documents: Vec<(&str, &str)> =
-                documents.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-            let prepared = asked.apply(self.inner.documents(&documents).hosts(hosts)).prepare()?;
+            let texts = names_and_texts(&documents);
+            let prepared = asked.apply(self.inner.documents(&texts).hosts(hosts)).prepare()?;
             Ok((prepared.plan().clone(), prepared.memory_need()))
         });
         let (plan, memory) = prepared.map_err(|error: EngineError| raised(py, &error))?;
@@ -176,7 +186,11 @@ impl Engine {
         let called = folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.or(called).unwrap_or_default();
         let inner = encode(py, progress, |cancel| self.inner.saved(&folder, cancel))?;
-        Ok(Context::new(inner, name))
+        let of_text = |document: &asterism::text::Document| {
+            asterism_documents::Document::of_text(document.name().into(), document.text().into())
+        };
+        let documents = inner.documents().iter().map(of_text).collect();
+        Ok(Context::new(inner, name, documents))
     }
 
     /// The tokens of a text, in which special tokens are text: uint32 [tokens].

@@ -8,6 +8,7 @@
 mod answer;
 mod asking;
 mod context;
+mod document;
 mod engine;
 mod error;
 mod method;
@@ -23,16 +24,23 @@ mod _asterism {
     #[pymodule_export]
     use super::context::Context;
     #[pymodule_export]
+    use super::document::{Document, read_files, serve_parent};
+    #[pymodule_export]
     use super::engine::Engine;
     #[pymodule_export]
     use super::plan::Plan;
     #[pymodule_export]
     use super::source::Source;
+    use asterism::engine::EngineError;
+    use asterism_documents::ReadError;
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("CODES", asterism::engine::EngineError::CODES)?;
+        let [engine, documents] = [EngineError::CODES, &ReadError::CODES];
+        // Both can be cancelled.
+        let of_documents = documents.iter().filter(|code| !engine.contains(code));
+        module.add("CODES", engine.iter().chain(of_documents).collect::<Vec<_>>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

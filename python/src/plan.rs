@@ -54,7 +54,7 @@ impl Plan {
 
     /// Operations of all hosts.
     #[getter]
-    fn flops(&self) -> u64 {
+    fn flops(&self) -> u128 {
         self.cost.total_flops()
     }
 

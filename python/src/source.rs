@@ -1,5 +1,6 @@
 //! Where an answer comes from.
 
+use crate::answer::Asked;
 use asterism::engine::{self, EngineError};
 use pyo3::prelude::*;
 
@@ -8,6 +9,8 @@ use pyo3::prelude::*;
 pub(crate) struct Source {
     /// Name of the document; None in a context of tokens.
     document: Option<String>,
+    /// Where in it, as a person would look it up: "paper.pdf, page 12", "main.c:40-71".
+    place: Option<String>,
     /// The passage.
     text: String,
     /// Positions of its first token and the one after its last.
@@ -20,14 +23,15 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn of(
-        context: &engine::Context,
-        source: &engine::Source,
-    ) -> Result<Self, EngineError> {
+    pub(crate) fn of(asked: &Asked, source: &engine::Source) -> Result<Self, EngineError> {
+        let context = &asked.context;
         let places = context.places(context.plan().indices(source.best));
+        // Of a passage at a border, what most of it is in.
+        let place = places.into_iter().max_by_key(|place| place.bytes.len());
         let (best, block) = (source.best, source.span);
         Ok(Self {
-            document: places.first().map(|place| place.document.name().to_owned()),
+            document: place.as_ref().map(|place| place.document.name().to_owned()),
+            place: place.map(|place| asked.documents[place.number].cite(place.bytes)),
             text: context.passage(best)?,
             span: (best.start, best.start + best.len),
             block: (block.start, block.start + block.len),
@@ -39,7 +43,7 @@ impl Source {
 #[pymethods]
 impl Source {
     fn __repr__(&self) -> String {
-        let document = self.document.as_deref().unwrap_or("tokens");
-        format!("Source({document} {:?}, {:+.3}: {:?})", self.span, self.share, self.text)
+        let place = self.place.as_deref().unwrap_or("tokens");
+        format!("Source({place} {:?}, {:+.3}: {:?})", self.span, self.share, self.text)
     }
 }

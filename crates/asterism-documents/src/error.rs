@@ -149,6 +149,24 @@ impl ReadError {
         }
     }
 
+    /// All names that [`ReadError::code`] has.
+    pub const CODES: [&'static str; 14] = [
+        "file_not_read",
+        "file_too_large",
+        "file_binary",
+        "file_unsupported",
+        "file_encoding",
+        "file_without_text",
+        "file_damaged",
+        "file_encrypted",
+        "file_unpacks_to_too_much",
+        "file_takes_too_much_memory",
+        "file_takes_too_long",
+        "file_reader_crashed",
+        "cancelled",
+        "file_reader_not_started",
+    ];
+
     /// A name for programs that never changes.
     #[must_use]
     pub const fn code(&self) -> &'static str {

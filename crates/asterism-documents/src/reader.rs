@@ -114,9 +114,25 @@ impl Reader {
     /// # Errors
     /// Why it is no document.
     pub fn file(&self, source: &Source) -> Result<Document, ReadError> {
+        self.file_while(source, &|| true)
+    }
+
+    /// As [`Reader::file`], as long as it `is_wanted`: that is asked about before, and while another
+    /// process reads it.
+    ///
+    /// # Errors
+    /// As [`Reader::file`], and [`ReadError::Cancelled`].
+    pub fn file_while(
+        &self,
+        source: &Source,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Document, ReadError> {
         let name = source.name();
+        if !is_wanted() {
+            return Err(ReadError::Cancelled { name });
+        }
         let bytes = self.bytes_of(&source.path, &name)?;
-        let document = self.document(name, bytes)?;
+        let document = self.document_while(name, bytes, is_wanted)?;
         Ok(if source.in_folder { document.with_header() } else { document })
     }
 
