@@ -52,6 +52,9 @@ pub struct Cell {
     /// Median over samples of how many times sooner than the baseline the first token came, where
     /// both were timed on one machine.
     pub speedup: Option<f64>,
+    /// Median over samples of the bytes of the context's keys and values, as a share of those by the
+    /// baseline.
+    pub kv_share: Option<f64>,
 }
 
 impl AtLength {
@@ -83,6 +86,12 @@ pub struct Needle {
 }
 
 impl Results {
+    /// Whether some method keeps more or fewer bytes of keys and values than the baseline.
+    pub(super) fn memory_differs(&self) -> bool {
+        let mut shares = self.lengths.iter().flat_map(|at| &at.mean).flatten();
+        shares.any(|cell| cell.kv_share.is_some_and(|share| (share - 1.0).abs() > 0.01))
+    }
+
     /// Reads the run in `dir` and computes its numbers.
     ///
     /// # Errors
@@ -153,7 +162,8 @@ impl Cell {
     fn of(tasks: &[&Vec<Vec<Record>>], own: usize, baseline: usize) -> Option<Self> {
         let mut scores = Vec::new();
         let mut pairs = Vec::new();
-        let (mut times, mut speedups, mut empty) = (Vec::new(), Vec::new(), 0);
+        let (mut times, mut speedups, mut kv_shares) = (Vec::new(), Vec::new(), Vec::new());
+        let mut empty = 0;
         for task in tasks.iter().filter(|task| !task[own].is_empty()) {
             let of_task: Vec<f64> = task[own].iter().map(|record| record.score).collect();
             scores.extend(stats::estimate(&of_task));
@@ -167,6 +177,13 @@ impl Cell {
             speedups.extend(
                 on_one_machine.map(|(base, other)| {
                     base.timings.first_token_s() / other.timings.first_token_s()
+                }),
+            );
+            // Of a run that was written before these bytes were, there are none.
+            let has_keys = both.iter().filter(|(base, _)| base.timings.kv_bytes > 0);
+            kv_shares.extend(
+                has_keys.map(|(base, other)| {
+                    other.timings.kv_bytes as f64 / base.timings.kv_bytes as f64
                 }),
             );
             pairs.push(both.iter().map(|(base, other)| (base.score, other.score)).collect());
@@ -183,6 +200,7 @@ impl Cell {
             empty,
             first_token_s: median(times)?,
             speedup: median(speedups),
+            kv_share: median(kv_shares),
         })
     }
 }

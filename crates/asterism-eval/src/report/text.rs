@@ -42,7 +42,7 @@ pub(super) fn parts(results: &Results) -> Result<Vec<Part>, EvalError> {
             Part::Heading(2, format!("Score against speed-up over {}", baseline_name(results))),
             Part::Picture(Picture {
                 file: "tradeoff.svg",
-                svg: plot::tradeoff(results)?,
+                svg: plot::speed(results)?,
                 caption: format!(
                     "What speed costs at each length: to the right is faster, up is better. The \
                      dashed line is the score of {}; bars are 95 % confidence intervals.",
@@ -50,6 +50,19 @@ pub(super) fn parts(results: &Results) -> Result<Vec<Part>, EvalError> {
                 ),
             }),
         ]);
+    }
+    if let Some(svg) = plot::memory(results)? {
+        let heading = format!("Score against memory, {} having 100 %", baseline_name(results));
+        parts.push(Part::Heading(2, heading));
+        parts.push(Part::Picture(Picture {
+            file: "memory.svg",
+            svg,
+            caption:
+                "What a smaller cache costs at each length: to the left are fewer bytes of the \
+                      context's keys and values, up is better. The dashed line is the score of the \
+                      baseline; bars are 95 % confidence intervals."
+                    .to_owned(),
+        }));
     }
     if let Some(svg) = plot::depth(results)? {
         parts.push(Part::Heading(2, "Needles found by depth and length".to_owned()));
@@ -160,6 +173,11 @@ fn summary(results: &Results) -> Table {
     let baseline = baseline(&results.info);
     let against = format!("difference from {}", baseline_name(results));
     let header = ["length", "method", "mean score", &against, "first token", "speed-up", "empty"];
+    let mut header = header.map(str::to_owned).to_vec();
+    let with_memory = results.memory_differs();
+    if with_memory {
+        header.push("keys and values".to_owned());
+    }
     let mut rows = Vec::new();
     for at in &results.lengths {
         for (i, method) in results.info.methods.iter().enumerate() {
@@ -168,7 +186,7 @@ fn summary(results: &Results) -> Table {
             if let Some(share) = at.share_of_tasks(cell) {
                 score.detail = format!("{}, {share}", score.detail);
             }
-            rows.push(vec![
+            let mut row = vec![
                 short(at.length).to_uppercase().into(),
                 method.name.clone().into(),
                 score,
@@ -179,10 +197,15 @@ fn summary(results: &Results) -> Table {
                     _ => "".into(),
                 },
                 format!("{} of {}", cell.empty, cell.score.n).into(),
-            ]);
+            ];
+            if with_memory {
+                let share = |share| format!("{:.0} %", 100.0 * share);
+                row.push(cell.kv_share.map_or_else(String::new, share).into());
+            }
+            rows.push(row);
         }
     }
-    Table { header: header.map(str::to_owned).to_vec(), rows, text: 2 }
+    Table { header, rows, text: 2 }
 }
 
 /// Tasks x methods at one length.

@@ -1,23 +1,55 @@
-//! What speed costs: the mean score against the speed-up over the baseline, one panel per length.
+//! What speed and small caches cost: the mean score against the speed-up over the baseline, or
+//! against the share of its memory for keys, one panel per length.
 
 use super::{Area, Drawn, FONT, GRID, INK, WIDTH, colour, columns, length_label, marker, picture};
 use crate::EvalError;
-use crate::report::results::{AtLength, Results, baseline};
+use crate::report::results::{AtLength, Cell, Results, baseline};
 use plotters::prelude::*;
 
 const PANEL: u32 = 320;
 
+/// What a score is drawn against.
+struct Axis {
+    name: &'static str,
+    /// A method's place on it.
+    of: fn(&Cell) -> Option<f64>,
+    /// What a place is called, with so many digits.
+    label: fn(f64, usize) -> String,
+}
+
+const SPEED: Axis = Axis {
+    name: "speed-up, time to first token",
+    of: |cell| cell.speedup,
+    label: |speedup, digits| format!("{speedup:.digits$}×"),
+};
+const MEMORY: Axis = Axis {
+    name: "memory of keys and values",
+    of: |cell| cell.kv_share,
+    label: |share, digits| format!("{:.*} %", digits.saturating_sub(1), 100.0 * share),
+};
+
+/// Scores against the speed-up.
+pub(in crate::report) fn speed(results: &Results) -> Result<String, EvalError> {
+    panels(results, &SPEED)
+}
+
+/// Scores against the memory of keys and values; nothing where it is that of the baseline for all
+/// methods.
+pub(in crate::report) fn memory(results: &Results) -> Result<Option<String>, EvalError> {
+    results.memory_differs().then(|| panels(results, &MEMORY)).transpose()
+}
+
 /// One panel per length with a point per method.
-pub(in crate::report) fn tradeoff(results: &Results) -> Result<String, EvalError> {
+fn panels(results: &Results, axis: &Axis) -> Result<String, EvalError> {
     let names: Vec<&str> = results.info.methods.iter().map(|method| method.name.as_str()).collect();
     let means = |at| (0..names.len()).filter_map(move |method| AtLength::whole_mean(at, method));
     let cells = || results.lengths.iter().flat_map(means);
     let lowest = cells().map(|cell| cell.score.low).fold(1.0, f64::min);
     let low = ((lowest * 10.0).floor() * 10.0).clamp(0.0, 80.0);
-    let speedups = || cells().filter_map(|cell| cell.speedup);
-    let (slowest, fastest) = (speedups().fold(1.0, f64::min), speedups().fold(1.0, f64::max));
-    let room = (fastest - slowest).max(0.2) * 0.08;
-    let x = (slowest - room).max(0.0)..fastest + room;
+    let places = || cells().filter_map(|cell| (axis.of)(&cell));
+    let (least, most) = (places().fold(1.0, f64::min), places().fold(1.0, f64::max));
+    let room = (most - least).max(0.2) * 0.08;
+    let x = (least - room).max(0.0)..most + room;
 
     let columns = columns(results.lengths.len());
     let rows = results.lengths.len().div_ceil(columns) as u32;
@@ -26,7 +58,7 @@ pub(in crate::report) fn tradeoff(results: &Results) -> Result<String, EvalError
         for (i, at) in results.lengths.iter().enumerate() {
             let corner = ((i % columns) as u32 * tile, (i / columns) as u32 * PANEL);
             let area = area.clone().shrink(corner, (tile, PANEL));
-            panel(&area, at, baseline(&results.info), x.clone(), low, i % columns == 0)?;
+            panel(&area, at, axis, baseline(&results.info), x.clone(), low, i % columns == 0)?;
         }
         Ok(())
     })
@@ -35,6 +67,7 @@ pub(in crate::report) fn tradeoff(results: &Results) -> Result<String, EvalError
 fn panel(
     area: &Area<'_>,
     at: &AtLength,
+    axis: &Axis,
     baseline: usize,
     x: std::ops::Range<f64>,
     low: f64,
@@ -50,7 +83,7 @@ fn panel(
         .build_cartesian_2d(x.clone(), low..top)?;
     let span = x.end - x.start;
     let digits = if span < 0.6 { 2 } else { 1 };
-    let x_label = |speedup: &f64| format!("{speedup:.digits$}×");
+    let x_label = |place: &f64| (axis.label)(*place, digits);
     let y_label = |score: &f64| format!("{score:.0}");
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(TRANSPARENT)
@@ -58,7 +91,7 @@ fn panel(
         .axis_style(INK)
         .x_labels(5)
         .y_labels(6)
-        .x_desc("speed-up, time to first token")
+        .x_desc(axis.name)
         .x_label_formatter(&x_label)
         .y_label_formatter(&y_label)
         .label_style((FONT, 14).into_font().color(&INK))
@@ -80,13 +113,13 @@ fn panel(
         }
     }
     for i in 0..at.mean.len() {
-        let Some((cell, speedup)) = at.whole_mean(i).and_then(|cell| Some((cell, cell.speedup?)))
+        let Some((cell, place)) = at.whole_mean(i).and_then(|cell| Some((cell, (axis.of)(&cell)?)))
         else {
             continue;
         };
-        let ends = [cell.score.low, cell.score.high].map(|s| (speedup, (100.0 * s).max(low)));
+        let ends = [cell.score.low, cell.score.high].map(|s| (place, (100.0 * s).max(low)));
         plot.draw(&PathElement::new(ends.to_vec(), colour(i).stroke_width(2)))?;
-        plot.draw(&marker((speedup, 100.0 * cell.score.mean), i, 5))?;
+        plot.draw(&marker((place, 100.0 * cell.score.mean), i, 5))?;
     }
     Ok(())
 }
