@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -54,6 +55,16 @@ class StarCache(Cache):
         super().__init__(layers=[StarLayer(self) for _ in range(self.config.num_hidden_layers)])
         if group is not None:
             self._need_star("a group of processes")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StarCache:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        for name, value in vars(self).items():
+            # Configuration and processes are the model's, and shared.
+            setattr(copied, name, value if name in ("config", "ranks") else deepcopy(value, memo))
+        for layer in copied.layers:
+            layer.belong_to(copied)
+        return copied
 
     @property
     def is_attended_here(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +29,7 @@ class StarLayer(CacheLayerMixin):
 
     def __init__(self, star: StarCache) -> None:
         super().__init__()
-        self.star = star
+        self.belong_to(star)
         # While a block is encoded: keys and values of the anchor and of the block so far.
         self.view: Pair | None = None
         self.anchor: Pair | None = None
@@ -39,6 +40,19 @@ class StarLayer(CacheLayerMixin):
         self.patch: Pair | None = None
         # Keys went to the model's attention, which has not come back with them to ours.
         self.is_awaited = False
+
+    def belong_to(self, star: StarCache) -> None:
+        """Makes `star` the cache that the layer is part of. The cache holds the layer, not the other way
+        round: so its memory, of which a GPU has little, is free as soon as nobody has the cache."""
+        self._star = weakref.ref(star)
+
+    @property
+    def star(self) -> StarCache:
+        """The cache that the layer is part of."""
+        star = self._star()
+        if star is None:
+            raise StarError("the StarCache of this layer is gone: keep it as long as its layers are used")
+        return star
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocates the buffers `[batch, kv_heads, room, head_dim]`."""

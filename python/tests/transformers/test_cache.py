@@ -1,5 +1,9 @@
 """A StarCache is one forward with Star Attention's mask written out."""
 
+import gc
+import weakref
+from copy import deepcopy
+
 import pytest
 import torch
 from asterism.transformers import StarCache, StarError, star
@@ -176,3 +180,29 @@ def test_an_interrupted_encoding_leaves_an_empty_cache(ids):
     got = question_logits(model, cache, ids)
     expected = masked_logits(model, ids, mask)[:, CONTEXT:]
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+def test_memory_is_free_as_soon_as_nobody_has_the_cache(ids):
+    model = random_model("Llama")
+    model.set_attn_implementation("star")
+    cache = StarCache(model.config, BLOCK, ANCHOR).encode(model, ids[:, :CONTEXT])
+    cache.answer(model, ids[:, CONTEXT:], max_new_tokens=2, do_sample=False)
+    keys = weakref.ref(cache.layers[0].keys)
+    gc.disable()
+    try:
+        del cache
+        assert keys() is None
+    finally:
+        gc.enable()
+
+
+def test_a_copy_answers_for_itself(ids):
+    model = random_model("Llama")
+    model.set_attn_implementation("star")
+    cache = StarCache(model.config, BLOCK, ANCHOR).encode(model, ids[:, :CONTEXT])
+    expected = question_logits(model, cache, ids)
+    copied = deepcopy(cache)
+    cache.reset()
+    del cache
+    copied.reset()
+    torch.testing.assert_close(question_logits(model, copied, ids), expected)
