@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from .layer import StarLayer
-from .parts import Part, attend, merge, weigh
+from .parts import Part, attend, attend_each, is_one_tile, merge, nothing, weigh
 from .refusals import StarError, check_padding
 
 # Queries whose mask is written out at a time where no kernel takes a causal mask as such.
@@ -103,15 +103,8 @@ def _of_context(
     """Attention to the context's blocks, here and on other ranks, to the tokens computed anew
     instead of some of theirs, and to the tail; or, while those are computed, to one another."""
     star, queries = layer.star, query.shape[2]
-    of_blocks: list[Part] = []
-    for block in star.own_blocks:
-        visible = star.visible_in(block, query.device)
-        of_blocks.append(attend(query, *layer.block(block), scaling, visible))
-    nothing = (
-        query.new_zeros((*query.shape[:3], value.shape[-1]), dtype=torch.float32),
-        query.new_full(query.shape[:3], float("-inf"), dtype=torch.float32),
-    )
-    context = star.ranks.merge(merge(of_blocks or [nothing]))
+    of_own, lses = _of_blocks(layer, query, value, scaling)
+    context = star.ranks.merge(of_own)
     if star.stage == "weigh":
         for block in star.own_blocks:
             weights = weigh(query, layer.block(block)[0], scaling, context[1])
@@ -121,12 +114,43 @@ def _of_context(
     if is_patched:
         behind.append(attend(query, *layer.patch, scaling))
     places = torch.arange(key.shape[2], device=query.device)
-    behind.append(attend(query, key, value, scaling, places <= places[-queries:, None]))
+    is_seen = places <= places[-queries:, None]
+    behind.append(attend(query, key, value, scaling, None if queries == 1 else is_seen))
     out, lse = merge([context, *behind])
     if star.stage == "ask":
         anew = weigh(query, layer.patch[0], scaling, lse) if is_patched else None
-        star.mass_of(layer).add(of_blocks, behind[-1], lse, anew)
+        star.mass_of(layer).add(lses, behind[-1], lse, anew)
     return out
+
+
+def _of_blocks(
+    layer: StarLayer, query: torch.Tensor, value: torch.Tensor, scaling: float
+) -> tuple[Part, list[torch.Tensor]]:
+    """Attention to the context's blocks that are held here, and the log-sum-exps of each; without the
+    old keys of tokens that are computed anew."""
+    star = layer.star
+    if not star.own_blocks:
+        return nothing(query, value), []
+    is_revisit = star.stage == "revisit"
+    if not is_revisit and is_one_tile(query, layer.held):
+        lengths = [block.end - block.start for block in star.own_blocks]
+        return attend_each(query, *layer.context(), scaling, lengths, star.hidden)
+    parts = []
+    for block in star.own_blocks:
+        key, value = layer.block(block)
+        seen = star.seen.get(block.index)
+        if seen is not None:
+            key, value = (t.index_select(2, seen.keys) for t in (key, value))
+        if seen is None or not is_revisit:
+            parts.append(attend(query, key, value, scaling))
+            continue
+        # Tokens in front of the block see nothing of it, those behind it all.
+        before, inside, behind = query.tensor_split([seen.first, seen.last], 2)
+        some = attend(inside, key, value, scaling, seen.visible)
+        of_rows = [nothing(before, value), some, attend(behind, key, value, scaling)]
+        outs, lses = zip(*of_rows)
+        parts.append((torch.cat(outs, 2), torch.cat(lses, 2)))
+    return merge(parts), [lse for _, lse in parts]
 
 
 AttentionInterface.register("star", star_attention)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import Cache
 
-from .blocks import Block, Mass, own_blocks
+from .blocks import Block, Mass, Seen, own_blocks
 from .layer import StarLayer
 from .ranks import Ranks
 from .refusals import StarError, check_config, check_padding, check_unpadded
@@ -46,10 +46,11 @@ class StarCache(Cache):
         self.ids: torch.Tensor | None = None
         self.tokens = 0
         self.own_blocks: list[Block] = []
-        # Tokens of the context that are computed anew for this question, rising; and `[tokens]`,
-        # whether a token is one of them.
+        # Tokens of the context that are computed anew for this question, rising; whether a token
+        # that is held here is one of them, `[held]`; and what of each block held here is still seen.
         self.chosen: torch.Tensor | None = None
         self.hidden: torch.Tensor | None = None
+        self.seen: dict[int, Seen] = {}
         # How much a question looks at each token, `[tokens]`, while it is weighed.
         self.weights = torch.zeros(0)
         super().__init__(layers=[StarLayer(self) for _ in range(self.config.num_hidden_layers)])
@@ -177,8 +178,10 @@ class StarCache(Cache):
             weights = self.ranks.sum(self.weights.to(ids.device)).cpu()
             chosen = choose(weights, count, exact)
             self.chosen = chosen.to(ids.device)
-            self.hidden = torch.zeros(self.tokens, dtype=torch.bool, device=ids.device)
-            self.hidden[self.chosen] = True
+            held = [torch.arange(block.start, block.end) for block in self.own_blocks]
+            held = torch.cat([*held, torch.empty(0, dtype=torch.long)]).to(ids.device)
+            self.hidden = torch.isin(held, self.chosen)
+            self.seen = {block.index: Seen.of(block, self.chosen) for block in self.own_blocks}
             self.stage = "revisit"
             self._forward(model, ids[:, self.chosen], chosen)
         except BaseException:
@@ -229,6 +232,7 @@ class StarCache(Cache):
     def reset(self) -> None:
         """Forgets question, answer and what was computed anew; the context stays."""
         self.chosen = self.hidden = None
+        self.seen = {}
         if self.ids is not None:
             self.stage = "ask"
         for layer in self.layers:
@@ -246,17 +250,6 @@ class StarCache(Cache):
     def mass_of(self, layer: StarLayer) -> Mass:
         """Where a layer adds up its mass."""
         return self._mass[self.layers.index(layer)]
-
-    def visible_in(self, block: Block, device: torch.device) -> torch.Tensor | None:
-        """Which keys of `block` the tokens that run may see: `[keys]` for a question, `[tokens,
-        keys]` while tokens are computed anew, `None` for all."""
-        if self.hidden is None or self.chosen is None:
-            return None
-        visible = ~self.hidden[block.start : block.end].to(device)
-        if self.stage != "revisit":
-            return visible
-        places = torch.arange(block.start, block.end, device=device)
-        return visible & (places <= self.chosen.to(device)[:, None])
 
     def check_question(
         self, layer: StarLayer, key_states: torch.Tensor, value_states: torch.Tensor

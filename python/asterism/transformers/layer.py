@@ -111,6 +111,10 @@ class StarLayer(CacheLayerMixin):
         start, end = block.place, block.place + block.end - block.start
         return self.keys[:, :, start:end], self.values[:, :, start:end]
 
+    def context(self) -> Pair:
+        """Keys and values of all blocks that are held here."""
+        return self.keys[:, :, : self.held], self.values[:, :, : self.held]
+
     def forget(self) -> None:
         """Leaves the context alone."""
         self.tail, self.patch, self.is_awaited = 0, None, False

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-import asterism.transformers  # registers "star"
+import asterism.transformers.parts  # registers "star"
 
 torch.set_num_threads(1)
 
@@ -57,3 +57,9 @@ def masked_logits(model, ids, mask):
 def ids():
     torch.manual_seed(7)
     return torch.randint(0, 97, (1, 320))
+
+
+@pytest.fixture(params=[asterism.transformers.parts.TILE, 1], ids=["one tile", "many tiles"])
+def tile(request, monkeypatch):
+    """Few queries are attended in one tile, many block by block: both are tried with few."""
+    monkeypatch.setattr(asterism.transformers.parts, "TILE", request.param)

@@ -11,6 +11,7 @@ from asterism.transformers.cache import cache_name
 from conftest import FAMILIES, masked_logits, random_model, star_mask
 from transformers import DynamicCache
 
+pytestmark = pytest.mark.usefixtures("tile")
 CONTEXT, BLOCK, ANCHOR = 300, 64, 24
 
 

@@ -6,6 +6,7 @@ from asterism.transformers import StarCache, StarError, budget, choose, star
 from conftest import FAMILIES, masked_logits, random_model, star_mask
 from test_cache import question_logits
 
+pytestmark = pytest.mark.usefixtures("tile")
 CONTEXT, BLOCK, ANCHOR = 300, 64, 24
 
 
