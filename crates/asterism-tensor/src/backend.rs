@@ -2,7 +2,8 @@
 //! differ. The decoder, the attention strategies and the cache are written against it once.
 
 use super::{
-    ElementsView, HeadShape, KvBytes, KvPrecision, Part, PartMut, Precision, Sampling, TensorError,
+    ElementsView, Grain, HeadShape, KvBytes, KvPrecision, Part, PartMut, Precision, Sampling,
+    TensorError, TileMask,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -600,6 +601,60 @@ pub trait Backend: Send + Sync + Sized + 'static {
         shape: HeadShape,
         sequence: &Sequence<'_, Self>,
         lse: Part<'_, Self::Sums>,
+        sums: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// Block-sparse attention of `sequence`, whose keys are not hidden: as [`Backend::attend`], over
+    /// those keys that `mask` says.
+    ///
+    /// # Errors
+    /// If the processor fails, or cannot: keys in 8 bits.
+    ///
+    /// # Panics
+    /// If `mask` was made for other numbers of heads or tiles.
+    fn attend_tiles(
+        &self,
+        q: Part<'_, Self::Rows>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        mask: &TileMask,
+        out: PartMut<'_, Self::Rows>,
+        lse: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// Softmax weights of the rows of `sequence`, which are the last of its keys, summed for each
+    /// query head into `vertical [heads, keys]`, over the rows, by key, and into `slash [heads,
+    /// keys]`, over rows and keys, by how many keys a key is before the row's own. `lse [tokens,
+    /// heads]` is that of attention over all keys.
+    ///
+    /// # Errors
+    /// As [`Backend::attend_tiles`].
+    ///
+    /// # Panics
+    /// If there are more rows than keys.
+    fn lines(
+        &self,
+        q: Part<'_, Self::Rows>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        lse: Part<'_, Self::Sums>,
+        vertical: PartMut<'_, Self::Sums>,
+        slash: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// Estimated softmax weight of every [tile](crate::TileMask) of keys for every tile of the rows
+    /// of `sequence` and each query head, summed over the rows of the grid that `grain` says: fills
+    /// `sums [heads, query tiles, key tiles]`, with 0 where no row sees a key. A row of the grid
+    /// sees what does not begin behind its last token.
+    ///
+    /// # Errors
+    /// As [`Backend::attend_tiles`].
+    fn tile_mass(
+        &self,
+        q: Part<'_, Self::Rows>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        grain: Grain,
         sums: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
 

@@ -34,6 +34,7 @@ mod part;
 mod sampling;
 #[cfg(test)]
 mod testing;
+mod tile_mask;
 pub mod user_cache;
 
 pub use aligned::Aligned;
@@ -51,3 +52,4 @@ pub use head_shape::HeadShape;
 pub use kv_precision::{KvBytes, KvPrecision, UnknownKvPrecision};
 pub use part::{Part, PartMut};
 pub use sampling::{Sampling, SamplingError};
+pub use tile_mask::{Grain, MASK_TILE, TileMask};

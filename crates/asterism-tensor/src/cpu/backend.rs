@@ -4,9 +4,9 @@ use super::{
     Activations, Cpu, CpuError, KvSegment, KvSequence, PackedMatrix, RowPositions, available, ops,
 };
 use crate::{
-    Aligned, Backend, Choice, Elements, ElementsView, HeadShape, KvBytes, KvPrecision, LayerWidths,
-    Memory, Part, PartMut, Pass, Peak, Positions, Precision, Rotation, RowReader, Sampling,
-    Segment, Sequence, SplitQkv, TensorError,
+    Aligned, Backend, Choice, Elements, ElementsView, Grain, HeadShape, KvBytes, KvPrecision,
+    LayerWidths, Memory, Part, PartMut, Pass, Peak, Positions, Precision, Rotation, RowReader,
+    Sampling, Segment, Sequence, SplitQkv, TensorError, TileMask,
 };
 
 use std::convert::Infallible;
@@ -97,6 +97,11 @@ fn kv_segments<'a>(segments: &[Segment<'a, Cpu>]) -> Vec<KvSegment<'a>> {
             hidden: s.hidden.map(Vec::as_slice),
         })
         .collect()
+}
+
+fn kv_sequence<'a>(sequence: &Sequence<'a, Cpu>, segments: &'a [KvSegment<'a>]) -> KvSequence<'a> {
+    let (rows, positions) = (sequence.rows.clone(), row_positions(sequence.positions));
+    KvSequence { rows, positions, segments }
 }
 
 fn row_positions<'a>(positions: Positions<'a, Cpu>) -> RowPositions<'a> {
@@ -452,9 +457,53 @@ impl Backend for Cpu {
         sums: PartMut<'_, Aligned<f32>>,
     ) -> Result {
         let segments = kv_segments(sequence.segments);
-        let (rows, positions) = (sequence.rows.clone(), row_positions(sequence.positions));
-        let sequence = KvSequence { rows, positions, segments: &segments };
+        let sequence = kv_sequence(sequence, &segments);
         self.mass(floats(q), shape, &sequence, floats(lse), floats_mut(sums));
+        Ok(())
+    }
+
+    fn attend_tiles(
+        &self,
+        q: Part<'_, Aligned<f32>>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        mask: &TileMask,
+        out: PartMut<'_, Aligned<f32>>,
+        lse: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        let segments = kv_segments(sequence.segments);
+        let sequence = kv_sequence(sequence, &segments);
+        self.attend_tiles(floats(q), shape, &sequence, mask, floats_mut(out), floats_mut(lse));
+        Ok(())
+    }
+
+    fn lines(
+        &self,
+        q: Part<'_, Aligned<f32>>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        lse: Part<'_, Aligned<f32>>,
+        vertical: PartMut<'_, Aligned<f32>>,
+        slash: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        let segments = kv_segments(sequence.segments);
+        let sequence = kv_sequence(sequence, &segments);
+        let (vertical, slash) = (floats_mut(vertical), floats_mut(slash));
+        self.lines(floats(q), shape, &sequence, floats(lse), vertical, slash);
+        Ok(())
+    }
+
+    fn tile_mass(
+        &self,
+        q: Part<'_, Aligned<f32>>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        grain: Grain,
+        sums: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        let segments = kv_segments(sequence.segments);
+        let sequence = kv_sequence(sequence, &segments);
+        self.tile_mass(floats(q), shape, &sequence, grain, floats_mut(sums));
         Ok(())
     }
 

@@ -9,12 +9,14 @@ use super::kv::Kv;
 use super::memory::{Grown, Ids, view, view_mut};
 use super::queries::{Listed, Places, Queries};
 use super::rows::{RowChoice, RowKernels};
+use super::sparse::SparseKernels;
 use super::staging::Staging;
 use super::weights::{Embedding, Matrix};
 use super::{Buffer, CudaError, Device, Element, Event, Gemm, Recording, View, ViewMut};
 use crate::{
-    Backend, Choice, ElementsView, HeadShape, KvBytes, KvPrecision, LayerWidths, Memory, Part,
-    PartMut, Pass, Peak, Precision, Rotation, RowReader, Sequence, SplitQkv, TensorError,
+    Backend, Choice, ElementsView, Grain, HeadShape, KvBytes, KvPrecision, LayerWidths, Memory,
+    Part, PartMut, Pass, Peak, Precision, Rotation, RowReader, Sequence, SplitQkv, TensorError,
+    TileMask,
 };
 use half::bf16;
 use std::collections::HashMap;
@@ -33,12 +35,14 @@ type Result<T = ()> = std::result::Result<T, TensorError>;
 pub struct Cuda {
     pub(super) device: Arc<Device>,
     /// Products of many rows.
-    gemm: Gemm,
+    pub(super) gemm: Gemm,
     /// Products of few.
     gemv: Gemv,
     pub(super) rows: RowKernels,
     /// Our attention, one per size of heads.
     flash: Mutex<HashMap<usize, Arc<Flash>>>,
+    /// The same over some tiles of keys, compiled when first needed.
+    pub(super) sparse: Mutex<HashMap<usize, Arc<SparseKernels>>>,
     /// For weights, from the first on.
     staging: Mutex<Option<Staging>>,
     /// Attention of whole blocks; our own does it where cuDNN is missing.
@@ -61,8 +65,8 @@ impl Cuda {
         };
         let (gemm, gemv) = (Gemm::new(&device)?, Gemv::compile(&device)?);
         let rows = RowKernels::compile(&device)?;
-        let (flash, staging) = (Mutex::default(), Mutex::default());
-        Ok(Self { device, gemm, gemv, rows, flash, staging, cudnn, without_cudnn })
+        let (flash, sparse, staging) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { device, gemm, gemv, rows, flash, sparse, staging, cudnn, without_cudnn })
     }
 
     /// The GPU.
@@ -505,6 +509,43 @@ impl Backend for Cuda {
         let (tokens, places) = (rows.len(), Places::of(*positions, rows.len())?);
         let queries = Queries { q: view(q)?, tokens, places, shape };
         Ok(self.mass_of(queries, segments, view(lse)?, view_mut(sums)?)?)
+    }
+
+    fn attend_tiles(
+        &self,
+        q: Part<'_, Grown<bf16>>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        mask: &TileMask,
+        out: PartMut<'_, Grown<bf16>>,
+        lse: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        let (q, out, lse) = (view(q)?, view_mut(out)?, view_mut(lse)?);
+        Ok(self.attend_listed(q, shape, sequence, mask, out, lse)?)
+    }
+
+    fn lines(
+        &self,
+        q: Part<'_, Grown<bf16>>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        lse: Part<'_, Grown<f32>>,
+        vertical: PartMut<'_, Grown<f32>>,
+        slash: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        let (vertical, slash) = (view_mut(vertical)?, view_mut(slash)?);
+        Ok(self.weigh_lines(view(q)?, shape, sequence, view(lse)?, vertical, slash)?)
+    }
+
+    fn tile_mass(
+        &self,
+        q: Part<'_, Grown<bf16>>,
+        shape: HeadShape,
+        sequence: &Sequence<'_, Self>,
+        grain: Grain,
+        sums: PartMut<'_, Grown<f32>>,
+    ) -> Result {
+        Ok(self.weigh_tiles(view(q)?, shape, sequence, grain, view_mut(sums)?)?)
     }
 
     fn add_rows(

@@ -12,6 +12,7 @@
 //! * [`graph`](Recording): steps recorded once and replayed
 //! * [`linear`](Gemm): matrix products, by cuBLASLt
 //! * `gemv`: products of few rows, by our own kernels
+//! * `sparse`: attention over some tiles of keys, and what their choice takes
 //! * `mass`: softmax weight per key, by our own kernel
 //! * [`cudnn`](Cudnn): attention over whole blocks, by cuDNN
 //!
@@ -44,6 +45,7 @@ mod piece;
 mod queries;
 mod rows;
 mod search;
+mod sparse;
 mod staging;
 mod stream;
 mod view;

@@ -31,7 +31,7 @@ impl Cpu {
     ) {
         let Request { q, positions, shape, .. } = *request;
         let tokens = request.tokens();
-        let queries = |kv_head| Queries { q, positions, shape, kv_head, first: 0, tokens };
+        let queries = |kv_head| Queries::new(q, positions, shape, kv_head, (0, tokens));
         let rows = queries(0).rows();
         let (running, few) = (&mut scratch.running, &mut scratch.few);
         running.reset(shape.kv_heads * rows, shape.head_dim);

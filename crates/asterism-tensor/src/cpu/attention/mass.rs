@@ -51,8 +51,8 @@ impl Cpu {
             for first in (0..rows.len()).step_by(step) {
                 let tokens = step.min(rows.len() - first);
                 let positions = *positions;
-                let queries = |kv_head| Queries { q, positions, shape, kv_head, first, tokens };
-                self.weigh_tile(queries, tile, lse, &mut scratch.attention, |head, weights| {
+                let queries = |kv_head| Queries::new(q, positions, shape, kv_head, (first, tokens));
+                self.weigh_tile(queries, tile, lse, &mut scratch.attention, |head, _, weights| {
                     // SAFETY: these keys are this task's alone.
                     let sums = unsafe { sums.slice(head * keys + key, weights.len()) };
                     (self.kernels.add_scaled)(sums, 1.0, weights);
@@ -61,14 +61,15 @@ impl Cpu {
         });
     }
 
-    /// Calls `add` with the KV head and the weights of the first keys of `tile` for each row.
-    fn weigh_tile<'q>(
+    /// Calls `add` for each row with the KV head, the number of the row among all `[tokens, heads]`,
+    /// and the weights of the first keys of `tile`.
+    pub(super) fn weigh_tile<'q>(
         &self,
         queries: impl Fn(usize) -> Queries<'q>,
         tile: KvSegment<'_>,
         lse: &[f32],
         scratch: &mut AttentionScratch,
-        add: impl Fn(usize, &[f32]),
+        mut add: impl FnMut(usize, usize, &[f32]),
     ) {
         let Queries { shape, .. } = queries(0);
         let (rows, count) = (queries(0).rows(), tile.tokens);
@@ -98,7 +99,7 @@ impl Cpu {
             // Relative to the log-sum-exp, which no score exceeds but by rounding.
             (self.kernels.softmax_row)(weights, lse * std::f32::consts::LOG2_E);
             tile.drop_hidden(weights);
-            add(head, weights);
+            add(head, queries.index(r), weights);
         }
     }
 }

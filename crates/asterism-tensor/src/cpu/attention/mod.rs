@@ -14,6 +14,7 @@
 //! * [`few`]: few queries, as in decoding: bound by reading the keys
 //! * [`merge`]: two parts into one
 //! * [`mass`]: softmax weight per key
+//! * [`sparse`]: some tiles of keys only, and estimates of which count
 
 #![allow(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod mass;
 mod merge;
 mod panels;
 mod queries;
+mod sparse;
 mod tiles;
 
 use super::kernels::tiles::TileKernels;
@@ -179,6 +181,7 @@ pub(super) struct AttentionScratch {
     panels: panels::PanelScratch,
     tiles: tiles::TileScratch,
     few: few::FewScratch,
+    coarse: sparse::CoarseScratch,
 }
 
 /// Outputs and log-sum-exps of several parts of the keys, before they are merged: those of one
@@ -333,7 +336,7 @@ impl Cpu {
         if request.is_few() {
             let keys = KeyRange::part(segments, task, cut.parts);
             self.attend_few(request, &keys, &mut scratch.attention);
-            let queries = move |kv_head| Queries { q, positions, shape, kv_head, first: 0, tokens };
+            let queries = move |kv_head| Queries::new(q, positions, shape, kv_head, (0, tokens));
             let rows = queries(0).rows();
             let places =
                 (0..shape.kv_heads * rows).map(move |r| (r, queries(r / rows).index(r % rows)));
@@ -346,7 +349,7 @@ impl Cpu {
         let (kv_head, t) = (task % shape.kv_heads, tiles - 1 - task / shape.kv_heads);
         let first = t * cut.tile;
         let count = cut.tile.min(tokens - first);
-        let queries = Queries { q, positions, shape, kv_head, first, tokens: count };
+        let queries = Queries::new(q, positions, shape, kv_head, (first, count));
         let keys = KeyRange::part(segments, part, cut.parts);
         self.attend_tile(queries, &keys, &mut scratch.attention);
         (part, Box::new((0..queries.rows()).map(move |r| (r, queries.index(r)))))

@@ -5,7 +5,8 @@ use crate::Aligned;
 use crate::HeadShape;
 use crate::cpu::Kernels;
 
-/// One task's queries and where they stand: some tokens, and the query heads that share a KV head.
+/// One task's queries and where they stand: some tokens, and query heads that share a KV head, all of
+/// them or some.
 #[derive(Clone, Copy)]
 pub(super) struct Queries<'a> {
     /// `[tokens, heads, head_dim]`, all tokens and heads.
@@ -14,14 +15,28 @@ pub(super) struct Queries<'a> {
     pub(super) positions: RowPositions<'a>,
     pub(super) shape: HeadShape,
     pub(super) kv_head: usize,
+    /// The first of its query heads, and how many there are.
+    pub(super) heads: (usize, usize),
     /// First token of this task.
     pub(super) first: usize,
     /// Tokens of this task.
     pub(super) tokens: usize,
 }
 
-impl Queries<'_> {
-    /// The query vector of row `r` (token-major: token `r / group`, head `r % group` of the group).
+impl<'a> Queries<'a> {
+    /// Those of `tokens` tokens, from `first` on, and of all query heads that share `kv_head`.
+    pub(super) fn new(
+        q: &'a [f32],
+        positions: RowPositions<'a>,
+        shape: HeadShape,
+        kv_head: usize,
+        (first, tokens): (usize, usize),
+    ) -> Self {
+        let heads = (kv_head * shape.group(), shape.group());
+        Self { q, positions, shape, kv_head, heads, first, tokens }
+    }
+
+    /// The query vector of row `r` (token-major: token `r / heads`, head `r % heads`).
     pub(super) fn row(&self, r: usize) -> &[f32] {
         let at = self.index(r) * self.shape.head_dim;
         &self.q[at..][..self.shape.head_dim]
@@ -29,8 +44,8 @@ impl Queries<'_> {
 
     /// Which of all `[tokens, heads]` row `r` is.
     pub(super) fn index(&self, r: usize) -> usize {
-        let group = self.shape.group();
-        (self.first + r / group) * self.shape.heads + self.kv_head * group + r % group
+        let (first, heads) = self.heads;
+        (self.first + r / heads) * self.shape.heads + first + r % heads
     }
 
     /// What queries are multiplied by, so that scores are logarithms to the base of 2.
@@ -39,11 +54,27 @@ impl Queries<'_> {
     }
 
     pub(super) fn rows(&self) -> usize {
-        self.tokens * self.shape.group()
+        self.tokens * self.heads.1
     }
 
     pub(super) fn position(&self, r: usize) -> usize {
-        self.positions.of(self.first + r / self.shape.group())
+        self.positions.of(self.first + r / self.heads.1)
+    }
+}
+
+/// Where the elements of one KV head lie in keys, or values, of several tokens.
+#[derive(Clone, Copy)]
+pub(super) struct HeadPlace {
+    /// Elements from one token to the next.
+    pub(super) stride: usize,
+    /// Elements before those of the first token.
+    pub(super) offset: usize,
+}
+
+impl HeadPlace {
+    /// In `[tokens, kv_heads, head_dim]`.
+    pub(super) fn of(shape: HeadShape, kv_head: usize) -> Self {
+        Self { stride: shape.kv_width(), offset: kv_head * shape.head_dim }
     }
 }
 

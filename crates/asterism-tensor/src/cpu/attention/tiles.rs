@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::queries::{Queries, Running};
+use super::queries::{HeadPlace, Queries, Running};
 use super::{KeyRange, KvSegment};
 use crate::cpu::Cpu;
 use crate::cpu::kernels::tiles::{
@@ -15,7 +15,7 @@ use half::bf16;
 /// Keys of one tile: so many that what is done once per row and tile (rescaling outputs, reducing a
 /// maximum across a register) costs little, so few that scores of 32 rows and keys stay in the
 /// second-level cache. Measured: 64, 128, 256, 512, 1024 keys give 285, 395, 465, 668, 530 GFLOP/s.
-const KEYS: usize = 512;
+pub(super) const KEYS: usize = 512;
 
 /// Steps of [`KEYS`] along the summed dimension of the second product.
 const KEY_STEPS: usize = KEYS / STEP;
@@ -46,8 +46,24 @@ impl Cpu {
         running: &mut Running,
         scratch: &mut TileScratch,
     ) {
-        let shape = queries.shape;
-        let (rows, depth) = (queries.rows(), shape.head_dim.div_ceil(STEP));
+        let (shape, last) = (queries.shape, queries.position(queries.rows() - 1));
+        let place = HeadPlace::of(shape, queries.kv_head);
+        self.begin_tiles(kernels, queries, running, scratch);
+        for part in keys.tiles(shape, KEYS, last) {
+            self.fold_tile(kernels, &queries, &[part], place, running, scratch);
+        }
+        (kernels.end)();
+    }
+
+    /// Makes room and rounds the queries; tiles can be folded in then, until the kernels' `end`.
+    pub(super) fn begin_tiles(
+        &self,
+        kernels: &TileKernels,
+        queries: Queries<'_>,
+        running: &mut Running,
+        scratch: &mut TileScratch,
+    ) {
+        let (rows, depth) = (queries.rows(), queries.shape.head_dim.div_ceil(STEP));
         let (blocks, width) = (rows.div_ceil(BLOCK), depth * BLOCK);
         running.reset(blocks * BLOCK, width);
         scratch.queries.at_least(2 * blocks * depth * TILE);
@@ -57,13 +73,29 @@ impl Cpu {
         scratch.weights.at_least(2 * KEY_STEPS * TILE);
         self.round_queries(kernels, queries, scratch);
         (kernels.begin)();
-        for part in keys.tiles(shape, KEYS, queries.position(rows - 1)) {
-            pack(kernels, part, &queries, scratch);
-            for block in 0..blocks {
-                self.fold_block(kernels, &queries, part, block, running, scratch);
-            }
+    }
+
+    /// Folds one tile of at most [`KEYS`] keys in: those of `pieces`, which lie at `place`, side by
+    /// side. All but the last are whole steps of keys that every row sees, and hide none.
+    pub(super) fn fold_tile(
+        &self,
+        kernels: &TileKernels,
+        queries: &Queries<'_>,
+        pieces: &[KvSegment<'_>],
+        place: HeadPlace,
+        running: &mut Running,
+        scratch: &mut TileScratch,
+    ) {
+        let mut before = 0;
+        for piece in pieces {
+            pack(kernels, *piece, queries.shape.head_dim, place, before / STEP, scratch);
+            before += piece.tokens;
         }
-        (kernels.end)();
+        let Some(last) = pieces.last() else { return };
+        let before = before - last.tokens;
+        for block in 0..queries.rows().div_ceil(BLOCK) {
+            self.fold_block(kernels, queries, (before, *last), block, running, scratch);
+        }
     }
 
     /// Queries as strips, scaled.
@@ -83,19 +115,19 @@ impl Cpu {
         }
     }
 
-    /// Folds one tile of keys into 32 rows.
+    /// Folds one tile of keys, `before` and those of `part`, into 32 rows.
     fn fold_block(
         &self,
         kernels: &TileKernels,
         queries: &Queries<'_>,
-        part: KvSegment<'_>,
+        (before, part): (usize, KvSegment<'_>),
         block: usize,
         running: &mut Running,
         scratch: &mut TileScratch,
     ) {
         let depth = queries.shape.head_dim.div_ceil(STEP);
         let rows = block * BLOCK..(block + 1) * BLOCK;
-        let visible = visible(queries, part, rows.start);
+        let visible = visible(queries, before, part, rows.start);
         let most = visible.into_iter().max().unwrap_or(0);
         if most == 0 {
             return;
@@ -107,7 +139,7 @@ impl Cpu {
         // SAFETY: scores has 32 rows of KEYS; `begin` was called.
         unsafe { (kernels.multiply)(q, keys, depth, scores.as_mut_ptr(), KEYS, false) };
         if part.hidden.is_some() {
-            scores.chunks_mut(KEYS).for_each(|row| part.hide(row));
+            scores.chunks_mut(KEYS).for_each(|row| part.hide(&mut row[before..]));
         }
         let mut factors = [1.0; BLOCK];
         (kernels.softmax)(SoftmaxRows {
@@ -134,35 +166,44 @@ impl Cpu {
     }
 }
 
-/// How many keys of `part` each of 32 rows sees, from row `first` on; rows past the last see none.
-fn visible(queries: &Queries<'_>, part: KvSegment<'_>, first: usize) -> [usize; BLOCK] {
+/// How many keys, `before` and those of `part`, each of 32 rows sees, from row `first` on; rows past
+/// the last see none.
+fn visible(
+    queries: &Queries<'_>,
+    before: usize,
+    part: KvSegment<'_>,
+    first: usize,
+) -> [usize; BLOCK] {
     let whole = first + BLOCK <= queries.rows();
     if part.hidden.is_none() && whole && part.visible(queries.position(first)) == part.tokens {
-        return [part.tokens; BLOCK];
+        return [before + part.tokens; BLOCK];
     }
     std::array::from_fn(|i| match first + i {
-        r if r < queries.rows() => part.visible(queries.position(r)),
+        r if r < queries.rows() => before + part.visible(queries.position(r)),
         _ => 0,
     })
 }
 
-/// One KV head of a tile as panels: keys as columns, values as summed dimension.
+/// Keys of one KV head as panels from step `step` of a tile on: keys as columns, values as summed
+/// dimension.
 fn pack(
     kernels: &TileKernels,
     part: KvSegment<'_>,
-    queries: &Queries<'_>,
+    dim: usize,
+    place: HeadPlace,
+    step: usize,
     scratch: &mut TileScratch,
 ) {
     let (ElementsView::Bf16(keys), ElementsView::Bf16(values)) = (part.keys, part.values) else {
         unreachable!("the caller saw that keys are bf16, and values are stored alike")
     };
-    let (dim, width) = (queries.shape.head_dim, queries.shape.kv_width());
+    let HeadPlace { stride, offset } = place;
     let panel = dim.div_ceil(STEP) * PANEL_STEP;
-    for (step, from) in (0..part.tokens).step_by(STEP).enumerate() {
+    for (step, from) in (step..).zip((0..part.tokens).step_by(STEP)) {
         let count = STEP.min(part.tokens - from);
-        let at = from * width + queries.kv_head * dim;
-        (kernels.pack_keys)(&keys[at..], width, count, dim, &mut scratch.keys[step * panel..]);
+        let at = from * stride + offset;
+        (kernels.pack_keys)(&keys[at..], stride, count, dim, &mut scratch.keys[step * panel..]);
         let out = &mut scratch.values[step * PANEL_STEP..];
-        (kernels.pack_values)(&values[at..], width, count, dim, out, KEY_STEPS * PANEL_STEP);
+        (kernels.pack_values)(&values[at..], stride, count, dim, out, KEY_STEPS * PANEL_STEP);
     }
 }

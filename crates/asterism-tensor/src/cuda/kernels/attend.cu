@@ -25,7 +25,8 @@
 // is exact; the scales go where they cost least: to the scores, and to the weights of values.
 //
 // Macros: HEAD_DIM (a multiple of 16), WARPS, BLOCKS, TEAMS, KEYS (per tile, a multiple of 16),
-// STAGES (tiles a team holds), RESIDENT (blocks a multiprocessor is to hold), FP8 or not.
+// STAGES (tiles a team holds), RESIDENT (blocks a multiprocessor is to hold), FP8 or not, SPARSE
+// (see mask.cuh) or not.
 //   rows     = WARPS * BLOCKS * 16
 //   threads  = WARPS * TEAMS * 32
 //   shared   = rows * ((HEAD_DIM + 8) * 2 + 4) + TEAMS * ROOM bytes, where a team's ROOM is
@@ -75,6 +76,30 @@ __device__ __forceinline__ void team_barrier(int team) {
         asm volatile("bar.sync %0, %1;" ::"r"(team + 1), "n"(TEAM) : "memory");
     }
 }
+
+#ifdef SPARSE
+// Starts copying the single keys at the cursor to the stage at `to`; `hidden [KEYS]` receives which
+// of them no row sees.
+__device__ __forceinline__ void fetch_singles(const Grown& segments, Cursor at, int kv_head,
+                                              int kv_heads, int thread, u32 to, bool* hidden,
+                                              int first_position) {
+    for (int key = thread; key < KEYS; key += TEAM) {
+        hidden[key] = segments.hides(at.tile * KEYS + key, first_position);
+    }
+    for (int index = thread; index < KEYS * PIECES; index += TEAM) {
+        int key = index / PIECES, piece = index % PIECES, own = 0;
+        int column = at.tile * KEYS + key;
+        bool inside = column < segments.list.single;
+        u32 place = inside ? segments.list.columns[column] : 0;
+        const Segment& segment = segments.given[segments.find_slot(place, own)];
+        i64 from = ((i64)own * kv_heads + kv_head) * HEAD_DIM + piece * PIECE;
+        if (!inside) from = 0;
+        u32 offset = key * ROW + piece * 16;
+        copy_async(to + offset, segment.keys + from, inside);
+        copy_async(to + KEYS * ROW + offset, segment.values + from, inside);
+    }
+}
+#endif
 
 // Starts copying the tile at the cursor to the stage at `to`.
 __device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_head,
@@ -149,7 +174,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     attend(const bf16* __restrict__ q, const __grid_constant__ Few few,
            const Sequence* sequences, int count, const Segment* table, int heads, int kv_heads,
            float scale, float* __restrict__ part_out, float* __restrict__ part_lse,
-           bf16* __restrict__ out, float* __restrict__ lse, const u32* __restrict__ advance) {
+           bf16* __restrict__ out, float* __restrict__ lse,
+#ifdef SPARSE
+           const __grid_constant__ Mask mask_of_tiles) {
+#else
+           const u32* __restrict__ advance) {
+#endif
     extern __shared__ __align__(16) unsigned char shared[];
     const Tables tables(few, sequences, table);
     const Sequence sequence = tables.sequences[sequence_of(
@@ -161,13 +191,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     unsigned char* tiles = (unsigned char*)(positions + ROWS); // [TEAMS, ROOM]
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % WARPS, team = threadIdx.x / TEAM;
-    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
     const int tokens = sequence.tokens;
-    const int group = heads / kv_heads, kv_head = blockIdx.y;
+#ifdef SPARSE
+    const int group = 1, first_head = blockIdx.y, kv_head = first_head / (heads / kv_heads);
+#else
+    const int group = heads / kv_heads, kv_head = blockIdx.y, first_head = kv_head * group;
+#endif
     // The last rows see the most keys: they come first, so that the end is not waiting for them.
     const int row_tiles = (tokens * group + ROWS - 1) / ROWS;
     const int first_row = (row_tiles - 1 - ((int)blockIdx.x - sequence.first_tile)) * ROWS;
     const int rows = min(ROWS, tokens * group - first_row);
+#ifdef SPARSE
+    const List list(mask_of_tiles, first_head, first_row / MASK_TILE);
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, list);
+    __shared__ bool hidden_singles[STAGES][KEYS];
+#else
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
+#endif
     const int first_position = position_of(sequence, first_row / group, segments.longer);
     const int last_position =
         position_of(sequence, (first_row + rows - 1) / group, segments.longer);
@@ -179,7 +219,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     // and those of the launch.
     auto own_place = [&](int row) {
         int token = (first_row + row) / group, head = (first_row + row) % group;
-        return (i64)token * heads + kv_head * group + head;
+        return (i64)token * heads + first_head + head;
     };
     auto place = [&](int row) { return (i64)sequence.first_token * heads + own_place(row); };
 
@@ -192,8 +232,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     asm volatile("cp.async.commit_group;" ::: "memory");
 
     // This team's range of tiles.
+#ifdef SPARSE
+    const i64 seen = Cursor::count(segments);
+#else
     i64 seen = 0;
     for (int s = 0; s < segments.count; s++) seen += tiles_of(segments[s], last_position);
+#endif
     const int piece = blockIdx.z * TEAMS + team, pieces = parts * TEAMS;
     const int begin = (int)(seen * piece / pieces), end = (int)(seen * (piece + 1) / pieces);
     unsigned char* room = tiles + team * ROOM;
@@ -201,11 +245,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     Cursor ahead, here;
     ahead.seek(segments, last_position, begin);
     here = ahead;
+    auto fetch_next = [&](int stage) {
+        const u32 to = ring + stage * STAGE;
+#ifdef SPARSE
+        if (ahead.is_single(segments)) {
+            fetch_singles(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, to,
+                          hidden_singles[stage], first_position);
+            ahead.advance(segments, last_position);
+            return;
+        }
+#endif
+        fetch(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, to);
+        ahead.advance(segments, last_position);
+    };
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; stage++) {
         if (begin + stage < end) {
-            fetch(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, ring + stage * STAGE);
-            ahead.advance(segments, last_position);
+            fetch_next(stage);
         }
         asm volatile("cp.async.commit_group;" ::: "memory");
     }
@@ -240,9 +296,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2) : "memory");
         team_barrier(team);
         if (tile + STAGES - 1 < end) {
-            int to = slot == 0 ? STAGES - 1 : slot - 1;
-            fetch(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, ring + to * STAGE);
-            ahead.advance(segments, last_position);
+            fetch_next(slot == 0 ? STAGES - 1 : slot - 1);
         }
         asm volatile("cp.async.commit_group;" ::: "memory");
 #ifdef FP8
@@ -285,10 +339,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 #ifdef FP8
         scale_columns(scores, key_scales, lane);
 #endif
+#ifdef SPARSE
+        const bool single = here.is_single(segments);
+        const Segment segment = segments[single ? 0 : here.segment];
+        const int first_key = single ? 0 : here.tile * KEYS;
+        const int left = single ? KEYS : segment.tokens - first_key;
+        const int first_seen = single ? KEYS : first_position - (segment.start + first_key);
+        const unsigned char* flags = single ? (const unsigned char*)hidden_singles[slot] : nullptr;
+#else
         const Segment segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = first_position - (segment.start + first_key); // by the first row
         const unsigned char* flags = segment.hidden;
+#endif
         const u32 bits = HIDDEN_BITS ? hidden_keys(flags ? flags + first_key : nullptr, left) : 0;
         auto is_hidden = [&](int n, int i) {
             if constexpr (HIDDEN_BITS) return bits >> (2 * n + i) & 1;
@@ -301,7 +364,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
                     int row = (warp * BLOCKS + b) * 16 + half * 8 + lane / 4;
+#ifdef SPARSE
+                    int limit = single ? KEYS : positions[row] - (segment.start + first_key) + 1;
+                    limit = min(left, limit);
+#else
                     int limit = min(left, positions[row] - (segment.start + first_key) + 1);
+#endif
 #pragma unroll
                     for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll

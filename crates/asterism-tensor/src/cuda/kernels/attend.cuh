@@ -42,10 +42,43 @@ struct Grown {
     const Segment* const given;
     const int count;
     const int longer; // tokens
+#ifdef SPARSE
+    const List& list; // nothing is replayed
+
+    __device__ __forceinline__ Grown(const Segment* given, int count, const List& list)
+        : given(given), count(count), longer(0), list(list) {}
+
+    // Finds a tile of MASK_TILE keys: makes `tile` its number in its segment, which is returned.
+    __device__ __forceinline__ int find(int& tile) const {
+        for (int s = 0; s < count; s++) {
+            int tiles = (given[s].tokens + MASK_TILE - 1) / MASK_TILE;
+            if (tile < tiles) return s;
+            tile -= tiles;
+        }
+        return count;
+    }
+
+    // The key at a slot: its number in its segment, which is returned.
+    __device__ __forceinline__ int find_slot(u32 slot, int& key) const {
+        int tile = (int)(slot / MASK_TILE), segment = find(tile);
+        key = tile * MASK_TILE + (int)(slot % MASK_TILE);
+        return segment;
+    }
+
+    // Whether no row of a tile, the first of which stands at `first`, sees single key `column`.
+    __device__ __forceinline__ bool hides(int column, int first) const {
+        if (column >= list.single) return true;
+        u32 slot = list.columns[column];
+        int key, segment = find_slot(slot, key);
+        return segment >= count || key >= given[segment].tokens ||
+               given[segment].start + key > first || list.has(slot / MASK_TILE);
+    }
+#else
 
     // A null `advance` is 0.
     __device__ __forceinline__ Grown(const Segment* given, int count, const u32* advance)
         : given(given), count(count), longer(advance ? (int)*advance : 0) {}
+#endif
 
     __device__ __forceinline__ Segment operator[](int s) const {
         Segment segment = given[s];

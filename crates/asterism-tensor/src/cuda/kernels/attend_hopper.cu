@@ -7,7 +7,7 @@
 // the values of the one before, and takes the exponentials while the tensor cores work for it or
 // for the other group.
 //
-// Macros: HEAD_DIM (64 or 128), KEYS (128).
+// Macros: HEAD_DIM (64 or 128), KEYS (128), SPARSE or not: see mask.cuh.
 //   rows     = 128
 //   threads  = 384
 //   shared   = (rows + 4 * KEYS) * HEAD_DIM * 2 + 1024 bytes
@@ -20,6 +20,12 @@ constexpr int SLOTS = 2;
 constexpr int FLAG_SLOTS = 2 * SLOTS;
 constexpr int WORDS = KEYS / 32; // of flags, in a tile
 constexpr int CHUNKS = HEAD_DIM / 8; // of 16 bytes, in a row
+// Of a thread: all together at most 64 Ki, two groups compute.
+#ifdef SPARSE
+constexpr int FETCHING_REGISTERS = 64, COMPUTING_REGISTERS = 216;
+#else
+constexpr int FETCHING_REGISTERS = 56, COMPUTING_REGISTERS = 224;
+#endif
 // Shared memory holds a matrix as panels of 64 columns, so rows of 128 bytes, in which the 16-byte
 // chunk c of row r lies at c ^ (r % 8): the layout the matrix unit calls a swizzle of 128 bytes.
 constexpr int TILE = KEYS * HEAD_DIM * 2; // bytes
@@ -123,6 +129,13 @@ __device__ __forceinline__ void give_turn(int group) {
     asm volatile("bar.arrive %0, 256;" ::"r"(group + 1) : "memory");
 }
 
+#ifdef SPARSE
+// Waits for the group that fetches.
+__device__ __forceinline__ void fetching_barrier() {
+    asm volatile("bar.sync 3, 128;" ::: "memory");
+}
+#endif
+
 // Makes what this thread wrote to shared memory visible to the matrix unit.
 __device__ __forceinline__ void publish() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -164,15 +177,31 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     attend(const bf16* __restrict__ q, const __grid_constant__ Few few,
            const Sequence* sequences, int count, const Segment* table, int heads, int kv_heads,
            float scale, float* __restrict__ part_out, float* __restrict__ part_lse,
-           bf16* __restrict__ out, float* __restrict__ lse, const u32* __restrict__ advance) {
+           bf16* __restrict__ out, float* __restrict__ lse,
+#ifdef SPARSE
+           const __grid_constant__ Mask mask_of_tiles) {
+#else
+           const u32* __restrict__ advance) {
+#endif
     extern __shared__ unsigned char unaligned[];
     const Tables tables(few, sequences, table);
     const Sequence sequence = tables.sequences[sequence_of(
         tables.sequences, count, blockIdx.x, [](const Sequence& s) { return s.first_tile; })];
+#ifdef SPARSE
+    constexpr int parts = 1;
+#else
     const int parts = sequence.parts;
     if ((int)blockIdx.z >= parts) return; // others are split into more
+#endif
     __shared__ unsigned long long barriers[4 * SLOTS];
     __shared__ u32 flags[FLAG_SLOTS][WORDS]; // a bit for each hidden key
+#ifdef SPARSE
+    // Where tiles stand, and how many keys they have: computing groups have no registers left to
+    // follow the list.
+    __shared__ int tile_start[FLAG_SLOTS], tile_left[FLAG_SLOTS];
+    __shared__ const bf16* singles[2][KEYS]; // keys, and values, on their way; null: hidden
+    constexpr int SINGLE = -(1 << 30); // single keys, which are seen but for the hidden ones
+#endif
     // Keys full, keys empty, values full, values empty: one barrier per slot.
     const u32 barrier = shared_address(barriers);
     const u32 keys_full = barrier, keys_empty = barrier + 8 * SLOTS;
@@ -180,13 +209,27 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     const u32 q_tile = (shared_address(unaligned) + 1023) / 1024 * 1024;
     const u32 keys = q_tile + ROWS * HEAD_DIM * 2, values = keys + SLOTS * TILE;
 
-    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
     const int tokens = sequence.tokens;
-    const int group = heads / kv_heads, kv_head = blockIdx.y;
+#ifdef SPARSE
+    const int group = 1, first_head = blockIdx.y, kv_head = first_head / (heads / kv_heads);
+#else
+    const int group = heads / kv_heads, kv_head = blockIdx.y, first_head = kv_head * group;
+#endif
     // The last rows see the most keys: they come first, so that the end is not waiting for them.
     const int row_tiles = (tokens * group + ROWS - 1) / ROWS;
     const int first_row = (row_tiles - 1 - ((int)blockIdx.x - sequence.first_tile)) * ROWS;
     const int rows = min(ROWS, tokens * group - first_row);
+#ifdef SPARSE
+    // In shared memory: the group that fetches has few registers.
+    __shared__ __align__(8) unsigned char of_list[sizeof(List)];
+    if (threadIdx.x == 0) {
+        *(List*)of_list = List(mask_of_tiles, first_head, first_row / MASK_TILE);
+    }
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments,
+                         *(const List*)of_list);
+#else
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
+#endif
     auto position = [&](int token) { return position_of(sequence, token, segments.longer); };
     const int first_position = position(first_row / group);
     const int last_position = position((first_row + rows - 1) / group);
@@ -195,7 +238,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     // and those of the launch.
     auto own_place = [&](int row) {
         int token = (first_row + row) / group, head = (first_row + row) % group;
-        return (i64)token * heads + kv_head * group + head;
+        return (i64)token * heads + first_head + head;
     };
     auto place = [&](int row) { return (i64)sequence.first_token * heads + own_place(row); };
 
@@ -217,15 +260,20 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     publish();
     __syncthreads();
 
+#ifdef SPARSE
+    constexpr int begin = 0;
+    const int end = Cursor::count(segments);
+#else
     i64 seen = 0;
     for (int s = 0; s < segments.count; s++) seen += tiles_of(segments[s], last_position);
     const int begin = (int)(seen * blockIdx.z / parts);
     const int end = (int)(seen * (blockIdx.z + 1) / parts);
+#endif
     Cursor at;
     at.seek(segments, last_position, begin);
 
     if (threadIdx.x < GROUP) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FETCHING_REGISTERS));
         const int chunk = threadIdx.x % CHUNKS, first = threadIdx.x / CHUNKS;
         constexpr int STEP = GROUP / CHUNKS; // keys
         const i64 row = (i64)kv_heads * HEAD_DIM;
@@ -242,6 +290,44 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         };
         for (int tile = begin; tile < end; tile++) {
             const int slot = (tile - begin) % SLOTS, parity = (tile - begin) / SLOTS % 2;
+#ifdef SPARSE
+            if (at.is_single(segments)) {
+                // Each thread finds one of the keys; all copy all of them.
+                const int column = at.tile * KEYS + (int)threadIdx.x;
+                fetching_barrier();
+                if (!segments.hides(column, first_position)) {
+                    int key, s = segments.find_slot(segments.list.columns[column], key);
+                    i64 own = key * row + (i64)kv_head * HEAD_DIM;
+                    singles[0][threadIdx.x] = segments.given[s].keys + own;
+                    singles[1][threadIdx.x] = segments.given[s].values + own;
+                } else {
+                    singles[0][threadIdx.x] = singles[1][threadIdx.x] = nullptr;
+                }
+                fetching_barrier();
+#pragma unroll 1
+                for (int which = 0; which < 2; which++) {
+                    wait((which ? values_empty : keys_empty) + 8 * slot, parity ^ 1);
+                    if (which == 0) {
+                        const int of_tile = (tile - begin) % FLAG_SLOTS;
+                        u32 word = __ballot_sync(~0u, !singles[0][threadIdx.x]);
+                        if (threadIdx.x % 32 == 0) flags[of_tile][threadIdx.x / 32] = word;
+                        if (threadIdx.x == 0) {
+                            tile_start[of_tile] = SINGLE, tile_left[of_tile] = KEYS;
+                        }
+                    }
+                    const u32 to = (which ? values : keys) + slot * TILE;
+#pragma unroll 1
+                    for (int key = first; key < KEYS; key += STEP) {
+                        const bf16* from = singles[which][key];
+                        copy_async(to + swizzled(KEYS, key, chunk), from ? from + chunk * 8 : q,
+                                   from != nullptr);
+                    }
+                    copied((which ? values_full : keys_full) + 8 * slot);
+                }
+                at.advance(segments, last_position);
+                continue;
+            }
+#endif
             const Segment segment = segments[at.segment];
             const int left = segment.tokens - at.tile * KEYS;
             const int own_key = threadIdx.x; // KEYS threads fetch
@@ -252,6 +338,12 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
 #pragma unroll
             for (int which = 0; which < 2; which++) {
                 wait((which ? values_empty : keys_empty) + 8 * slot, parity ^ 1);
+#ifdef SPARSE
+                if (which == 0 && threadIdx.x == 0) {
+                    tile_start[(tile - begin) % FLAG_SLOTS] = segment.start + at.tile * KEYS;
+                    tile_left[(tile - begin) % FLAG_SLOTS] = left;
+                }
+#endif
                 if (which == 0 && segment.hidden) {
                     u32 word = __ballot_sync(~0u, is_hidden);
                     if (own_key % 32 == 0) flags[(tile - begin) % FLAG_SLOTS][own_key / 32] = word;
@@ -274,7 +366,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         return;
     }
 
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTING_REGISTERS));
     const int lane = threadIdx.x % 32, computing = threadIdx.x / GROUP - 1;
     // A lane's rows: this one and the one 8 below.
     const int first_of_lane = computing * 64 + threadIdx.x / 32 % 4 * 16 + lane / 4;
@@ -311,14 +403,21 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     };
     // Hides what a row does not see of the tile at the cursor, number `tile` of all, and moves on.
     auto mask = [&](int tile) {
+#ifdef SPARSE
+        const int start = tile_start[tile % FLAG_SLOTS], left = tile_left[tile % FLAG_SLOTS];
+        const bool hides = start == SINGLE;
+#else
         const Segment segment = segments[at.segment];
-        const int first_key = at.tile * KEYS, left = segment.tokens - first_key;
-        const int first_seen = first_position - (segment.start + first_key); // by the first row
+        const int start = segment.start + at.tile * KEYS; // of the tile
+        const int left = segment.tokens - at.tile * KEYS;
+        const bool hides = segment.hidden != nullptr;
+#endif
+        const int first_seen = first_position - start; // by the first row
         if (left < KEYS || first_seen < KEYS - 1) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 int at = position((first_row + first_of_lane + half * 8) / group);
-                int limit = min(left, at - (segment.start + first_key) + 1);
+                int limit = min(left, at - start + 1);
 #pragma unroll
                 for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll
@@ -329,7 +428,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
                 }
             }
         }
-        if (segment.hidden) {
+        if (hides) {
             // Most tiles hide nothing, and few of those that do hide more than a run of keys.
 #pragma unroll
             for (int word = 0; word < WORDS; word++) {
@@ -347,7 +446,9 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
                 }
             }
         }
+#ifndef SPARSE
         at.advance(segments, last_position);
+#endif
     };
     auto round_weights = [&]() {
 #pragma unroll

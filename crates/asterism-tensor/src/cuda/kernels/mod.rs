@@ -5,8 +5,11 @@
 //! * `common.cuh`: bf16, reductions; in front of every source
 //! * `rows.cu`: what of a layer is neither product nor attention
 //! * `attend.cu`: attention on tensor cores; `attend_hopper.cu`: with Hopper's; `attend_naive.cu`:
-//!   their readable twin; `sequences.cuh`, `attend.cuh`, `tiles.cuh`, `mma.cuh`: what they share
+//!   their readable twin; `sequences.cuh`, `attend.cuh`, `copies.cuh`, `tiles.cuh`, `mma.cuh`:
+//!   what they share
 //! * `gemv.cu`: products of few rows
+//! * `mask.cuh`: both for some tiles of keys; `attend_tiles_naive.cu`: the readable twin of that
+//! * `lines.cu`, `coarse.cu`: what the choice of these tiles takes
 //! * `mass.cu`: softmax weight per key; `mass_naive.cu`: its readable twin
 //! * `gather.cu`: chosen keys
 //! * `put.cu`: tables from the host
@@ -67,6 +70,7 @@ const ATTENTION: Source = Source {
         include_str!("common.cuh"),
         include_str!("sequences.cuh"),
         include_str!("attend.cuh"),
+        include_str!("copies.cuh"),
         include_str!("tiles.cuh"),
         include_str!("mma.cuh"),
         include_str!("attend.cu"),
@@ -79,10 +83,98 @@ const ATTENTION_HOPPER: Source = Source {
         include_str!("common.cuh"),
         include_str!("sequences.cuh"),
         include_str!("attend.cuh"),
+        include_str!("copies.cuh"),
         include_str!("tiles.cuh"),
         include_str!("attend_hopper.cu"),
     ],
 };
+
+/// Both over some tiles of keys, with the macro `SPARSE`.
+const ATTENTION_SPARSE: Source = Source {
+    name: "attend.cu, sparse",
+    parts: &[
+        include_str!("common.cuh"),
+        include_str!("sequences.cuh"),
+        include_str!("mask.cuh"),
+        include_str!("attend.cuh"),
+        include_str!("copies.cuh"),
+        include_str!("tiles.cuh"),
+        include_str!("mma.cuh"),
+        include_str!("attend.cu"),
+    ],
+};
+
+const ATTENTION_SPARSE_HOPPER: Source = Source {
+    name: "attend_hopper.cu, sparse",
+    parts: &[
+        include_str!("common.cuh"),
+        include_str!("sequences.cuh"),
+        include_str!("mask.cuh"),
+        include_str!("attend.cuh"),
+        include_str!("copies.cuh"),
+        include_str!("tiles.cuh"),
+        include_str!("attend_hopper.cu"),
+    ],
+};
+
+/// The twin of block-sparse attention; its macros are `HEAD_DIM`, of any size, and `SPARSE`.
+#[cfg(test)]
+pub(super) const ATTENTION_SPARSE_NAIVE: Source = Source {
+    name: "attend_tiles_naive.cu",
+    parts: &[
+        include_str!("common.cuh"),
+        include_str!("sequences.cuh"),
+        include_str!("mask.cuh"),
+        include_str!("attend.cuh"),
+        include_str!("attend_tiles_naive.cu"),
+    ],
+};
+
+/// Softmax weight per key and distance.
+pub(super) const LINES: Source = Source {
+    name: "lines.cu",
+    parts: &[
+        include_str!("common.cuh"),
+        include_str!("copies.cuh"),
+        include_str!("mma.cuh"),
+        include_str!("lines.cu"),
+    ],
+};
+
+/// Weights of tiles, beside the products.
+pub(super) const COARSE: Source =
+    Source { name: "coarse.cu", parts: &[include_str!("common.cuh"), include_str!("coarse.cu")] };
+
+/// Threads of a block of `coarse.cu`.
+pub(super) const COARSE_THREADS: u32 = 256;
+
+/// How `lines` is compiled and launched, for heads of one size.
+#[derive(Debug, Clone)]
+pub(super) struct LinesTile {
+    pub(super) options: Vec<String>,
+    /// Keys of a block of threads.
+    pub(super) keys: usize,
+    /// Rows at most.
+    pub(super) rows: usize,
+    pub(super) threads: u32,
+    /// Bytes of dynamic shared memory of a block.
+    pub(super) shared: u32,
+}
+
+impl LinesTile {
+    pub(super) fn new(head_dim: usize) -> Self {
+        let (keys, rows, warps) = (64, 128, 4);
+        let options = [("HEAD_DIM", head_dim), ("KEYS", keys), ("ROWS", rows), ("WARPS", warps)];
+        let shared = keys * (head_dim + 8) * 2 + rows * (keys + 1) * 4;
+        Self {
+            options: options.map(|(name, value)| format!("-D{name}={value}")).to_vec(),
+            keys,
+            rows,
+            threads: 32 * warps as u32,
+            shared: shared as u32,
+        }
+    }
+}
 
 /// The twin of both; its macro is `HEAD_DIM`, of any size.
 #[cfg(test)]
@@ -103,6 +195,7 @@ pub(super) const MASS: Source = Source {
         include_str!("common.cuh"),
         include_str!("sequences.cuh"),
         include_str!("attend.cuh"),
+        include_str!("copies.cuh"),
         include_str!("tiles.cuh"),
         include_str!("mma.cuh"),
         include_str!("mass.cu"),
@@ -232,6 +325,34 @@ impl AttentionTile {
         let sizes =
             |keys| Sizes { warps: 4, blocks, teams: 1, keys, stages: 2, resident: 2, fp8: false };
         (1..=most_keys / 16).rev().find_map(|n| Self::of(head_dim, sizes(n * 16), room))
+    }
+
+    /// The instance for the rows of a head over some tiles of keys.
+    pub(super) fn sparse(head_dim: usize, room: Room) -> Option<Self> {
+        let mut tile = Self::large(head_dim, room)?;
+        if tile.source.name == ATTENTION_HOPPER.name {
+            tile.source = ATTENTION_SPARSE_HOPPER;
+        } else {
+            // Pieces of a tile of keys are equal.
+            let (blocks, most_keys) = match head_dim {
+                ..=80 | 128 => (2, 64),
+                _ => (1, 32),
+            };
+            let sizes = |keys| Sizes {
+                warps: 4,
+                blocks,
+                teams: 1,
+                keys,
+                stages: 2,
+                resident: 2,
+                fp8: false,
+            };
+            let keys = [64, 32, 16].into_iter().filter(|keys| *keys <= most_keys);
+            tile = keys.into_iter().find_map(|keys| Self::of(head_dim, sizes(keys), room))?;
+            tile.source = ATTENTION_SPARSE;
+        }
+        tile.options.push("-DSPARSE".to_owned());
+        Some(tile)
     }
 
     /// The instance for few queries.

@@ -4,8 +4,8 @@
 use super::super::module::compile_with_log;
 use super::super::{CudaError, libraries};
 use super::{
-    ATTENTION_NAIVE, AttentionTile, FEW_ROWS, GEMV, GEMV_OPTIONS, MASS, MASS_NAIVE, MassTile, ROWS,
-    Room, Source,
+    ATTENTION_NAIVE, ATTENTION_SPARSE_NAIVE, AttentionTile, COARSE, FEW_ROWS, GEMV, GEMV_OPTIONS,
+    LINES, LinesTile, MASS, MASS_NAIVE, MassTile, ROWS, Room, Source,
 };
 
 /// The least shared memory of GPUs from capability 8 on, and Hopper's.
@@ -21,11 +21,19 @@ const HEAD_DIMS: [usize; 8] = [16, 64, 80, 96, 128, 144, 192, 256];
 fn every(room: Room) -> Vec<(Source, Vec<String>)> {
     let naive = (ATTENTION_NAIVE, vec!["-DHEAD_DIM=80".into()]);
     let gemv = (GEMV, GEMV_OPTIONS.map(String::from).to_vec());
-    let mut all = vec![(ROWS, vec![]), gemv, naive];
+    let sparse = vec!["-DHEAD_DIM=80".into(), "-DSPARSE".into()];
+    let sparse = (ATTENTION_SPARSE_NAIVE, sparse);
+    let mut all = vec![(ROWS, vec![]), (COARSE, vec![]), gemv, naive, sparse];
     for head_dim in HEAD_DIMS {
         all.push((MASS, MassTile::new(head_dim).options));
         all.push((MASS_NAIVE, MassTile::naive(head_dim).options));
-        for choose in [AttentionTile::large, AttentionTile::small, AttentionTile::small_fp8] {
+        all.push((LINES, LinesTile::new(head_dim).options));
+        for choose in [
+            AttentionTile::large,
+            AttentionTile::small,
+            AttentionTile::small_fp8,
+            AttentionTile::sparse,
+        ] {
             let tile = choose(head_dim, room).unwrap();
             all.push((tile.source, tile.options));
         }
@@ -66,6 +74,9 @@ fn tiles_fit_their_room_for_every_head_size() {
             let small = AttentionTile::small(head_dim, room).unwrap();
             assert!(large.shared as usize <= room.shared_memory && large.rows >= 64);
             assert!(small.shared as usize <= room.shared_memory && small.rows == FEW_ROWS);
+            let sparse = AttentionTile::sparse(head_dim, room).unwrap();
+            assert!(sparse.shared as usize <= room.shared_memory && 128 % sparse.rows == 0);
+            assert!(LinesTile::new(head_dim).shared as usize <= room.shared_memory);
             let small = AttentionTile::small_fp8(head_dim, room).unwrap();
             assert!(small.shared as usize <= room.shared_memory && small.rows == FEW_ROWS);
         }

@@ -1,37 +1,46 @@
 // What attention kernels on tensor cores share: tiles of KEYS keys, one after the other through all
 // segments, fetched to shared memory while earlier ones are computed with.
 
-constexpr float LOG2_E = 1.4426950408889634f;
-
-__device__ __forceinline__ u32 shared_address(const void* pointer) {
-    return (u32)__cvta_generic_to_shared(pointer);
-}
-
-// Starts copying 16 bytes to shared memory, zeros where `inside` is false.
-__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(inside ? 16 : 0)
-                 : "memory");
-}
-
-// The same with 4 bytes.
-__device__ __forceinline__ void copy_async4(u32 to, const void* from, bool inside) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from),
-                 "r"(inside ? 4 : 0)
-                 : "memory");
-}
-
-__device__ __forceinline__ float exp2_fast(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 // Key tiles of a segment that a query at `last` sees any of.
 __device__ __forceinline__ int tiles_of(const Segment& segment, int last) {
     return (visible(segment, last) + KEYS - 1) / KEYS;
 }
 
+#ifdef SPARSE
+// A place in the list of a tile of rows: tiles of keys, each in pieces of KEYS, and behind them
+// single keys, KEYS at a time, for which there is no segment.
+struct Cursor {
+    int segment, tile, index;
+
+    static constexpr int PIECES_OF_TILE = MASK_TILE / KEYS;
+
+    __device__ __forceinline__ static int count(const Grown& segments) {
+        return segments.list.listed * PIECES_OF_TILE + (segments.list.single + KEYS - 1) / KEYS;
+    }
+    __device__ __forceinline__ bool is_single(const Grown& segments) const {
+        return segment > segments.count;
+    }
+    __device__ __forceinline__ void seek(const Grown& segments, int last, int at) {
+        index = at;
+        settle(segments);
+    }
+    __device__ __forceinline__ void advance(const Grown& segments, int last) {
+        index++;
+        settle(segments);
+    }
+    __device__ __forceinline__ void settle(const Grown& segments) {
+        int listed = index / PIECES_OF_TILE;
+        if (listed >= segments.list.listed) {
+            segment = segments.count + 1;
+            tile = index - segments.list.listed * PIECES_OF_TILE;
+            return;
+        }
+        tile = (int)segments.list.tiles[listed];
+        segment = segments.find(tile);
+        tile = tile * PIECES_OF_TILE + index % PIECES_OF_TILE;
+    }
+};
+#else
 // A place in the sequence of key tiles that the queries up to position `last` see. Tiles do not
 // reach from one segment into the next.
 struct Cursor {
@@ -55,6 +64,7 @@ struct Cursor {
         }
     }
 };
+#endif
 
 // Which of this lane's keys of a tile are hidden: of every 8 keys, from n * 8 on, a lane has keys
 // (lane % 4) * 2 and the next, bits 2n and 2n + 1. `hidden` are the flags from the tile's first key

@@ -12,6 +12,7 @@ mod memory;
 mod ops;
 mod replay;
 mod sequences;
+mod sparse;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,0 +1,135 @@
+// Estimates of the weight of tiles, beside the matrix products in them; and what `lines` leaves.
+
+// slash [heads, all]: weight by distance, added to what is there unless `is_first`. Of a segment with
+// `tiles` tiles of `keys` keys, the first of which is number `first` of `all` keys, `bands [heads,
+// tiles, rows + keys]` are as `lines` gives them for the last `count` of all keys. A thread for each
+// distance; grid (distances / threads, heads).
+extern "C" __global__ void slash(const float* __restrict__ bands, float* __restrict__ slash,
+                                 int tiles, int keys, int rows, int count, i64 first, i64 all,
+                                 int is_first) {
+    i64 distance = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (distance >= all) return;
+    i64 head = blockIdx.y;
+    // Element e of the tile of first key f is the distance all - count - f + e - (keys - 1).
+    i64 offset = distance - (all - count) + (keys - 1) + first; // e of tile 0
+    i64 low = offset < 0 ? (-offset + keys - 1) / keys : 0;
+    float sum = 0.0f;
+    for (i64 tile = low; tile < tiles; tile++) {
+        i64 e = offset + tile * keys;
+        if (e >= rows + keys) break;
+        sum += bands[(head * tiles + tile) * (rows + keys) + e];
+    }
+    i64 to = head * all + distance;
+    slash[to] = is_first ? sum : slash[to] + sum;
+}
+
+// to [coarse rows, stride, dim]: rows `row stride + s` of head `head` of from [tokens, heads, dim],
+// or, `reversed`, rows `row stride + stride - 1 - s`; zeros beyond the last. A block for each coarse
+// row.
+extern "C" __global__ void regroup(const bf16* __restrict__ from, bf16* __restrict__ to,
+                                   int tokens, int heads, int head, int dim, int stride,
+                                   int reversed) {
+    for (int i = threadIdx.x; i < stride * dim; i += blockDim.x) {
+        int s = i / dim;
+        i64 token = (i64)blockIdx.x * stride + (reversed ? stride - 1 - s : s);
+        bf16 value = token < tokens ? from[(token * heads + head) * dim + i % dim] : (bf16)0;
+        to[(i64)blockIdx.x * stride * dim + i] = value;
+    }
+}
+
+// to [coarse rows, dim]: means of every `stride` rows of head `head`, the last of what is left. A
+// block for each, a thread for each element.
+extern "C" __global__ void pool(const bf16* __restrict__ from, bf16* __restrict__ to, int tokens,
+                                int heads, int head, int dim, int stride) {
+    i64 first = (i64)blockIdx.x * stride;
+    int count = (int)min((i64)stride, tokens - first);
+    for (int d = threadIdx.x; d < dim; d += blockDim.x) {
+        float sum = 0.0f;
+        for (int i = 0; i < count; i++) {
+            sum += widen(from[((first + i) * heads + head) * dim + d]);
+        }
+        to[(i64)blockIdx.x * dim + d] = narrow(sum / count);
+    }
+}
+
+// A run of coarse keys.
+struct Run {
+    int first, count; // coarse keys
+    int start;        // position of the first's first token
+    int first_tile;
+};
+
+struct Runs {
+    Run run[8];
+    int count;
+    int step;     // tokens of a coarse key
+    int per_tile; // coarse keys, and coarse rows, of a tile
+    int tiles;    // of keys
+};
+
+// Coarse keys of the run that a coarse row sees whose last token stands at `last`.
+__device__ __forceinline__ int seen_of(const Run& run, int step, int last) {
+    return max(0, min(run.count, (last - run.start + step) / step));
+}
+
+// sums [query tiles, tiles] of one head, from tile `first_tile` of queries on: softmax weights by
+// tile of keys of the coarse scores [rows, stride], times `scale`, whose rows are those from the
+// first of that tile on; `tokens` rows of the text stand at `start` and behind. A block for each tile
+// of queries. shared = 2 * tiles * 4 bytes
+extern "C" __global__ void weigh(const float* __restrict__ scores, float* __restrict__ sums,
+                                 const __grid_constant__ Runs runs, int rows, i64 stride,
+                                 float scale, int first_tile, int tokens, int start) {
+    extern __shared__ float of_tiles[]; // [tiles], then of one row
+    __shared__ float of_warps[33];
+    float* own = of_tiles + runs.tiles;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    for (int tile = threadIdx.x; tile < runs.tiles; tile += blockDim.x) of_tiles[tile] = 0.0f;
+    for (int i = 0; i < runs.per_tile; i++) {
+        int row = blockIdx.x * runs.per_tile + i;
+        if (row >= rows) break;
+        int coarse = first_tile * runs.per_tile + row;
+        int last = start + min(coarse * runs.step + runs.step - 1, tokens - 1);
+        const float* line = scores + row * stride;
+        float top = -INFINITE;
+        for (int r = 0; r < runs.count; r++) {
+            int seen = seen_of(runs.run[r], runs.step, last);
+            for (int j = threadIdx.x; j < seen; j += blockDim.x) {
+                top = fmaxf(top, line[runs.run[r].first + j]);
+            }
+        }
+        top = warp_max(top);
+        __syncthreads();
+        if (lane == 0) of_warps[warp] = top;
+        __syncthreads();
+        top = warp_max(lane < warps ? of_warps[lane] : -INFINITE);
+        float all = 0.0f;
+        for (int r = 0; r < runs.count; r++) {
+            const Run run = runs.run[r];
+            int seen = seen_of(run, runs.step, last);
+            int tiles = (run.count + runs.per_tile - 1) / runs.per_tile;
+            for (int tile = threadIdx.x; tile < tiles; tile += blockDim.x) {
+                float sum = 0.0f;
+                int end = min(seen, (tile + 1) * runs.per_tile);
+                for (int j = tile * runs.per_tile; j < end; j++) {
+                    sum += __expf((line[run.first + j] - top) * scale);
+                }
+                own[run.first_tile + tile] = sum;
+                all += sum;
+            }
+        }
+        all = warp_sum(all);
+        __syncthreads();
+        if (lane == 0) of_warps[warp] = all;
+        __syncthreads();
+        all = warp_sum(lane < warps ? of_warps[lane] : 0.0f);
+        float share = all > 0.0f ? 1.0f / all : 0.0f;
+        for (int tile = threadIdx.x; tile < runs.tiles; tile += blockDim.x) {
+            of_tiles[tile] += own[tile] * share;
+        }
+    }
+    __syncthreads();
+    i64 to = (i64)(first_tile + blockIdx.x) * runs.tiles;
+    for (int tile = threadIdx.x; tile < runs.tiles; tile += blockDim.x) {
+        sums[to + tile] = of_tiles[tile];
+    }
+}
