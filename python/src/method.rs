@@ -1,7 +1,8 @@
-//! Methods as one word: `dense`, `ring`, `zigzag`, `star:block=16k:anchor=4k:revisit=auto`.
+//! Methods as one word: `dense`, `ring`, `zigzag`, `star:block=16k:anchor=4k:revisit=auto`, or a
+//! pattern that leaves keys out, `flexprefill:gamma=0.9`.
 
 use asterism::engine::ContextBuilder;
-use asterism::plan::{Method, PlanSpec, Revisit, Star};
+use asterism::plan::{Method, PlanSpec, Revisit, Sparse, Star};
 
 /// A method with what was said of its settings.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +21,14 @@ impl Asked {
             "dense" => Method::Dense,
             "ring" => Method::Ring,
             "zigzag" => Method::Zigzag,
-            _ => return Err(format!("{name:?} is no method: star, dense, ring or zigzag")),
+            _ if Sparse::named(name).is_some() => {
+                return Sparse::parse(text).map(|sparse| Self::Whole(sparse.into()));
+            }
+            _ => {
+                let all: Vec<_> = Sparse::DEFAULTS.iter().map(|sparse| sparse.name()).collect();
+                let all = all.join(", ");
+                return Err(format!("{name:?} is no method: star, dense, ring, zigzag, {all}"));
+            }
         };
         match parts.next() {
             Some(setting) => Err(format!("{setting:?}: {name} has no settings, only star has")),

@@ -1,11 +1,11 @@
-//! `asterism ask --compare`: one question by star, ring and dense.
+//! `asterism ask --compare`: one question by star, the patterns that leave keys out, ring and dense.
 
 use super::asking::Asking;
 use super::error::CliError;
 use super::report;
 use crate::terminal::Out;
 use asterism::engine::{AnswerText, Phase1};
-use asterism::plan::{Method, Plan, PlanSpec, Revisit, Star};
+use asterism::plan::{Method, Plan, PlanSpec, Revisit, Sparse, Star};
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -39,7 +39,10 @@ pub(crate) fn run(
     let revisits = star.revisit != Revisit::None;
     let plain = Method::Star(star.revisit(Revisit::None));
     let star = revisits.then_some(Method::Star(star));
-    for method in [plain].into_iter().chain(star).chain([Method::Ring, Method::Dense]) {
+    // Patterns run on one host.
+    let patterns = Sparse::DEFAULTS.map(Method::Sparse).into_iter().filter(|_| hosts == 1);
+    let methods = [plain].into_iter().chain(star).chain(patterns);
+    for method in methods.chain([Method::Ring, Method::Dense]) {
         let spec = PlanSpec { method, hosts };
         let encoded = asking.encode(asking.prepare(documents, spec, query.len(), 0)?)?;
         let cancel = asking.interrupt.cancel();
@@ -67,7 +70,7 @@ pub(crate) fn run(
         }
         return Ok(());
     }
-    let header = ["method", "first token", "tokens/s", "sent", "speed-up", "answer"];
+    let header = ["method", "first token", "tokens/s", "sent", "kept", "speed-up", "answer"];
     let rows: Vec<Vec<String>> = outcomes
         .iter()
         .map(|outcome| {
@@ -77,6 +80,10 @@ pub(crate) fn run(
                 report::seconds(outcome.first_token()),
                 format!("{:.0}", generated.tokens_per_second()),
                 report::bytes(outcome.phase1.bytes_sent + generated.bytes_sent),
+                outcome.phase1.sparsity.map_or_else(
+                    || "all".to_owned(),
+                    |sparsity| format!("{:.0}%", 100.0 * sparsity.density()),
+                ),
                 format!("{:.2}x", speedup(outcome)),
                 out.shown(&outcome.answer.text.trim().replace('\n', " ")).into_owned(),
             ]

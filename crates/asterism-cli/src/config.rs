@@ -32,6 +32,7 @@ impl MethodName {
             Self::Ring => Method::Ring,
             Self::Zigzag => Method::Zigzag,
             Self::Dense => Method::Dense,
+            Self::Sparse(sparse) => Method::Sparse(sparse),
         }
     }
 }
@@ -64,6 +65,12 @@ pub(crate) fn plan_spec(args: &MethodArgs) -> Result<PlanSpec, CliError> {
         );
         return Err(CliError::Usage(message));
     }
+    if args.method != MethodName::Star
+        && let Some(sparse) = args.sparse
+    {
+        let message = format!("--sparse is for star's blocks: give --method {sparse} alone");
+        return Err(CliError::Usage(message));
+    }
     let spec = PlanSpec { method: args.method.with(star(args)), hosts: usize::from(args.hosts) };
     Plan::new(spec, 1)?;
     Ok(spec)
@@ -77,7 +84,7 @@ pub(crate) fn star(args: &MethodArgs) -> Star {
         Anchor::Tokens(tokens) => tokens,
     };
     let star = Star::new(args.block).anchor(anchor).anchor_kv(args.anchor_kv.into());
-    star.revisit(args.revisit)
+    star.revisit(args.revisit).sparse(args.sparse)
 }
 
 /// How answers are generated and shown.

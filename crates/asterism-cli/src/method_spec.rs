@@ -1,7 +1,8 @@
 //! A method with its settings in one word, for commands that run several of them.
 //!
 //! ```text
-//! METHOD[:SETTING=VALUE]...      dense, ring, zigzag, star, star:block=4k:anchor=1k
+//! METHOD[:SETTING=VALUE]...      dense, ring, zigzag, star, star:block=4k:anchor=1k, or a pattern
+//!                                that leaves keys out, as flexprefill:gamma=0.9 (`plan::Sparse`)
 //! block=SIZE                     tokens, or a share of the context (1/4); 4k if not given
 //! anchor=SIZE|full|none          tokens, or a share of the block; full if not given
 //! anchor-kv=shared|recompute     shared if not given
@@ -9,14 +10,15 @@
 //! anchor-at=PLACE                first, previous or random; first if not given
 //! revisit=N|P%|auto|none         tokens computed anew for each question; none if not given
 //! revisit-by=question|random|first  which: those it looks at, if not given
+//! sparse=PATTERN                 keys left out within blocks; the pattern's settings may follow
 //! ```
 //!
-//! The settings are those of star: the other methods have none. An anchor of other content or at
+//! The settings are those of star; the exact methods have none. An anchor of other content or at
 //! another place than the first is recomputed.
 
 use super::args::common::{self, AnchorKvName, MethodName};
 use asterism::plan::{
-    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Revisit, RevisitBy, Star,
+    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Revisit, RevisitBy, Sparse, Star,
 };
 use clap::ValueEnum;
 use std::fmt;
@@ -85,6 +87,7 @@ pub(crate) struct MethodSpec {
     anchor_policy: AnchorPolicy,
     revisit: Revisit,
     revisit_by: RevisitBy,
+    sparse: Option<Sparse>,
 }
 
 /// Methods in the order given.
@@ -112,12 +115,13 @@ impl MethodSpec {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.trim().split(':');
         let name = parts.next().unwrap_or_default();
-        let method = MethodName::from_str(name, true).map_err(|_| {
-            let known: Vec<String> =
-                MethodName::value_variants().iter().map(ToString::to_string).collect();
-            format!("`{name}` is no method: expected one of {}", known.join(", "))
-        })?;
-        let mut spec = Self::new(method, DEFAULT_BLOCK);
+        let method = match Sparse::named(name) {
+            Some(_) => {
+                return Sparse::parse(text).map(|sparse| Self::of(MethodName::Sparse(sparse)));
+            }
+            None => MethodName::parse(name)?,
+        };
+        let mut spec = Self::of(method);
         let mut seen = Vec::new();
         for setting in parts {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
@@ -147,10 +151,15 @@ impl MethodSpec {
     }
 
     /// With the defaults for all that is not given.
+    fn of(method: MethodName) -> Self {
+        Self::new(method, DEFAULT_BLOCK)
+    }
+
     fn new(method: MethodName, block: Size) -> Self {
         let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
         let (revisit, revisit_by) = (Revisit::None, RevisitBy::default());
-        Self { method, block, anchor: ALL, anchor_kv, anchor_policy, revisit, revisit_by }
+        let sparse = None;
+        Self { method, block, anchor: ALL, anchor_kv, anchor_policy, revisit, revisit_by, sparse }
     }
 
     /// What the paper's anchor study compares (table 4): exact attention, the anchor, none, the
@@ -199,11 +208,16 @@ impl MethodSpec {
             ("revisit-by", value) => {
                 self.revisit_by = named(&RevisitBy::ALL, RevisitBy::name, value)?;
             }
-            _ => {
-                let all = "block=…, anchor=…, anchor-kv=…, anchor-content=…, anchor-at=…, \
-                           revisit=… or revisit-by=…";
-                return Err(format!("expected {all}"));
-            }
+            ("sparse", "none") => self.sparse = None,
+            ("sparse", name) => self.sparse = Some(Sparse::parse(name)?),
+            (key, value) => match self.sparse {
+                Some(sparse) => self.sparse = Some(sparse.with(key, value)?),
+                None => {
+                    let all = "block=…, anchor=…, anchor-kv=…, anchor-content=…, anchor-at=…, \
+                               revisit=…, revisit-by=… or sparse=…";
+                    return Err(format!("expected {all}"));
+                }
+            },
         }
         Ok(())
     }
@@ -211,9 +225,9 @@ impl MethodSpec {
     /// The settings for a context of `tokens` tokens on `hosts` hosts.
     pub(crate) fn plan_spec(&self, tokens: usize, hosts: usize) -> PlanSpec {
         let block = self.block.of(tokens);
-        let Self { method, anchor_kv, anchor_policy, revisit, revisit_by, .. } = *self;
+        let Self { method, anchor_kv, anchor_policy, revisit, revisit_by, sparse, .. } = *self;
         let anchor = self.anchor.of(block);
-        let star = Star { block, anchor, anchor_kv, anchor_policy, revisit, revisit_by };
+        let star = Star { block, anchor, anchor_kv, anchor_policy, revisit, revisit_by, sparse };
         PlanSpec { method: method.with(star), hosts }
     }
 
@@ -266,6 +280,9 @@ impl fmt::Display for MethodSpec {
         if self.revisit_by != RevisitBy::default() {
             write!(f, ":revisit-by={}", self.revisit_by.name())?;
         }
+        if let Some(sparse) = self.sparse {
+            write!(f, ":sparse={sparse}")?;
+        }
         Ok(())
     }
 }
@@ -312,6 +329,19 @@ mod tests {
         assert_eq!((star.anchor, star.anchor_kv), (1024, AnchorKv::Recompute));
         let paper = plan("star:anchor-content=first:anchor-at=first", 100_000);
         assert_eq!(paper, plan("star", 100_000));
+    }
+
+    #[test]
+    fn the_settings_of_a_pattern_follow_it() {
+        let list = MethodList::parse("star:block=16k:sparse=flexprefill,gamma=0.9,dense").unwrap();
+        let names: Vec<String> = list.0.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["star:block=16k:sparse=flexprefill:gamma=0.9:tau=0.1:min=1k", "dense"]);
+        let plan = list.0[0].plan_spec(100_000, 3);
+        assert_eq!(plan.method.sparse(), Some(Sparse::parse("flexprefill:gamma=0.9").unwrap()));
+        // A pattern alone is a method, on one host.
+        let spec = MethodSpec::parse("MInference:slash=1k").unwrap().plan_spec(100, 2);
+        let error = asterism::plan::Plan::new(spec, 100).unwrap_err().to_string();
+        assert!(error.contains("minference runs on one host, not on 2"), "{error}");
     }
 
     #[test]
@@ -363,6 +393,9 @@ mod tests {
             "star:block=1/8:anchor-kv=recompute:revisit=2.5%",
             "star:block=4k:revisit=auto",
             "star:block=4k:revisit=2k:revisit-by=random",
+            "star:block=16k:sparse=flexprefill:gamma=0.9:tau=0.1:min=1k",
+            "star:block=4k:anchor=1k:sparse=streaming:sink=0:window=512",
+            "xattention:stride=16:tau=0.9",
         ] {
             let spec = MethodSpec::parse(text).unwrap();
             assert_eq!(spec.to_string(), text);
@@ -376,6 +409,11 @@ mod tests {
         for (text, expected) in [
             ("", "no method"),
             ("sparse", "sparse"),
+            ("sparse", "xattention"),
+            ("xattention:block=4k", "stride=N"),
+            ("star:sparse=quest", "flexprefill"),
+            ("star:gamma=0.9:sparse=flexprefill", "sparse=…"),
+            ("star:sparse=flexprefill:stride=8", "gamma=SHARE"),
             ("ring:block=4k", "only star"),
             ("star:blok=4k", "blok=4k"),
             ("star:block", "`block`"),

@@ -12,11 +12,10 @@ use anyhow::Context;
 use asterism::cancel::Cancel;
 use asterism::engine::ModelText;
 use asterism::plan::{
-    Cost, HostCost, Link, LinkCost, Method, ModelSize, Plan, PlanSpec, RevisitCost, Span,
+    Cost, HostCost, Link, LinkCost, Method, ModelSize, Plan, PlanSpec, RevisitCost, Span, Sparse,
 };
 use asterism::text::Documents;
 use asterism_documents::Document;
-use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
@@ -37,8 +36,15 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     let tokens = given.tokens;
     let size = args.model.size(model);
     let star = config::star(&args.method);
-    let plans: Vec<(Plan, Cost)> = MethodName::value_variants()
-        .iter()
+    // Patterns run on one host.
+    let patterns = Sparse::DEFAULTS.map(MethodName::Sparse);
+    let patterns = patterns.into_iter().filter(|_| spec.hosts == 1);
+    let asked = Some(args.method.method).filter(|name| matches!(name, MethodName::Sparse(_)));
+    let patterns = patterns.filter(|name| Some(name.name()) != asked.map(MethodName::name));
+    let plans: Vec<(Plan, Cost)> = MethodName::PLAIN
+        .into_iter()
+        .chain(asked)
+        .chain(patterns)
         .map(|name| {
             let spec = PlanSpec { method: name.with(star), ..spec };
             let plan = asking::plan(spec, tokens, given.documents.as_ref().map(|(_, read)| read))?;
@@ -190,6 +196,11 @@ fn comparison(plans: &[(Plan, Cost)]) -> String {
         ratio if ratio < 1.0 => format!("{:.2}x more", 1.0 / ratio),
         ratio => format!("{ratio:.2}x less"),
     };
+    // How much a pattern keeps is not known before: the least, and the most it could be.
+    let flops = |least: u64, most: u64| match least == most {
+        true => report::flops(most),
+        false => format!("{} to {}", report::flops(least), report::flops(most)),
+    };
     let rows: Vec<Vec<String>> = plans
         .iter()
         .map(|(plan, cost)| {
@@ -197,7 +208,7 @@ fn comparison(plans: &[(Plan, Cost)]) -> String {
             vec![
                 plan.spec.method.to_string(),
                 report::count(plan.blocks()),
-                report::flops(cost.total_flops()),
+                flops(cost.least_flops(), cost.total_flops()),
                 less(cost.total_flops()),
                 report::flops(cost.critical_flops()),
                 less(cost.critical_flops()),
@@ -280,6 +291,7 @@ fn as_json(plan: &Plan, cost: &Cost, size: &ModelSize) -> Value {
             "encoded_tokens": cost.encoded,
             "linear_flop": cost.linear_flops,
             "attention_flop": cost.attention_flops,
+            "least_attention_flop": cost.least_attention_flops,
             "kv_bytes": cost.kv_bytes,
             "anchor_bytes": cost.anchor_bytes,
             "sent_bytes": cost.sent_bytes,
@@ -288,6 +300,7 @@ fn as_json(plan: &Plan, cost: &Cost, size: &ModelSize) -> Value {
     };
     let mut value = report::plan_json(plan);
     value["total_flop"] = cost.total_flops().into();
+    value["least_flop"] = cost.least_flops().into();
     value["critical_flop"] = cost.critical_flops().into();
     if let Some(star) = plan.spec.method.as_star() {
         let cost = RevisitCost::of(plan, star.revisit, size, QUESTION);

@@ -1,6 +1,6 @@
 //! Numbers for people and for programs.
 
-use asterism::engine::{AnswerText, Phase1, Revisited};
+use asterism::engine::{AnswerText, Phase1, Revisited, Sparsity};
 use asterism::plan::{AnchorKv, Method, Plan};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -70,17 +70,27 @@ pub(crate) fn plan(plan: &Plan) -> String {
                 0 => String::new(),
                 n => format!(", revisits {}", count(n)),
             };
-            format!(", {} {blocks} of {} ({anchor}){revisits}", plan.blocks(), count(star.block))
+            let sparse = star.sparse.map_or_else(String::new, |sparse| format!(", {sparse}"));
+            let (blocks, block) = (format!("{} {blocks}", plan.blocks()), count(star.block));
+            format!(", {blocks} of {block} ({anchor}){sparse}{revisits}")
         }
         _ => String::new(),
     };
-    format!("{}{shape} x {} {hosts}", plan.spec.method, plan.spec.hosts)
+    let name = match plan.spec.method {
+        Method::Sparse(sparse) => sparse.to_string(),
+        method => method.to_string(),
+    };
+    format!("{name}{shape} x {} {hosts}", plan.spec.hosts)
 }
 
 /// The closing line of an answer.
 pub(crate) fn closing_line(shape: &Plan, phase1: &Phase1, answer: &AnswerText) -> String {
     let generated = &answer.generated;
     let rate = phase1.tokens as f64 / phase1.time.as_secs_f64();
+    let kept = match phase1.sparsity {
+        Some(sparsity) => format!(", {}", self::sparsity(sparsity)),
+        None => String::new(),
+    };
     let revisited = match generated.revisited {
         Revisited { tokens: 0, .. } => String::new(),
         Revisited { tokens, time } => {
@@ -88,7 +98,7 @@ pub(crate) fn closing_line(shape: &Plan, phase1: &Phase1, answer: &AnswerText) -
         }
     };
     format!(
-        "[{} | phase 1: {} tokens in {} ({} tokens/s) | phase 2: {revisited}{} tokens in {}, then {} tokens at {:.0} tokens/s | sent {}]",
+        "[{} | phase 1: {} tokens in {} ({} tokens/s){kept} | phase 2: {revisited}{} tokens in {}, then {} tokens at {:.0} tokens/s | sent {}]",
         plan(shape),
         count(phase1.tokens),
         seconds(phase1.time),
@@ -99,6 +109,13 @@ pub(crate) fn closing_line(shape: &Plan, phase1: &Phase1, answer: &AnswerText) -
         generated.tokens_per_second(),
         bytes(phase1.bytes_sent + generated.bytes_sent),
     )
+}
+
+/// `density 21.3%, kept mass 97.2%`.
+pub(crate) fn sparsity(sparsity: Sparsity) -> String {
+    let percent = |share: f64| 100.0 * share;
+    let (density, mass) = (percent(sparsity.density()), percent(sparsity.kept_mass()));
+    format!("density {density:.1}%, kept mass {mass:.1}%")
 }
 
 /// Everything that was measured, for programs.
@@ -118,12 +135,17 @@ pub(crate) fn timings(phase1: &Phase1, answer: &AnswerText) -> Value {
         "kv_bytes": phase1.kv_bytes,
         "revisited_tokens": generated.revisited.tokens,
         "revisit_s": generated.revisited.time.as_secs_f64(),
+        "density": phase1.sparsity.map(Sparsity::density),
+        "kept_mass": phase1.sparsity.map(Sparsity::kept_mass),
     })
 }
 
 /// How the context was encoded, for programs.
 pub(crate) fn plan_json(plan: &Plan) -> Value {
     let mut value = json!({ "method": plan.spec.method.name(), "hosts": plan.spec.hosts });
+    if let Method::Sparse(sparse) = plan.spec.method {
+        value["settings"] = sparse.to_string().into();
+    }
     if let Method::Star(star) = plan.spec.method {
         value["block"] = star.block.into();
         value["anchor"] = plan.anchor.into();
@@ -131,6 +153,9 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
             AnchorKv::Shared => "shared".into(),
             AnchorKv::Recompute => "recompute".into(),
         };
+        if let Some(sparse) = star.sparse {
+            value["sparse"] = sparse.to_string().into();
+        }
         value["blocks"] = plan.blocks().into();
         value["revisits"] = plan.revisited(star.revisit).into();
     }

@@ -2,7 +2,7 @@
 
 use asterism::engine::DeviceChoice;
 use asterism::model::ModelConfig;
-use asterism::plan::{ModelSize, Revisit};
+use asterism::plan::{ModelSize, Revisit, Sparse};
 use asterism::tensor::{KvPrecision, Precision};
 use clap::{Args, ValueEnum};
 
@@ -53,8 +53,11 @@ impl ModelArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Method")]
 pub(crate) struct MethodArgs {
-    /// How the context is encoded.
-    #[arg(long, value_enum, default_value_t = MethodName::Star, env = "ASTERISM_METHOD")]
+    /// How the context is encoded: star (independent blocks behind an anchor); ring, zigzag or dense
+    /// (exact); or by a pattern that leaves keys out, with its settings: streaming, minference,
+    /// flexprefill or xattention, as in flexprefill:gamma=0.9.
+    #[arg(long, value_name = "METHOD", value_parser = MethodName::parse,
+          default_value_t = MethodName::Star, env = "ASTERISM_METHOD")]
     pub(crate) method: MethodName,
     /// Tokens of a block (star).
     #[arg(long, value_name = "N", value_parser = tokens, default_value = "4k", env = "ASTERISM_BLOCK")]
@@ -71,6 +74,10 @@ pub(crate) struct MethodArgs {
     #[arg(long, value_name = "N|P%|auto|none", value_parser = revisit, default_value = "none",
           env = "ASTERISM_REVISIT")]
     pub(crate) revisit: Revisit,
+    /// A pattern that leaves keys out within blocks (star), with its settings: streaming, minference,
+    /// flexprefill or xattention, as in xattention:stride=16.
+    #[arg(long, value_name = "PATTERN", value_parser = Sparse::parse, env = "ASTERISM_SPARSE")]
+    pub(crate) sparse: Option<Sparse>,
     /// Hosts that share the work: threads of this process, or the processes started together.
     #[arg(long, value_name = "N", default_value_t = 1, env = "ASTERISM_HOSTS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -107,7 +114,8 @@ pub(crate) struct GenerationArgs {
     pub(crate) stop: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// A method without the settings of star.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MethodName {
     /// Star Attention: independent blocks behind an anchor.
     Star,
@@ -117,11 +125,48 @@ pub(crate) enum MethodName {
     Zigzag,
     /// Full attention: exact.
     Dense,
+    /// Attention over some of the keys, with its settings.
+    Sparse(Sparse),
 }
 
+impl MethodName {
+    /// Those without settings of their own.
+    pub(crate) const PLAIN: [Self; 4] = [Self::Star, Self::Ring, Self::Zigzag, Self::Dense];
+
+    /// Its name alone.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Star => "star",
+            Self::Ring => "ring",
+            Self::Zigzag => "zigzag",
+            Self::Dense => "dense",
+            Self::Sparse(sparse) => sparse.name(),
+        }
+    }
+
+    /// Reads `dense`, or `flexprefill:gamma=0.9`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let named = |method: &Self| method.name().eq_ignore_ascii_case(text.trim());
+        if let Some(method) = Self::PLAIN.into_iter().find(named) {
+            return Ok(method);
+        }
+        let name = text.split(':').next().unwrap_or_default();
+        if Sparse::named(name.trim()).is_some() {
+            return Sparse::parse(text).map(Self::Sparse);
+        }
+        let all = Self::PLAIN.map(Self::name).into_iter();
+        let all: Vec<_> = all.chain(Sparse::DEFAULTS.map(Sparse::name)).collect();
+        Err(format!("`{name}` is no method: expected one of {}", all.join(", ")))
+    }
+}
+
+/// As it may be given.
 impl std::fmt::Display for MethodName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.to_possible_value().as_ref().map_or("", clap::builder::PossibleValue::get_name))
+        match self {
+            Self::Sparse(sparse) => sparse.fmt(f),
+            _ => f.pad(self.name()),
+        }
     }
 }
 

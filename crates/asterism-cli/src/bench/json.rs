@@ -4,6 +4,7 @@ use super::outcome::Outcome;
 use super::report::Report;
 use super::stats::Stats;
 use crate::{machine, report};
+use asterism::engine::Sparsity;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ impl Report<'_> {
             "plan": report::plan_json(&outcome.case.plan),
             "prefill_s": prefill,
             "prefill_tokens_per_s": outcome.prefill_rate(),
-            "flop": outcome.case.cost.total_flops(),
+            "flop": outcome.flops() as u64,
             "flop_per_s": rate,
             "share_of_peak_flop": rate / self.peak_flops(outcome),
             "at_peak_s": self.at_peak(outcome),
@@ -67,6 +68,8 @@ impl Report<'_> {
             "bytes_sent": outcome.bytes_sent(),
             "kv_bytes": outcome.kv_bytes(),
             "peak_memory_bytes": outcome.memory(),
+            "density": outcome.sparsity().map(Sparsity::density),
+            "kept_mass": outcome.sparsity().map(Sparsity::kept_mass),
         });
         if let Some(stages) = outcome.stages() {
             let [phase1, decode] = stages.map(|times| {

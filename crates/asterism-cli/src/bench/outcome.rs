@@ -2,7 +2,7 @@
 
 use super::cases::Case;
 use super::stats::Stats;
-use asterism::engine::Phase1;
+use asterism::engine::{Phase1, Sparsity};
 use asterism::model::StageTimes;
 use std::time::Duration;
 
@@ -46,9 +46,22 @@ impl Outcome {
         Stats::of_times(times).unwrap_or(Stats { median: f64::NAN, min: f64::NAN, max: f64::NAN })
     }
 
+    /// Operations of phase 1: where keys are left out, of attention the share that was computed.
+    pub(super) fn flops(&self) -> f64 {
+        let hosts = &self.case.cost.hosts;
+        let linear: u64 = hosts.iter().map(|host| host.linear_flops).sum();
+        let attention: u64 = hosts.iter().map(|host| host.attention_flops).sum();
+        linear as f64 + attention as f64 * self.sparsity().map_or(1.0, Sparsity::density)
+    }
+
+    /// What was left out, all runs together, by a method that leaves keys out.
+    pub(super) fn sparsity(&self) -> Option<Sparsity> {
+        self.samples.iter().filter_map(|sample| sample.phase1.sparsity).reduce(|a, b| a + b)
+    }
+
     /// Operations per second of phase 1.
     pub(super) fn flops_per_second(&self) -> f64 {
-        self.case.cost.total_flops() as f64 / self.prefill().median
+        self.flops() / self.prefill().median
     }
 
     /// Context tokens encoded per second.
@@ -169,6 +182,7 @@ pub(super) mod tests {
                 kv_bytes,
                 reused: Vec::new(),
                 is_loaded: false,
+                sparsity: None,
             },
             // Four sequences take twice as long as one.
             answers: [1, 2]

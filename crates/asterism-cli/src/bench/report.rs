@@ -75,6 +75,12 @@ impl Report<'_> {
         let mut text = self.heading();
         text.push_str("\nphase 1: encoding the context\n");
         text.push_str(&self.prefill_table());
+        for outcome in self.outcomes {
+            if let Some(sparsity) = outcome.sparsity() {
+                let (row, kept) = (names(outcome), report::sparsity(sparsity));
+                text.push_str(&format!("{} of {} tokens: {kept}\n", row[0], row[2]));
+            }
+        }
         if self.outcomes.iter().any(|outcome| outcome.case.hosts() > 1) {
             text.push_str("\nwhat phase 1 takes at least, and what hosts send each other in it\n");
             text.push_str(&self.hosts_table());
@@ -157,7 +163,7 @@ impl Report<'_> {
                 format!("{} - {}", seconds(time.min), seconds(time.max)),
                 format!("{:.2}x", self.speedup(outcome)),
                 report::count(outcome.prefill_rate().round() as usize),
-                report::flops(outcome.case.cost.total_flops()),
+                report::flops(outcome.flops() as u64),
                 flops_rate(rate),
                 percent(rate / self.peak_flops(outcome)),
                 outcome.memory().map_or_else(|| "unknown on this system".into(), report::bytes),

@@ -55,6 +55,9 @@ pub struct Cell {
     /// Median over samples of the bytes of the context's keys and values, as a share of those by the
     /// baseline.
     pub kv_share: Option<f64>,
+    /// Median shares of attention's tiles that were computed, and of softmax weight that was kept, by
+    /// a method that leaves keys out.
+    pub kept: Option<(f64, f64)>,
 }
 
 impl AtLength {
@@ -164,10 +167,13 @@ impl Cell {
         let mut pairs = Vec::new();
         let (mut times, mut speedups, mut kv_shares) = (Vec::new(), Vec::new(), Vec::new());
         let mut empty = 0;
+        let (mut densities, mut masses) = (Vec::new(), Vec::new());
         for task in tasks.iter().filter(|task| !task[own].is_empty()) {
             let of_task: Vec<f64> = task[own].iter().map(|record| record.score).collect();
             scores.extend(stats::estimate(&of_task));
             times.extend(task[own].iter().map(|record| record.timings.first_token_s()));
+            densities.extend(task[own].iter().filter_map(|record| record.timings.density));
+            masses.extend(task[own].iter().filter_map(|record| record.timings.kept_mass));
             empty += task[own].iter().filter(|record| record.pred.is_empty()).count();
             let both = both(&task[baseline], &task[own]);
             // Times of two machines, or of other numbers of threads, say nothing about methods.
@@ -201,6 +207,7 @@ impl Cell {
             first_token_s: median(times)?,
             speedup: median(speedups),
             kv_share: median(kv_shares),
+            kept: median(densities).zip(median(masses)),
         })
     }
 }

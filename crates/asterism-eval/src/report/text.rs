@@ -172,11 +172,16 @@ fn reading(results: &Results) -> String {
 fn summary(results: &Results) -> Table {
     let baseline = baseline(&results.info);
     let against = format!("difference from {}", baseline_name(results));
-    let header = ["length", "method", "mean score", &against, "first token", "speed-up", "empty"];
-    let mut header = header.map(str::to_owned).to_vec();
+    let mut header =
+        vec!["length", "method", "mean score", &against, "first token", "speed-up", "empty"];
     let with_memory = results.memory_differs();
     if with_memory {
-        header.push("keys and values".to_owned());
+        header.push("keys and values");
+    }
+    let mut cells = results.lengths.iter().flat_map(|at| at.mean.iter().flatten());
+    let is_sparse = cells.any(|cell| cell.kept.is_some());
+    if is_sparse {
+        header.extend(["density", "kept mass"]);
     }
     let mut rows = Vec::new();
     for at in &results.lengths {
@@ -202,9 +207,15 @@ fn summary(results: &Results) -> Table {
                 let share = |share| format!("{:.0} %", 100.0 * share);
                 row.push(cell.kv_share.map_or_else(String::new, share).into());
             }
+            if is_sparse {
+                let percent = |share: f64| format!("{:.1} %", 100.0 * share).into();
+                let kept = cell.kept.map(|(density, mass)| [density, mass].map(percent));
+                row.extend(kept.unwrap_or_else(|| ["".into(), "".into()]));
+            }
             rows.push(row);
         }
     }
+    let header = header.into_iter().map(str::to_owned).collect();
     Table { header, rows, text: 2 }
 }
 

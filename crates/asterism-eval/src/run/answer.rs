@@ -3,7 +3,9 @@
 use super::record::Timings;
 use crate::{CountTokens, EvalError, Sample};
 use asterism::cancel::Cancel;
-use asterism::engine::{Context, Engine, EngineError, Generation, Phase1, Room, TextOptions};
+use asterism::engine::{
+    Context, Engine, EngineError, Generation, Phase1, Room, Sparsity, TextOptions,
+};
 use asterism::plan::{Cost, Plan, PlanSpec};
 use asterism::text::{Prompt, Special, Tokenizer};
 use std::ops::ControlFlow;
@@ -132,6 +134,8 @@ impl Answer for EngineAnswer {
             decode_s: generated.decode_time.as_secs_f64(),
             bytes_sent: phase1.bytes_sent + generated.bytes_sent,
             kv_bytes: phase1.kv_bytes,
+            density: phase1.sparsity.map(Sparsity::density),
+            kept_mass: phase1.sparsity.map(Sparsity::kept_mass),
         };
         Ok((answer.text, timings))
     }

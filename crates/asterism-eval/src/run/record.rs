@@ -59,6 +59,12 @@ pub struct Timings {
     pub bytes_sent: u64,
     /// Bytes of cached keys and values, all hosts together.
     pub kv_bytes: u64,
+    /// The share of attention's tiles that was computed, by a method that leaves keys out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub density: Option<f64>,
+    /// The share of softmax weight that was kept, in sampled rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_mass: Option<f64>,
 }
 
 impl Timings {

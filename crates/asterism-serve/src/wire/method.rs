@@ -2,7 +2,7 @@
 
 use super::Body;
 use crate::error::{ApiError, ApiResult};
-use asterism::plan::{Method, PlanSpec, Revisit, Star};
+use asterism::plan::{Method, PlanSpec, Revisit, Sparse, Star};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,7 +13,8 @@ const MOST_HOSTS: usize = 64;
 /// are missing.
 #[derive(Debug, Clone, Default, utoipa::ToSchema)]
 pub(crate) struct MethodFields {
-    /// star, ring, zigzag or dense.
+    /// star, ring, zigzag or dense; or a pattern that leaves keys out, with its settings, such as
+    /// `flexprefill:gamma=0.9`: streaming, minference, flexprefill or xattention.
     pub(crate) method: Option<String>,
     /// Tokens of a block (star).
     #[schema(minimum = 16)]
@@ -63,11 +64,8 @@ impl MethodFields {
             "dense" => Method::Dense,
             "ring" => Method::Ring,
             "zigzag" => Method::Zigzag,
-            other => {
-                let message =
-                    format!("unknown method {other:?}: it may be star, ring, zigzag or dense");
-                return Err(ApiError::param("method", message));
-            }
+            other if other == default.method.name() => default.method,
+            other => Method::Sparse(pattern(other)?),
         };
         let stars = [
             ("block", self.block.is_some()),
@@ -110,6 +108,19 @@ impl MethodFields {
     }
 }
 
+/// A pattern that leaves keys out.
+fn pattern(text: &str) -> ApiResult<Sparse> {
+    let name = text.split(':').next().unwrap_or_default();
+    if Sparse::named(name).is_none() {
+        let all: Vec<_> = Sparse::DEFAULTS.iter().map(|sparse| sparse.name()).collect();
+        let all = all.join(", ");
+        let message =
+            format!("unknown method {text:?}: it may be star, ring, zigzag, dense, {all}");
+        return Err(ApiError::param("method", message));
+    }
+    Sparse::parse(text).map_err(|error| ApiError::param("method", format!("method: {error}")))
+}
+
 fn revisit(value: &Value) -> ApiResult<Revisit> {
     let wrong = || {
         let message = format!(
@@ -147,8 +158,8 @@ fn describe_revisit(revisit: Revisit) -> Value {
 /// How a context is encoded, for people and programs.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(crate) struct MethodInfo {
-    /// star, ring, zigzag or dense.
-    method: &'static str,
+    /// star, ring, zigzag, dense, or a pattern with its settings.
+    method: String,
     /// Tokens of a block (star).
     block: Option<usize>,
     /// Tokens of the anchor (star).
@@ -163,7 +174,10 @@ impl From<PlanSpec> for MethodInfo {
     fn from(PlanSpec { method, hosts }: PlanSpec) -> Self {
         let star = method.as_star();
         Self {
-            method: method.name(),
+            method: match method {
+                Method::Sparse(sparse) => sparse.to_string(),
+                method => method.name().to_owned(),
+            },
             block: star.map(|star| star.block),
             anchor: star.map(|star| star.anchor),
             revisit: describe_revisit(star.map_or(Revisit::None, |star| star.revisit)),

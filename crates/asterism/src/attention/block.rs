@@ -1,10 +1,11 @@
 //! Phase 1 of Star Attention: the tokens of a block see the anchor and the earlier tokens of their
 //! own block, nothing else (paper, section 2.1).
 
+use super::sparse::{Block, Sparsity};
 use super::{Attention, AttentionError};
 use crate::cache::{EncodedBlock, KvStore};
 use crate::comm::{Comm, Message};
-use crate::plan::Span;
+use crate::plan::{Span, Sparse};
 use crate::tensor::{
     Backend, HeadShape, KvPrecision, Part, PartMut, Positions, Segment, Sequence, TensorError,
 };
@@ -163,6 +164,9 @@ pub struct BlockAttention<'a, B: Backend> {
     pub chunk: Span,
     /// Set on the first host while it encodes the first block for others too.
     pub publish: Option<Publish<'a>>,
+    /// The pattern by which keys are left out, and where to note what it kept; the chunk is the
+    /// whole block then.
+    pub sparse: Option<(Sparse, &'a mut Sparsity)>,
 }
 
 impl<B: Backend> BlockAttention<'_, B> {
@@ -213,6 +217,12 @@ impl<B: Backend> Attention<B> for BlockAttention<'_, B> {
         // regardless, and they are dropped.
         let (backend, shape, mut out) = (self.backend, self.shape, out);
         let mut lse = B::Sums::default();
+        if let Some((sparse, found)) = &mut self.sparse {
+            let rows = self.chunk.len * shape.heads;
+            backend.sums_at_least(&mut lse, rows)?;
+            let block = Block { backend, shape, q, start: self.chunk.start, segments: &segments };
+            return Ok(block.attend(*sparse, out, PartMut::new(&mut lse, 0..rows), found)?);
+        }
         let most = backend.chunk_tokens();
         backend.sums_at_least(&mut lse, self.chunk.len.min(most) * shape.heads)?;
         // A pass over an anchor that others wait for may have more tokens than attend at once.

@@ -7,6 +7,7 @@
 //! * [`WeighingAttention`]: the same of a question, noting where it looks
 //! * [`RevisitAttention`]: tokens of a context that are computed anew for a question
 //! * [`RingAttention`]: exact attention while keys travel round the hosts
+//! * [`sparse`]: a block over some of its keys only
 //! * [`Partial`]: attention over some of the keys, and the merge that makes the parts whole
 
 mod block;
@@ -17,6 +18,7 @@ mod partial;
 mod replicated;
 mod revisit;
 mod ring;
+mod sparse;
 mod weigh;
 
 pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
@@ -26,6 +28,7 @@ pub use partial::Partial;
 pub use replicated::{Gathered, ReplicatedAttention};
 pub use revisit::RevisitAttention;
 pub use ring::RingAttention;
+pub use sparse::Sparsity;
 pub use weigh::{WeighingAttention, Weights};
 
 use crate::comm::CommError;

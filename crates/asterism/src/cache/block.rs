@@ -1,6 +1,7 @@
 //! Encoded blocks: keys and values that do not change any more.
 
 use super::{KvStore, Reservation};
+use crate::attention::Sparsity;
 use crate::plan::Span;
 use crate::tensor::{Backend, KvBytes, Segment, TensorError};
 use sha2::{Digest, Sha256};
@@ -45,6 +46,8 @@ impl std::fmt::Display for BlockKey {
 pub struct EncodedBlock<B: Backend> {
     key: BlockKey,
     store: KvStore<B>,
+    /// What encoding it left out, if it did.
+    sparsity: Option<Sparsity>,
     /// Returns the block's memory to the ledger when the block is dropped.
     _reservation: Reservation,
 }
@@ -53,7 +56,20 @@ impl<B: Backend> EncodedBlock<B> {
     /// Keeps `store`, whose layers are complete.
     #[must_use]
     pub fn new(key: BlockKey, store: KvStore<B>, reservation: Reservation) -> Self {
-        Self { key, store, _reservation: reservation }
+        Self { key, store, sparsity: None, _reservation: reservation }
+    }
+
+    /// The same block, of which `sparsity` says what encoding it left out.
+    #[must_use]
+    pub fn with_sparsity(self, sparsity: Option<Sparsity>) -> Self {
+        Self { sparsity, ..self }
+    }
+
+    /// What encoding it left out, if it did and that is known: not of blocks that were read from
+    /// disk.
+    #[must_use]
+    pub fn sparsity(&self) -> Option<Sparsity> {
+        self.sparsity
     }
 
     /// What the block was computed from.

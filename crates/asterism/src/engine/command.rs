@@ -2,6 +2,7 @@
 //! before the next one begins; each host answers with an [`Outcome`].
 
 use super::phase1::Progress;
+use crate::attention::Sparsity;
 use crate::cancel::Cancel;
 use crate::plan::{Plan, Span};
 use serde::{Deserialize, Serialize};
@@ -160,4 +161,6 @@ pub(super) struct EncodingState {
     pub(super) reused: Vec<usize>,
     /// The others are read from disk.
     pub(super) is_loaded: bool,
+    /// What its blocks leave out, if they do.
+    pub(super) sparsity: Option<Sparsity>,
 }

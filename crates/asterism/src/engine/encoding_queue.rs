@@ -230,6 +230,7 @@ impl EncodingQueue {
                 kv_bytes: states.iter().map(|state| state.kv_bytes).sum(),
                 reused: reused.clone(),
                 is_loaded: states.iter().any(|state| state.is_loaded),
+                sparsity: states.iter().filter_map(|state| state.sparsity).reduce(|a, b| a + b),
             };
             // If the receiver is gone, the event is dropped here, and `held` with it forgets the
             // context.

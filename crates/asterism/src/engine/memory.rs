@@ -5,7 +5,7 @@ use super::loaded::Loaded;
 use crate::cache::{Index, Ledger, Reservation};
 use crate::model::ModelConfig;
 use crate::plan::{Cost, Method, Plan, PlanSpec};
-use crate::tensor::{Backend, HeadShape, KvPrecision, LayerWidths, Precision};
+use crate::tensor::{Backend, HeadShape, KvPrecision, LayerWidths, MASK_TILE, Precision};
 
 /// Bytes that a context takes of a processor's memory beside the weights, all hosts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,8 @@ impl MemoryNeed {
                 let tokens = match plan.spec.method {
                     // The whole shard passes through a layer before the next.
                     Method::Ring | Method::Zigzag => plan.host_tokens(host),
+                    // And so may a block from all of which a pattern is chosen.
+                    method if method.sparse().is_some() => plan.longest_block(host),
                     // And so may an anchor that others wait for.
                     _ if host == 0 => {
                         let most = B::most_chunk_tokens();
@@ -70,7 +72,14 @@ impl MemoryNeed {
             _ => 0,
         };
         let run = (2 * run * KvPrecision::Bf16.row_bytes(widths.shape)) as u64;
-        Self { keys: keys + reserve as u64 * token, activations: passes + run }
+        let chosen: u64 = match plan.spec.method.sparse() {
+            Some(_) => (0..plan.hosts.len())
+                .map(|host| plan.longest_block(host))
+                .map(|block| choosing::<B>(widths.shape, block, block + plan.anchor))
+                .sum(),
+            None => 0,
+        };
+        Self { keys: keys + reserve as u64 * token, activations: passes + run + chosen }
     }
 
     /// Both together.
@@ -84,6 +93,17 @@ impl MemoryNeed {
 fn widths(config: &ModelConfig) -> LayerWidths {
     let ModelConfig { heads, kv_heads, head_dim, hidden, intermediate, vocab, .. } = *config;
     LayerWidths { hidden, intermediate, vocab, shape: HeadShape { heads, kv_heads, head_dim } }
+}
+
+/// Bytes that choosing a pattern for `rows` queries and `keys` keys takes at most: log-sum-exps,
+/// weights by key, distance and tile, and what these are computed from.
+fn choosing<B: Backend>(shape: HeadShape, rows: usize, keys: usize) -> u64 {
+    /// Scores that a GPU has of a coarse grid at a time.
+    const SCORES: u64 = 256 << 20;
+    let tiles = rows.div_ceil(MASK_TILE) * keys.div_ceil(MASK_TILE);
+    let sums = size_of::<f32>() * shape.heads * (rows + 4 * keys + 2 * tiles);
+    let coarse = size_of::<f32>() * shape.head_dim * (rows + keys);
+    (sums + coarse) as u64 + if B::shares_memory() { 0 } else { SCORES }
 }
 
 /// Bytes of the keys and values of `tokens` tokens, in all layers.

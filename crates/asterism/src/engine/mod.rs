@@ -71,6 +71,7 @@ mod sources;
 mod step;
 mod tokens;
 
+pub use crate::attention::Sparsity;
 pub use answer::{Answer, AnswerText, TextOptions};
 pub use ask::Ask;
 pub use builder::ContextBuilder;

@@ -46,7 +46,9 @@ pub(super) fn passes(
     let own = share::blocks(plan, rank);
     let ends = |span: Span, chunk: Span| span.end() == chunk.end();
     match plan.spec.method {
-        Method::Star(_) => {
+        Method::Star(_) | Method::Sparse(_) => {
+            // A pattern is chosen from all of a block.
+            let chunk = if plan.spec.method.sparse().is_some() { plan.end() } else { chunk };
             let mut passes = VecDeque::new();
             for block in missing {
                 let span = own[block][0];

@@ -1,5 +1,6 @@
 //! What phase 1 reports: progress while it runs, and what it took.
 
+use crate::attention::Sparsity;
 use crate::plan::{Plan, Span};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -45,6 +46,9 @@ pub struct Phase1 {
     pub reused: Vec<Span>,
     /// Whether the others were read from disk, and not encoded.
     pub is_loaded: bool,
+    /// What was left out, by a method that leaves keys out: of blocks that were there already what
+    /// they left out then; nothing is known of those read from disk.
+    pub sparsity: Option<Sparsity>,
 }
 
 impl Phase1 {

@@ -8,7 +8,7 @@ use crate::plan::{Method, Plan, Span};
 pub(super) fn blocks(plan: &Plan, rank: usize) -> Vec<Vec<Span>> {
     let spans = &plan.hosts[rank];
     match plan.spec.method {
-        Method::Star(_) => spans.iter().map(|span| vec![*span]).collect(),
+        Method::Star(_) | Method::Sparse(_) => spans.iter().map(|span| vec![*span]).collect(),
         // A ring host without tokens passes on what others send.
         Method::Ring | Method::Zigzag => vec![spans.clone()],
         Method::Dense if spans.is_empty() => Vec::new(),
@@ -18,21 +18,30 @@ pub(super) fn blocks(plan: &Plan, rank: usize) -> Vec<Vec<Span>> {
 
 /// The key of each of [`blocks`] for a model with a vocabulary of `vocab` tokens.
 pub(super) fn keys(plan: &Plan, context: &[u32], vocab: usize, rank: usize) -> Vec<BlockKey> {
+    // Keys depend on what was left out. `star` alone is the name of blocks that leave nothing out.
+    let how = |name: &str| match plan.spec.method.sparse() {
+        Some(sparse) => format!("{name} {sparse}"),
+        None => name.to_owned(),
+    };
     let star = |span: &Span| {
         if span.start == 0 || plan.anchor == 0 {
-            let how = "star";
-            return BlockKey::of(how, 0, &[], *span, plan.tokens_at(context, *span));
+            return BlockKey::of(&how("star"), 0, &[], *span, plan.tokens_at(context, *span));
         }
         let (how, at, before) = if plan.shares_anchor() {
-            ("star", 0, context[..plan.anchor].to_vec())
+            // What the anchor's tokens leave out is chosen by all of the first block.
+            let first = match plan.spec.method.sparse() {
+                Some(_) => plan.first_block(),
+                None => plan.anchor,
+            };
+            (how("star"), 0, context[..first].to_vec())
         } else {
             let before = plan.anchor_tokens(context, *span, vocab);
-            ("star recomputed", plan.anchor_positions(*span).start, before)
+            (how("star recomputed"), plan.anchor_positions(*span).start, before)
         };
-        BlockKey::of(how, at, &before, *span, plan.tokens_at(context, *span))
+        BlockKey::of(&how, at, &before, *span, plan.tokens_at(context, *span))
     };
     match plan.spec.method {
-        Method::Star(_) => plan.hosts[rank].iter().map(star).collect(),
+        Method::Star(_) | Method::Sparse(_) => plan.hosts[rank].iter().map(star).collect(),
         method => blocks(plan, rank)
             .iter()
             .map(|spans| {

@@ -1,6 +1,6 @@
 //! Which host encodes which tokens.
 
-use super::{AnchorKv, AnchorPolicy, Method, PlanSpec, Star};
+use super::{AnchorKv, AnchorPolicy, Method, PlanSpec, Sparse, Star};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -82,6 +82,20 @@ pub enum PlanError {
         /// Tokens of a block.
         block: usize,
     },
+    /// A pattern is chosen from all queries and keys of a context, on one host.
+    #[error(
+        "{} runs on one host, not on {hosts}: use 1, or star with the pattern within its blocks",
+        .sparse.name()
+    )]
+    SparseHosts {
+        /// The method.
+        sparse: Sparse,
+        /// Hosts asked for.
+        hosts: usize,
+    },
+    /// A pattern that came from elsewhere.
+    #[error("the settings {0} are none that can be given")]
+    SparseSettings(Sparse),
     /// A plan needs at least one host.
     #[error("0 hosts: use at least one")]
     NoHosts,
@@ -142,7 +156,14 @@ impl Plan {
                 (even(tokens, spec.hosts).map(|span| non_empty(vec![span])).collect(), 0)
             }
             Method::Zigzag => (zigzag(tokens, spec.hosts), 0),
+            Method::Sparse(sparse) if spec.hosts > 1 => {
+                return Err(PlanError::SparseHosts { sparse, hosts: spec.hosts });
+            }
+            Method::Sparse(_) => (vec![vec![Span::new(0..tokens)]], 0),
         };
+        if let Some(sparse) = spec.method.sparse().filter(|sparse| !sparse.is_possible()) {
+            return Err(PlanError::SparseSettings(sparse));
+        }
         Ok(Self { spec, tokens, anchor, hosts, places: Vec::new() })
     }
 
@@ -212,9 +233,25 @@ impl Plan {
     /// layer behind the first host; chunk by chunk they would begin with its last chunk.
     #[must_use]
     pub fn first_pass(&self, chunk: usize) -> usize {
+        if self.spec.method.sparse().is_some() {
+            return 0; // blocks pass as a whole
+        }
         let others_wait =
             self.shares_anchor() && self.hosts.iter().skip(1).any(|spans| !spans.is_empty());
         if others_wait && self.anchor > chunk { self.anchor } else { 0 }
+    }
+
+    /// Tokens of the first block or share.
+    #[must_use]
+    pub fn first_block(&self) -> usize {
+        let first = self.hosts.iter().flatten().find(|span| span.start == 0);
+        first.map_or(0, |span| span.len)
+    }
+
+    /// Tokens of the longest block or share of `host`.
+    #[must_use]
+    pub fn longest_block(&self, host: usize) -> usize {
+        self.hosts[host].iter().map(|span| span.len).max().unwrap_or(0)
     }
 
     /// Tokens whose keys `host` keeps.

@@ -1,7 +1,7 @@
 //! What a plan costs, counted from shapes: floating-point operations, keys and values in memory,
 //! and bytes between hosts, for each host.
 
-use super::{AnchorKv, Method, Plan, Span, Star};
+use super::{AnchorKv, Method, Plan, Span, Sparse, Star};
 
 /// The sizes of a model that its cost depends on.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,12 @@ pub struct HostCost {
     pub linear_flops: u64,
     /// Operations of attention (2 for the score, 2 for the value, per query element and visible
     /// key), in [`ModelSize::context_layers`] layers.
+    ///
+    /// Where a pattern leaves keys out this is the most it can be: as many tiles as hold the weight
+    /// that is to be kept, all of them if need be, and what choosing them takes.
     pub attention_flops: u64,
+    /// The least that [`attention_flops`](Self::attention_flops) can be: the same but for patterns.
+    pub least_attention_flops: u64,
     /// Bytes of the keys and values it keeps for phase 2.
     pub kv_bytes: u64,
     /// Bytes of anchor keys it holds only while encoding.
@@ -85,6 +90,12 @@ impl Cost {
         self.hosts.iter().map(HostCost::flops).max().unwrap_or(0)
     }
 
+    /// The least of [`Self::total_flops`]: the same but for patterns that leave keys out.
+    #[must_use]
+    pub fn least_flops(&self) -> u64 {
+        self.hosts.iter().map(|host| host.linear_flops + host.least_attention_flops).sum()
+    }
+
     /// The operations of all hosts together: with one machine for all hosts, what sets the time.
     #[must_use]
     pub fn total_flops(&self) -> u64 {
@@ -118,10 +129,48 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
             own.iter().map(|span| causal_pairs(*span, span.start)).sum()
         }
         Method::Dense => dense_pairs(plan, size, host, &mut cost),
+        Method::Sparse(_) => own.iter().map(|span| causal_pairs(*span, 0)).sum(),
     };
     cost.linear_flops = 2 * (size.linear_weights - size.skipped_weights) * cost.encoded;
-    cost.attention_flops = 4 * (size.q_width * size.context_layers) as u64 * pairs;
+    let per_pair = 4 * (size.q_width * size.context_layers) as u64;
+    let (least, most) = match plan.spec.method.sparse() {
+        Some(sparse) => sparse_pairs(plan, sparse, own, pairs),
+        None => (pairs, pairs),
+    };
+    cost.attention_flops = per_pair * most;
+    cost.least_attention_flops = per_pair * least;
     cost
+}
+
+/// The least and the most pairs that a pattern computes of `dense`, its estimates (half a pair for
+/// a score) among them. Anchors that are recomputed count as dense.
+fn sparse_pairs(plan: &Plan, sparse: Sparse, blocks: &[Span], dense: u64) -> (u64, u64) {
+    /// Keys of a tile: a query sees the tiles of its own keys and of its first at least.
+    const TILE: u64 = 128;
+    let (mut least, mut most) = (0, dense);
+    for block in blocks {
+        let before = if block.start == 0 { 0 } else { plan.anchor };
+        let (rows, pairs) = (block.len as u64, causal_pairs(*block, before));
+        let keys = rows + before as u64;
+        let of = |seen: u64| (rows * seen.min(keys)).min(pairs);
+        let (seen, estimate) = match sparse {
+            Sparse::Streaming { sink, window } => (of((sink + window) as u64), 0),
+            // Nearest distances, and single keys.
+            Sparse::Minference { vertical, slash } => {
+                (of((vertical + slash.min(TILE as usize)) as u64), 2 * 64 * keys)
+            }
+            // A tile of each kind, or as many as the least.
+            Sparse::Flexprefill { min, .. } => (of(2 * TILE.max(min as u64)), 2 * 128 * keys),
+            Sparse::Xattention { stride, .. } => (of(2 * TILE), pairs / (2 * stride as u64)),
+        };
+        least += seen + estimate;
+        most += estimate;
+    }
+    match sparse {
+        // It is known beforehand.
+        Sparse::Streaming { .. } => (least, least),
+        _ => (least.min(most), most),
+    }
 }
 
 fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {

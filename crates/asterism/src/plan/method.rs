@@ -1,6 +1,6 @@
 //! How a context is to be encoded: the method with its settings, and the number of hosts.
 
-use super::{AnchorPolicy, Revisit, RevisitBy};
+use super::{AnchorPolicy, Revisit, RevisitBy, Sparse};
 use serde::{Deserialize, Serialize};
 
 /// How a context is encoded.
@@ -14,6 +14,8 @@ pub enum Method {
     Zigzag,
     /// Full attention on the query host; other hosts hold their share of the keys.
     Dense,
+    /// Attention over some of the keys, chosen by a published pattern, on one host.
+    Sparse(Sparse),
 }
 
 impl Method {
@@ -25,14 +27,25 @@ impl Method {
             Self::Ring => "ring",
             Self::Zigzag => "zigzag",
             Self::Dense => "dense",
+            Self::Sparse(sparse) => sparse.name(),
         }
     }
 
-    /// The settings of star; `None` for the exact methods, which have none.
+    /// The settings of star; `None` for the other methods.
     #[must_use]
     pub const fn as_star(self) -> Option<Star> {
         match self {
             Self::Star(star) => Some(star),
+            Self::Ring | Self::Zigzag | Self::Dense | Self::Sparse(_) => None,
+        }
+    }
+
+    /// The pattern by which keys are left out, of the whole context or within star's blocks.
+    #[must_use]
+    pub const fn sparse(self) -> Option<Sparse> {
+        match self {
+            Self::Sparse(sparse) => Some(sparse),
+            Self::Star(star) => star.sparse,
             Self::Ring | Self::Zigzag | Self::Dense => None,
         }
     }
@@ -41,6 +54,12 @@ impl Method {
 impl std::fmt::Display for Method {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl From<Sparse> for Method {
+    fn from(sparse: Sparse) -> Self {
+        Self::Sparse(sparse)
     }
 }
 
@@ -76,6 +95,8 @@ pub struct Star {
     pub revisit: Revisit,
     /// Which tokens these are.
     pub revisit_by: RevisitBy,
+    /// The pattern by which queries of a block leave keys out, of the anchor and of the block.
+    pub sparse: Option<Sparse>,
 }
 
 impl Star {
@@ -85,7 +106,7 @@ impl Star {
         let anchor_policy = AnchorPolicy::PAPER;
         let (revisit, revisit_by) = (Revisit::None, RevisitBy::Question);
         let anchor_kv = AnchorKv::Shared;
-        Self { block, anchor: block, anchor_kv, anchor_policy, revisit, revisit_by }
+        Self { block, anchor: block, anchor_kv, anchor_policy, revisit, revisit_by, sparse: None }
     }
 
     /// Tokens from which on a document of several begins a block of its own: a quarter of the
@@ -124,6 +145,12 @@ impl Star {
     #[must_use]
     pub const fn revisit_by(self, by: RevisitBy) -> Self {
         Self { revisit_by: by, ..self }
+    }
+
+    /// With keys left out within blocks as `sparse` says.
+    #[must_use]
+    pub const fn sparse(self, sparse: Option<Sparse>) -> Self {
+        Self { sparse, ..self }
     }
 
     /// On `hosts` hosts.

@@ -8,6 +8,7 @@ mod link;
 mod method;
 mod revisit;
 mod spaced;
+mod sparse;
 
 pub use anchor::{AnchorContent, AnchorPlace, AnchorPolicy};
 pub use blocks::{MIN_BLOCK, Plan, PlanError, Span};
@@ -15,3 +16,4 @@ pub use cost::{Cost, HostCost, ModelSize};
 pub use link::{Link, LinkCost};
 pub use method::{AnchorKv, Method, PlanSpec, Star};
 pub use revisit::{Revisit, RevisitBy, RevisitCost};
+pub use sparse::{Share, Sparse};

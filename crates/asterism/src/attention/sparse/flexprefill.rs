@@ -24,14 +24,13 @@ const DENSE_TILES: usize = 2;
 #[derive(Clone, Copy)]
 pub(super) struct Settings {
     pub(super) gamma: Share,
-    pub(super) tau: Share,
     /// Tiles that every tile of queries sees at least, of each kind.
     pub(super) least: usize,
 }
 
 impl Settings {
-    pub(super) fn new(gamma: Share, tau: Share, min: usize) -> Self {
-        Self { gamma, tau, least: min.div_ceil(MASK_TILE) }
+    pub(super) fn new(gamma: Share, min: usize) -> Self {
+        Self { gamma, least: min.div_ceil(MASK_TILE) }
     }
 
     /// Whether nothing is to be estimated.
@@ -133,7 +132,8 @@ fn of_map(layout: &Layout, map: &[f32], gamma: Share) -> Vec<Vec<u32>> {
     let count = within(&mut map.to_vec(), gamma.get() * all);
     let mut lists = vec![Vec::new(); layout.query_tiles()];
     for entry in largest(map, count) {
-        let (tile, key_tile) = (entry as usize / layout.key_tiles(), entry % layout.key_tiles() as u32);
+        let (tile, key_tile) =
+            (entry as usize / layout.key_tiles(), entry % layout.key_tiles() as u32);
         if layout.causal(tile).contains(&key_tile) {
             lists[tile].push(key_tile);
         }
@@ -153,7 +153,7 @@ mod tests {
         lines: &Lines,
         foretold: &[f32],
         map: &[f32],
-        settings: Settings,
+        (settings, tau): (Settings, Share),
         head: usize,
     ) -> Vec<Vec<u32>> {
         let tiles = layout.key_tiles();
@@ -175,8 +175,7 @@ mod tests {
         for (key, weight) in lines.vertical(head).iter().enumerate() {
             truth[layout.tile(key)] += weight;
         }
-        let is_aware =
-            distance(&truth, &foretold[head * tiles..][..tiles]) < settings.tau.get();
+        let is_aware = distance(&truth, &foretold[head * tiles..][..tiles]) < tau.get();
         let blocks = |weights: &[f32]| {
             let lines = (number(weights) + 1).min(weights.len());
             if is_aware { settings.least } else { (lines / 128 + 1).max(settings.least) }
@@ -223,11 +222,11 @@ mod tests {
             let foretold = random.weights(3 * tiles);
             let map = random.weights(3 * layout.query_tiles() * tiles);
             let (gamma, tau) = (Share::of(gamma).unwrap(), Share::of(tau).unwrap());
-            let settings = Settings::new(gamma, tau, least);
+            let settings = Settings::new(gamma, least);
             let aware = aware(&layout, &lines, &foretold, tau);
             let mask = mask(&layout, &lines, &aware, &map, settings);
             for head in 0..3 {
-                let expected = naive(&layout, &lines, &foretold, &map, settings, head);
+                let expected = naive(&layout, &lines, &foretold, &map, (settings, tau), head);
                 for (tile, expected) in expected.iter().enumerate() {
                     prop_assert_eq!(mask.tiles(head, tile), expected);
                 }

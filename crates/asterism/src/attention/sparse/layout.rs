@@ -7,7 +7,7 @@ use std::ops::Range;
 /// all of them, of which the last are also its queries. Patterns count distances by this number:
 /// an anchor counts as if it stood right before its block.
 #[derive(Debug, Clone)]
-pub struct Layout {
+pub(super) struct Layout {
     /// Of each run: its first key, its first tile.
     runs: Vec<(usize, usize)>,
     keys: usize,
@@ -21,7 +21,7 @@ impl Layout {
     /// # Panics
     /// If there are more queries than keys.
     #[must_use]
-    pub fn new(runs: impl IntoIterator<Item = usize>, rows: usize) -> Self {
+    pub(super) fn new(runs: impl IntoIterator<Item = usize>, rows: usize) -> Self {
         let mut layout = Self { runs: Vec::new(), keys: 0, tiles: 0, rows };
         for tokens in runs {
             layout.runs.push((layout.keys, layout.tiles));
@@ -34,31 +34,25 @@ impl Layout {
 
     /// Keys in all runs.
     #[must_use]
-    pub fn keys(&self) -> usize {
+    pub(super) fn keys(&self) -> usize {
         self.keys
-    }
-
-    /// Queries.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.rows
     }
 
     /// Tiles of keys.
     #[must_use]
-    pub fn key_tiles(&self) -> usize {
+    pub(super) fn key_tiles(&self) -> usize {
         self.tiles
     }
 
     /// Tiles of queries.
     #[must_use]
-    pub fn query_tiles(&self) -> usize {
+    pub(super) fn query_tiles(&self) -> usize {
         self.rows.div_ceil(MASK_TILE)
     }
 
     /// The keys of the queries of tile `tile`.
     #[must_use]
-    pub fn own(&self, tile: usize) -> Range<usize> {
+    pub(super) fn own(&self, tile: usize) -> Range<usize> {
         let first = self.keys - self.rows + tile * MASK_TILE;
         first..(first + MASK_TILE).min(self.keys)
     }
@@ -72,38 +66,38 @@ impl Layout {
 
     /// The tile of key `key`.
     #[must_use]
-    pub fn tile(&self, key: usize) -> usize {
+    pub(super) fn tile(&self, key: usize) -> usize {
         self.place(key).0
     }
 
     /// The [slot](crate::tensor::TileMask) of key `key`.
     #[must_use]
-    pub fn slot(&self, key: usize) -> u32 {
+    pub(super) fn slot(&self, key: usize) -> u32 {
         let (tile, key) = self.place(key);
         (tile * MASK_TILE + key) as u32
     }
 
     /// The tiles that hold the keys `keys`, of which there is one at least.
     #[must_use]
-    pub fn tiles(&self, keys: Range<usize>) -> Range<u32> {
+    pub(super) fn tiles(&self, keys: Range<usize>) -> Range<u32> {
         self.tile(keys.start) as u32..self.tile(keys.end - 1) as u32 + 1
     }
 
     /// The tiles of which the queries of tile `tile` may see a key.
     #[must_use]
-    pub fn causal(&self, tile: usize) -> Range<u32> {
+    pub(super) fn causal(&self, tile: usize) -> Range<u32> {
         self.tiles(0..self.own(tile).end)
     }
 
     /// The tiles with keys of these queries themselves: every pattern has them.
     #[must_use]
-    pub fn diagonal(&self, tile: usize) -> Range<u32> {
+    pub(super) fn diagonal(&self, tile: usize) -> Range<u32> {
         self.tiles(self.own(tile))
     }
 
     /// Tiles that dense attention computes, of one head.
     #[must_use]
-    pub fn causal_tiles(&self) -> u64 {
+    pub(super) fn causal_tiles(&self) -> u64 {
         (0..self.query_tiles()).map(|tile| self.causal(tile).len() as u64).sum()
     }
 }

@@ -22,27 +22,28 @@ mod xattention;
 #[cfg(test)]
 mod tests;
 
-pub use layout::Layout;
 pub use sparsity::Sparsity;
 
 use crate::plan::Sparse;
 use crate::tensor::{
-    Backend, Grain, HeadShape, Part, PartMut, Positions, Segment, Sequence, TensorError, TileMask,
+    Backend, Grain, HeadShape, MASK_TILE, Part, PartMut, Positions, Segment, Sequence, TensorError,
+    TileMask,
 };
+use layout::Layout;
 
 /// The queries of a block, which are the last of its keys.
 #[derive(Clone, Copy)]
-pub struct Block<'a, B: Backend> {
+pub(super) struct Block<'a, B: Backend> {
     /// Compute backend.
-    pub backend: &'a B,
+    pub(super) backend: &'a B,
     /// Heads of the model.
-    pub shape: HeadShape,
+    pub(super) shape: HeadShape,
     /// `[rows, heads, head_dim]`
-    pub q: Part<'a, B::Rows>,
+    pub(super) q: Part<'a, B::Rows>,
     /// Position of the first query.
-    pub start: usize,
+    pub(super) start: usize,
     /// The keys and values, those of the queries last.
-    pub segments: &'a [Segment<'a, B>],
+    pub(super) segments: &'a [Segment<'a, B>],
 }
 
 /// Softmax weights of the last rows of a block: by key, and by distance.
@@ -78,7 +79,7 @@ impl<B: Backend> Block<'_, B> {
     ///
     /// # Errors
     /// If the backend fails.
-    pub fn attend(
+    pub(super) fn attend(
         &self,
         sparse: Sparse,
         out: PartMut<'_, B::Rows>,
@@ -113,7 +114,7 @@ impl<B: Backend> Block<'_, B> {
                 minference::mask(layout, &lines, vertical, slash)
             }
             Sparse::Flexprefill { gamma, tau, min } => {
-                let settings = flexprefill::Settings::new(gamma, tau, min);
+                let settings = flexprefill::Settings::new(gamma, min);
                 if settings.is_dense(layout) {
                     return Ok(all(layout));
                 }
@@ -171,7 +172,7 @@ impl<B: Backend> Block<'_, B> {
         grain: Grain,
     ) -> Result<Vec<f32>, TensorError> {
         let backend = self.backend;
-        let tiles = rows.div_ceil(crate::tensor::MASK_TILE) * layout.key_tiles();
+        let tiles = rows.div_ceil(MASK_TILE) * layout.key_tiles();
         let size = self.shape.heads * tiles;
         let mut sums = B::Sums::default();
         backend.sums_at_least(&mut sums, size)?;

@@ -25,23 +25,27 @@ pub struct Sparsity {
 impl Sparsity {
     /// The share of tiles that was computed; 1 if there were none to compute.
     #[must_use]
-    pub fn density(&self) -> f64 {
+    pub fn density(self) -> f64 {
         if self.causal == 0 { 1.0 } else { self.computed as f64 / self.causal as f64 }
     }
 
     /// The share of weight that was kept, the mean over the sampled rows; 1 if there are none.
     #[must_use]
-    pub fn kept_mass(&self) -> f64 {
+    pub fn kept_mass(self) -> f64 {
         if self.rows == 0 { 1.0 } else { self.kept / self.rows as f64 }
     }
 }
 
-impl std::ops::AddAssign for Sparsity {
-    fn add_assign(&mut self, other: Self) {
-        self.computed += other.computed;
-        self.causal += other.causal;
-        self.kept += other.kept;
-        self.rows += other.rows;
+impl std::ops::Add for Sparsity {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            computed: self.computed + other.computed,
+            causal: self.causal + other.causal,
+            kept: self.kept + other.kept,
+            rows: self.rows + other.rows,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::plan::Share;
-use crate::tensor::{Aligned, Cpu, KvPrecision, MASK_TILE};
+use crate::tensor::{Aligned, Cpu, KvPrecision};
 use proptest::prelude::*;
 
 /// A small generator, so that a seed gives a case again.
@@ -43,8 +43,7 @@ fn with_block(anchor: usize, rows: usize, seed: u64, check: impl Fn(&Block<'_, C
     let mut kv = |tokens: usize| {
         let len = tokens * SHAPE.kv_width();
         let (k, v) = (random.rows(len, 2.0), random.rows(len, 1.0));
-        let mut kept =
-            [0, 1].map(|_| Backend::kv(&cpu, KvPrecision::F32, SHAPE, len).unwrap());
+        let mut kept = [0, 1].map(|_| Backend::kv(&cpu, KvPrecision::F32, SHAPE, len).unwrap());
         let [keys, values] = &mut kept;
         let new = [Part::new(&k, 0..len), Part::new(&v, 0..len)];
         Backend::append(&cpu, [keys, values], new).unwrap();
@@ -84,7 +83,8 @@ impl Block<'_, Cpu> {
         out.at_least(len).fill(f32::NAN);
         lse.at_least(rows).fill(f32::NAN);
         let to = (PartMut::new(&mut out, 0..len), PartMut::new(&mut lse, 0..rows));
-        Backend::attend(self.backend, self.q, SHAPE, &[self.last(self.rows())], to.0, to.1).unwrap();
+        Backend::attend(self.backend, self.q, SHAPE, &[self.last(self.rows())], to.0, to.1)
+            .unwrap();
         (out.to_vec(), lse.to_vec())
     }
 }

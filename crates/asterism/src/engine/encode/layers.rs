@@ -28,6 +28,7 @@ impl<B: Backend> Encoding<B> {
         if !matches!(self.anchor, Anchor::Growing(_)) {
             self.anchor = Anchor::Growing(loaded.store(span.len)?);
         }
+        let sparse = self.plan.spec.method.sparse();
         let Anchor::Growing(store) = &mut self.anchor else { return Ok(()) };
         if self.layers_done == 0 {
             let vocab = loaded.decoder.config().vocab;
@@ -44,6 +45,7 @@ impl<B: Backend> Encoding<B> {
             anchor: AnchorKeys::None,
             chunk,
             publish: None,
+            sparse: sparse.map(|sparse| (sparse, &mut self.sparsity)),
         };
         layer(loaded, &mut attention, &self.cancel, &mut self.work)
     }
@@ -78,7 +80,10 @@ impl<B: Backend> Encoding<B> {
         };
         let publish =
             (is_first && self.plan.shares_anchor()).then(|| publish(&self.plan, loaded, anchor_to));
-        let mut attention = BlockAttention { backend, comm, shape, store, anchor, chunk, publish };
+        let sparse = self.plan.spec.method.sparse();
+        let sparse = sparse.map(|sparse| (sparse, &mut self.sparsity));
+        let mut attention =
+            BlockAttention { backend, comm, shape, store, anchor, chunk, publish, sparse };
         layer(loaded, &mut attention, &self.cancel, &mut self.work)
     }
 

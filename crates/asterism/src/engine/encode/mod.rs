@@ -11,7 +11,7 @@ use super::pace::Pace;
 use super::passes::{Pass, passes};
 use super::phase1::{Origin, Progress};
 use super::{EngineError, memory, share};
-use crate::attention::AnchorCopy;
+use crate::attention::{AnchorCopy, Sparsity};
 use crate::cache::{BlockKey, EncodedBlock, Index, KvStore, Ledger, Reservation};
 use crate::cancel::Cancel;
 use crate::comm::Comm;
@@ -39,6 +39,8 @@ pub(super) struct Encoding<B: Backend> {
     /// The share or block that is being encoded, from its first pass to its last.
     store: Option<KvStore<B>>,
     anchor: Anchor<B>,
+    /// What the block that is being encoded leaves out.
+    sparsity: Sparsity,
     /// Whether the anchor's keys went out to all who need them.
     anchor_sent: bool,
     /// What each of the host's blocks is computed from.
@@ -137,6 +139,7 @@ impl<B: Backend> Encoding<B> {
             layers_done: 0,
             store: None,
             anchor: Anchor::None,
+            sparsity: Sparsity::default(),
             anchor_sent: false,
             keys,
             blocks,
@@ -165,6 +168,12 @@ impl<B: Backend> Encoding<B> {
             kv_bytes: self.blocks.iter().flatten().map(|block| block.bytes() as u64).sum(),
             reused: self.reused.clone(),
             is_loaded: self.saved.is_some(),
+            sparsity: self
+                .blocks
+                .iter()
+                .flatten()
+                .filter_map(|block| block.sparsity())
+                .reduce(|a, b| a + b),
         }
     }
 
@@ -276,7 +285,9 @@ impl<B: Backend> Encoding<B> {
         {
             let key = self.keys[block];
             let reservation = self.reservation.split(store.bytes() as u64);
-            let encoded = Arc::new(EncodedBlock::new(key, store, reservation));
+            let found = std::mem::take(&mut self.sparsity);
+            let encoded = EncodedBlock::new(key, store, reservation);
+            let encoded = Arc::new(encoded.with_sparsity((found.rows > 0).then_some(found)));
             tools.index.insert(Arc::clone(&encoded));
             self.blocks[block] = Some(encoded);
             if matches!(self.anchor, Anchor::Computed(_)) {
