@@ -345,6 +345,35 @@ fn plan_needs_no_weights() {
 }
 
 #[test]
+fn patterns_answer_and_say_what_they_kept() {
+    let dir = TempDir::new().expect("dir");
+    let path = file(&dir, "a.txt", document());
+    for how in [
+        "--method streaming:sink=128:window=512",
+        "--method flexprefill:gamma=0.9:min=128",
+        "--method xattention:stride=16",
+        "--method star --block 1k --anchor 256 --hosts 2 --sparse minference:vertical=64:slash=64",
+    ] {
+        let words = || how.split(' ');
+        let (out, err) = succeed(ask(&path).args(words()).arg(QUESTION));
+        assert!(out.contains("48213"), "{how}: {out}");
+        assert!(err.contains("density") && err.contains("kept mass"), "{how}: {err}");
+        let (out, _) = succeed(ask(&path).args(words()).args(["--json", QUESTION]));
+        let timings = &serde_json::from_str::<Value>(out.trim()).expect("JSON")["timings"];
+        let share = |name: &str| timings[name].as_f64().expect("a share");
+        assert!(share("density") > 0.0 && share("density") <= 1.1, "{how}: {timings}");
+        assert!(share("kept_mass") > 0.5 && share("kept_mass") <= 1.0, "{how}: {timings}");
+    }
+    let refused = |how: &str| fail(ask(&path).args(how.split(' ')).arg(QUESTION), 2);
+    let error = refused("--method xattention --hosts 2");
+    assert!(error.contains("one host, not on 2"), "{error}");
+    assert!(refused("--method xattention:stride=3").contains("1, 2, 4"));
+    assert!(refused("--method dense --sparse xattention").contains("star's blocks"));
+    let (plan, _) = succeed(asterism().args(["plan", "--tokens", "64k"]));
+    assert!(plan.contains("xattention") && plan.contains(" to "), "{plan}");
+}
+
+#[test]
 fn plan_shows_every_method_and_its_json_adds_up() {
     let args = ["plan", "--tokens", "128k", "--hosts", "4", "--block", "16k", "--anchor", "4k"];
     let (out, _) = succeed(asterism().args(args));
