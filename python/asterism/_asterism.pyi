@@ -43,6 +43,8 @@ class ContextTimings(TypedDict):
     kv_bytes: int
     tokens_per_s: float
     is_loaded: bool
+    density: float | None
+    kept_mass: float | None
 
 def read_files(
     paths: Sequence[str | os.PathLike[str]],

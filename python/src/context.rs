@@ -7,7 +7,7 @@ use crate::error::raised;
 use crate::plan::Plan;
 use crate::watch::watch;
 use asterism::cancel::Cancel;
-use asterism::engine::{self, Change, EngineError, Phase1, Prepared, Progress};
+use asterism::engine::{self, Change, EngineError, Phase1, Prepared, Progress, Sparsity};
 use asterism::tensor::Sampling;
 use asterism_documents::Document;
 use numpy::PyArray1;
@@ -212,7 +212,8 @@ impl Context {
         self.changes.clone()
     }
 
-    /// {"encode_s", "kv_bytes", "tokens_per_s", "is_loaded"}.
+    /// {"encode_s", "kv_bytes", "tokens_per_s", "is_loaded", "density", "kept_mass"}; the last two are
+    /// None where no keys are left out.
     #[getter]
     fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let phase1 = self.inner.phase1();
@@ -222,6 +223,8 @@ impl Context {
         timings.set_item("kv_bytes", phase1.kv_bytes)?;
         timings.set_item("tokens_per_s", phase1.tokens as f64 / seconds.max(1e-9))?;
         timings.set_item("is_loaded", phase1.is_loaded)?;
+        timings.set_item("density", phase1.sparsity.map(Sparsity::density))?;
+        timings.set_item("kept_mass", phase1.sparsity.map(Sparsity::kept_mass))?;
         Ok(timings)
     }
 

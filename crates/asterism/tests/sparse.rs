@@ -16,12 +16,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 fn engine() -> Arc<Engine> {
     let options =
         EngineOptions { threads: 2, precision: Precision::F32, ..EngineOptions::default() };
-    let shape = "small".parse::<Shape>().unwrap().with_layers(3).with_positions(3_000);
-    Arc::new(Engine::load(random_model(&shape, 3).unwrap(), &options).unwrap())
+    let shape = "small".parse::<Shape>().expect("shape").with_layers(3).with_positions(3_000);
+    let files = random_model(&shape, 3).expect("model");
+    Arc::new(Engine::load(files, &options).expect("engine"))
 }
 
 fn sparse(word: &str) -> Sparse {
-    Sparse::parse(word).unwrap()
+    Sparse::parse(word).expect(word)
 }
 
 /// Patterns that leave nothing out of a context of up to 4K tokens.

@@ -357,6 +357,12 @@ pub(crate) struct ContextInfo {
     pub(crate) progress: f64,
     pub(crate) tokens: usize,
     pub(crate) kv_bytes: u64,
+    /// Where keys are left out, the share of attention's tiles that was computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) density: Option<f64>,
+    /// The share of softmax weight that was kept then, in sampled rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kept_mass: Option<f64>,
     #[serde(flatten)]
     pub(crate) how: MethodInfo,
     pub(crate) documents: Vec<DocumentInfo>,

@@ -10,7 +10,7 @@ use crate::error::ApiError;
 use crate::state::unix_now;
 use crate::wire::{ContextInfo, ErrorInfo, RestoreInfo};
 use asterism::cancel::Cancel;
-use asterism::engine::{Context, Prepared, Progress};
+use asterism::engine::{Context, Prepared, Progress, Sparsity};
 use asterism::plan::PlanSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -304,6 +304,10 @@ impl Entry {
             Stage::Stored | Stage::Restoring => state.on_disk.map_or(0, |disk| disk.kv_bytes),
             Stage::Encoding | Stage::Failed(_) => 0,
         };
+        let sparsity = match &state.stage {
+            Stage::Ready(context) | Stage::Editing(context) => context.phase1().sparsity,
+            _ => None,
+        };
         let count = |wanted| state.work.cells.iter().filter(|cell| cell.state == wanted).count();
         ContextInfo {
             id: self.id.clone(),
@@ -317,6 +321,8 @@ impl Entry {
             },
             tokens: state.work.tokens,
             kv_bytes,
+            density: sparsity.map(Sparsity::density),
+            kept_mass: sparsity.map(Sparsity::kept_mass),
             how: self.settings.spec.into(),
             documents: state.work.documents.clone(),
             reused_blocks: count("reused"),
