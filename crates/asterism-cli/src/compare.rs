@@ -40,7 +40,7 @@ pub(crate) fn run(
     let plain = Method::Star(star.revisit(Revisit::None));
     let star = revisits.then_some(Method::Star(star));
     for method in [plain].into_iter().chain(star).chain([Method::Ring, Method::Dense]) {
-        let spec = PlanSpec { method, hosts };
+        let spec = PlanSpec::from(method).hosts(hosts);
         let encoded = asking.encode(asking.prepare(documents, spec, query.len(), 0)?)?;
         let cancel = asking.interrupt.cancel();
         let mut go_on = |_: &str| ControlFlow::Continue(());

@@ -290,7 +290,7 @@ impl<'a> ContextBuilder<'a> {
 
     fn read(self) -> Result<(Prepared, OnProgress<'a>, Cancel), EngineError> {
         let Self { engine, given, own_blocks, system, how, .. } = self;
-        let Self { hosts, slack, room, on_progress, cancel, .. } = self;
+        let Self { hosts, press, slack, room, on_progress, cancel, .. } = self;
         // Stopping here must not raise the caller's flag.
         let cancel = cancel.child();
         let frame = engine.frame(system)?;
@@ -304,7 +304,7 @@ impl<'a> ContextBuilder<'a> {
         };
         let (tokens, documents) = read.map_err(EngineError::of_cancelled)?;
         let documents = documents.map(|documents| Encoded { documents, own_blocks });
-        let spec = PlanSpec { method: how.method(tokens.len()), hosts };
+        let spec = PlanSpec { method: how.method(tokens.len()), hosts, press };
         let plan = if slack > 0 || own_blocks.is_some() {
             let borders = documents.as_ref().map_or_else(Vec::new, Encoded::borders);
             Plan::spaced(spec, tokens.len(), &borders, slack)?

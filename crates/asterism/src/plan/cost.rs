@@ -256,7 +256,7 @@ mod tests {
         #[test]
         fn exact_methods_do_the_same_attention(tokens in 1usize..3000, hosts in 1usize..9) {
             let total = |method| -> u64 {
-                let cost = cost(PlanSpec { method, hosts }, tokens);
+                let cost = cost(PlanSpec::from(method).hosts(hosts), tokens);
                 cost.hosts.iter().map(|h| h.attention_flops).sum()
             };
             let pairs = (tokens * (tokens + 1) / 2) as u64;

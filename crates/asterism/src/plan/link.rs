@@ -130,7 +130,7 @@ mod tests {
                 Method::Star(star), Method::Star(recompute), Method::Ring, Method::Zigzag,
                 Method::Dense,
             ][method];
-            let cost = cost(PlanSpec { method, hosts }, tokens);
+            let cost = cost(PlanSpec::from(method).hosts(hosts), tokens);
             let sent: u64 = cost.hosts.iter().map(|host| host.sent_bytes).sum();
             let received: u64 = cost.hosts.iter().map(|host| host.received_bytes).sum();
             prop_assert_eq!(sent, received);

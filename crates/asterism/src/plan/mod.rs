@@ -6,6 +6,7 @@ mod blocks;
 mod cost;
 mod link;
 mod method;
+mod press;
 mod revisit;
 mod spaced;
 
@@ -14,4 +15,5 @@ pub use blocks::{MIN_BLOCK, Plan, PlanError, Span};
 pub use cost::{Cost, HostCost, ModelSize};
 pub use link::{Link, LinkCost};
 pub use method::{AnchorKv, Method, PlanSpec, Star};
+pub use press::{HeadBudget, Press, PressBy};
 pub use revisit::{Revisit, RevisitBy, RevisitCost};

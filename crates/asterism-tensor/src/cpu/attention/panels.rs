@@ -71,8 +71,8 @@ impl Cpu {
     /// One KV head of a tile, as panels: keys transposed `[count / panel, head_dim, panel]`, values
     /// `[head_dim / panel, KEYS, panel]`; what is missing of a panel is zero.
     fn unpack(&self, part: KvSegment<'_>, queries: &Queries<'_>, scratch: &mut PanelScratch) {
-        let (dim, stride) = (queries.shape.head_dim, queries.shape.kv_width());
-        let (count, head) = (part.tokens, queries.kv_head * dim..);
+        let (dim, stride) = (queries.shape.head_dim, part.stride(queries.shape));
+        let (count, head) = (part.tokens, part.first_of(queries.shape, queries.kv_head)..);
         let PanelScratch { keys: k, values: v, .. } = scratch;
         match part.keys {
             ElementsView::Bf16(keys) => {

@@ -156,11 +156,12 @@ fn pack(
     let (ElementsView::Bf16(keys), ElementsView::Bf16(values)) = (part.keys, part.values) else {
         unreachable!("the caller saw that keys are bf16, and values are stored alike")
     };
-    let (dim, width) = (queries.shape.head_dim, queries.shape.kv_width());
+    let (dim, width) = (queries.shape.head_dim, part.stride(queries.shape));
+    let first = part.first_of(queries.shape, queries.kv_head);
     let panel = dim.div_ceil(STEP) * PANEL_STEP;
     for (step, from) in (0..part.tokens).step_by(STEP).enumerate() {
         let count = STEP.min(part.tokens - from);
-        let at = from * width + queries.kv_head * dim;
+        let at = from * width + first;
         (kernels.pack_keys)(&keys[at..], width, count, dim, &mut scratch.keys[step * panel..]);
         let out = &mut scratch.values[step * PANEL_STEP..];
         (kernels.pack_values)(&values[at..], width, count, dim, out, KEY_STEPS * PANEL_STEP);
