@@ -2,7 +2,8 @@
 //! differ. The decoder, the attention strategies and the cache are written against it once.
 
 use super::{
-    ElementsView, HeadShape, KeptKeys, KvBytes, KvPrecision, Part, PartMut, Precision, Sampling, TensorError,
+    ElementsView, HeadShape, KeptKeys, KvBytes, KvPrecision, Part, PartMut, Precision, Sampling,
+    TensorError,
 };
 use std::ops::Range;
 use std::sync::Arc;

@@ -84,7 +84,8 @@ impl KeptKeys {
     #[must_use]
     pub fn rows_of_all(&self) -> Vec<u32> {
         let heads = self.kv_heads();
-        let of = |head| self.head(head).iter().map(move |token| *token * heads as u32 + head as u32);
+        let of =
+            |head| self.head(head).iter().map(move |token| *token * heads as u32 + head as u32);
         (0..heads).flat_map(of).collect()
     }
 

@@ -40,11 +40,13 @@ pub mod user_cache;
 
 pub use aligned::Aligned;
 pub use backend::{
-    Backend, Choice, LayerWidths, MassOver, Memory, Pass, Peak, Positions, Rotation, RowReader, Segment,
-    Sequence, SplitQkv,
+    Backend, Choice, LayerWidths, MassOver, Memory, Pass, Peak, Positions, Rotation, RowReader,
+    Segment, Sequence, SplitQkv,
 };
 pub use bytes::Bytes;
-pub use cpu::{Activations, Cpu, CpuError, Isa, KeptHead, KvSegment, KvSequence, PackedMatrix, RowPositions};
+pub use cpu::{
+    Activations, Cpu, CpuError, Isa, KeptHead, KvSegment, KvSequence, PackedMatrix, RowPositions,
+};
 #[cfg(feature = "cuda")]
 pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};

@@ -5,8 +5,8 @@ use super::{
 };
 use crate::{
     Aligned, Backend, Choice, Elements, ElementsView, HeadShape, KeptKeys, KvBytes, KvPrecision,
-    LayerWidths, MassOver, Memory, Part, PartMut, Pass, Peak, Positions, Precision, Rotation, RowReader, Sampling,
-    Segment, Sequence, SplitQkv, TensorError,
+    LayerWidths, MassOver, Memory, Part, PartMut, Pass, Peak, Positions, Precision, Rotation,
+    RowReader, Sampling, Segment, Sequence, SplitQkv, TensorError,
 };
 
 use std::convert::Infallible;

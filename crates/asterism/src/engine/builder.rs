@@ -6,7 +6,7 @@ use super::phase1::{Phase1, Progress};
 use super::prepared::Prepared;
 use super::{Context, Engine, EngineError, Room};
 use crate::cancel::Cancel;
-use crate::plan::{Method, Plan, PlanSpec, Revisit, Star};
+use crate::plan::{Method, Plan, PlanSpec, Press, Revisit, Star};
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -60,6 +60,7 @@ pub struct ContextBuilder<'a> {
     system: Option<&'a str>,
     how: How,
     hosts: usize,
+    press: Option<Press>,
     slack: usize,
     room: Room,
     on_progress: OnProgress<'a>,
@@ -163,6 +164,7 @@ impl<'a> ContextBuilder<'a> {
             system: None,
             how: How::Star(StarAsked::default()),
             hosts: 1,
+            press: None,
             slack: 0,
             room: Room { question: 256, answer: Generation::default().max_tokens },
             on_progress: Box::new(|_| ControlFlow::Continue(())),
@@ -211,6 +213,13 @@ impl<'a> ContextBuilder<'a> {
     /// On `hosts` hosts. Answers do not depend on their number, up to rounding.
     pub fn hosts(mut self, hosts: usize) -> Self {
         self.hosts = hosts;
+        self
+    }
+
+    /// With only a share of its keys and values kept: those that `press` says are worth it. The
+    /// others are gone: memory, time of an answer and files are smaller by their share.
+    pub fn press(mut self, press: Press) -> Self {
+        self.press = Some(press);
         self
     }
 

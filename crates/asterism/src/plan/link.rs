@@ -88,6 +88,7 @@ mod tests {
         q_width: 4096,
         heads: 32,
         kv_width: 1024,
+        kv_heads: 8,
         kv_row_bytes: 2048,
         element_bytes: 2,
     };

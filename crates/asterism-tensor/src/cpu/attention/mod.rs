@@ -223,12 +223,11 @@ impl<'a> KvSegment<'a> {
 
 /// How many keys a head sees of `segments`, on average: a segment of one head counts for that.
 fn keys_of_a_head(segments: &[KvSegment<'_>], kv_heads: usize) -> usize {
-    let (of_all, of_one) = segments.iter().fold((0, 0), |(of_all, of_one), segment| {
-        match segment.head {
+    let (of_all, of_one) =
+        segments.iter().fold((0, 0), |(of_all, of_one), segment| match segment.head {
             Some(_) => (of_all, of_one + segment.tokens),
             None => (of_all + segment.tokens, of_one),
-        }
-    });
+        });
     of_all + of_one / kv_heads.max(1)
 }
 

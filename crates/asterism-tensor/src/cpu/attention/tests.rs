@@ -194,8 +194,7 @@ fn few_queries_over_many_keys_are_split_between_threads() {
             let stored = |values: &[f32]| Elements::from_f32(precision, values);
             let (ke, ve) = (stored(&k), stored(&v));
             let (keys, values) = (ke.view(0..size), ve.view(0..size));
-            let segment =
-                KvSegment { keys, values, tokens: n, start: 0, hidden: None, head: None };
+            let segment = KvSegment { keys, values, tokens: n, start: 0, hidden: None, head: None };
             for threads in [1, 2, 4] {
                 let cpu = Cpu::new(threads, None).unwrap();
                 let mut out = vec![f32::NAN; q.len()];
