@@ -77,18 +77,17 @@ __device__ __forceinline__ void team_barrier(int team) {
 }
 
 // Starts copying the tile at the cursor to the stage at `to`.
-__device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_head,
-                                      int kv_heads, int thread, u32 to) {
-    const Segment segment = segments[at.segment];
+__device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int thread, u32 to) {
+    const Run segment = segments[at.segment];
     int first = at.tile * KEYS, left = segment.tokens - first;
-    i64 head = (i64)first * kv_heads + kv_head;
+    i64 head = (i64)first * segment.heads;
     const Cached *keys = segment.keys + head * HEAD_DIM, *values = segment.values + head * HEAD_DIM;
 #pragma unroll
     for (int i = 0; i < (KEYS * PIECES + TEAM - 1) / TEAM; i++) {
         int index = i * TEAM + thread, key = index / PIECES, piece = index % PIECES;
         if (KEYS * PIECES % TEAM && key >= KEYS) break;
         bool inside = key < left;
-        i64 from = inside ? (i64)key * kv_heads * HEAD_DIM + piece * PIECE : 0;
+        i64 from = inside ? (i64)key * segment.heads * HEAD_DIM + piece * PIECE : 0;
         u32 offset = key * ROW + piece * 16;
         copy_async(to + offset, keys + from, inside);
         copy_async(to + KEYS * ROW + offset, values + from, inside);
@@ -97,7 +96,7 @@ __device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_h
     for (int i = thread; i < 2 * KEYS; i += TEAM) {
         const float* scales = i < KEYS ? segment.key_scales : segment.value_scales;
         bool inside = i % KEYS < left;
-        i64 from = inside ? head + (i64)(i % KEYS) * kv_heads : 0;
+        i64 from = inside ? head + (i64)(i % KEYS) * segment.heads : 0;
         copy_async4(to + 2 * KEYS * ROW + i * 4, scales + from, inside);
     }
 #endif
@@ -161,9 +160,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     unsigned char* tiles = (unsigned char*)(positions + ROWS); // [TEAMS, ROOM]
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % WARPS, team = threadIdx.x / TEAM;
-    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
     const int tokens = sequence.tokens;
     const int group = heads / kv_heads, kv_head = blockIdx.y;
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance,
+                         kv_head, kv_heads);
     // The last rows see the most keys: they come first, so that the end is not waiting for them.
     const int row_tiles = (tokens * group + ROWS - 1) / ROWS;
     const int first_row = (row_tiles - 1 - ((int)blockIdx.x - sequence.first_tile)) * ROWS;
@@ -204,7 +204,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; stage++) {
         if (begin + stage < end) {
-            fetch(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, ring + stage * STAGE);
+            fetch(segments, ahead, threadIdx.x % TEAM, ring + stage * STAGE);
             ahead.advance(segments, last_position);
         }
         asm volatile("cp.async.commit_group;" ::: "memory");
@@ -241,7 +241,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         team_barrier(team);
         if (tile + STAGES - 1 < end) {
             int to = slot == 0 ? STAGES - 1 : slot - 1;
-            fetch(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, ring + to * STAGE);
+            fetch(segments, ahead, threadIdx.x % TEAM, ring + to * STAGE);
             ahead.advance(segments, last_position);
         }
         asm volatile("cp.async.commit_group;" ::: "memory");
@@ -285,23 +285,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 #ifdef FP8
         scale_columns(scores, key_scales, lane);
 #endif
-        const Segment segment = segments[here.segment];
+        const Run segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
-        const int first_seen = first_position - (segment.start + first_key); // by the first row
+        const int first_seen = visible(segment, first_position) - first_key; // by the first row
         const unsigned char* flags = segment.hidden;
-        const u32 bits = HIDDEN_BITS ? hidden_keys(flags ? flags + first_key : nullptr, left) : 0;
+        // Of chosen keys, whose tokens they are; their flags lie anywhere.
+        const u32* indices = segment.indices ? segment.indices + first_key : nullptr;
+        const unsigned char* own = flags && !indices ? flags + first_key : flags;
+        const u32 bits = HIDDEN_BITS ? hidden_keys(own, indices, left) : 0;
         auto is_hidden = [&](int n, int i) {
             if constexpr (HIDDEN_BITS) return bits >> (2 * n + i) & 1;
-            return (u32)(flags && flags[first_key + n * 8 + lane % 4 * 2 + i]);
+            int key = n * 8 + lane % 4 * 2 + i;
+            return (u32)(flags && key < left && own[indices ? indices[key] : key]);
         };
         const bool hides = HIDDEN_BITS ? bits != 0 : flags != nullptr;
-        if (left < KEYS || first_seen < KEYS - 1 || hides) {
+        if (left < KEYS || first_seen < KEYS || hides) {
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
                     int row = (warp * BLOCKS + b) * 16 + half * 8 + lane / 4;
-                    int limit = min(left, positions[row] - (segment.start + first_key) + 1);
+                    int limit = visible(segment, positions[row]) - first_key;
 #pragma unroll
                     for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll

@@ -180,9 +180,10 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     const u32 q_tile = (shared_address(unaligned) + 1023) / 1024 * 1024;
     const u32 keys = q_tile + ROWS * HEAD_DIM * 2, values = keys + SLOTS * TILE;
 
-    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
     const int tokens = sequence.tokens;
     const int group = heads / kv_heads, kv_head = blockIdx.y;
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance,
+                         kv_head, kv_heads);
     // The last rows see the most keys: they come first, so that the end is not waiting for them.
     const int row_tiles = (tokens * group + ROWS - 1) / ROWS;
     const int first_row = (row_tiles - 1 - ((int)blockIdx.x - sequence.first_tile)) * ROWS;
@@ -228,7 +229,6 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
         const int chunk = threadIdx.x % CHUNKS, first = threadIdx.x / CHUNKS;
         constexpr int STEP = GROUP / CHUNKS; // keys
-        const i64 row = (i64)kv_heads * HEAD_DIM;
         // Copies are complete in the order they were started in: barriers are told one copy later.
         u32 started = 0;
         auto copied = [&](u32 now) {
@@ -242,13 +242,16 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         };
         for (int tile = begin; tile < end; tile++) {
             const int slot = (tile - begin) % SLOTS, parity = (tile - begin) / SLOTS % 2;
-            const Segment segment = segments[at.segment];
+            const Run segment = segments[at.segment];
+            const i64 row = (i64)segment.heads * HEAD_DIM;
             const int left = segment.tokens - at.tile * KEYS;
             const int own_key = threadIdx.x; // KEYS threads fetch
-            bool is_hidden = segment.hidden && own_key < left
-                             && segment.hidden[at.tile * KEYS + own_key];
-            const i64 base =
-                ((i64)at.tile * KEYS + first) * row + (i64)kv_head * HEAD_DIM + chunk * 8;
+            bool is_hidden = false;
+            if (segment.hidden && own_key < left) {
+                int key = at.tile * KEYS + own_key;
+                is_hidden = segment.hidden[segment.indices ? segment.indices[key] : key];
+            }
+            const i64 base = ((i64)at.tile * KEYS + first) * row + chunk * 8;
 #pragma unroll
             for (int which = 0; which < 2; which++) {
                 wait((which ? values_empty : keys_empty) + 8 * slot, parity ^ 1);
@@ -311,14 +314,14 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
     };
     // Hides what a row does not see of the tile at the cursor, number `tile` of all, and moves on.
     auto mask = [&](int tile) {
-        const Segment segment = segments[at.segment];
+        const Run segment = segments[at.segment];
         const int first_key = at.tile * KEYS, left = segment.tokens - first_key;
-        const int first_seen = first_position - (segment.start + first_key); // by the first row
-        if (left < KEYS || first_seen < KEYS - 1) {
+        const int first_seen = visible(segment, first_position) - first_key; // by the first row
+        if (left < KEYS || first_seen < KEYS) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 int at = position((first_row + first_of_lane + half * 8) / group);
-                int limit = min(left, at - (segment.start + first_key) + 1);
+                int limit = visible(segment, at) - first_key;
 #pragma unroll
                 for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll

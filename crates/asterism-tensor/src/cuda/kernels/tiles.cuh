@@ -27,9 +27,9 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
-// Key tiles of a segment that a query at `last` sees any of.
-__device__ __forceinline__ int tiles_of(const Segment& segment, int last) {
-    return (visible(segment, last) + KEYS - 1) / KEYS;
+// Key tiles of a run that a query at `last` sees any of.
+__device__ __forceinline__ int tiles_of(const Run& run, int last) {
+    return (visible(run, last) + KEYS - 1) / KEYS;
 }
 
 // A place in the sequence of key tiles that the queries up to position `last` see. Tiles do not
@@ -58,14 +58,20 @@ struct Cursor {
 
 // Which of this lane's keys of a tile are hidden: of every 8 keys, from n * 8 on, a lane has keys
 // (lane % 4) * 2 and the next, bits 2n and 2n + 1. `hidden` are the flags from the tile's first key
-// on, `left` of them; null: none is.
-__device__ __forceinline__ u32 hidden_keys(const unsigned char* hidden, int left) {
+// on, `left` of them; null: none is. With `indices [left]`, the flag of a key is that of its token.
+__device__ __forceinline__ u32 hidden_keys(const unsigned char* hidden, const u32* indices,
+                                           int left) {
     u32 bits = 0;
     if (!hidden) return bits;
     static_assert(KEYS <= 128, "a bit for each key of a lane");
 #pragma unroll
     for (int n = 0; n < KEYS / 8; n++) {
         int key = n * 8 + threadIdx.x % 4 * 2;
+        if (indices) {
+            bits |= (key < left && hidden[indices[key]] ? 1u : 0u) << 2 * n;
+            bits |= (key + 1 < left && hidden[indices[key + 1]] ? 2u : 0u) << 2 * n;
+            continue;
+        }
         // Flags of a tile start at a multiple of 16 of an allocation.
         u32 pair = key + 1 < left ? *(const unsigned short*)(hidden + key)
                  : key < left     ? hidden[key]
