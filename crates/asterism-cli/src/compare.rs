@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::report;
 use crate::terminal::Out;
 use asterism::engine::{AnswerText, Phase1};
-use asterism::plan::{Method, Plan, PlanSpec, Revisit, Star};
+use asterism::plan::{Method, Plan, PlanSpec, Press, Revisit, Star};
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ pub(crate) fn run(
     asking: &Asking,
     documents: &[(&str, &str)],
     question: &str,
-    star: Star,
+    (star, press): (Star, Option<Press>),
     hosts: usize,
 ) -> Result<(), CliError> {
     let query = asking.frame.query_tokens(asking.engine.tokenizer(), question)?;
@@ -40,7 +40,8 @@ pub(crate) fn run(
     let plain = Method::Star(star.revisit(Revisit::None));
     let star = revisits.then_some(Method::Star(star));
     for method in [plain].into_iter().chain(star).chain([Method::Ring, Method::Dense]) {
-        let spec = PlanSpec::from(method).hosts(hosts);
+        let press = press.filter(|_| matches!(method, Method::Star(_)));
+        let spec = PlanSpec::from(method).hosts(hosts).press(press);
         let encoded = asking.encode(asking.prepare(documents, spec, query.len(), 0)?)?;
         let cancel = asking.interrupt.cancel();
         let mut go_on = |_: &str| ControlFlow::Continue(());

@@ -9,14 +9,18 @@
 //! anchor-at=PLACE                first, previous or random; first if not given
 //! revisit=N|P%|auto|none         tokens computed anew for each question; none if not given
 //! revisit-by=question|random|first  which: those it looks at, if not given
+//! keep=P%                        keys and values that are kept; 100% if not given
+//! press=SCORE                    which: kvzip, expected, compactor, snapkv, streaming, knorm or
+//!                                random; kvzip if not given
+//! heads=even|layer               as many of each head, or the best of all; even if not given
 //! ```
 //!
-//! The settings are those of star: the other methods have none. An anchor of other content or at
+//! The settings are those of star; dense has the last three, and the other methods have none. An anchor of other content or at
 //! another place than the first is recomputed.
 
-use super::args::common::{self, AnchorKvName, MethodName};
+use super::args::common::{self, AnchorKvName, MethodName, named};
 use asterism::plan::{
-    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Revisit, RevisitBy, Star,
+    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Press, Revisit, RevisitBy, Star,
 };
 use clap::ValueEnum;
 use std::fmt;
@@ -33,6 +37,9 @@ pub(crate) enum Size {
 const ALL: Size = Size::Share(1, NonZeroUsize::MIN);
 const NOTHING: Size = Size::Tokens(0);
 const DEFAULT_BLOCK: Size = Size::Tokens(4096);
+
+/// Settings that dense has, too.
+const PRESS: [&str; 3] = ["keep", "press", "heads"];
 
 impl Size {
     /// Reads `4k` or `1/4`.
@@ -85,6 +92,7 @@ pub(crate) struct MethodSpec {
     anchor_policy: AnchorPolicy,
     revisit: Revisit,
     revisit_by: RevisitBy,
+    press: Option<Press>,
 }
 
 /// Methods in the order given.
@@ -121,8 +129,9 @@ impl MethodSpec {
         let mut seen = Vec::new();
         for setting in parts {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
-            if method != MethodName::Star {
-                return Err(format!("`{setting}`: {method} has no settings, only star has"));
+            let presses = PRESS.contains(&key) && method == MethodName::Dense;
+            if method != MethodName::Star && !presses {
+                return Err(format!("`{setting}`: {method} has no such setting, only star has"));
             }
             if seen.contains(&key) {
                 return Err(format!("`{key}` is given twice"));
@@ -140,6 +149,12 @@ impl MethodSpec {
             }
             spec.anchor_kv = AnchorKv::Recompute;
         }
+        if spec.press.is_some_and(|press| press.keep == Press::ALL) {
+            if let Some(key) = seen.iter().find(|key| ["press", "heads"].contains(*key)) {
+                return Err(format!("`{key}`: all keys are kept without `keep=…`"));
+            }
+            spec.press = None;
+        }
         if seen.contains(&"revisit-by") && spec.revisit == Revisit::None {
             return Err("`revisit-by`: nothing is revisited without `revisit=…`".to_owned());
         }
@@ -150,7 +165,8 @@ impl MethodSpec {
     fn new(method: MethodName, block: Size) -> Self {
         let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
         let (revisit, revisit_by) = (Revisit::None, RevisitBy::default());
-        Self { method, block, anchor: ALL, anchor_kv, anchor_policy, revisit, revisit_by }
+        let press = None;
+        Self { method, block, anchor: ALL, anchor_kv, anchor_policy, revisit, revisit_by, press }
     }
 
     /// What the paper's anchor study compares (table 4): exact attention, the anchor, none, the
@@ -199,9 +215,17 @@ impl MethodSpec {
             ("revisit-by", value) => {
                 self.revisit_by = named(&RevisitBy::ALL, RevisitBy::name, value)?;
             }
+            ("keep" | "press" | "heads", value) => {
+                let press = self.press.get_or_insert(Press::new(Press::ALL));
+                match key {
+                    "keep" => press.keep = common::keep(value)?,
+                    "press" => press.by = common::press_by(value)?,
+                    _ => press.heads = common::head_budget(value)?,
+                }
+            }
             _ => {
                 let all = "block=…, anchor=…, anchor-kv=…, anchor-content=…, anchor-at=…, \
-                           revisit=… or revisit-by=…";
+                           revisit=…, revisit-by=…, keep=…, press=… or heads=…";
                 return Err(format!("expected {all}"));
             }
         }
@@ -214,7 +238,7 @@ impl MethodSpec {
         let Self { method, anchor_kv, anchor_policy, revisit, revisit_by, .. } = *self;
         let anchor = self.anchor.of(block);
         let star = Star { block, anchor, anchor_kv, anchor_policy, revisit, revisit_by };
-        PlanSpec { method: method.with(star), hosts }
+        PlanSpec::from(method.with(star)).hosts(hosts).press(self.press)
     }
 
     /// The method without its settings.
@@ -223,21 +247,16 @@ impl MethodSpec {
     }
 }
 
-/// The one of `all` that has the name `value`.
-fn named<T: Copy>(all: &[T], name: fn(T) -> &'static str, value: &str) -> Result<T, String> {
-    let found = all.iter().find(|item| name(**item).eq_ignore_ascii_case(value));
-    found.copied().ok_or_else(|| {
-        let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
-        format!("expected one of {}", names.join(", "))
-    })
-}
-
 /// As it may be given, with all defaults but the block's left out.
 impl fmt::Display for MethodSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.method)?;
+        let press = |f: &mut fmt::Formatter<'_>| match self.press {
+            Some(press) => write!(f, ":{press}"),
+            None => Ok(()),
+        };
         if self.method != MethodName::Star {
-            return Ok(());
+            return press(f);
         }
         write!(f, ":block={}", self.block)?;
         match self.anchor {
@@ -266,7 +285,7 @@ impl fmt::Display for MethodSpec {
         if self.revisit_by != RevisitBy::default() {
             write!(f, ":revisit-by={}", self.revisit_by.name())?;
         }
-        Ok(())
+        press(f)
     }
 }
 
@@ -363,6 +382,9 @@ mod tests {
             "star:block=1/8:anchor-kv=recompute:revisit=2.5%",
             "star:block=4k:revisit=auto",
             "star:block=4k:revisit=2k:revisit-by=random",
+            "star:block=16k:keep=50%:press=kvzip",
+            "star:block=1/4:revisit=auto:keep=12.5%:press=snapkv:heads=layer",
+            "dense:keep=25%:press=expected",
         ] {
             let spec = MethodSpec::parse(text).unwrap();
             assert_eq!(spec.to_string(), text);
@@ -395,6 +417,13 @@ mod tests {
             ("star:anchor-at=random:anchor-kv=shared", "recomputed"),
             ("star:anchor-at=random:anchor=none", "without an anchor"),
             ("dense:anchor-at=first", "only star"),
+            ("dense:keep=0%", "above 0%"),
+            ("dense:keep=half", "such as 50%"),
+            ("ring:keep=50%", "only star"),
+            ("star:press=knorm", "all keys are kept"),
+            ("star:keep=100%:heads=layer", "all keys are kept"),
+            ("star:keep=50%:press=h2o", "kvzip, expected"),
+            ("star:keep=50%:heads=all", "even, layer"),
         ] {
             let message = MethodSpec::parse(text).unwrap_err();
             assert!(message.contains(expected), "{text}: {message}");

@@ -74,7 +74,8 @@ pub(crate) fn plan(plan: &Plan) -> String {
         }
         _ => String::new(),
     };
-    format!("{}{shape} x {} {hosts}", plan.spec.method, plan.spec.hosts)
+    let pressed = plan.spec.press.map_or_else(String::new, |press| format!(", {press}"));
+    format!("{}{shape}{pressed} x {} {hosts}", plan.spec.method, plan.spec.hosts)
 }
 
 /// The closing line of an answer.

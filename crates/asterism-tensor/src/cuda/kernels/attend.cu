@@ -288,17 +288,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         const Run segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
         const int first_seen = visible(segment, first_position) - first_key; // by the first row
-        const unsigned char* flags = segment.hidden;
-        // Of chosen keys, whose tokens they are; their flags lie anywhere.
-        const u32* indices = segment.indices ? segment.indices + first_key : nullptr;
-        const unsigned char* own = flags && !indices ? flags + first_key : flags;
-        const u32 bits = HIDDEN_BITS ? hidden_keys(own, indices, left) : 0;
+        const u32 bits = HIDDEN_BITS ? hidden_keys(segment, first_key, left) : 0;
         auto is_hidden = [&](int n, int i) {
             if constexpr (HIDDEN_BITS) return bits >> (2 * n + i) & 1;
-            int key = n * 8 + lane % 4 * 2 + i;
-            return (u32)(flags && key < left && own[indices ? indices[key] : key]);
+            return (u32)segment.is_hidden(first_key + n * 8 + lane % 4 * 2 + i);
         };
-        const bool hides = HIDDEN_BITS ? bits != 0 : flags != nullptr;
+        const bool hides = HIDDEN_BITS ? bits != 0 : segment.hidden != nullptr;
         if (left < KEYS || first_seen < KEYS || hides) {
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {

@@ -33,6 +33,11 @@ struct Run {
     int heads;          // from one key to the next
     int start;          // position of the first token, be its key there or not
     int span;           // tokens that the keys are of some of
+
+    // Whether no query sees a key; of keys that are not there, whatever.
+    __device__ __forceinline__ bool is_hidden(int key) const {
+        return hidden && key < tokens && hidden[indices ? indices[key] : key];
+    }
 };
 
 // What a launch is about, as an argument where it is little: any number of sequences and segments

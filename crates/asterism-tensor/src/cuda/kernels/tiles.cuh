@@ -80,3 +80,9 @@ __device__ __forceinline__ u32 hidden_keys(const unsigned char* hidden, const u3
     }
     return bits;
 }
+
+// The same of the tile of a run that begins at `first_key`.
+__device__ __forceinline__ u32 hidden_keys(const Run& run, int first_key, int left) {
+    if (run.indices) return hidden_keys(run.hidden, run.indices + first_key, left);
+    return hidden_keys(run.hidden ? run.hidden + first_key : nullptr, nullptr, left);
+}

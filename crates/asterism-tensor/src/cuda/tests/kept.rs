@@ -15,7 +15,7 @@ fn kept(shape: HeadShape) -> KeptKeys {
     let of = |head: usize| -> Vec<u32> {
         let step = [7, 2, 1, BLOCK][head % 4];
         (0..BLOCK as u32)
-            .filter(|t| head % 4 != 3 && (*t as usize * 5 + head) % step == 0)
+            .filter(|t| head % 4 != 3 && (*t as usize * 5 + head).is_multiple_of(step))
             .collect()
     };
     let heads: Vec<Vec<u32>> = (0..shape.kv_heads).map(of).collect();

@@ -45,11 +45,12 @@ impl<B: Backend> Encoding<B> {
         let (Some(store), Some(file)) = (&mut self.store, &mut self.saved) else { return Ok(()) };
         let piece = file.piece(block, self.layers_done)?;
         let (backend, layer) = (&loaded.backend, self.layers_done);
-        Ok(match piece.kept {
+        match piece.kept {
             Some(kept) => {
                 store.put_kept(backend, layer, loaded.kv_precision(), &piece.kv, kept)?;
             }
             None => store.extend_bytes(backend, layer, &piece.kv)?,
-        })
+        }
+        Ok(())
     }
 }
