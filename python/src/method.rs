@@ -80,7 +80,7 @@ impl Asked {
                 Star::new(block).anchor(anchor.unwrap_or(block / 4)).revisit(revisit).into()
             }
         };
-        Ok(PlanSpec { method, hosts })
+        Ok(PlanSpec::from(method).hosts(hosts))
     }
 }
 

@@ -186,7 +186,8 @@ fn attention(cpu: &Cpu, tokens: usize, shape: HeadShape) -> Value {
     let q = numbers(tokens * width);
     let kv = Elements::from_f32(Precision::Bf16, &q);
     let view = kv.view(0..tokens * width);
-    let segment = KvSegment { keys: view, values: view, tokens, start: 0, hidden: None };
+    let segment =
+        KvSegment { keys: view, values: view, tokens, start: 0, hidden: None, head: None };
     let segments = [segment];
     let all =
         [KvSequence { rows: 0..tokens, positions: RowPositions::From(0), segments: &segments }];

@@ -47,7 +47,7 @@ pub(crate) fn run(args: AskArgs) -> Result<(), CliError> {
         Asking { engine, frame, system, generation, text, interrupt, limit, json: args.json };
     match args.question {
         Some(question) if args.compare => {
-            compare::run(&asking, &reading.texts(), &question, star, spec.hosts)
+            compare::run(&asking, &reading.texts(), &question, (star, spec.press), spec.hosts)
         }
         Some(question) if args.watch => watch::run(&asking, &inputs, reading, spec, &question),
         Some(question) => {

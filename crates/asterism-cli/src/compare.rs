@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::report;
 use crate::terminal::Out;
 use asterism::engine::{AnswerText, Phase1};
-use asterism::plan::{Method, Plan, PlanSpec, Revisit, Sparse, Star};
+use asterism::plan::{Method, Plan, PlanSpec, Press, Revisit, Sparse, Star};
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ pub(crate) fn run(
     asking: &Asking,
     documents: &[(&str, &str)],
     question: &str,
-    star: Star,
+    (star, press): (Star, Option<Press>),
     hosts: usize,
 ) -> Result<(), CliError> {
     let query = asking.frame.query_tokens(asking.engine.tokenizer(), question)?;
@@ -43,7 +43,8 @@ pub(crate) fn run(
     let patterns = Sparse::DEFAULTS.map(Method::Sparse).into_iter().filter(|_| hosts == 1);
     let methods = [plain].into_iter().chain(star).chain(patterns);
     for method in methods.chain([Method::Ring, Method::Dense]) {
-        let spec = PlanSpec { method, hosts };
+        let press = press.filter(|_| matches!(method, Method::Star(_)));
+        let spec = PlanSpec::from(method).hosts(hosts).press(press);
         let encoded = asking.encode(asking.prepare(documents, spec, query.len(), 0)?)?;
         let cancel = asking.interrupt.cancel();
         let mut go_on = |_: &str| ControlFlow::Continue(());

@@ -9,7 +9,7 @@ use super::{processes, progress};
 use crate::terminal::note;
 use asterism::engine::{DecodeWeights, Engine, EngineOptions, Generation, ModelText, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource};
-use asterism::plan::{AnchorKv, Method, Plan, PlanSpec, Revisit, Star};
+use asterism::plan::{AnchorKv, Method, Plan, PlanSpec, Press, Revisit, Star};
 use asterism::tensor::Sampling;
 use asterism::tensor::{Isa, Precision};
 use std::fmt::Display;
@@ -71,9 +71,22 @@ pub(crate) fn plan_spec(args: &MethodArgs) -> Result<PlanSpec, CliError> {
         let message = format!("--sparse is for star's blocks: give --method {sparse} alone");
         return Err(CliError::Usage(message));
     }
-    let spec = PlanSpec { method: args.method.with(star(args)), hosts: usize::from(args.hosts) };
+    let spec = PlanSpec::from(args.method.with(star(args))).hosts(usize::from(args.hosts));
+    let spec = spec.press(press(args)?);
     Plan::new(spec, 1)?;
     Ok(spec)
+}
+
+/// What the context's keys are pressed to, if not all are kept.
+pub(crate) fn press(args: &MethodArgs) -> Result<Option<Press>, CliError> {
+    let press = Press::new(args.keep).by(args.press).heads(args.press_heads);
+    let chosen = press != Press::new(args.keep);
+    if args.keep == Press::ALL && chosen {
+        let message = "--press and --press-heads say which keys are kept, and all are: say how \
+                       many with --keep, such as --keep 50%";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    Ok((args.keep < Press::ALL).then_some(press))
 }
 
 /// The settings of star, which other methods leave unused.

@@ -10,15 +10,21 @@
 //! anchor-at=PLACE                first, previous or random; first if not given
 //! revisit=N|P%|auto|none         tokens computed anew for each question; none if not given
 //! revisit-by=question|random|first  which: those it looks at, if not given
+//! keep=P%                        keys and values that are kept; 100% if not given
+//! press=SCORE                    which: kvzip, expected, compactor, snapkv, streaming, knorm or
+//!                                random; kvzip if not given
+//! heads=even|layer               as many of each head, or the best of all; even if not given
 //! sparse=PATTERN                 keys left out within blocks; the pattern's settings may follow
 //! ```
 //!
-//! The settings are those of star; the exact methods have none. An anchor of other content or at
+//! The settings are those of star; dense has keep, press and heads, patterns have their own, and the
+//! other methods have none. An anchor of other content or at
 //! another place than the first is recomputed.
 
-use super::args::common::{self, AnchorKvName, MethodName};
+use super::args::common::{self, AnchorKvName, MethodName, named};
 use asterism::plan::{
-    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Revisit, RevisitBy, Sparse, Star,
+    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Press, Revisit, RevisitBy,
+    Sparse, Star,
 };
 use clap::ValueEnum;
 use std::fmt;
@@ -35,6 +41,9 @@ pub(crate) enum Size {
 const ALL: Size = Size::Share(1, NonZeroUsize::MIN);
 const NOTHING: Size = Size::Tokens(0);
 const DEFAULT_BLOCK: Size = Size::Tokens(4096);
+
+/// Settings that dense has, too.
+const PRESS: [&str; 3] = ["keep", "press", "heads"];
 
 impl Size {
     /// Reads `4k` or `1/4`.
@@ -88,6 +97,7 @@ pub(crate) struct MethodSpec {
     revisit: Revisit,
     revisit_by: RevisitBy,
     sparse: Option<Sparse>,
+    press: Option<Press>,
 }
 
 /// Methods in the order given.
@@ -125,8 +135,9 @@ impl MethodSpec {
         let mut seen = Vec::new();
         for setting in parts {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
-            if method != MethodName::Star {
-                return Err(format!("`{setting}`: {method} has no settings, only star has"));
+            let presses = PRESS.contains(&key) && method == MethodName::Dense;
+            if method != MethodName::Star && !presses {
+                return Err(format!("`{setting}`: {method} has no such setting, only star has"));
             }
             if seen.contains(&key) {
                 return Err(format!("`{key}` is given twice"));
@@ -144,6 +155,12 @@ impl MethodSpec {
             }
             spec.anchor_kv = AnchorKv::Recompute;
         }
+        if spec.press.is_some_and(|press| press.keep == Press::ALL) {
+            if let Some(key) = seen.iter().find(|key| ["press", "heads"].contains(*key)) {
+                return Err(format!("`{key}`: all keys are kept without `keep=…`"));
+            }
+            spec.press = None;
+        }
         if seen.contains(&"revisit-by") && spec.revisit == Revisit::None {
             return Err("`revisit-by`: nothing is revisited without `revisit=…`".to_owned());
         }
@@ -158,8 +175,17 @@ impl MethodSpec {
     fn new(method: MethodName, block: Size) -> Self {
         let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
         let (revisit, revisit_by) = (Revisit::None, RevisitBy::default());
-        let sparse = None;
-        Self { method, block, anchor: ALL, anchor_kv, anchor_policy, revisit, revisit_by, sparse }
+        Self {
+            method,
+            block,
+            anchor: ALL,
+            anchor_kv,
+            anchor_policy,
+            revisit,
+            revisit_by,
+            sparse: None,
+            press: None,
+        }
     }
 
     /// What the paper's anchor study compares (table 4): exact attention, the anchor, none, the
@@ -208,13 +234,21 @@ impl MethodSpec {
             ("revisit-by", value) => {
                 self.revisit_by = named(&RevisitBy::ALL, RevisitBy::name, value)?;
             }
+            ("keep" | "press" | "heads", value) => {
+                let press = self.press.get_or_insert(Press::new(Press::ALL));
+                match key {
+                    "keep" => press.keep = common::keep(value)?,
+                    "press" => press.by = common::press_by(value)?,
+                    _ => press.heads = common::head_budget(value)?,
+                }
+            }
             ("sparse", "none") => self.sparse = None,
             ("sparse", name) => self.sparse = Some(Sparse::parse(name)?),
             (key, value) => match self.sparse {
                 Some(sparse) => self.sparse = Some(sparse.with(key, value)?),
                 None => {
                     let all = "block=…, anchor=…, anchor-kv=…, anchor-content=…, anchor-at=…, \
-                               revisit=…, revisit-by=… or sparse=…";
+                               revisit=…, revisit-by=…, keep=…, press=…, heads=… or sparse=…";
                     return Err(format!("expected {all}"));
                 }
             },
@@ -228,7 +262,7 @@ impl MethodSpec {
         let Self { method, anchor_kv, anchor_policy, revisit, revisit_by, sparse, .. } = *self;
         let anchor = self.anchor.of(block);
         let star = Star { block, anchor, anchor_kv, anchor_policy, revisit, revisit_by, sparse };
-        PlanSpec { method: method.with(star), hosts }
+        PlanSpec::from(method.with(star)).hosts(hosts).press(self.press)
     }
 
     /// The method without its settings.
@@ -237,21 +271,16 @@ impl MethodSpec {
     }
 }
 
-/// The one of `all` that has the name `value`.
-fn named<T: Copy>(all: &[T], name: fn(T) -> &'static str, value: &str) -> Result<T, String> {
-    let found = all.iter().find(|item| name(**item).eq_ignore_ascii_case(value));
-    found.copied().ok_or_else(|| {
-        let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
-        format!("expected one of {}", names.join(", "))
-    })
-}
-
 /// As it may be given, with all defaults but the block's left out.
 impl fmt::Display for MethodSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.method)?;
+        let press = |f: &mut fmt::Formatter<'_>| match self.press {
+            Some(press) => write!(f, ":{press}"),
+            None => Ok(()),
+        };
         if self.method != MethodName::Star {
-            return Ok(());
+            return press(f);
         }
         write!(f, ":block={}", self.block)?;
         match self.anchor {
@@ -280,6 +309,7 @@ impl fmt::Display for MethodSpec {
         if self.revisit_by != RevisitBy::default() {
             write!(f, ":revisit-by={}", self.revisit_by.name())?;
         }
+        press(f)?;
         if let Some(sparse) = self.sparse {
             write!(f, ":sparse={sparse}")?;
         }
@@ -396,6 +426,9 @@ mod tests {
             "star:block=16k:sparse=flexprefill:gamma=0.9:tau=0.1:min=1k",
             "star:block=4k:anchor=1k:sparse=streaming:sink=0:window=512",
             "xattention:stride=16:tau=0.9",
+            "star:block=16k:keep=50%:press=kvzip",
+            "star:block=1/4:revisit=auto:keep=12.5%:press=snapkv:heads=layer",
+            "dense:keep=25%:press=expected",
         ] {
             let spec = MethodSpec::parse(text).unwrap();
             assert_eq!(spec.to_string(), text);
@@ -433,6 +466,13 @@ mod tests {
             ("star:anchor-at=random:anchor-kv=shared", "recomputed"),
             ("star:anchor-at=random:anchor=none", "without an anchor"),
             ("dense:anchor-at=first", "only star"),
+            ("dense:keep=0%", "above 0%"),
+            ("dense:keep=half", "such as 50%"),
+            ("ring:keep=50%", "only star"),
+            ("star:press=knorm", "all keys are kept"),
+            ("star:keep=100%:heads=layer", "all keys are kept"),
+            ("star:keep=50%:press=h2o", "kvzip, expected"),
+            ("star:keep=50%:heads=all", "even, layer"),
         ] {
             let message = MethodSpec::parse(text).unwrap_err();
             assert!(message.contains(expected), "{text}: {message}");

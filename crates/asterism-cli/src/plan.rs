@@ -46,7 +46,11 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
         .chain(asked)
         .chain(patterns)
         .map(|name| {
-            let spec = PlanSpec { method: name.with(star), ..spec };
+            let method = name.with(star);
+            // Of the others, those are shown pressed that can be.
+            let can_be = matches!(method, Method::Star(_)) || method == spec.method;
+            let press = spec.press.filter(|_| can_be);
+            let spec = PlanSpec { method, press, ..spec };
             let plan = asking::plan(spec, tokens, given.documents.as_ref().map(|(_, read)| read))?;
             let cost = Cost::of(&plan, &size);
             Ok((plan, cost))
@@ -96,6 +100,11 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
         write!(out, "\n{}:\n{}", report::plan(plan), by_host(plan, cost))?;
         if let Some(line) = revisit(plan, cost, &size) {
             writeln!(out, "\n{line}")?;
+        }
+        if let Some(press) = plan.spec.press {
+            let (kept, all) = (report::count(plan.kept_tokens()), report::count(plan.tokens));
+            let by = press.by.name();
+            writeln!(out, "\nof {all} keys a head keeps {kept} on average, by {by}")?;
         }
         if let Some(line) = gpu::memory(model, &args.model, plan) {
             writeln!(out, "\n{line}")?;
@@ -294,6 +303,7 @@ fn as_json(plan: &Plan, cost: &Cost, size: &ModelSize) -> Value {
             "least_attention_flop": cost.least_attention_flops,
             "kv_bytes": cost.kv_bytes,
             "anchor_bytes": cost.anchor_bytes,
+            "unpressed_bytes": cost.unpressed_bytes,
             "sent_bytes": cost.sent_bytes,
             "received_bytes": cost.received_bytes,
         })

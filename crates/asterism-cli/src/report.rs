@@ -80,7 +80,8 @@ pub(crate) fn plan(plan: &Plan) -> String {
         Method::Sparse(sparse) => sparse.to_string(),
         method => method.to_string(),
     };
-    format!("{name}{shape} x {} {hosts}", plan.spec.hosts)
+    let pressed = plan.spec.press.map_or_else(String::new, |press| format!(", {press}"));
+    format!("{name}{shape}{pressed} x {} {hosts}", plan.spec.hosts)
 }
 
 /// The closing line of an answer.

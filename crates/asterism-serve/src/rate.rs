@@ -47,6 +47,7 @@ mod tests {
             q_width: 64,
             heads: 4,
             kv_width: 64,
+            kv_heads: 4,
             kv_row_bytes: 256,
             element_bytes: 2,
         };

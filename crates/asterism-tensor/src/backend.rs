@@ -2,8 +2,8 @@
 //! differ. The decoder, the attention strategies and the cache are written against it once.
 
 use super::{
-    ElementsView, Grain, HeadShape, KvBytes, KvPrecision, Part, PartMut, Precision, Sampling,
-    TensorError, TileMask,
+    ElementsView, Grain, HeadShape, KeptKeys, KvBytes, KvPrecision, Part, PartMut, Precision,
+    Sampling, TensorError, TileMask,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,9 +51,9 @@ pub type RowReader = Arc<dyn Fn(usize, &mut [f32]) + Send + Sync>;
 
 /// Keys and values of tokens at consecutive positions.
 pub struct Segment<'a, B: Backend> {
-    /// `[tokens, kv_heads, head_dim]`
+    /// `[tokens, kv_heads, head_dim]`, or what is `kept` of them, `[rows, head_dim]`
     pub keys: Part<'a, B::Kv>,
-    /// `[tokens, kv_heads, head_dim]`
+    /// As `keys`.
     pub values: Part<'a, B::Kv>,
     /// Number of tokens.
     pub tokens: usize,
@@ -61,6 +61,17 @@ pub struct Segment<'a, B: Backend> {
     pub start: usize,
     /// `[tokens]`: which keys no query sees, whatever its position; none if it is missing.
     pub hidden: Option<&'a B::Flags>,
+    /// Which tokens' keys each head has; those of all if it is missing.
+    pub kept: Option<&'a B::Kept>,
+}
+
+/// How the softmax weights that several rows give to a key become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MassOver {
+    /// They are added up.
+    Sum,
+    /// The largest is taken.
+    Max,
 }
 
 /// Where the rows of a sequence stand.
@@ -164,6 +175,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Flags: Send + Sync;
     /// Positions in ascending order.
     type Listed: Send + Sync;
+    /// Which keys each head has.
+    type Kept: AsRef<KeptKeys> + Send + Sync;
     /// A step that can be run again: see [`Backend::record`].
     type Recording: Send;
     /// Weights of a linear layer.
@@ -293,6 +306,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// As [`Backend::matrix`].
     fn copy_rows(&self, rows: Part<'_, Self::Rows>) -> Result<Self::Rows, TensorError>;
+
+    /// Copies `rows` to the program, as f32 and of the same length; waits for what computes them.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    fn read_rows(&self, rows: Part<'_, Self::Rows>, to: &mut [f32]) -> Result<(), TensorError>;
+
+    /// Calls `task` with every number below `count`, on the threads of the program that are there
+    /// for computing: for what is computed where the program runs, whatever the processor.
+    fn tasks(&self, count: usize, task: &(dyn Fn(usize) + Sync));
 
     /// Copies `rows` to a place in another buffer, of the same length.
     ///
@@ -425,6 +448,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// As [`Backend::matrix`].
     fn listed(&self, positions: &[u32]) -> Result<Self::Listed, TensorError>;
+
+    /// `kept`, for [`Segment::kept`].
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn kept(&self, kept: KeptKeys) -> Result<Self::Kept, TensorError>;
 
     /// The token that `sampling` [chooses](Sampling::choose) by its logit and `uniform`, a random
     /// number below 2^53; it is added to those `seen`, which are needed if these are penalized.
@@ -587,10 +616,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
         lse: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
 
-    /// Softmax weight of each key, summed over the rows of `sequence` in `q [tokens, heads,
-    /// head_dim]` and over the query heads that share a KV head. Fills `sums [kv_heads, keys]`, the
-    /// keys of all segments one after the other, with 0 for a key that no row sees. `lse [tokens,
-    /// heads]` is that of attention over all keys that count, be they of other calls, as
+    /// Softmax weight of each key, `over` the rows of `sequence` in `q [tokens, heads, head_dim]`
+    /// and the query heads that share a KV head: their sum or their largest. Fills `sums [kv_heads,
+    /// keys]`, the tokens of all segments one after the other, with 0 for a key that no row sees or
+    /// that a head does not have. `lse [tokens, heads]` is that of attention over all keys that count, be they of other calls, as
     /// [`Backend::attend`] and [`Backend::merge`] give it.
     ///
     /// # Errors
@@ -601,6 +630,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         shape: HeadShape,
         sequence: &Sequence<'_, Self>,
         lse: Part<'_, Self::Sums>,
+        over: MassOver,
         sums: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
 

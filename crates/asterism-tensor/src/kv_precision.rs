@@ -36,6 +36,47 @@ pub struct KvBytes {
     pub scales: Vec<u8>,
 }
 
+impl KvBytes {
+    /// The numbers they stand for, `[tokens, kv_heads, head_dim]`, where they were cached in
+    /// `precision`.
+    ///
+    /// # Panics
+    /// If they are not whole elements, or in fp8 not as many scales as belong to them.
+    #[must_use]
+    pub fn to_f32(&self, precision: KvPrecision, head_dim: usize) -> Vec<f32> {
+        let floats = |bytes: &[u8]| -> Vec<f32> {
+            let (all, rest) = bytes.as_chunks::<4>();
+            assert!(rest.is_empty(), "{} bytes are not whole elements", bytes.len());
+            all.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        };
+        match precision {
+            KvPrecision::F32 => floats(&self.elements),
+            KvPrecision::Bf16 => {
+                let (all, rest) = self.elements.as_chunks::<2>();
+                assert!(rest.is_empty(), "{} bytes are not whole elements", self.elements.len());
+                all.iter().map(|bytes| half::bf16::from_le_bytes(*bytes).to_f32()).collect()
+            }
+            KvPrecision::Fp8 => {
+                let scales = floats(&self.scales);
+                assert_eq!(scales.len() * head_dim, self.elements.len(), "scales of other keys");
+                let code = |(at, code): (usize, &u8)| e4m3(*code) * scales[at / head_dim];
+                self.elements.iter().enumerate().map(code).collect()
+            }
+        }
+    }
+}
+
+/// The number of an e4m3 code: sign, 4 bits of exponent (bias 7), 3 of mantissa.
+fn e4m3(code: u8) -> f32 {
+    let (exponent, mantissa) = (i32::from(code >> 3 & 15), f32::from(code & 7));
+    let size = match exponent {
+        0 => mantissa / 8.0 * 2f32.powi(-6),
+        15 if code & 7 == 7 => f32::NAN,
+        _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
+    };
+    if code & 0x80 == 0 { size } else { -size }
+}
+
 #[cfg(not(target_endian = "little"))]
 compile_error!("cached keys are read and written as they lie in memory: little-endian");
 
@@ -79,6 +120,21 @@ impl FromStr for KvPrecision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_the_numbers_they_stand_for() {
+        let f32s = [1.5f32, -2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes = KvBytes { elements: f32s, scales: Vec::new() };
+        assert_eq!(bytes.to_f32(KvPrecision::F32, 2), [1.5, -2.0]);
+        let bf16s =
+            [1.5f32, -2.0].iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect();
+        let bytes = KvBytes { elements: bf16s, scales: Vec::new() };
+        assert_eq!(bytes.to_f32(KvPrecision::Bf16, 1), [1.5, -2.0]);
+        let scales = [2.0f32, 0.5].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes = KvBytes { elements: vec![0x38, 0xbc, 0x7e, 0x01], scales };
+        assert_eq!(bytes.to_f32(KvPrecision::Fp8, 2), [2.0, -3.0, 224.0, 0.5 / 512.0]);
+        assert!(e4m3(0x7f).is_nan() && e4m3(0xff).is_nan());
+    }
 
     #[test]
     fn names_and_sizes() {

@@ -8,6 +8,7 @@
 //!   in
 //! * [`Backend`]: what a machine must be able to do to run the model; [`Part`]: a range of its
 //!   buffers
+//! * [`KeptKeys`]: which keys each head has of a run of tokens, where not all
 //! * [`Sampling`]: how a token is chosen by its logit
 //! * [`cpu`]: the CPU backend: a team of threads, the kernels of the best instruction set found,
 //!   and the operations built on them
@@ -29,6 +30,7 @@ pub mod cuda;
 mod elements;
 mod error;
 mod head_shape;
+mod kept;
 mod kv_precision;
 mod part;
 mod sampling;
@@ -39,16 +41,19 @@ pub mod user_cache;
 
 pub use aligned::Aligned;
 pub use backend::{
-    Backend, Choice, LayerWidths, Memory, Pass, Peak, Positions, Rotation, RowReader, Segment,
-    Sequence, SplitQkv,
+    Backend, Choice, LayerWidths, MassOver, Memory, Pass, Peak, Positions, Rotation, RowReader,
+    Segment, Sequence, SplitQkv,
 };
 pub use bytes::Bytes;
-pub use cpu::{Activations, Cpu, CpuError, Isa, KvSegment, KvSequence, PackedMatrix, RowPositions};
+pub use cpu::{
+    Activations, Cpu, CpuError, Isa, KeptHead, KvSegment, KvSequence, PackedMatrix, RowPositions,
+};
 #[cfg(feature = "cuda")]
 pub use cuda::{Cuda, CudaError};
 pub use elements::{Elements, ElementsView, Precision};
 pub use error::TensorError;
 pub use head_shape::HeadShape;
+pub use kept::KeptKeys;
 pub use kv_precision::{KvBytes, KvPrecision, UnknownKvPrecision};
 pub use part::{Part, PartMut};
 pub use sampling::{Sampling, SamplingError};

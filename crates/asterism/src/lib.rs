@@ -88,6 +88,8 @@ pub mod engine;
 pub mod files;
 pub mod model;
 pub mod plan;
+#[doc(hidden)]
+pub mod press;
 pub mod saved;
 pub mod text;
 pub mod world;

@@ -54,7 +54,7 @@ fn methods_agree_on_any_number_of_hosts() {
             for method in methods(star).into_iter().chain([recomputed]) {
                 let (expected, _) = run(&exact, context, query, method, 1);
                 for hosts in HOSTS {
-                    let plan = PlanSpec { method, hosts };
+                    let plan = PlanSpec::from(method).hosts(hosts);
                     let (found, tokens) = run(&engine, context, query, plan, 4);
                     assert_eq!(tokens.len(), 4);
                     check(&found, &expected, &format!("{family}, {plan:?} on {device}"));

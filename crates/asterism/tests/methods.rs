@@ -104,7 +104,7 @@ fn exact_methods_agree_on_any_number_of_hosts() {
             for method in [Method::Dense, Method::Ring, Method::Zigzag] {
                 for hosts in HOSTS {
                     let (logits, tokens) =
-                        run(&engine, context, query, PlanSpec { method, hosts }, 8);
+                        run(&engine, context, query, PlanSpec::from(method).hosts(hosts), 8);
                     let difference = max_difference(&logits, &expected);
                     assert!(difference < 1e-4, "{family} {method} x{hosts}: {difference}");
                     assert_eq!(tokens, expected_tokens, "{family} {method} x{hosts}");
@@ -152,7 +152,7 @@ fn a_context_of_one_layer_is_its_keys_by_any_method() {
     // Keys of the first layer come from embeddings and positions alone: even star is exact.
     for method in methods(Star::new(16).anchor(8)) {
         for hosts in HOSTS {
-            let (found, _) = run(&engine, context, query, PlanSpec { method, hosts }, 1);
+            let (found, _) = run(&engine, context, query, PlanSpec::from(method).hosts(hosts), 1);
             let difference = max_difference(&found, &expected);
             assert!(difference < 1e-4, "{method} x{hosts}: {difference}");
         }

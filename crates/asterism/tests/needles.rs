@@ -64,7 +64,7 @@ fn grid(engine: &Arc<Engine>) -> Vec<Vec<u32>> {
         assert!(context.len().abs_diff(tokens) < tokens / 10, "{} tokens", context.len());
         for method in [Star::new(block).into(), Method::Dense] {
             for hosts in [1, 4] {
-                let spec = PlanSpec { method, hosts };
+                let spec = PlanSpec::from(method).hosts(hosts);
                 let engine = Arc::clone(engine);
                 let session = Context::encode(
                     engine,

@@ -60,8 +60,8 @@ fn every_host_running_the_query_gives_what_one_leading_it_gives() {
     for method in methods(star).into_iter().chain([star.revisit(Revisit::Tokens(20)).into()]) {
         for hosts in HOSTS {
             let what = format!("{method} on {hosts} hosts");
-            let contexts =
-                [&one, &all].map(|engine| encode(engine, &ids, PlanSpec { method, hosts }));
+            let contexts = [&one, &all]
+                .map(|engine| encode(engine, &ids, PlanSpec::from(method).hosts(hosts)));
             // The second question finds what the first has left behind.
             for seed in [1, 2] {
                 let [led, replicated] = [0, 1].map(|i| answer(&contexts[i], seed));

@@ -112,7 +112,7 @@ fn same_answers(
     for method in methods.iter().copied() {
         let mut of_one_host = None;
         for hosts in hosts.iter().copied() {
-            let context = encode(engine, ids, PlanSpec { method, hosts });
+            let context = encode(engine, ids, PlanSpec::from(method).hosts(hosts));
             for revisit in [Revisit::None, Revisit::Tokens(50)] {
                 let plain = ask(&context, query, false, Some(revisit));
                 let sourced = ask(&context, query, true, Some(revisit));

@@ -112,7 +112,7 @@ fn a_pattern_alone_runs_on_one_host() {
     let ids = tokens(300, 1);
     for word in THIN {
         let method = Method::Sparse(sparse(word));
-        let refused = encode(&engine, &ids, PlanSpec { method, hosts: 2 });
+        let refused = encode(&engine, &ids, PlanSpec::from(method).hosts(2));
         let Err(EngineError::Plan(error)) = refused.map(|_| ()) else { panic!("{word}") };
         assert!(matches!(error, PlanError::SparseHosts { hosts: 2, .. }), "{error}");
         assert!(error.to_string().contains("one host, not on 2"), "{error}");
@@ -127,7 +127,7 @@ fn density_and_kept_mass_are_reported_and_kept_with_the_blocks() {
     for word in THIN {
         let pattern = sparse(word);
         for method in [Method::Sparse(pattern), star.sparse(Some(pattern)).into()] {
-            let spec = PlanSpec { method, hosts: 1 };
+            let spec = PlanSpec::from(method);
             let (size, work) = (engine.model_size(), AtomicU64::new(0));
             let progress = |step: asterism::engine::Progress| {
                 work.fetch_add(step.work, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use asterism::engine::DeviceChoice;
 use asterism::model::ModelConfig;
-use asterism::plan::{ModelSize, Revisit, Sparse};
+use asterism::plan::{HeadBudget, ModelSize, PressBy, Revisit, Sparse};
 use asterism::tensor::{KvPrecision, Precision};
 use clap::{Args, ValueEnum};
 
@@ -78,6 +78,20 @@ pub(crate) struct MethodArgs {
     /// flexprefill or xattention, as in xattention:stride=16.
     #[arg(long, value_name = "PATTERN", value_parser = Sparse::parse, env = "ASTERISM_SPARSE")]
     pub(crate) sparse: Option<Sparse>,
+    /// Keys and values of the context that are kept, once it is encoded: a share of each block, for
+    /// every head the best. Of star on any hosts, and of dense on one.
+    #[arg(long, value_name = "P%", value_parser = keep, default_value = "100%",
+          env = "ASTERISM_KEEP")]
+    pub(crate) keep: u32,
+    /// By which score the best keys are found, if not all are kept: kvzip, expected, compactor,
+    /// snapkv, streaming, knorm or random.
+    #[arg(long, value_name = "SCORE", value_parser = press_by, default_value = "kvzip",
+          env = "ASTERISM_PRESS")]
+    pub(crate) press: PressBy,
+    /// Whether every head keeps as many keys (even), or a layer the best of all its heads (layer).
+    #[arg(long, value_name = "even|layer", value_parser = head_budget, default_value = "even",
+          env = "ASTERISM_PRESS_HEADS")]
+    pub(crate) press_heads: HeadBudget,
     /// Hosts that share the work: threads of this process, or the processes started together.
     #[arg(long, value_name = "N", default_value_t = 1, env = "ASTERISM_HOSTS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -284,6 +298,37 @@ pub(crate) fn revisit(text: &str) -> Result<Revisit, String> {
                 .map_err(|error| format!("{error}, or a share such as 5%, or auto, or none")),
         },
     }
+}
+
+/// A share of the keys that is kept, `50%`, in hundredths of a per cent.
+pub(crate) fn keep(text: &str) -> Result<u32, String> {
+    match text.strip_suffix('%').map(hundredths) {
+        Some(Ok(0)) | None => Err("expected a share above 0%, such as 50%".to_owned()),
+        Some(share) => share,
+    }
+}
+
+/// The name of a score.
+pub(crate) fn press_by(text: &str) -> Result<PressBy, String> {
+    named(&PressBy::ALL, PressBy::name, text)
+}
+
+/// How what is kept is shared out over heads.
+pub(crate) fn head_budget(text: &str) -> Result<HeadBudget, String> {
+    named(&HeadBudget::ALL, HeadBudget::name, text)
+}
+
+/// The one of `all` that has the name `value`.
+pub(crate) fn named<T: Copy>(
+    all: &[T],
+    name: fn(T) -> &'static str,
+    value: &str,
+) -> Result<T, String> {
+    let found = all.iter().find(|item| name(**item).eq_ignore_ascii_case(value));
+    found.copied().ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
+        format!("expected one of {}", names.join(", "))
+    })
 }
 
 /// A share from 0 to 100 with up to two decimals, in hundredths.

@@ -169,6 +169,7 @@ pub(super) mod tests {
             q_width: 64,
             heads: 2,
             kv_width: 32,
+            kv_heads: 2,
             kv_row_bytes: 64,
             element_bytes: 4,
         };

@@ -192,6 +192,11 @@ pub(super) struct RulerArgs {
     /// draw for draw.
     #[arg(long, value_enum, env = "ASTERISM_EVAL_SEARCH")]
     pub(super) search: Option<SearchName>,
+    /// Questions about each context, samples of their own (NIAH tasks): their contexts are encoded
+    /// once, and the report has a score for the first question, the second, and so on.
+    #[arg(long, value_name = "N", env = "ASTERISM_EVAL_QUESTIONS",
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) questions: Option<u16>,
     /// Text that the essay tasks hide needles in; Walden if not given.
     #[arg(long, value_name = "FILE", env = "ASTERISM_EVAL_HAYSTACK")]
     pub(super) haystack: Option<PathBuf>,

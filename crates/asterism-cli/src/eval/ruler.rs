@@ -26,6 +26,7 @@ pub(super) fn source(
         unused_with_data(&[
             ("--seed", set.seed.is_some()),
             ("--search", args.search.is_some()),
+            ("--questions", args.questions.is_some()),
             ("--haystack", args.haystack.is_some()),
             ("--squad", args.squad.is_some()),
             ("--hotpot", args.hotpot.is_some()),
@@ -48,6 +49,17 @@ pub(super) fn source(
     }
     let (haystack, haystack_name) = haystack("--haystack", args.haystack.as_deref())?;
     let search = args.search.unwrap_or(SearchName::Fast);
+    let questions = args.questions.map_or(1, usize::from);
+    if let Some(info) = chosen.iter().find(|info| !info.name.starts_with("niah_"))
+        && questions > 1
+    {
+        let message = format!(
+            "--questions {questions}: {} has one question for each context; ask for NIAH tasks, such \
+             as --tasks niah_multikey_1,niah_multiquery",
+            info.name
+        );
+        return Err(CliError::Usage(message));
+    }
     let ruler = Ruler::new(Settings {
         variant,
         frame: frame.clone(),
@@ -56,6 +68,7 @@ pub(super) fn source(
         haystack,
         squad: args.squad.clone(),
         hotpot: args.hotpot.clone(),
+        questions,
     })?;
     let make = move |task: &str, length, count, counter: &dyn CountTokens| {
         let made = ruler.generate(task, length, count, counter)?;
@@ -72,6 +85,9 @@ pub(super) fn source(
         let search = format!("{search:?}").to_lowercase();
         source.settings.insert("length search".to_owned(), json!(search));
         source.settings.insert("haystack".to_owned(), json!(haystack_name));
+        if questions > 1 {
+            source.settings.insert("questions about a context".to_owned(), json!(questions));
+        }
         for (name, file) in [("squad", &args.squad), ("hotpot", &args.hotpot)] {
             if let Some(file) = file {
                 let described = described(&format!("--{name}"), file)?;

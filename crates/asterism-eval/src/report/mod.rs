@@ -12,7 +12,7 @@ pub(super) mod tests;
 mod text;
 
 pub(crate) use results::both;
-pub use results::{AtLength, Cell, Needle, Results, TaskRow};
+pub use results::{AtLength, Cell, Needle, Numbered, Results, TaskRow};
 
 use crate::EvalError;
 use crate::run::info::replace;

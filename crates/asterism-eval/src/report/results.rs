@@ -14,6 +14,21 @@ pub struct Results {
     pub lengths: Vec<AtLength>,
     /// Every needle whose place and fate are known.
     pub needles: Vec<Needle>,
+    /// Scores by the number of a question among those about one context, where there are several.
+    pub questions: Vec<Numbered>,
+}
+
+/// A question that was one of several about its context.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Numbered {
+    /// Which method, as a position in the run's methods.
+    pub method: usize,
+    /// Nominal length, in tokens.
+    pub length: usize,
+    /// Its number among the questions, from 1.
+    pub question: usize,
+    /// Its score, in 0..=1.
+    pub score: f64,
 }
 
 /// The numbers of one length.
@@ -103,7 +118,7 @@ impl Results {
     pub fn read(dir: &Path) -> Result<Self, EvalError> {
         let info = RunInfo::read(dir)?;
         let mut lengths = Vec::new();
-        let mut needles = Vec::new();
+        let (mut needles, mut questions) = (Vec::new(), Vec::new());
         for &length in &info.lengths {
             let mut tasks = Vec::new();
             for task in &info.tasks {
@@ -116,6 +131,10 @@ impl Results {
                     if task.benchmark != Benchmark::Babilong && task.name != "vt" {
                         needles.extend(records.iter().flat_map(|r| found_needles(r, i, length)));
                     }
+                    questions.extend(records.iter().filter_map(|record| {
+                        let question = record.extra.get("question")?.as_u64()? as usize;
+                        Some(Numbered { method: i, length, question, score: record.score })
+                    }));
                     answers.push(records);
                 }
                 if answers.iter().any(|records| !records.is_empty()) {
@@ -126,7 +145,7 @@ impl Results {
                 lengths.push(AtLength::of(length, &tasks, baseline(&info)));
             }
         }
-        Ok(Self { info, lengths, needles })
+        Ok(Self { info, lengths, needles, questions })
     }
 
     /// The mean of `method` at every length that has one.

@@ -74,6 +74,10 @@ pub(super) fn parts(results: &Results) -> Result<Vec<Part>, EvalError> {
                 .to_owned(),
         }));
     }
+    if let Some(table) = by_question(results) {
+        parts.push(Part::Heading(2, "Score by question about the same context".to_owned()));
+        parts.push(Part::Table(table));
+    }
     parts.push(Part::Heading(2, "Tasks".to_owned()));
     parts.push(Part::Picture(Picture {
         file: "tasks.svg",
@@ -87,6 +91,30 @@ pub(super) fn parts(results: &Results) -> Result<Vec<Part>, EvalError> {
     parts.extend(failures(results));
     parts.extend(settings(results));
     Ok(parts)
+}
+
+/// The mean score of the first, the second, … question about a context, over all tasks, by length
+/// and method; nothing where every context has one.
+fn by_question(results: &Results) -> Option<Table> {
+    let most = results.questions.iter().map(|asked| asked.question).max().filter(|n| *n > 1)?;
+    let header = ["length", "method"].map(str::to_owned).into_iter();
+    let mut rows = Vec::new();
+    for at in &results.lengths {
+        for (method, info) in results.info.methods.iter().enumerate() {
+            let mean = |question: usize| {
+                let own = results.questions.iter().filter(|asked| {
+                    (asked.length, asked.method, asked.question) == (at.length, method, question)
+                });
+                let scores: Vec<f64> = own.map(|asked| asked.score).collect();
+                let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+                if scores.is_empty() { String::new() } else { points(mean) }
+            };
+            let names = [short(at.length).to_uppercase(), info.name.clone()];
+            rows.push(names.into_iter().chain((1..=most).map(mean)).map(Entry::from).collect());
+        }
+    }
+    let header = header.chain((1..=most).map(|n| format!("question {n}"))).collect();
+    Some(Table { header, rows, text: 2 })
 }
 
 fn benchmark(results: &Results) -> &'static str {

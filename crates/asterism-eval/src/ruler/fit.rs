@@ -26,6 +26,16 @@ pub(super) struct Draft {
     pub(super) query: String,
     pub(super) outputs: Vec<String>,
     pub(super) extra: Map<String, Value>,
+    /// Further questions about the same context.
+    pub(super) more: Vec<Question>,
+}
+
+/// A question about a context that is there.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Question {
+    pub(super) query: String,
+    pub(super) outputs: Vec<String>,
+    pub(super) extra: Map<String, Value>,
 }
 
 /// A family of tasks: how a sample of some size is drawn, and what of it counts against the length.
@@ -247,7 +257,8 @@ impl Budget<'_> {
         })
     }
 
-    /// Sample `index` with `units` units, or fewer when chance makes it too long.
+    /// Sample `index` with `units` units, or fewer when chance makes it too long, and then one for
+    /// each further question about its context, which are not drawn apart.
     ///
     /// # Errors
     ///
@@ -258,7 +269,7 @@ impl Budget<'_> {
         draws: &mut Draws,
         index: usize,
         mut units: usize,
-    ) -> Result<Sample, EvalError> {
+    ) -> Result<Vec<Sample>, EvalError> {
         /// Tries at the smallest size; the reference would try for ever.
         const LAST_TRIES: usize = 20;
         let start = draws.clone();
@@ -272,15 +283,17 @@ impl Budget<'_> {
             if budgeted <= self.length {
                 let length = family.length(&draft, budgeted, self.counter)?;
                 let draft = family.finish(draws, draft);
-                let Draft { context, query, outputs, extra } = draft;
-                return Ok(Sample {
+                let Draft { context, query, outputs, extra, more } = draft;
+                let first = Question { query, outputs, extra };
+                let sample = |Question { query, outputs, extra }| Sample {
                     index,
-                    input_context: context,
+                    input_context: context.clone(),
                     input_query: query,
                     outputs,
                     length,
                     extra,
-                });
+                };
+                return Ok([first].into_iter().chain(more).map(sample).collect());
             }
             least = least.min(budgeted);
             if units > family.least() {

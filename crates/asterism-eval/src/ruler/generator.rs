@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use crate::words::WordPairs;
-use crate::{ChatFrame, CountTokens, EvalError, Haystack, SampleSet};
+use crate::{ChatFrame, CountTokens, EvalError, Haystack, Sample, SampleSet};
 
 use super::fit::{Budget, Draws, Family, Search};
 use super::niah::{Hay, Niah};
@@ -29,6 +29,9 @@ pub struct Settings {
     pub squad: Option<PathBuf>,
     /// HotpotQA's development set with distractors, for qa_2.
     pub hotpot: Option<PathBuf>,
+    /// Questions about each context, samples of their own: more than one of the NIAH tasks only,
+    /// whose contexts then have needles for all of them.
+    pub questions: usize,
 }
 
 impl Default for Settings {
@@ -41,6 +44,7 @@ impl Default for Settings {
             haystack: Haystack::embedded(),
             squad: None,
             hotpot: None,
+            questions: 1,
         }
     }
 }
@@ -77,7 +81,8 @@ impl Ruler {
     ///
     /// # Errors
     ///
-    /// [`EvalError::Unknown`] for a task that does not exist, [`EvalError::MissingData`] and
+    /// [`EvalError::Unknown`] for a task that does not exist, or has one question only where
+    /// several are wanted, [`EvalError::MissingData`] and
     /// [`EvalError::NotEnough`] for question tasks without files or with too few questions,
     /// [`EvalError::TooShort`] when no sample fits, and what counting tokens reports.
     pub fn generate(
@@ -92,13 +97,20 @@ impl Ruler {
         let index = infos.iter().position(|info| info.name == task).ok_or_else(|| {
             EvalError::unknown("task", task, infos.iter().map(|info| info.name.as_str()))
         })?;
+        if self.settings.questions != 1 && (shape(task).is_none() || self.settings.questions == 0) {
+            let several = infos.iter().filter(|info| shape(&info.name).is_some());
+            let names = several.map(|info| info.name.as_str());
+            return Err(EvalError::unknown("task with several questions", task, names));
+        }
         let mut draws = Draws::new(*seed);
         let family = self.family(task, length, samples, counter, &mut draws)?;
         let budget = Budget { task, length, counter };
         let units = budget.fit(family.as_ref(), &mut draws, *search)?;
-        let samples = (0..samples)
+        let contexts = (0..samples.div_ceil(self.settings.questions))
             .map(|index| budget.sample(family.as_ref(), &mut draws, index, units))
             .collect::<Result<Vec<_>, _>>()?;
+        let mut samples: Vec<Sample> = contexts.into_iter().flatten().take(samples).collect();
+        samples.iter_mut().enumerate().for_each(|(index, sample)| sample.index = index);
         let metadata = self.metadata(task, length, units, family.most() == Some(units));
         Ok(SampleSet { task: infos[index].clone(), samples, metadata })
     }
@@ -127,6 +139,7 @@ impl Ruler {
                 length,
                 exact,
                 reserved,
+                questions: self.settings.questions,
                 words,
                 haystack,
                 context,

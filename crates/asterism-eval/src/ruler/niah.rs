@@ -8,7 +8,7 @@ use crate::sentences::sentences;
 use crate::words::WordPairs;
 use crate::{ChatFrame, EvalError, Haystack};
 
-use super::fit::{Draft, Draws, Family};
+use super::fit::{Draft, Draws, Family, Question};
 use super::texts::{NIAH, fill};
 use super::{NOISE, Variant};
 
@@ -55,6 +55,8 @@ pub(super) struct Niah<'a> {
     /// Whether upstream's own sizes are to be tried, rather than a finer grid of them.
     pub(super) exact: bool,
     pub(super) reserved: usize,
+    /// Questions about a context, each about keys of its own.
+    pub(super) questions: usize,
     pub(super) words: &'a WordPairs,
     pub(super) haystack: &'a Haystack,
     pub(super) context: String,
@@ -184,7 +186,9 @@ impl Family for Niah<'_> {
     fn draw(&self, draws: &mut Draws, _: usize, units: usize) -> Result<Draft, EvalError> {
         let random = &mut draws.python;
         let (mut keys, mut values, mut needles) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..self.shape.keys {
+        // With several questions as many keys as these ask for, at least.
+        let asked_for = if self.questions > 1 { self.shape.queries * self.questions } else { 0 };
+        for _ in 0..self.shape.keys.max(asked_for) {
             let key = self.draw_one(self.shape.key, random);
             let of_key: Vec<String> =
                 (0..self.shape.values).map(|_| self.draw_one(self.shape.value, random)).collect();
@@ -195,7 +199,42 @@ impl Family for Niah<'_> {
         PythonRandom::new(self.seed).shuffle(&mut needles);
         let hidden = self.hide(&needles, random, units);
 
-        let asked = random.sample(keys.len(), self.shape.queries);
+        let asked = random.sample(keys.len(), self.shape.queries.max(asked_for));
+        let kind = {
+            let one = self.shape.queries * self.shape.values == 1;
+            let plural = self.plural();
+            if one { &plural[..plural.len() - 1] } else { plural }
+        };
+        let mut questions: Vec<Question> = asked
+            .chunks(self.shape.queries)
+            .map(|asked| self.question(asked, (&keys, &values), &hidden, kind))
+            .collect();
+        if self.questions > 1 {
+            for (number, question) in questions.iter_mut().enumerate() {
+                question.extra.insert("question".to_owned(), json!(number + 1));
+            }
+        }
+        let mut questions = questions.into_iter();
+        let Question { query, outputs, extra } = questions.next().unwrap_or_default();
+        let context = fill(&self.context, &[("type_needle_v", kind), ("context", &hidden)]);
+        Ok(Draft { context, query, outputs, extra, more: questions.collect() })
+    }
+
+    fn counted_in_search(&self, draft: &Draft) -> String {
+        let answer = if self.variant.is_star() { draft.outputs.join(" ") } else { String::new() };
+        format!("{}{}{answer}", draft.context, draft.query)
+    }
+}
+
+impl Niah<'_> {
+    /// The question for the keys `asked`, in the words for this `kind` of value.
+    fn question(
+        &self,
+        asked: &[usize],
+        (keys, values): (&[String], &[Vec<String>]),
+        hidden: &str,
+        kind: &str,
+    ) -> Question {
         let outputs: Vec<String> = asked.iter().flat_map(|&key| values[key].clone()).collect();
         let names: Vec<&str> = asked.iter().map(|&key| keys[key].as_str()).collect();
         let query = match names.split_last() {
@@ -203,26 +242,17 @@ impl Family for Niah<'_> {
             _ => names.concat(),
         };
         let mut depths = Vec::new();
-        for &key in &asked {
+        for &key in asked {
             for value in &values[key] {
                 let at = hidden.find(&self.needle(&keys[key], value));
                 depths.extend(at.map(|at| at as f64 / hidden.len() as f64));
             }
         }
 
-        let one = self.shape.queries * self.shape.values == 1;
-        let plural = self.plural();
-        let kind = if one { &plural[..plural.len() - 1] } else { plural };
-        Ok(Draft {
-            context: fill(&self.context, &[("type_needle_v", kind), ("context", &hidden)]),
+        Question {
             query: fill(&self.query, &[("type_needle_v", kind), ("query", &query)]),
             outputs,
             extra: [("depths".to_owned(), json!(depths))].into_iter().collect(),
-        })
-    }
-
-    fn counted_in_search(&self, draft: &Draft) -> String {
-        let answer = if self.variant.is_star() { draft.outputs.join(" ") } else { String::new() };
-        format!("{}{}{answer}", draft.context, draft.query)
+        }
     }
 }

@@ -239,6 +239,7 @@ impl Family for Questions<'_> {
             query: fill(&self.query, &[("query", &question.query)]),
             outputs: question.answers.clone(),
             extra: [("depths".to_owned(), json!(depths))].into_iter().collect(),
+            more: Vec::new(),
         })
     }
 

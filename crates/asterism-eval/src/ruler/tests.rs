@@ -28,6 +28,29 @@ fn every_task(variant: Variant, length: usize) -> Vec<SampleSet> {
     GENERATED.iter().map(|task| ruler.generate(task, length, 3, &Words).unwrap()).collect()
 }
 
+#[test]
+fn several_questions_ask_about_one_context() {
+    let settings = Settings { questions: 3, ..Settings::default() };
+    let ruler = Ruler::new(settings).unwrap();
+    for task in ["niah_single_1", "niah_multikey_2", "niah_multiquery"] {
+        let set = ruler.generate(task, 1024, 7, &Words).unwrap();
+        assert_eq!(set.samples.len(), 7);
+        for (index, sample) in set.samples.iter().enumerate() {
+            assert_eq!(sample.index, index);
+            assert_eq!(sample.extra["question"], json!(index % 3 + 1), "{task}");
+            let first = &set.samples[index / 3 * 3];
+            assert_eq!(sample.input_context, first.input_context, "{task}");
+            assert!(index % 3 == 0 || sample.input_query != first.input_query, "{task}");
+            for value in &sample.outputs {
+                assert_eq!(count(&sample.input_context, value), 1, "{task}: {value}");
+            }
+        }
+        assert_ne!(set.samples[0].input_context, set.samples[3].input_context);
+    }
+    let error = ruler.generate("vt", 1024, 3, &Words).unwrap_err().to_string();
+    assert!(error.contains("niah_single_1") && error.contains("several questions"), "{error}");
+}
+
 /// How often `part` stands in `text`.
 fn count(text: &str, part: &str) -> usize {
     text.matches(part).count()

@@ -77,7 +77,8 @@ impl VariableTracking {
         let budget = Budget { task: "the example of vt", length: EXAMPLE_LENGTH, counter };
         let search = if variant.is_star() || exact { Search::Reference } else { Search::Fast };
         let units = budget.fit(&writer, draws, search)?;
-        let sample = budget.sample(&writer, draws, 0, units)?;
+        // One, about one question.
+        let sample = budget.sample(&writer, draws, 0, units)?.swap_remove(0);
 
         let (space, end) = match variant {
             Variant::Clean => ("", "\n\n"),
@@ -238,6 +239,7 @@ impl Family for VariableTracking {
             query: fill(&self.query, &[("query", &value), ("num_v", &count)]),
             outputs: names,
             extra: [("depths".to_owned(), json!(depths))].into_iter().collect(),
+            more: Vec::new(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::Body;
 use crate::error::{ApiError, ApiResult};
-use asterism::plan::{Method, PlanSpec, Revisit, Sparse, Star};
+use asterism::plan::{HeadBudget, Method, PlanSpec, Press, PressBy, Revisit, Sparse, Star};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -24,6 +24,14 @@ pub(crate) struct MethodFields {
     /// Tokens of the context that are computed anew for every question (star): a number, a share
     /// such as "5%", "auto" or "none".
     pub(crate) revisit: Option<Value>,
+    /// Keys and values that are kept of each block (star, or dense on one host): a share such as
+    /// "50%".
+    pub(crate) keep: Option<String>,
+    /// By which score they are found: kvzip, expected, compactor, snapkv, streaming, knorm or
+    /// random.
+    pub(crate) press: Option<String>,
+    /// Whether every head keeps as many, "even", or a layer the best of all its heads, "layer".
+    pub(crate) press_heads: Option<String>,
     /// Hosts that share the work.
     #[schema(minimum = 1, maximum = 64)]
     pub(crate) hosts: Option<usize>,
@@ -36,6 +44,9 @@ impl MethodFields {
             block: body.take("block")?,
             anchor: body.take("anchor")?,
             revisit: body.take("revisit")?,
+            keep: body.take("keep")?,
+            press: body.take("press")?,
+            press_heads: body.take("press_heads")?,
             hosts: body.take("hosts")?,
         })
     }
@@ -46,6 +57,9 @@ impl MethodFields {
             && self.block.is_none()
             && self.anchor.is_none()
             && self.hosts.is_none()
+            && self.keep.is_none()
+            && self.press.is_none()
+            && self.press_heads.is_none()
     }
 
     /// The method asked for, where `default` fills in what was not said.
@@ -76,7 +90,44 @@ impl MethodFields {
             let message = format!("{field} is a setting of star, and the method is {name}");
             return Err(ApiError::param(field, message));
         }
-        Ok(PlanSpec { method, hosts })
+        let spec = PlanSpec::from(method).hosts(hosts);
+        Ok(spec.press(self.pressed(default.press, &spec)?))
+    }
+
+    /// What keys are pressed to: as asked for, or as `default` has it where the method can be.
+    fn pressed(&self, default: Option<Press>, spec: &PlanSpec) -> ApiResult<Option<Press>> {
+        let can_be = match spec.method {
+            Method::Star(_) => true,
+            Method::Dense => spec.hosts == 1,
+            Method::Ring | Method::Zigzag | Method::Sparse(_) => false,
+        };
+        let given = [
+            ("keep", self.keep.is_some()),
+            ("press", self.press.is_some()),
+            ("press_heads", self.press_heads.is_some()),
+        ];
+        let Some((field, _)) = given.iter().find(|(_, given)| *given) else {
+            return Ok(default.filter(|_| can_be));
+        };
+        if !can_be {
+            let message = format!(
+                "{field} is a setting of star, and of dense on one host: the method is {} on {} \
+                 host(s)",
+                spec.method, spec.hosts
+            );
+            return Err(ApiError::param(field, message));
+        }
+        let mut press = default.unwrap_or(Press::new(Press::ALL));
+        if let Some(keep) = &self.keep {
+            press.keep = share(keep)?;
+        }
+        if let Some(name) = &self.press {
+            press.by = named("press", &PressBy::ALL, PressBy::name, name)?;
+        }
+        if let Some(name) = &self.press_heads {
+            press.heads = named("press_heads", &HeadBudget::ALL, HeadBudget::name, name)?;
+        }
+        Ok((press.keep < Press::ALL).then_some(press))
     }
 
     fn star(&self, default: Method) -> ApiResult<Star> {
@@ -119,6 +170,32 @@ fn pattern(text: &str) -> ApiResult<Sparse> {
         return Err(ApiError::param("method", message));
     }
     Sparse::parse(text).map_err(|error| ApiError::param("method", format!("method: {error}")))
+}
+
+/// A share of the keys that is kept, `"50%"`, in hundredths of a per cent.
+fn share(text: &str) -> ApiResult<u32> {
+    let share = text.strip_suffix('%').and_then(|share| share.parse::<f64>().ok());
+    let hundredths = share.map_or(0.0, |share| (share * 100.0).round());
+    if (1.0..=f64::from(Press::ALL)).contains(&hundredths) {
+        return Ok(hundredths as u32);
+    }
+    let message =
+        format!("keep is {text:?}: it may be a share such as \"50%\", above 0% and up to 100%");
+    Err(ApiError::param("keep", message))
+}
+
+/// The one of `all` that has the name `value`.
+fn named<T: Copy>(
+    field: &'static str,
+    all: &[T],
+    name: fn(T) -> &'static str,
+    value: &str,
+) -> ApiResult<T> {
+    all.iter().copied().find(|item| name(*item) == value).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
+        let message = format!("unknown {field} {value:?}: it may be {}", names.join(", "));
+        ApiError::param(field, message)
+    })
 }
 
 fn revisit(value: &Value) -> ApiResult<Revisit> {
@@ -167,11 +244,17 @@ pub(crate) struct MethodInfo {
     /// As a request for it has it.
     #[schema(value_type = Option<String>)]
     revisit: Value,
+    /// Keys and values that are kept; all if it is missing.
+    keep: Option<String>,
+    /// By which score they are found.
+    press: Option<&'static str>,
+    /// How they are shared out over heads.
+    press_heads: Option<&'static str>,
     hosts: usize,
 }
 
 impl From<PlanSpec> for MethodInfo {
-    fn from(PlanSpec { method, hosts }: PlanSpec) -> Self {
+    fn from(PlanSpec { method, hosts, press }: PlanSpec) -> Self {
         let star = method.as_star();
         Self {
             method: match method {
@@ -181,6 +264,9 @@ impl From<PlanSpec> for MethodInfo {
             block: star.map(|star| star.block),
             anchor: star.map(|star| star.anchor),
             revisit: describe_revisit(star.map_or(Revisit::None, |star| star.revisit)),
+            keep: press.map(|press| format!("{}%", f64::from(press.keep) / 100.0)),
+            press: press.map(|press| press.by.name()),
+            press_heads: press.map(|press| press.heads.name()),
             hosts,
         }
     }
@@ -194,7 +280,7 @@ mod tests {
     fn spec(fields: Value) -> Result<PlanSpec, String> {
         let mut body = Body::read(fields.to_string().as_bytes()).unwrap();
         let fields = MethodFields::take(&mut body).unwrap();
-        let default = PlanSpec { method: Star::new(4096).anchor(1024).into(), hosts: 2 };
+        let default = Star::new(4096).anchor(1024).hosts(2);
         fields.spec(default).map_err(|error| error.message().to_owned())
     }
 
@@ -210,6 +296,12 @@ mod tests {
             spec(json!({"method": "dense", "revisit": "none"})).unwrap().method,
             Method::Dense
         );
+        let press = |fields| spec(fields).unwrap().press;
+        assert_eq!(press(json!({"keep": "100%"})), None);
+        assert_eq!(press(json!({"keep": "12.5%"})), Some(Press::new(1250)));
+        let given = json!({"keep": "50%", "press": "snapkv", "press_heads": "layer"});
+        let expected = Press::new(5000).by(PressBy::SnapKv).heads(HeadBudget::Layer);
+        assert_eq!(press(given), Some(expected));
     }
 
     #[test]
@@ -224,6 +316,12 @@ mod tests {
             (json!({"method": "dense", "block": 512}), "block"),
             (json!({"method": "ring", "revisit": 5}), "revisit"),
             (json!({"hosts": 0}), "hosts"),
+            (json!({"keep": "0%"}), "keep"),
+            (json!({"keep": "half"}), "keep"),
+            (json!({"keep": "50%", "press": "h2o"}), "press"),
+            (json!({"keep": "50%", "press_heads": "all"}), "press_heads"),
+            (json!({"method": "ring", "keep": "50%"}), "keep"),
+            (json!({"method": "dense", "keep": "50%"}), "keep"),
         ] {
             let error = spec(fields.clone()).unwrap_err();
             assert!(error.contains(field), "{fields}: {error}");

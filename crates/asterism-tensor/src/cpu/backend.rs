@@ -4,9 +4,9 @@ use super::{
     Activations, Cpu, CpuError, KvSegment, KvSequence, PackedMatrix, RowPositions, available, ops,
 };
 use crate::{
-    Aligned, Backend, Choice, Elements, ElementsView, Grain, HeadShape, KvBytes, KvPrecision,
-    LayerWidths, Memory, Part, PartMut, Pass, Peak, Positions, Precision, Rotation, RowReader,
-    Sampling, Segment, Sequence, SplitQkv, TensorError, TileMask,
+    Aligned, Backend, Choice, Elements, ElementsView, Grain, HeadShape, KeptKeys, KvBytes,
+    KvPrecision, LayerWidths, MassOver, Memory, Part, PartMut, Pass, Peak, Positions, Precision,
+    Rotation, RowReader, Sampling, Segment, Sequence, SplitQkv, TensorError, TileMask,
 };
 
 use std::convert::Infallible;
@@ -87,16 +87,16 @@ fn choose(logits: &[f32], sampling: &Sampling, seen: Option<&[bool]>, uniform: u
 }
 
 fn kv_segments<'a>(segments: &[Segment<'a, Cpu>]) -> Vec<KvSegment<'a>> {
-    segments
-        .iter()
-        .map(|s| KvSegment {
-            keys: elements(s.keys),
-            values: elements(s.values),
-            tokens: s.tokens,
-            start: s.start,
-            hidden: s.hidden.map(Vec::as_slice),
-        })
-        .collect()
+    let mut all = Vec::with_capacity(segments.len());
+    for s in segments {
+        let (keys, values) = (elements(s.keys), elements(s.values));
+        let (tokens, start, hidden) = (s.tokens, s.start, s.hidden.map(Vec::as_slice));
+        match s.kept {
+            Some(kept) => all.extend(KvSegment::of_kept(kept, [keys, values], start, hidden)),
+            None => all.push(KvSegment { keys, values, tokens, start, hidden, head: None }),
+        }
+    }
+    all
 }
 
 fn kv_sequence<'a>(sequence: &Sequence<'a, Cpu>, segments: &'a [KvSegment<'a>]) -> KvSequence<'a> {
@@ -133,6 +133,7 @@ impl Backend for Cpu {
     type Activations = Activations;
     type Ids = Ids;
     type Flags = Vec<bool>;
+    type Kept = KeptKeys;
     type Listed = Vec<u32>;
     type Recording = Infallible;
     type Matrix = PackedMatrix;
@@ -238,6 +239,15 @@ impl Backend for Cpu {
         Ok(copy)
     }
 
+    fn read_rows(&self, rows: Part<'_, Aligned<f32>>, to: &mut [f32]) -> Result {
+        to.copy_from_slice(floats(rows));
+        Ok(())
+    }
+
+    fn tasks(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.for_each(count, task);
+    }
+
     fn put_rows(&self, rows: Part<'_, Aligned<f32>>, to: PartMut<'_, Aligned<f32>>) -> Result {
         floats_mut(to).copy_from_slice(floats(rows));
         Ok(())
@@ -309,6 +319,10 @@ impl Backend for Cpu {
 
     fn flags(&self, flags: &[bool]) -> Result<Vec<bool>> {
         Ok(flags.to_vec())
+    }
+
+    fn kept(&self, kept: KeptKeys) -> Result<KeptKeys> {
+        Ok(kept)
     }
 
     fn listed(&self, positions: &[u32]) -> Result<Vec<u32>> {
@@ -454,11 +468,12 @@ impl Backend for Cpu {
         shape: HeadShape,
         sequence: &Sequence<'_, Self>,
         lse: Part<'_, Aligned<f32>>,
+        over: MassOver,
         sums: PartMut<'_, Aligned<f32>>,
     ) -> Result {
         let segments = kv_segments(sequence.segments);
         let sequence = kv_sequence(sequence, &segments);
-        self.mass(floats(q), shape, &sequence, floats(lse), floats_mut(sums));
+        self.mass(floats(q), shape, &sequence, floats(lse), over, floats_mut(sums));
         Ok(())
     }
 

@@ -22,7 +22,7 @@ mod shared;
 mod team;
 
 pub use activations::Activations;
-pub use attention::{KvSegment, KvSequence, RowPositions};
+pub use attention::{KeptHead, KvSegment, KvSequence, RowPositions};
 pub use backend::Ids;
 pub use kernels::Isa;
 pub use linear::PackedMatrix;

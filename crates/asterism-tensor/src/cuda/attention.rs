@@ -9,10 +9,10 @@ use super::cudnn::Cudnn;
 use super::kernels::FEW_ROWS;
 use super::kv::{Kv, KvView};
 use super::launch::Rows;
-use super::queries::{Keys, Places, Queries};
+use super::queries::{Kept, Keys, Places, Queries};
 use super::view::same_length;
 use super::{Attention, Buffer, Cuda, CudaError, View, ViewMut};
-use crate::{HeadShape, Segment, Sequence};
+use crate::{HeadShape, MassOver, Segment, Sequence};
 use half::bf16;
 
 /// cuDNN takes 50 ms to plan attention of a new pair of lengths. That pays where the lengths will
@@ -44,7 +44,7 @@ fn seen(queries: &Queries<'_>, segment: &Segment<'_, Cuda>) -> usize {
 
 /// How the queries see `keys` laid one after the other, if it is one of the ways that cuDNN knows.
 fn mask<K>(queries: &Queries<'_>, keys: &[Keys<'_, K>]) -> Option<Mask> {
-    if keys.iter().any(|keys| keys.hidden.is_some()) {
+    if keys.iter().any(|keys| keys.hidden.is_some() || keys.kept.is_some()) {
         return None;
     }
     let seen_by_all = |k: &Keys<'_, K>| k.start + k.tokens <= queries.places.first + 1;
@@ -69,21 +69,33 @@ fn stored_keys<'a>(
     let width = queries.shape.kv_width();
     let mut stored = Vec::with_capacity(segments.len());
     for segment in segments {
-        let tokens = seen(queries, segment);
+        let kept = segment.kept.map(Kept::view);
+        // What is kept lies head after head: no end of it is the same for all.
+        let tokens = match kept {
+            Some(_) if segment.start < queries.places.end => segment.tokens,
+            Some(_) => 0,
+            None => seen(queries, segment),
+        };
         if tokens > 0 {
-            let elements = 0..tokens * width;
+            let elements = if kept.is_some() { 0..segment.keys.len } else { 0..tokens * width };
             stored.push(Keys {
                 keys: Kv::view(segment.keys.slice(elements.clone()))?,
                 values: Kv::view(segment.values.slice(elements))?,
                 tokens,
                 start: segment.start,
                 hidden: segment.hidden.map(|hidden| hidden.slice(0..tokens)).transpose()?,
+                kept,
             });
         }
     }
     // Keys that end with the queries go last: the others are seen by all queries, or none fits.
     stored.sort_by_key(|keys| keys.start + keys.tokens);
     Ok(stored)
+}
+
+/// The shape of keys that lie head after head.
+fn one_head(shape: HeadShape) -> HeadShape {
+    HeadShape { heads: 1, kv_heads: 1, ..shape }
 }
 
 impl Cuda {
@@ -148,20 +160,27 @@ impl Cuda {
         queries: Queries<'_>,
         segments: &[Segment<'_, Self>],
         lse: View<'_, f32>,
+        over: MassOver,
         mut sums: ViewMut<'_, f32>,
     ) -> Result<(), CudaError> {
         let (shape, mut first) = (queries.shape, 0);
+        if segments.iter().any(|segment| segment.kept.is_some()) {
+            // Tokens whose keys a head does not have.
+            sums.fill_bytes(0)?;
+        }
         let mass = self.flash(shape.head_dim)?.mass()?;
         for segment in segments {
             if segment.tokens == 0 {
                 continue;
             }
             let mut unpacked = None;
-            let keys = Kv::view(segment.keys)?.bf16(&self.rows, shape, &mut unpacked)?;
+            let kept = segment.kept.map(Kept::view);
+            let stored = if kept.is_some() { one_head(shape) } else { shape };
+            let keys = Kv::view(segment.keys)?.bf16(&self.rows, stored, &mut unpacked)?;
             let Segment { tokens, start, .. } = *segment;
             let hidden = segment.hidden.map(|hidden| hidden.slice(0..tokens)).transpose()?;
-            let keys = Keys { keys, values: keys, tokens, start, hidden };
-            mass.run(queries, lse, &keys, &mut sums, first)?;
+            let keys = Keys { keys, values: keys, tokens, start, hidden, kept };
+            mass.run(queries, lse, &keys, over, &mut sums, first)?;
             first += tokens;
         }
         same_length("sums", first * shape.kv_heads, sums.len())
@@ -177,12 +196,14 @@ impl Cuda {
         unpacked.resize_with(stored.len(), Default::default);
         let mut keys = Vec::with_capacity(stored.len());
         for (stored, [of_keys, of_values]) in stored.iter().zip(unpacked) {
+            let of = if stored.kept.is_some() { one_head(shape) } else { shape };
             keys.push(Keys {
-                keys: stored.keys.bf16(&self.rows, shape, of_keys)?,
-                values: stored.values.bf16(&self.rows, shape, of_values)?,
+                keys: stored.keys.bf16(&self.rows, of, of_keys)?,
+                values: stored.values.bf16(&self.rows, of, of_values)?,
                 tokens: stored.tokens,
                 start: stored.start,
                 hidden: stored.hidden,
+                kept: stored.kept,
             });
         }
         Ok(keys)
@@ -195,7 +216,7 @@ impl Cuda {
         keys: &[Keys<'_, View<'_, bf16>>],
     ) -> Option<(&Cudnn, Mask)> {
         let whole = queries.tokens.is_multiple_of(WHOLE);
-        let count: usize = keys.iter().map(|k| k.tokens).sum();
+        let count: usize = keys.iter().map(Keys::of_a_head).sum();
         let many = whole || 4 * queries.q.len() * count >= WORTH_A_PLAN;
         let cudnn = self.cudnn.as_ref().filter(|_| many && !self.device.is_recording())?;
         Some((cudnn, mask(queries, keys)?))

@@ -7,19 +7,21 @@ use super::flash::Flash;
 use super::gemv::{Gemv, MOST_ROWS};
 use super::kv::Kv;
 use super::memory::{Grown, Ids, view, view_mut};
-use super::queries::{Listed, Places, Queries};
+use super::queries::{Kept, Listed, Places, Queries};
 use super::rows::{RowChoice, RowKernels};
 use super::sparse::SparseKernels;
 use super::staging::Staging;
 use super::weights::{Embedding, Matrix};
 use super::{Buffer, CudaError, Device, Element, Event, Gemm, Recording, View, ViewMut};
 use crate::{
-    Backend, Choice, ElementsView, Grain, HeadShape, KvBytes, KvPrecision, LayerWidths, Memory,
-    Part, PartMut, Pass, Peak, Precision, Rotation, RowReader, Sequence, SplitQkv, TensorError,
-    TileMask,
+    Backend, Choice, ElementsView, Grain, HeadShape, KeptKeys, KvBytes, KvPrecision, LayerWidths,
+    MassOver, Memory, Part, PartMut, Pass, Peak, Precision, Rotation, RowReader, Sequence,
+    SplitQkv, TensorError, TileMask,
 };
 use half::bf16;
+use half::slice::HalfFloatSliceExt;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -168,6 +170,7 @@ impl Backend for Cuda {
     type Activations = Activations;
     type Ids = Ids;
     type Flags = Buffer<u8>;
+    type Kept = Kept;
     type Listed = Listed;
     type Recording = Recording;
     type Matrix = Matrix;
@@ -283,6 +286,30 @@ impl Backend for Cuda {
         Ok(view(sums)?.read(to)?)
     }
 
+    fn read_rows(&self, rows: Part<'_, Grown<bf16>>, to: &mut [f32]) -> Result {
+        let read = view(rows)?.to_vec()?;
+        read.convert_to_f32_slice(to);
+        Ok(())
+    }
+
+    fn tasks(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count);
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= count {
+                            return;
+                        }
+                        task(number);
+                    }
+                });
+            }
+        });
+    }
+
     fn kv(&self, precision: KvPrecision, shape: HeadShape, capacity: usize) -> Result<Kv> {
         Ok(Kv::with_capacity(&self.device, precision, shape, capacity)?)
     }
@@ -338,6 +365,10 @@ impl Backend for Cuda {
     fn flags(&self, flags: &[bool]) -> Result<Buffer<u8>> {
         let flags: Vec<u8> = flags.iter().map(|&flag| u8::from(flag)).collect();
         Ok(Buffer::from_slice(&self.device, &flags)?)
+    }
+
+    fn kept(&self, kept: KeptKeys) -> Result<Kept> {
+        Ok(Kept::new(&self.device, kept)?)
     }
 
     fn listed(&self, positions: &[u32]) -> Result<Listed> {
@@ -498,6 +529,7 @@ impl Backend for Cuda {
         shape: HeadShape,
         sequence: &Sequence<'_, Self>,
         lse: Part<'_, Grown<f32>>,
+        over: MassOver,
         sums: PartMut<'_, Grown<f32>>,
     ) -> Result {
         let Sequence { rows, positions, segments } = sequence;
@@ -508,7 +540,7 @@ impl Backend for Cuda {
         let (q, lse) = (q.slice(range(shape.q_width())), lse.slice(range(shape.heads)));
         let (tokens, places) = (rows.len(), Places::of(*positions, rows.len())?);
         let queries = Queries { q: view(q)?, tokens, places, shape };
-        Ok(self.mass_of(queries, segments, view(lse)?, view_mut(sums)?)?)
+        Ok(self.mass_of(queries, segments, view(lse)?, over, view_mut(sums)?)?)
     }
 
     fn attend_tiles(
@@ -560,8 +592,8 @@ impl Backend for Cuda {
         Ok(self.rows.add_rows(view(rows)?, view_mut(sums)?, first)?)
     }
 
-    fn gather(&self, kv: Part<'_, Kv>, _shape: HeadShape, chosen: &[u32]) -> Result<Kv> {
-        Ok(Kv::gather(&self.rows, kv, chosen)?)
+    fn gather(&self, kv: Part<'_, Kv>, shape: HeadShape, chosen: &[u32]) -> Result<Kv> {
+        Ok(Kv::gather(&self.rows, kv, shape, chosen)?)
     }
 
     fn merge(

@@ -166,10 +166,12 @@ impl Flash {
         for keys in keys {
             self.device.keep(keys.keys.memory().into_iter().chain(keys.values.memory()));
             self.device.keep(keys.hidden.map(|hidden| hidden.memory));
+            let tables = keys.kept.map(|kept| [kept.offsets.memory, kept.indices.memory]);
+            self.device.keep(tables.into_iter().flatten());
         }
         self.device.keep(places.listed.map(|listed| listed.memory));
         // What grows is the last.
-        if let Some(last) = keys.last() {
+        if let Some(last) = keys.last().filter(|last| last.kept.is_none()) {
             for view in [&last.keys, &last.values] {
                 self.device.limit_later(view.behind() / shape.kv_width());
             }

@@ -187,16 +187,17 @@ impl Kv {
         Ok(())
     }
 
-    /// The `chosen` tokens of a part of a cache, in that order. Waits.
+    /// The `chosen` tokens of a part of a cache whose tokens have the heads of `shape`, in that
+    /// order. Waits.
     ///
     /// # Panics
     /// If a chosen token is not one of them.
     pub(super) fn gather(
         kernels: &RowKernels,
         part: Part<'_, Self>,
+        shape: HeadShape,
         chosen: &[u32],
     ) -> Result<Self, CudaError> {
-        let shape = part.of.shape;
         let (width, heads) = (shape.kv_width(), shape.kv_heads);
         let tokens = part.len / width;
         let outside = chosen.iter().find(|token| **token as usize >= tokens);

@@ -25,9 +25,9 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// How many keys there are.
+    /// How many keys a head has, on average.
     pub(super) fn keys(&self) -> usize {
-        self.keys.iter().map(|keys| keys.tokens).sum()
+        self.keys.iter().map(Keys::of_a_head).sum()
     }
 }
 
@@ -41,8 +41,11 @@ struct RawSegment {
     /// Of their scales, or 0.
     key_scales: u64,
     value_scales: u64,
-    /// Of a flag for each key, or 0.
+    /// Of a flag for each token, or 0.
     hidden: u64,
+    /// Of where the rows of each head begin, or 0, and of which token each is.
+    offsets: u64,
+    indices: u64,
     tokens: i32,
     start: i32,
 }
@@ -183,11 +186,17 @@ impl Launch {
     }
 
     fn segment(&self, keys: &Keys<'_, KvView<'_>>) -> Result<RawSegment, CudaError> {
-        let elements = keys.tokens * self.shape.kv_width();
+        let elements = match keys.kept {
+            Some(kept) => kept.indices.len() * self.shape.head_dim,
+            None => keys.tokens * self.shape.kv_width(),
+        };
         same_length("keys", elements, keys.keys.len())?;
         same_length("values", elements, keys.values.len())?;
         if let Some(hidden) = keys.hidden {
             same_length("the flags of hidden keys", keys.tokens, hidden.len())?;
+        }
+        if let Some(kept) = keys.kept {
+            same_length("the heads of kept keys", self.shape.kv_heads + 1, kept.offsets.len())?;
         }
         let (at_keys, key_scales) = keys.keys.pointers();
         let (at_values, value_scales) = keys.values.pointers();
@@ -197,6 +206,8 @@ impl Launch {
             key_scales,
             value_scales,
             hidden: keys.hidden.map_or(0, |hidden| hidden.pointer),
+            offsets: keys.kept.map_or(0, |kept| kept.offsets.pointer),
+            indices: keys.kept.map_or(0, |kept| kept.indices.pointer),
             tokens: keys.tokens as i32,
             start: int("the position of a segment", keys.start)?,
         })

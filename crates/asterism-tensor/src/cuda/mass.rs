@@ -8,7 +8,7 @@ use super::queries::{Keys, Queries};
 use super::rows::int;
 use super::view::same_length;
 use super::{Argument, CudaError, Device, Function, Module, View, ViewMut};
-use crate::HeadShape;
+use crate::{HeadShape, MassOver};
 use half::bf16;
 use std::sync::Arc;
 
@@ -34,13 +34,14 @@ impl Mass {
         Ok(Self { kernel: module.function(c"mass")?, tile })
     }
 
-    /// Softmax weights of the keys of a segment, summed over the rows of `queries`, whose
-    /// log-sum-exps are `lse`: the elements from `first` on of each row of `sums [kv_heads, keys]`.
+    /// Softmax weights of the keys of a segment, `over` the rows of `queries`, whose log-sum-exps
+    /// are `lse`: the elements from `first` on of each row of `sums [kv_heads, keys]`.
     pub(super) fn run(
         &self,
         queries: Queries<'_>,
         lse: View<'_, f32>,
         segment: &Keys<'_, View<'_, bf16>>,
+        over: MassOver,
         sums: &mut ViewMut<'_, f32>,
         first: usize,
     ) -> Result<(), CudaError> {
@@ -48,7 +49,11 @@ impl Mass {
         let HeadShape { heads, kv_heads, .. } = shape;
         same_length("q", tokens * shape.q_width(), q.len())?;
         same_length("lse", tokens * heads, lse.len())?;
-        same_length("keys", segment.tokens * shape.kv_width(), segment.keys.len())?;
+        let elements = match segment.kept {
+            Some(kept) => kept.indices.len() * shape.head_dim,
+            None => segment.tokens * shape.kv_width(),
+        };
+        same_length("keys", elements, segment.keys.len())?;
         same_length("the elements of a head", self.tile.head_dim, shape.head_dim)?;
         if let Some(hidden) = segment.hidden {
             same_length("the flags of hidden keys", segment.tokens, hidden.len())?;
@@ -61,12 +66,19 @@ impl Mass {
         let sizes = [heads, kv_heads].map(|n| n as i32);
         let tokens = int("the number of rows", tokens)?;
         let start = int("a position", places.first)?;
-        let count = int("the number of keys", segment.tokens)?;
+        let most = segment.kept.map_or(segment.tokens, |kept| kept.most);
+        if most == 0 {
+            return Ok(());
+        }
+        let count = int("the number of keys", most)?;
+        let (offsets, indices) =
+            (segment.kept.map(|kept| kept.offsets), segment.kept.map(|kept| kept.indices));
+        let largest = i32::from(over == MassOver::Max);
         let key_start = int("the position of a segment", segment.start)?;
         let (scale, stride) = (shape.scale(), stride as i64);
         let end = sums.len();
         let to = sums.reborrow().slice(first..end)?;
-        let arguments: [&dyn Argument; 14] = [
+        let arguments: [&dyn Argument; 17] = [
             &q,
             or_null(&places.listed),
             &lse,
@@ -81,9 +93,12 @@ impl Mass {
             &count,
             &key_start,
             &stride,
+            or_null(&offsets),
+            or_null(&indices),
+            &largest,
         ];
         let MassTile { keys, threads, shared, .. } = self.tile;
-        let grid = [segment.tokens.div_ceil(keys) as u32, kv_heads as u32, 1];
+        let grid = [most.div_ceil(keys) as u32, kv_heads as u32, 1];
         // SAFETY: the kernel's parameters, in its order; its blocks write an element of each row of
         // `sums` for each key.
         unsafe { self.kernel.launch(grid, [threads, 1, 1], shared, &arguments) }

@@ -161,12 +161,14 @@ fn keys_of<'a>(
     let mut keys = Vec::with_capacity(segments.len());
     for (segment, [of_keys, of_values]) in segments.iter().zip(unpacked) {
         assert!(segment.hidden.is_none(), "keys are hidden by the mask here");
+        assert!(segment.kept.is_none(), "heads have the keys of all tokens while they are encoded");
         keys.push(Keys {
             keys: Kv::view(segment.keys)?.bf16(&cuda.rows, shape, of_keys)?,
             values: Kv::view(segment.values)?.bf16(&cuda.rows, shape, of_values)?,
             tokens: segment.tokens,
             start: segment.start,
             hidden: None,
+            kept: None,
         });
     }
     Ok(keys)

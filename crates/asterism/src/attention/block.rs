@@ -21,6 +21,20 @@ pub enum AnchorKeys<'a, B: Backend> {
     Copy(&'a AnchorCopy<B>),
 }
 
+impl<B: Backend> AnchorKeys<'_, B> {
+    /// The anchor's keys of one layer.
+    #[must_use]
+    pub fn segments(&self, layer: usize) -> Vec<Segment<'_, B>> {
+        match self {
+            Self::None => Vec::new(),
+            Self::First(block, tokens) => {
+                block.segment(layer, Span::new(0..*tokens)).into_iter().collect()
+            }
+            Self::Copy(copy) => copy.layer(layer),
+        }
+    }
+}
+
 /// A copy of the anchor's keys, of all layers in which blocks attend to them.
 ///
 /// From the first host they arrive chunk by chunk and, within a chunk, layer by layer.
@@ -51,6 +65,28 @@ impl<B: Backend> AnchorCopy<B> {
     #[must_use]
     pub fn computed(store: KvStore<B>, shape: HeadShape) -> Self {
         Self { store, arrived: 0, shape }
+    }
+
+    /// The first `tokens` tokens of the first block, whose own keys will be pressed.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn of_first(
+        backend: &B,
+        first: &KvStore<B>,
+        layers: usize,
+        shape: HeadShape,
+        precision: KvPrecision,
+        tokens: usize,
+    ) -> Result<Self, TensorError> {
+        let mut store = KvStore::new(backend, layers, shape, precision, tokens)?;
+        store.open(Span::new(0..tokens));
+        for layer in 0..layers {
+            if let Some(anchor) = first.segment(layer, Span::new(0..tokens)) {
+                store.extend_parts(backend, layer, [anchor.keys, anchor.values])?;
+            }
+        }
+        Ok(Self { store, arrived: 0, shape })
     }
 
     /// Waits for the keys and values of the next layer, or of the first layer of the next chunk, of
@@ -92,7 +128,8 @@ impl<B: Backend> AnchorCopy<B> {
     }
 
     /// The anchor's keys of one layer.
-    fn layer(&self, layer: usize) -> Vec<Segment<'_, B>> {
+    #[must_use]
+    pub fn layer(&self, layer: usize) -> Vec<Segment<'_, B>> {
         self.store.segments(layer)
     }
 }
@@ -205,13 +242,7 @@ impl<B: Backend> Attention<B> for BlockAttention<'_, B> {
         q: Part<'_, B::Rows>,
         out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError> {
-        let mut segments = match &self.anchor {
-            AnchorKeys::None => Vec::new(),
-            AnchorKeys::First(block, tokens) => {
-                block.segment(layer, Span::new(0..*tokens)).into_iter().collect()
-            }
-            AnchorKeys::Copy(copy) => copy.layer(layer),
-        };
+        let mut segments = self.anchor.segments(layer);
         segments.extend(self.store.segments(layer));
         // A block's keys are all on this host, so nothing is merged; `attend` writes log-sum-exps
         // regardless, and they are dropped.

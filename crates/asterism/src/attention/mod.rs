@@ -4,6 +4,8 @@
 //! * [`BlockAttention`]: phase 1 of Star Attention, a block behind its anchor on one host
 //! * [`GlobalAttention`]: exact attention over the keys of all hosts: phase 2, and dense prefill
 //! * [`ReplicatedAttention`]: the same where every host runs the query
+//! * [`ObservedAttention`]: of tokens whose keys will be pressed, noting what that depends on
+//! * [`RepeatAttention`]: of a text that is repeated to score its keys
 //! * [`WeighingAttention`]: the same of a question, noting where it looks
 //! * [`RevisitAttention`]: tokens of a context that are computed anew for a question
 //! * [`RingAttention`]: exact attention while keys travel round the hosts
@@ -13,8 +15,10 @@
 mod block;
 mod context;
 mod global;
+mod observed;
 mod others;
 mod partial;
+mod repeat;
 mod replicated;
 mod revisit;
 mod ring;
@@ -24,7 +28,9 @@ mod weigh;
 pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
 pub use context::ContextKeys;
 pub use global::{GlobalAttention, NewKeys, OthersPass, OthersRows, SequenceRows, serve};
+pub use observed::ObservedAttention;
 pub use partial::Partial;
+pub use repeat::RepeatAttention;
 pub use replicated::{Gathered, ReplicatedAttention};
 pub use revisit::RevisitAttention;
 pub use ring::RingAttention;
@@ -75,4 +81,12 @@ pub trait Attention<B: Backend> {
         q: Part<'_, B::Rows>,
         out: PartMut<'_, B::Rows>,
     ) -> Result<(), AttentionError>;
+
+    /// Sees the queries `q [tokens, heads, head_dim]` of a layer whose outputs are not needed.
+    ///
+    /// # Errors
+    /// See [`AttentionError`].
+    fn pass_by(&mut self, _layer: usize, _q: Part<'_, B::Rows>) -> Result<(), AttentionError> {
+        Ok(())
+    }
 }

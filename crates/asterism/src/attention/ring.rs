@@ -101,6 +101,7 @@ fn segments<'a, B: Backend>(
                 tokens: span.len,
                 start: span.start,
                 hidden: None,
+                kept: None,
             }
         })
         .collect()

@@ -5,7 +5,9 @@ use super::{Attention, AttentionError, ContextKeys, Partial, others};
 use crate::cache::Tail;
 use crate::comm::{Comm, Message};
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, Memory, Part, PartMut, Positions, Sequence, TensorError};
+use crate::tensor::{
+    Backend, HeadShape, MassOver, Memory, Part, PartMut, Positions, Sequence, TensorError,
+};
 use std::sync::Arc;
 
 /// How much a question looks at each key of its context on one host: softmax weight, added up over
@@ -44,7 +46,8 @@ impl<B: Backend> Weights<B> {
         let len = shape.kv_heads * self.keys;
         let mut of_heads = B::Sums::default(); // [kv_heads, keys]
         backend.sums_at_least(&mut of_heads, len)?;
-        backend.mass(q, shape, sequence, lse, PartMut::new(&mut of_heads, 0..len))?;
+        let to = PartMut::new(&mut of_heads, 0..len);
+        backend.mass(q, shape, sequence, lse, MassOver::Sum, to)?;
         let sums = PartMut::new(&mut self.sums, 0..self.keys);
         backend.add_rows(Part::new(&of_heads, 0..len), sums, !self.begun)?;
         self.begun = true;

@@ -1,9 +1,9 @@
 //! Encoded blocks: keys and values that do not change any more.
 
-use super::{KvStore, Reservation};
+use super::{KvStore, LayerBytes, Reservation};
 use crate::attention::Sparsity;
 use crate::plan::Span;
-use crate::tensor::{Backend, KvBytes, Segment, TensorError};
+use crate::tensor::{Backend, Segment, TensorError};
 use sha2::{Digest, Sha256};
 
 /// What the keys of a block depend on: two blocks with equal keys of this kind have equal cached
@@ -84,6 +84,12 @@ impl<B: Backend> EncodedBlock<B> {
         self.store.tokens()
     }
 
+    /// How many keys of all heads each layer keeps; `None` if all are kept.
+    #[must_use]
+    pub fn kept_rows(&self) -> Option<usize> {
+        self.store.kept_rows()
+    }
+
     /// Bytes of its keys and values.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -94,7 +100,7 @@ impl<B: Backend> EncodedBlock<B> {
     ///
     /// # Errors
     /// If the processor failed since it was last waited for.
-    pub fn layer_bytes(&self, backend: &B, layer: usize) -> Result<[KvBytes; 2], TensorError> {
+    pub fn layer_bytes(&self, backend: &B, layer: usize) -> Result<LayerBytes, TensorError> {
         self.store.layer_bytes(backend, layer)
     }
 

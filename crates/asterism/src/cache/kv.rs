@@ -1,12 +1,24 @@
 //! Keys and values of one host, for all layers, in the order they were computed.
 
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape, KvBytes, KvPrecision, Memory, Part, Segment, TensorError};
+use crate::tensor::{
+    Backend, HeadShape, KeptKeys, KvBytes, KvPrecision, Memory, Part, Segment, TensorError,
+};
 
-/// One layer: `[tokens, kv_heads, head_dim]` each.
+/// One layer: `[tokens, kv_heads, head_dim]` each, or what is kept of them, `[rows, head_dim]`.
 struct LayerKv<B: Backend> {
     keys: B::Kv,
     values: B::Kv,
+    kept: Option<B::Kept>,
+}
+
+/// Keys and values of a layer as they are stored, in the machine's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerBytes {
+    /// Keys, then values.
+    pub kv: [KvBytes; 2],
+    /// Which they are, if not all.
+    pub kept: Option<KeptKeys>,
 }
 
 /// Keys and values of the positions in `spans`, in that order, for every layer.
@@ -34,7 +46,7 @@ impl<B: Backend> KvStore<B> {
         let size = capacity * shape.kv_width();
         let kv = || backend.kv(precision, shape, size);
         let layers = (0..layers)
-            .map(|_| Ok(LayerKv { keys: kv()?, values: kv()? }))
+            .map(|_| Ok(LayerKv { keys: kv()?, values: kv()?, kept: None }))
             .collect::<Result<_, TensorError>>()?;
         Ok(Self { shape, layers, spans: Vec::new() })
     }
@@ -54,7 +66,8 @@ impl<B: Backend> KvStore<B> {
     /// Bytes of all stored keys and values.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|l| l.keys.bytes() + l.values.bytes()).sum()
+        let table = |layer: &LayerKv<B>| layer.kept.as_ref().map_or(0, |k| k.as_ref().bytes());
+        self.layers.iter().map(|l| l.keys.bytes() + l.values.bytes() + table(l)).sum()
     }
 
     /// Announces that the next tokens stand at `span`. Adjacent spans grow together.
@@ -76,7 +89,7 @@ impl<B: Backend> KvStore<B> {
         keys: Part<'_, B::Rows>,
         values: Part<'_, B::Rows>,
     ) -> Result<(), TensorError> {
-        let LayerKv { keys: all_keys, values: all_values } = &mut self.layers[layer];
+        let LayerKv { keys: all_keys, values: all_values, .. } = &mut self.layers[layer];
         backend.append([all_keys, all_values], [keys, values])
     }
 
@@ -110,6 +123,20 @@ impl<B: Backend> KvStore<B> {
         backend.extend(&mut self.layers[layer].values, Part::new(values, 0..values.len()))
     }
 
+    /// Appends parts of the keys and values of another store of the same precision.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn extend_parts(
+        &mut self,
+        backend: &B,
+        layer: usize,
+        [keys, values]: [Part<'_, B::Kv>; 2],
+    ) -> Result<(), TensorError> {
+        backend.extend(&mut self.layers[layer].keys, keys)?;
+        backend.extend(&mut self.layers[layer].values, values)
+    }
+
     /// Appends keys and values of one layer as [`KvStore::layer_bytes`] gave them, of the same
     /// precision.
     ///
@@ -121,25 +148,84 @@ impl<B: Backend> KvStore<B> {
         layer: usize,
         [keys, values]: &[KvBytes; 2],
     ) -> Result<(), TensorError> {
-        let LayerKv { keys: all_keys, values: all_values } = &mut self.layers[layer];
+        let LayerKv { keys: all_keys, values: all_values, .. } = &mut self.layers[layer];
         backend.extend_bytes(all_keys, keys)?;
         backend.extend_bytes(all_values, values)
     }
 
-    /// A copy of all keys and values of `layer`, in storage order, in the machine's memory.
+    /// Fills the layer of a store without any with keys and values as [`KvStore::layer_bytes`] gave
+    /// them, of which some are `kept`.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn put_kept(
+        &mut self,
+        backend: &B,
+        layer: usize,
+        precision: KvPrecision,
+        [keys, values]: &[KvBytes; 2],
+        kept: KeptKeys,
+    ) -> Result<(), TensorError> {
+        let (one, rows) = (self.one_head(), kept.rows());
+        let filled = |bytes: &KvBytes| {
+            let mut kv = backend.kv(precision, one, rows * one.head_dim)?;
+            backend.extend_bytes(&mut kv, bytes)?;
+            Ok::<_, TensorError>(kv)
+        };
+        let (keys, values) = (filled(keys)?, filled(values)?);
+        self.layers[layer] = LayerKv { keys, values, kept: Some(backend.kept(kept)?) };
+        Ok(())
+    }
+
+    /// Gives up all keys and values of `layer` but those that are `kept`, and their memory. The
+    /// store has one run of positions, all of whose tokens the layer has.
+    ///
+    /// # Errors
+    /// If there is no memory for what is kept.
+    ///
+    /// # Panics
+    /// If `kept` is about other tokens.
+    pub fn press(&mut self, backend: &B, layer: usize, kept: KeptKeys) -> Result<(), TensorError> {
+        assert_eq!(self.spans.len(), 1, "keys in several runs of positions are pressed");
+        assert_eq!(kept.tokens(), self.layer_tokens(layer), "keys of other tokens are kept");
+        let (one, rows) = (self.one_head(), kept.rows_of_all());
+        let LayerKv { keys, values, .. } = &self.layers[layer];
+        let gather = |kv: &B::Kv| backend.gather(Part::new(kv, 0..kv.len()), one, &rows);
+        let (keys, values) = (gather(keys)?, gather(values)?);
+        self.layers[layer] = LayerKv { keys, values, kept: Some(backend.kept(kept)?) };
+        Ok(())
+    }
+
+    /// The shape of what is kept: rows of one head after the other.
+    fn one_head(&self) -> HeadShape {
+        HeadShape { heads: 1, kv_heads: 1, ..self.shape }
+    }
+
+    /// A copy of all keys and values of `layer`, in storage order, in the machine's memory, and
+    /// which they are, if not all.
     ///
     /// # Errors
     /// If the processor failed since it was last waited for.
-    pub fn layer_bytes(&self, backend: &B, layer: usize) -> Result<[KvBytes; 2], TensorError> {
-        let LayerKv { keys, values } = &self.layers[layer];
+    pub fn layer_bytes(&self, backend: &B, layer: usize) -> Result<LayerBytes, TensorError> {
+        let LayerKv { keys, values, kept } = &self.layers[layer];
         let bytes = |kv: &B::Kv| backend.kv_bytes(Part::new(kv, 0..kv.len()));
-        Ok([bytes(keys)?, bytes(values)?])
+        let kept = kept.as_ref().map(|kept| kept.as_ref().clone());
+        Ok(LayerBytes { kv: [bytes(keys)?, bytes(values)?], kept })
     }
 
     /// Tokens that `layer` has appended so far.
     #[must_use]
     pub fn layer_tokens(&self, layer: usize) -> usize {
-        self.layers[layer].keys.len() / self.shape.kv_width()
+        let LayerKv { keys, kept, .. } = &self.layers[layer];
+        let of_kept = kept.as_ref().map(|kept| kept.as_ref().tokens());
+        of_kept.unwrap_or(keys.len() / self.shape.kv_width())
+    }
+
+    /// How many keys of all heads a layer keeps; `None` if it has not given up any.
+    #[must_use]
+    pub fn kept_rows(&self) -> Option<usize> {
+        let kept = self.layers.first()?.kept.as_ref()?;
+        Some(kept.as_ref().rows())
     }
 
     /// Everything `layer` has, as one segment per run of consecutive positions.
@@ -157,9 +243,13 @@ impl<B: Backend> KvStore<B> {
         segments
     }
 
-    /// The part of `range` that `layer` has. `range` must lie within one run of positions.
+    /// The part of `range` that `layer` has, if it has given up none of its keys. `range` must lie
+    /// within one run of positions.
     #[must_use]
     pub fn segment(&self, layer: usize, range: Span) -> Option<Segment<'_, B>> {
+        if self.layers[layer].kept.is_some() {
+            return None;
+        }
         let mut offset = 0;
         for span in &self.spans {
             if span.start <= range.start && range.end() <= span.end() {
@@ -187,7 +277,7 @@ impl<B: Backend> KvStore<B> {
             backend.extend(&mut copy, Part::new(kv, 0..kv.len()))?;
             Ok::<_, TensorError>(copy)
         };
-        let LayerKv { keys, values } = &self.layers[layer];
+        let LayerKv { keys, values, .. } = &self.layers[layer];
         Ok((copy(keys)?, copy(values)?))
     }
 
@@ -199,14 +289,18 @@ impl<B: Backend> KvStore<B> {
         start: usize,
     ) -> Segment<'_, B> {
         let width = self.shape.kv_width();
-        let range = offset * width..(offset + tokens) * width;
-        let LayerKv { keys, values } = &self.layers[layer];
+        let LayerKv { keys, values, kept } = &self.layers[layer];
+        let range = match kept {
+            Some(_) => 0..keys.len(),
+            None => offset * width..(offset + tokens) * width,
+        };
         Segment {
             keys: Part::new(keys, range.clone()),
             values: Part::new(values, range),
             tokens,
             start,
             hidden: None,
+            kept: kept.as_ref(),
         }
     }
 
@@ -267,6 +361,35 @@ mod tests {
         assert_eq!(keys.len(), 2);
         assert!(store.segment(1, Span::new(8..10)).is_none());
         assert!(store.segment(0, Span::new(2..9)).is_none());
+    }
+
+    #[test]
+    fn a_pressed_layer_has_what_is_kept_and_no_more_memory() {
+        let cpu = Cpu::new(1, None).unwrap();
+        let shape = HeadShape { heads: 2, kv_heads: 2, head_dim: 2 };
+        let mut store = KvStore::new(&cpu, 2, shape, KvPrecision::F32, 3).unwrap();
+        store.open(Span::new(5..8));
+        let kv = rows(12);
+        for layer in 0..2 {
+            store.append(&cpu, layer, Part::new(&kv, 0..12), Part::new(&kv, 0..12)).unwrap();
+        }
+        let kept = KeptKeys::new(3, &[vec![0, 2], vec![1]]).unwrap();
+        store.press(&cpu, 0, kept.clone()).unwrap();
+        assert_eq!((starts(&store, 0), starts(&store, 1)), (vec![(5, 3)], vec![(5, 3)]));
+        let segments = store.segments(0);
+        let keys = segments[0].keys.of.view(segments[0].keys.range()).to_elements();
+        assert_eq!(keys.view(0..6).f32().unwrap(), [0.0, 1.0, 8.0, 9.0, 6.0, 7.0]);
+        assert_eq!(segments[0].kept, Some(&kept));
+        assert!(store.segment(0, Span::new(5..6)).is_none());
+        assert!(store.segment(1, Span::new(5..6)).is_some());
+        assert_eq!((store.kept_rows(), store.tokens()), (Some(3), 3));
+        // Of one layer half of the elements, and a table of six numbers.
+        assert_eq!(store.bytes(), (6 + 12) * 2 * 4 + 6 * 4);
+        let bytes = store.layer_bytes(&cpu, 0).unwrap();
+        let mut again = KvStore::new(&cpu, 2, shape, KvPrecision::F32, 0).unwrap();
+        again.open(Span::new(5..8));
+        again.put_kept(&cpu, 0, KvPrecision::F32, &bytes.kv, kept).unwrap();
+        assert_eq!(again.layer_bytes(&cpu, 0).unwrap(), bytes);
     }
 
     #[test]

@@ -15,6 +15,6 @@ mod tail;
 
 pub use block::{BlockKey, EncodedBlock};
 pub use index::Index;
-pub use kv::KvStore;
+pub use kv::{KvStore, LayerBytes};
 pub use ledger::{Ledger, Reservation};
 pub use tail::{PAGE, Tail};

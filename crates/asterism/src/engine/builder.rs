@@ -6,7 +6,7 @@ use super::phase1::{Phase1, Progress};
 use super::prepared::Prepared;
 use super::{Context, Engine, EngineError, Room};
 use crate::cancel::Cancel;
-use crate::plan::{Method, Plan, PlanSpec, Revisit, Star};
+use crate::plan::{Method, Plan, PlanSpec, Press, Revisit, Star};
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -60,6 +60,7 @@ pub struct ContextBuilder<'a> {
     system: Option<&'a str>,
     how: How,
     hosts: usize,
+    press: Option<Press>,
     slack: usize,
     room: Room,
     on_progress: OnProgress<'a>,
@@ -163,6 +164,7 @@ impl<'a> ContextBuilder<'a> {
             system: None,
             how: How::Star(StarAsked::default()),
             hosts: 1,
+            press: None,
             slack: 0,
             room: Room { question: 256, answer: Generation::default().max_tokens },
             on_progress: Box::new(|_| ControlFlow::Continue(())),
@@ -211,6 +213,13 @@ impl<'a> ContextBuilder<'a> {
     /// On `hosts` hosts. Answers do not depend on their number, up to rounding.
     pub fn hosts(mut self, hosts: usize) -> Self {
         self.hosts = hosts;
+        self
+    }
+
+    /// With only a share of its keys and values kept: those that `press` says are worth it. The
+    /// others are gone: memory, time of an answer and files are smaller by their share.
+    pub fn press(mut self, press: Press) -> Self {
+        self.press = Some(press);
         self
     }
 
@@ -290,7 +299,7 @@ impl<'a> ContextBuilder<'a> {
 
     fn read(self) -> Result<(Prepared, OnProgress<'a>, Cancel), EngineError> {
         let Self { engine, given, own_blocks, system, how, .. } = self;
-        let Self { hosts, slack, room, on_progress, cancel, .. } = self;
+        let Self { hosts, press, slack, room, on_progress, cancel, .. } = self;
         // Stopping here must not raise the caller's flag.
         let cancel = cancel.child();
         let frame = engine.frame(system)?;
@@ -304,7 +313,7 @@ impl<'a> ContextBuilder<'a> {
         };
         let (tokens, documents) = read.map_err(EngineError::of_cancelled)?;
         let documents = documents.map(|documents| Encoded { documents, own_blocks });
-        let spec = PlanSpec { method: how.method(tokens.len()), hosts };
+        let spec = PlanSpec { method: how.method(tokens.len()), hosts, press };
         let plan = if slack > 0 || own_blocks.is_some() {
             let borders = documents.as_ref().map_or_else(Vec::new, Encoded::borders);
             Plan::spaced(spec, tokens.len(), &borders, slack)?

@@ -5,6 +5,7 @@ use super::phase1::Progress;
 use crate::attention::Sparsity;
 use crate::cancel::Cancel;
 use crate::plan::{Plan, Span};
+use crate::press::RepeatPrompt;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -82,6 +83,8 @@ pub(super) enum Command {
         room: usize,
         /// The folder that it was saved in; it is encoded if there is none.
         from: Option<PathBuf>,
+        /// What asks for blocks to be repeated, if that is what their keys are scored by.
+        prompt: Option<Arc<RepeatPrompt>>,
         /// Of a process that does not lead, one of its own: raised when the command is given up.
         #[serde(skip)]
         cancel: Cancel,

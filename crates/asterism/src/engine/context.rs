@@ -10,6 +10,7 @@ use super::tokens::Tokens;
 use super::{Engine, EngineError};
 use crate::cancel::Cancel;
 use crate::plan::{Plan, PlanSpec, Span};
+use crate::press::RepeatPrompt;
 use crate::text::PromptFrame;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -123,6 +124,14 @@ impl Context {
             return Err(EngineError::OtherPlan { planned: plan.tokens, given: tokens.len() });
         }
         engine.check(&tokens, plan.end(), room.question, room.answer)?;
+        // Blocks of any length may be among those that are repeated.
+        let prompt = match plan.repeats(usize::MAX) {
+            true => {
+                let (frame, tokenizer) = (engine.frame(None)?, engine.tokenizer());
+                Some(Arc::new(RepeatPrompt::new(&frame, tokenizer)?))
+            }
+            false => None,
+        };
         let tokens: Arc<[u32]> = tokens.into();
         let requests = engine.compute.requests(plan.hosts.len())?;
         let (events, heard) = channel();
@@ -132,6 +141,7 @@ impl Context {
             tokens: Arc::clone(&tokens),
             room: room.question.saturating_add(room.answer),
             from,
+            prompt,
             waiter,
         };
         requests.send(Request::Encode(request)).map_err(|_| EngineError::Stopped)?;

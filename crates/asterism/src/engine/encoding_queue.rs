@@ -8,6 +8,7 @@ use super::phase1::{Origin, Phase1, Progress};
 use super::request::{EncodeEvent, EncodeRequest, Held, Request, Waiter};
 use super::share;
 use crate::plan::Plan;
+use crate::press::RepeatPrompt;
 use crate::tensor::Backend;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ struct Job {
     room: usize,
     /// The folder that it was saved in; it is encoded if there is none.
     from: Option<PathBuf>,
+    /// What asks for blocks to be repeated, if that is what their keys are scored by.
+    prompt: Option<Arc<RepeatPrompt>>,
     waiters: Vec<Waiter>,
     /// `None` while it waits for its turn.
     run: Option<Run>,
@@ -54,9 +57,10 @@ impl Job {
         tokens: Arc<[u32]>,
         room: usize,
         from: Option<PathBuf>,
+        prompt: Option<Arc<RepeatPrompt>>,
         waiters: Vec<Waiter>,
     ) -> Self {
-        Self { id: ContextId(0), plan, tokens, room, from, waiters, run: None }
+        Self { id: ContextId(0), plan, tokens, room, from, prompt, waiters, run: None }
     }
 }
 
@@ -77,7 +81,7 @@ impl EncodingQueue {
 
     /// Adds a request. If the same context is being encoded already, it waits for that.
     pub(super) fn add<B: Backend>(&mut self, group: &mut Group<B>, request: EncodeRequest) {
-        let EncodeRequest { plan, tokens, room, from, waiter } = request;
+        let EncodeRequest { plan, tokens, room, from, prompt, waiter } = request;
         let same = |job: &&mut Job| *job.plan == *plan && *job.tokens == *tokens;
         if let Some(job) = self.jobs.iter_mut().find(same) {
             if let Some(run) = &job.run {
@@ -91,7 +95,7 @@ impl EncodingQueue {
             job.waiters.push(waiter);
             return;
         }
-        self.push(Job::new(plan, tokens, room, from, vec![waiter]));
+        self.push(Job::new(plan, tokens, room, from, prompt, vec![waiter]));
         self.begin_waiting(group);
     }
 
@@ -166,6 +170,7 @@ impl EncodingQueue {
                 tokens: Arc::clone(&job.tokens),
                 room: job.room,
                 from: job.from.clone(),
+                prompt: job.prompt.clone(),
                 cancel: job.waiters.first().map_or_else(Default::default, |w| w.cancel.clone()),
             };
             match group.obey(&command) {
@@ -251,7 +256,8 @@ impl EncodingQueue {
             job.waiters = cancelled;
             if !others.is_empty() {
                 let (plan, tokens) = (Arc::clone(&job.plan), Arc::clone(&job.tokens));
-                self.push(Job::new(plan, tokens, job.room, job.from.clone(), others));
+                let (from, prompt) = (job.from.clone(), job.prompt.clone());
+                self.push(Job::new(plan, tokens, job.room, from, prompt, others));
             }
         }
         for (waiter, error) in job.waiters.iter().zip(error.for_each_of(job.waiters.len())) {

@@ -11,7 +11,7 @@ use crate::attention::{ContextKeys, OthersPass, OthersRows, Weights, serve};
 use crate::cache::{EncodedBlock, Index, Ledger};
 use crate::cancel::Cancel;
 use crate::comm::Comm;
-use crate::saved::Writer;
+use crate::saved::{StoredBlock, Writer};
 use crate::tensor::{Backend, Positions};
 use std::collections::HashMap;
 use std::path::Path;
@@ -90,13 +90,14 @@ impl<B: Backend> Host<B> {
     pub(super) fn obey(&mut self, command: &Command) -> Result<Outcome, EngineError> {
         let before = self.comm.bytes_sent();
         let mut outcome = match command {
-            Command::Open { id, plan, tokens, room, from, cancel } => {
+            Command::Open { id, plan, tokens, room, from, prompt, cancel } => {
                 let mut tools = tools(&self.loaded, &*self.comm, &mut self.index);
                 let asked = Asked {
                     plan: Arc::clone(plan),
                     context: Arc::clone(tokens),
                     room: if self.comm.rank() == 0 { *room } else { 0 },
                     from: from.clone(),
+                    prompt: prompt.clone(),
                     cancel: cancel.clone(),
                 };
                 let encoding = Encoding::open(&mut tools, &self.ledger, asked)?;
@@ -179,7 +180,12 @@ impl<B: Backend> Host<B> {
         let blocks = Arc::clone(self.blocks(context)?);
         let writer = match first {
             true => {
-                let layout = blocks.iter().map(|block| (block.key(), block.tokens())).collect();
+                let stored = |block: &Arc<EncodedBlock<B>>| StoredBlock {
+                    key: block.key(),
+                    tokens: block.tokens(),
+                    kept: block.kept_rows(),
+                };
+                let layout = blocks.iter().map(stored).collect();
                 let layout = self.loaded.layout(layout);
                 Some(Writer::create(folder, self.comm.rank(), layout)?)
             }

@@ -1,8 +1,8 @@
 //! A backend and a decoder on it: what all hosts of a process share.
 
-use crate::cache::{BlockKey, KvStore, Tail};
+use crate::cache::{KvStore, Tail};
 use crate::model::Decoder;
-use crate::saved::Layout;
+use crate::saved::{Layout, StoredBlock};
 use crate::tensor::{Backend, HeadShape, KvPrecision, TensorError};
 
 /// A model on one kind of backend.
@@ -29,8 +29,8 @@ impl<B: Backend> Loaded<B> {
         KvStore::new(&self.backend, self.layers(), self.shape(), self.kv_precision(), tokens)
     }
 
-    /// How `blocks`, each what it was computed from and its tokens, lie in a file.
-    pub(super) fn layout(&self, blocks: Vec<(BlockKey, usize)>) -> Layout {
+    /// How `blocks` lie in a file.
+    pub(super) fn layout(&self, blocks: Vec<StoredBlock>) -> Layout {
         let (layers, shape, precision) = (self.layers(), self.shape(), self.kv_precision());
         Layout { layers, shape, precision, blocks }
     }

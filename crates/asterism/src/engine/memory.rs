@@ -4,7 +4,7 @@ use super::EngineError;
 use super::loaded::Loaded;
 use crate::cache::{Index, Ledger, Reservation};
 use crate::model::ModelConfig;
-use crate::plan::{Cost, Method, Plan, PlanSpec};
+use crate::plan::{Cost, HostCost, Method, Plan, PlanSpec};
 use crate::tensor::{Backend, HeadShape, KvPrecision, LayerWidths, MASK_TILE, Precision};
 
 /// Bytes that a context takes of a processor's memory beside the weights, all hosts together.
@@ -45,7 +45,8 @@ impl MemoryNeed {
         let widths = widths(config);
         let token = size.kv_bytes(size.layers);
         let hosts = Cost::of(plan, &size).hosts;
-        let keys = hosts.iter().map(|h| h.kv_bytes + h.anchor_bytes).sum::<u64>();
+        let bytes = |h: &HostCost| h.kv_bytes + h.anchor_bytes + h.unpressed_bytes;
+        let keys = hosts.iter().map(bytes).sum::<u64>();
         let passes: u64 = (0..plan.hosts.len())
             .map(|host| {
                 let tokens = match plan.spec.method {
@@ -113,6 +114,12 @@ pub(super) fn keys<B: Backend>(loaded: &Loaded<B>, tokens: usize) -> u64 {
     (tokens as u64).saturating_mul(size.kv_bytes(size.layers))
 }
 
+/// Bytes of the keys and values that are kept of a block of `tokens` tokens of `plan`.
+pub(super) fn kept<B: Backend>(loaded: &Loaded<B>, plan: &Plan, tokens: usize) -> u64 {
+    let config = loaded.decoder.config();
+    config.size(loaded.kv_precision(), loaded.decoder.precision()).kept_bytes(plan, tokens)
+}
+
 /// Bytes that the query host needs to compute `count` tokens of a context anew: their keys and the
 /// passes.
 pub(super) fn revisit<B: Backend>(loaded: &Loaded<B>, count: usize) -> u64 {
@@ -130,13 +137,14 @@ pub(super) fn noted(plan: &Plan) -> u64 {
     (plan.tokens * (size_of::<f32>() + size_of::<bool>())) as u64
 }
 
-/// Bytes that host `rank` needs only while it encodes `plan`: activations and the anchor's keys.
+/// Bytes that host `rank` needs only while it encodes `plan`: activations, the anchor's keys, and
+/// keys that are not pressed yet.
 pub(super) fn pass<B: Backend>(loaded: &Loaded<B>, plan: &Plan, rank: usize) -> u64 {
     let (config, precision) = (loaded.decoder.config(), loaded.kv_precision());
     let size = config.size(precision, loaded.decoder.precision());
-    let anchor = Cost::of(plan, &size).hosts[rank].anchor_bytes;
+    let HostCost { anchor_bytes, unpressed_bytes, .. } = Cost::of(plan, &size).hosts[rank];
     let activations = MemoryNeed::on::<B>(config, precision, plan, 0).activations;
-    anchor + activations / plan.hosts.len() as u64
+    anchor_bytes + unpressed_bytes + activations / plan.hosts.len() as u64
 }
 
 /// Reserves `bytes` for a part of `plan`, giving up blocks of `index` that no context holds if

@@ -3,6 +3,7 @@
 
 use super::share;
 use crate::plan::{Method, Plan, Span};
+use crate::press::Repetition;
 use std::collections::VecDeque;
 
 /// One pass: something for each layer.
@@ -14,6 +15,11 @@ pub(super) enum Pass {
     Block { block: usize, chunk: Span, ends: bool },
     /// The whole shard, in step with the other hosts (ring).
     Shard,
+    /// Some tokens, `rows` of all of them, of repetition `number` of own block `block`; so many of
+    /// them are of its `text`.
+    Repeat { block: usize, number: usize, rows: Span, text: usize },
+    /// The keys of own block `block` are pressed.
+    Press { block: usize },
     /// A chunk that the query host runs over the keys of all hosts, kept by `owner` (dense).
     Dense { owner: usize, chunk: Span, ends: bool },
     /// Own block `block`, read from where it was saved.
@@ -26,6 +32,8 @@ impl Pass {
         match self {
             Self::Anchor { chunk, .. } => (chunk.len, None),
             Self::Block { block, chunk, ends } => (chunk.len, ends.then_some(*block)),
+            Self::Repeat { text, .. } => (*text, None),
+            Self::Press { block } => (0, Some(*block)),
             Self::Shard => (plan.host_tokens(rank), Some(0)),
             Self::Dense { owner, chunk, ends } if *owner == rank => (chunk.len, ends.then_some(0)),
             Self::Dense { .. } => (0, None),
@@ -36,15 +44,34 @@ impl Pass {
     }
 }
 
-/// The passes of host `rank` over those of its blocks that are `missing`.
+/// The passes of host `rank` over those of its blocks that are `missing`, each of which is repeated
+/// as `repetitions` says.
 pub(super) fn passes(
     plan: &Plan,
     rank: usize,
     chunk: usize,
     missing: Vec<usize>,
+    repetitions: &dyn Fn(usize) -> Vec<Repetition>,
 ) -> VecDeque<Pass> {
     let own = share::blocks(plan, rank);
-    let ends = |span: Span, chunk: Span| span.end() == chunk.end();
+    let is_pressed = |span: Span| plan.kept(span.len).is_some();
+    // A block that is pressed ends with that.
+    let ends = |span: Span, chunk: Span| span.end() == chunk.end() && !is_pressed(span);
+    let pressed = |block: usize, span: Span| {
+        let mut passes = Vec::new();
+        if plan.repeats(span.len) {
+            for (number, repetition) in repetitions(block).into_iter().enumerate() {
+                let asking = repetition.asking();
+                let rows = Span::new(0..repetition.tokens.len()).chunks(chunk);
+                passes.extend(rows.map(|rows| {
+                    let text = rows.end().saturating_sub(asking.max(rows.start));
+                    Pass::Repeat { block, number, rows, text }
+                }));
+            }
+        }
+        passes.extend(is_pressed(span).then_some(Pass::Press { block }));
+        passes
+    };
     match plan.spec.method {
         Method::Star(_) | Method::Sparse(_) => {
             // A pattern is chosen from all of a block.
@@ -54,7 +81,8 @@ pub(super) fn passes(
                 let span = own[block][0];
                 if plan.recomputes_anchor() && span.start > 0 {
                     let anchor = plan.anchor_positions(span);
-                    let pass = |chunk| Pass::Anchor { block, chunk, ends: ends(anchor, chunk) };
+                    let ends = |chunk: Span| chunk.end() == anchor.end();
+                    let pass = |chunk| Pass::Anchor { block, chunk, ends: ends(chunk) };
                     passes.extend(anchor.chunks(chunk).map(pass));
                 }
                 let pass = |chunk| Pass::Block { block, chunk, ends: ends(span, chunk) };
@@ -63,6 +91,7 @@ pub(super) fn passes(
                 let rest = Span { start: first.end(), len: span.len - first.len };
                 passes.extend((first.len > 0).then(|| pass(first)));
                 passes.extend(rest.chunks(chunk).map(pass));
+                passes.extend(pressed(block, span));
             }
             passes
         }
@@ -75,6 +104,8 @@ pub(super) fn passes(
                 for span in spans {
                     let pass = |chunk| Pass::Dense { owner, chunk, ends: ends(*span, chunk) };
                     passes.extend(span.chunks(chunk).map(pass));
+                    // Then the only host's only share.
+                    passes.extend(pressed(0, *span));
                 }
             }
             passes

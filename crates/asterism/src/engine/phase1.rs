@@ -57,6 +57,8 @@ impl Phase1 {
     pub fn work(plan: &Plan, layers: usize) -> u64 {
         let recomputed =
             if plan.recomputes_anchor() { (plan.blocks() - 1) * plan.anchor } else { 0 };
-        ((plan.tokens + recomputed) * layers) as u64
+        let repeated = |tokens: usize| if plan.repeats(tokens) { tokens } else { 0 };
+        let repeated: usize = plan.spans().into_iter().map(|span| repeated(span.len)).sum();
+        ((plan.tokens + recomputed + repeated) * layers) as u64
     }
 }

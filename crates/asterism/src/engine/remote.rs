@@ -153,6 +153,7 @@ mod tests {
                 tokens: (0..1000).collect(),
                 room: 9,
                 from: Some("/a/folder".into()),
+                prompt: None,
                 cancel: Cancel::new(),
             },
             Command::Encode { id: context, anchor },

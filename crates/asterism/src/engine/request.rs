@@ -8,6 +8,7 @@ use super::phase1::{Phase1, Progress};
 use super::sources::{Source, Sourcing};
 use crate::cancel::Cancel;
 use crate::plan::{Plan, Revisit};
+use crate::press::RepeatPrompt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -33,6 +34,8 @@ pub(super) struct EncodeRequest {
     pub(super) room: usize,
     /// The folder that it was saved in; it is encoded if there is none.
     pub(super) from: Option<PathBuf>,
+    /// What asks for blocks to be repeated, if that is what their keys are scored by.
+    pub(super) prompt: Option<Arc<RepeatPrompt>>,
     pub(super) waiter: Waiter,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cache::BlockKey;
 use crate::plan::{Method, Plan, Span};
+use crate::press::RepeatPrompt;
 
 /// The pieces that host `rank` encodes and keeps, each as runs of positions: a block has one, the
 /// share of another method one or two.
@@ -16,16 +17,31 @@ pub(super) fn blocks(plan: &Plan, rank: usize) -> Vec<Vec<Span>> {
     }
 }
 
-/// The key of each of [`blocks`] for a model with a vocabulary of `vocab` tokens.
-pub(super) fn keys(plan: &Plan, context: &[u32], vocab: usize, rank: usize) -> Vec<BlockKey> {
+/// The key of each of [`blocks`] for a model with a vocabulary of `vocab` tokens, where `prompt`
+/// asks for blocks to be repeated.
+pub(super) fn keys(
+    plan: &Plan,
+    context: &[u32],
+    vocab: usize,
+    prompt: Option<&RepeatPrompt>,
+    rank: usize,
+) -> Vec<BlockKey> {
     // Keys depend on what was left out. `star` alone is the name of blocks that leave nothing out.
     let how = |name: &str| match plan.spec.method.sparse() {
         Some(sparse) => format!("{name} {sparse}"),
         None => name.to_owned(),
     };
+    // What is kept of a block depends on how it is chosen.
+    let pressed = |tokens: usize| match plan.spec.press.filter(|_| plan.kept(tokens).is_some()) {
+        Some(press) if plan.repeats(tokens) => format!(" {press} {prompt:?}"),
+        Some(press) => format!(" {press}"),
+        None => String::new(),
+    };
     let star = |span: &Span| {
+        let pressed = pressed(span.len);
         if span.start == 0 || plan.anchor == 0 {
-            return BlockKey::of(&how("star"), 0, &[], *span, plan.tokens_at(context, *span));
+            let how = how("star") + &pressed;
+            return BlockKey::of(&how, 0, &[], *span, plan.tokens_at(context, *span));
         }
         let (how, at, before) = if plan.shares_anchor() {
             // What the anchor's tokens leave out is chosen by all of the first block.
@@ -38,6 +54,7 @@ pub(super) fn keys(plan: &Plan, context: &[u32], vocab: usize, rank: usize) -> V
             let before = plan.anchor_tokens(context, *span, vocab);
             (how("star recomputed"), plan.anchor_positions(*span).start, before)
         };
+        let how = how + &pressed;
         BlockKey::of(&how, at, &before, *span, plan.tokens_at(context, *span))
     };
     match plan.spec.method {
@@ -47,16 +64,19 @@ pub(super) fn keys(plan: &Plan, context: &[u32], vocab: usize, rank: usize) -> V
             .map(|spans| {
                 // Exact keys depend on everything before them.
                 let end = spans.last().map_or(0, |span| span.end());
-                let how = format!("{method} {spans:?}");
+                let pressed = pressed(spans.iter().map(|span| span.len).sum());
+                let how = format!("{method} {spans:?}{pressed}");
                 BlockKey::of(&how, 0, &[], Span::new(0..end), &context[..end])
             })
             .collect(),
     }
 }
 
-/// Tokens that pass through the model for one of [`blocks`], its recomputed anchor included.
+/// Tokens that pass through the model for one of [`blocks`], its recomputed anchor and the
+/// repetition of its text included.
 pub(super) fn work(plan: &Plan, block: &[Span]) -> usize {
     let own: usize = block.iter().map(|span| span.len).sum();
     let recomputes = plan.recomputes_anchor() && block.first().is_some_and(|span| span.start > 0);
-    own + if recomputes { plan.anchor } else { 0 }
+    let repeated = if plan.repeats(own) { own } else { 0 };
+    own + repeated + if recomputes { plan.anchor } else { 0 }
 }

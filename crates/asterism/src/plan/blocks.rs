@@ -99,6 +99,20 @@ pub enum PlanError {
     /// A plan needs at least one host.
     #[error("0 hosts: use at least one")]
     NoHosts,
+    /// A share of keys that leaves none, or more than there are.
+    #[error("{0} hundredths of a per cent of the keys cannot be kept: use 1 to 10000")]
+    KeepsNothing(u32),
+    /// Keys that lie on several hosts, or travel between them, are not scored.
+    #[error(
+        "keys of {method} on {hosts} host(s) cannot be pressed: their scores need all keys of a \
+         context in one place; use star, or dense on one host"
+    )]
+    NotPressed {
+        /// The method.
+        method: &'static str,
+        /// Its hosts.
+        hosts: usize,
+    },
     /// Nothing to encode.
     #[error("the context is empty")]
     EmptyContext,
@@ -146,6 +160,9 @@ impl Plan {
         }
         if tokens == 0 {
             return Err(PlanError::EmptyContext);
+        }
+        if let Some(press) = spec.press {
+            press.check(spec)?;
         }
         let (hosts, anchor) = match spec.method {
             Method::Star(star) => {
@@ -341,7 +358,7 @@ mod tests {
             let spec = PlanSpec::star(32).anchor(16).hosts(hosts);
             let plans = [
                 Plan::new(spec, tokens).unwrap(),
-                Plan::new(PlanSpec { method: Method::Zigzag, hosts }, tokens).unwrap(),
+                Plan::new(PlanSpec::zigzag().hosts(hosts), tokens).unwrap(),
                 Plan::spaced(spec, tokens, &[tokens / 3, tokens / 2], slack).unwrap(),
             ];
             for plan in plans {
@@ -367,7 +384,7 @@ mod tests {
         ) {
             let star = Star::new(block).anchor(anchor.min(block));
             let method = [star.into(), Method::Ring, Method::Zigzag, Method::Dense][method];
-            let spec = PlanSpec { method, hosts };
+            let spec = PlanSpec::from(method).hosts(hosts);
             let plan = Plan::new(spec, tokens).unwrap();
             prop_assert_eq!(plan.hosts.len(), hosts);
             let mut spans: Vec<Span> = plan.hosts.iter().flatten().copied().collect();

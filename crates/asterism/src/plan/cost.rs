@@ -2,6 +2,7 @@
 //! and bytes between hosts, for each host.
 
 use super::{AnchorKv, Method, Plan, Span, Sparse, Star};
+use crate::tensor::KeptKeys;
 
 /// The sizes of a model that its cost depends on.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,8 @@ pub struct ModelSize {
     pub heads: usize,
     /// Elements of the keys of one token in one layer: `kv_heads * head_dim`.
     pub kv_width: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
     /// Bytes of the cached keys of one token in one layer.
     pub kv_row_bytes: usize,
     /// Bytes of an element of the queries, and of the outputs of attention, that hosts send each
@@ -48,6 +51,9 @@ pub struct HostCost {
     pub kv_bytes: u64,
     /// Bytes of anchor keys it holds only while encoding.
     pub anchor_bytes: u64,
+    /// Bytes of keys that are held only until they are pressed: those of its largest block, and of
+    /// the tokens that its text is repeated as.
+    pub unpressed_bytes: u64,
     /// Bytes it sends to other hosts.
     pub sent_bytes: u64,
     /// Bytes it gets from them.
@@ -74,7 +80,28 @@ impl ModelSize {
     pub(crate) fn kv_bytes(&self, layers: usize) -> u64 {
         (2 * self.kv_row_bytes * layers) as u64
     }
+
+    /// Bytes of the keys and values that are kept of a block of `tokens` tokens of `plan`, and of
+    /// the table that says which.
+    pub(crate) fn kept_bytes(&self, plan: &Plan, tokens: usize) -> u64 {
+        let Some(kept) = plan.kept(tokens) else {
+            return (tokens as u64).saturating_mul(self.kv_bytes(self.layers));
+        };
+        let table = KeptKeys::table_bytes(self.kv_heads, kept * self.kv_heads) * self.layers;
+        kept as u64 * self.kv_bytes(self.layers) + table as u64
+    }
+
+    /// Bytes of keys that a host holds only until they are pressed.
+    fn unpressed_bytes(&self, plan: &Plan, spans: &[Span]) -> u64 {
+        let pressed = spans.iter().filter(|span| plan.kept(span.len).is_some());
+        let repeated = |len: usize| if plan.repeats(len) { len.min(REPEATED) } else { 0 };
+        let tokens = pressed.map(|span| span.len + repeated(span.len)).max().unwrap_or(0);
+        tokens as u64 * self.kv_bytes(self.layers)
+    }
 }
+
+/// Tokens of a text that are repeated at a time, at most, and of what asks for it.
+pub(crate) const REPEATED: usize = 2048 + 64;
 
 impl Cost {
     /// Counts `plan` for a model of `size`.
@@ -112,9 +139,10 @@ fn causal_pairs(span: Span, before: usize) -> u64 {
 fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
     let own = &plan.hosts[host];
     let tokens = plan.host_tokens(host) as u64;
-    let kv_bytes = tokens * size.kv_bytes(size.layers);
+    let kv_bytes = own.iter().map(|span| size.kept_bytes(plan, span.len)).sum();
+    let unpressed_bytes = size.unpressed_bytes(plan, own);
     let hosts = plan.hosts.len();
-    let mut cost = HostCost { encoded: tokens, kv_bytes, ..HostCost::default() };
+    let mut cost = HostCost { encoded: tokens, kv_bytes, unpressed_bytes, ..HostCost::default() };
     let pairs = match plan.spec.method {
         Method::Star(star) => star_pairs(plan, star, size, host, &mut cost),
         Method::Ring | Method::Zigzag => {
@@ -131,14 +159,15 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
         Method::Dense => dense_pairs(plan, size, host, &mut cost),
         Method::Sparse(_) => own.iter().map(|span| causal_pairs(*span, 0)).sum(),
     };
+    let repeated = repeated_pairs(plan, own, &mut cost);
     cost.linear_flops = 2 * (size.linear_weights - size.skipped_weights) * cost.encoded;
     let per_pair = 4 * (size.q_width * size.context_layers) as u64;
     let (least, most) = match plan.spec.method.sparse() {
         Some(sparse) => sparse_pairs(plan, sparse, own, pairs),
         None => (pairs, pairs),
     };
-    cost.attention_flops = per_pair * most;
-    cost.least_attention_flops = per_pair * least;
+    cost.attention_flops = per_pair * (most + repeated);
+    cost.least_attention_flops = per_pair * (least + repeated);
     cost
 }
 
@@ -173,6 +202,19 @@ fn sparse_pairs(plan: &Plan, sparse: Sparse, blocks: &[Span], dense: u64) -> (u6
     }
 }
 
+/// Texts that are repeated to score their keys pass through the model once more, each token behind
+/// all of its block.
+fn repeated_pairs(plan: &Plan, own: &[Span], cost: &mut HostCost) -> u64 {
+    let mut pairs = 0;
+    for block in own.iter().filter(|block| plan.repeats(block.len)) {
+        let anchor = if block.start == 0 { 0 } else { plan.anchor };
+        cost.encoded += block.len as u64;
+        let chunks = block.chunks(REPEATED);
+        pairs += chunks.map(|chunk| causal_pairs(chunk, anchor + block.len)).sum::<u64>();
+    }
+    pairs
+}
+
 fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
     let anchor = plan.anchor;
     let recompute = star.anchor_kv == AnchorKv::Recompute;
@@ -194,7 +236,9 @@ fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut
     // A recomputed anchor is a store like a block's, last layer included.
     let layers = if recompute { size.layers } else { size.context_layers };
     let anchor_bytes = anchor as u64 * size.kv_bytes(layers);
-    if after_anchor && (recompute || host > 0) {
+    // The first block's own keys are pressed before others are done with its anchor.
+    let is_pressed = own_blocks.first().is_some_and(|first| plan.kept(first.len).is_some());
+    if after_anchor && (recompute || host > 0 || is_pressed) {
         cost.anchor_bytes = anchor_bytes;
     }
     // From the first host down a chain of those with blocks behind the anchor.
@@ -248,6 +292,7 @@ mod tests {
         q_width: 8,
         heads: 2,
         kv_width: 4,
+        kv_heads: 2,
         kv_row_bytes: 8,
         element_bytes: 4,
     };
@@ -305,7 +350,7 @@ mod tests {
         #[test]
         fn exact_methods_do_the_same_attention(tokens in 1usize..3000, hosts in 1usize..9) {
             let total = |method| -> u64 {
-                let cost = cost(PlanSpec { method, hosts }, tokens);
+                let cost = cost(PlanSpec::from(method).hosts(hosts), tokens);
                 cost.hosts.iter().map(|h| h.attention_flops).sum()
             };
             let pairs = (tokens * (tokens + 1) / 2) as u64;

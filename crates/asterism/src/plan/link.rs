@@ -88,6 +88,7 @@ mod tests {
         q_width: 4096,
         heads: 32,
         kv_width: 1024,
+        kv_heads: 8,
         kv_row_bytes: 2048,
         element_bytes: 2,
     };
@@ -130,7 +131,7 @@ mod tests {
                 Method::Star(star), Method::Star(recompute), Method::Ring, Method::Zigzag,
                 Method::Dense,
             ][method];
-            let cost = cost(PlanSpec { method, hosts }, tokens);
+            let cost = cost(PlanSpec::from(method).hosts(hosts), tokens);
             let sent: u64 = cost.hosts.iter().map(|host| host.sent_bytes).sum();
             let received: u64 = cost.hosts.iter().map(|host| host.received_bytes).sum();
             prop_assert_eq!(sent, received);

@@ -1,6 +1,6 @@
 //! How a context is to be encoded: the method with its settings, and the number of hosts.
 
-use super::{AnchorPolicy, Revisit, RevisitBy, Sparse};
+use super::{AnchorPolicy, Press, Revisit, RevisitBy, Sparse};
 use serde::{Deserialize, Serialize};
 
 /// How a context is encoded.
@@ -156,7 +156,7 @@ impl Star {
     /// On `hosts` hosts.
     #[must_use]
     pub const fn hosts(self, hosts: usize) -> PlanSpec {
-        PlanSpec { method: Method::Star(self), hosts }
+        PlanSpec { method: Method::Star(self), hosts, press: None }
     }
 }
 
@@ -176,6 +176,8 @@ pub struct PlanSpec {
     pub method: Method,
     /// Hosts that share the work.
     pub hosts: usize,
+    /// What its keys are pressed to; all are kept if it is missing.
+    pub press: Option<Press>,
 }
 
 impl PlanSpec {
@@ -189,19 +191,19 @@ impl PlanSpec {
     /// Ring attention over contiguous shards, on one host until [`hosts`](Self::hosts) says more.
     #[must_use]
     pub const fn ring() -> Self {
-        Self { method: Method::Ring, hosts: 1 }
+        Self { method: Method::Ring, hosts: 1, press: None }
     }
 
     /// Ring attention over zigzag shards, on one host until [`hosts`](Self::hosts) says more.
     #[must_use]
     pub const fn zigzag() -> Self {
-        Self { method: Method::Zigzag, hosts: 1 }
+        Self { method: Method::Zigzag, hosts: 1, press: None }
     }
 
     /// Full attention, on one host until [`hosts`](Self::hosts) says more.
     #[must_use]
     pub const fn dense() -> Self {
-        Self { method: Method::Dense, hosts: 1 }
+        Self { method: Method::Dense, hosts: 1, press: None }
     }
 
     /// The same method on `hosts` hosts.
@@ -213,7 +215,7 @@ impl PlanSpec {
 
 impl From<Method> for PlanSpec {
     fn from(method: Method) -> Self {
-        Self { method, hosts: 1 }
+        Self { method, hosts: 1, press: None }
     }
 }
 

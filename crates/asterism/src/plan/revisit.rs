@@ -108,9 +108,10 @@ impl Plan {
         tokens
     }
 
-    /// Tokens at the beginning whose keys are those of full attention.
+    /// Tokens at the beginning whose keys are those of full attention, and all there.
     fn exact_tokens(&self) -> usize {
         match self.spec.method.as_star() {
+            Some(star) if self.kept(star.block.min(self.tokens)).is_some() => 0,
             Some(_) => self.spans().first().map_or(0, |first| first.len),
             None => self.tokens,
         }

@@ -123,6 +123,9 @@ impl Plan {
 
 /// The settings of star, if its blocks can leave room between them.
 fn spaced_star(spec: PlanSpec) -> Result<Star, PlanError> {
+    if let Some(press) = spec.press {
+        press.check(spec)?;
+    }
     match spec.method {
         Method::Star(star) if star.anchor_policy.is_paper() => Ok(star),
         _ => Err(PlanError::NotSpaced),

@@ -1,6 +1,6 @@
 //! What is done with foreign bytes, for fuzz targets: no part of the interface.
 
-use super::{Layout, Manifest, SavedError};
+use super::{Layout, Manifest, SavedError, StoredBlock};
 use crate::cache::BlockKey;
 use crate::plan::Span;
 use crate::tensor::{HeadShape, KvPrecision};
@@ -21,7 +21,8 @@ pub fn read_header(bytes: &[u8]) -> Option<usize> {
     let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 4 };
     let block = |start: usize| {
         let span = Span { start, len: 3 };
-        (BlockKey::of("fuzzing", 0, &[], span, &[1, 2, 3]), 3)
+        let key = BlockKey::of("fuzzing", 0, &[], span, &[1, 2, 3]);
+        StoredBlock { key, tokens: 3, kept: None }
     };
     let blocks = vec![block(0), block(3)];
     let layout = Layout { layers: 2, shape, precision: KvPrecision::Bf16, blocks };

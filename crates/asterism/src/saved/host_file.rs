@@ -1,7 +1,8 @@
 //! A host's file, written and read piece by piece, so that other work can be done in between.
 
 use super::{Layout, SavedError};
-use crate::tensor::KvBytes;
+use crate::cache::LayerBytes;
+use crate::tensor::{KeptKeys, KvBytes};
 use blake3::{Hash, Hasher};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -50,9 +51,11 @@ impl Writer {
     ///
     /// # Errors
     /// The system's.
-    pub(crate) fn put(&mut self, piece: &[KvBytes; 2]) -> Result<(), SavedError> {
+    pub(crate) fn put(&mut self, piece: &LayerBytes) -> Result<(), SavedError> {
         let mut hash = Hasher::new();
-        for bytes in piece.iter().flat_map(|kv| [&kv.elements, &kv.scales]) {
+        let table: Vec<u8> = piece.kept.iter().flat_map(table).collect();
+        let parts = piece.kv.iter().flat_map(|kv| [&kv.elements, &kv.scales]);
+        for bytes in [&table].into_iter().chain(parts) {
             hash.update(bytes);
             self.file.write_all(bytes).map_err(SavedError::io(&self.path))?;
         }
@@ -73,6 +76,12 @@ impl Writer {
         write().map_err(SavedError::io(&self.path))?;
         Ok(header.len() as u64 + self.layout.data_bytes())
     }
+}
+
+/// How many keys each head keeps, and which.
+fn table(kept: &KeptKeys) -> Vec<u8> {
+    let lengths = (0..kept.kv_heads()).map(|head| kept.range(head).len() as u32);
+    lengths.chain(kept.indices().iter().copied()).flat_map(u32::to_le_bytes).collect()
 }
 
 /// A file that is being read.
@@ -118,8 +127,8 @@ impl Reader {
     ///
     /// # Errors
     /// The system's; [`SavedError::Damaged`] if they are not what was written.
-    pub(crate) fn piece(&mut self, block: usize, layer: usize) -> Result<[KvBytes; 2], SavedError> {
-        let bytes = self.layout.piece_bytes(block);
+    pub(crate) fn piece(&mut self, block: usize, layer: usize) -> Result<LayerBytes, SavedError> {
+        let (table, half_bytes) = (self.layout.table_bytes(block), self.layout.half_bytes(block));
         let elements = self.layout.element_bytes(block);
         let mut hash = Hasher::new();
         let mut part = |file: &mut File, bytes: usize| {
@@ -131,20 +140,36 @@ impl Reader {
         let mut read = || {
             let file = &mut self.file;
             file.seek(SeekFrom::Start(self.data + self.layout.offset(block, layer)))?;
+            let table = part(file, table)?;
             let mut half = || {
-                let (elements, scales) = (elements, bytes / 2 - elements);
+                let (elements, scales) = (elements, half_bytes - elements);
                 let (elements, scales) = (part(file, elements)?, part(file, scales)?);
                 Ok::<_, std::io::Error>(KvBytes { elements, scales })
             };
-            Ok([half()?, half()?])
+            Ok((table, [half()?, half()?]))
         };
-        let piece = read().map_err(SavedError::io(&self.path))?;
+        let (table, kv) = read().map_err(SavedError::io(&self.path))?;
         let number = block * self.layout.layers + layer;
         if hash.finalize() != self.checksums[number] {
             let what = format!("layer {layer} of block {block} has another checksum");
             return Err(SavedError::damaged(&self.path, what));
         }
-        Ok(piece)
+        let kept = match self.layout.blocks[block].kept {
+            Some(_) => Some(self.kept(block, &table).ok_or_else(|| {
+                let what = format!("layer {layer} of block {block} keeps tokens it does not have");
+                SavedError::damaged(&self.path, what)
+            })?),
+            None => None,
+        };
+        Ok(LayerBytes { kv, kept })
+    }
+
+    /// Which keys of `block` are kept, as `table` says.
+    fn kept(&self, block: usize, table: &[u8]) -> Option<KeptKeys> {
+        let numbers: Vec<u32> =
+            table.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let (lengths, indices) = numbers.split_at_checked(self.layout.shape.kv_heads)?;
+        KeptKeys::from_rows(self.layout.blocks[block].tokens, lengths, indices.to_vec())
     }
 }
 
@@ -153,23 +178,30 @@ mod tests {
     use super::*;
     use crate::cache::BlockKey;
     use crate::plan::Span;
+    use crate::saved::StoredBlock;
     use crate::tensor::{HeadShape, KvPrecision};
 
     fn layout(precision: KvPrecision, token: u32) -> Layout {
         let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 4 };
         let block = |start: usize, len: usize| {
-            (BlockKey::of("test", 0, &[], Span { start, len }, &vec![token; len]), len)
+            let key = BlockKey::of("test", 0, &[], Span { start, len }, &vec![token; len]);
+            StoredBlock { key, tokens: len, kept: None }
         };
         Layout { layers: 2, shape, precision, blocks: vec![block(0, 3), block(3, 2)] }
     }
 
     /// The piece of `layer` of `block`: bytes that no other piece has.
-    fn piece(layout: &Layout, block: usize, layer: usize) -> [KvBytes; 2] {
-        let (half, elements) = (layout.piece_bytes(block) / 2, layout.element_bytes(block));
-        [0, 1].map(|which| {
+    fn piece(layout: &Layout, block: usize, layer: usize) -> LayerBytes {
+        let (half, elements) = (layout.half_bytes(block), layout.element_bytes(block));
+        let kv = [0, 1].map(|which| {
             let byte = (100 * block + 10 * layer + which) as u8;
             KvBytes { elements: vec![byte; elements], scales: vec![byte + 5; half - elements] }
-        })
+        });
+        // Of a block that is pressed the last tokens are kept.
+        let StoredBlock { tokens, kept, .. } = layout.blocks[block];
+        let all = |rows: usize| (tokens - rows) as u32..tokens as u32;
+        let kept = kept.and_then(|rows| KeptKeys::new(tokens, &[all(rows).collect()]));
+        LayerBytes { kv, kept }
     }
 
     fn write(folder: &Path, layout: &Layout) -> u64 {
@@ -182,9 +214,11 @@ mod tests {
 
     #[test]
     fn pieces_come_back_in_any_order() {
-        for precision in [KvPrecision::F32, KvPrecision::Bf16, KvPrecision::Fp8] {
+        let precisions = [KvPrecision::F32, KvPrecision::Bf16, KvPrecision::Fp8];
+        for (precision, kept) in precisions.into_iter().flat_map(|p| [(p, None), (p, Some(2))]) {
             let folder = tempfile::tempdir().unwrap();
-            let (folder, layout) = (folder.path().join("new"), layout(precision, 1));
+            let (folder, mut layout) = (folder.path().join("new"), layout(precision, 1));
+            layout.blocks[0].kept = kept;
             let bytes = write(&folder, &layout);
             assert_eq!(path_of(&folder, 1).metadata().unwrap().len(), bytes);
             let mut reader = Reader::open(&folder, 1, layout.clone()).unwrap();

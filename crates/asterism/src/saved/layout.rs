@@ -2,7 +2,9 @@
 //!
 //! The file is a safetensors file (format: <https://huggingface.co/docs/safetensors>). Block after
 //! block, layer after layer, it has a *piece*: keys and values `[tokens, kv_heads, head_dim]`, in
-//! fp8 each with scales `[tokens, kv_heads]`. Everything but the checksums follows from what the
+//! fp8 each with scales `[tokens, kv_heads]`. Of a block whose keys were pressed it has what is kept,
+//! head after head, `[rows, 1, head_dim]`, with scales `[rows, 1]`, and before it as u32 how many
+//! each head keeps, `[kv_heads]`, and of which tokens, `[rows]`. Everything but the checksums follows from what the
 //! host knows already, so the whole header does.
 
 use crate::cache::BlockKey;
@@ -15,25 +17,56 @@ use std::collections::BTreeMap;
 /// Data begins at a multiple of so many bytes.
 const ALIGNMENT: usize = 8;
 
+/// A block in a host's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StoredBlock {
+    /// What it was computed from.
+    pub(crate) key: BlockKey,
+    pub(crate) tokens: usize,
+    /// How many keys of all heads each layer keeps; all if it is missing.
+    pub(crate) kept: Option<usize>,
+}
+
 /// What a host's file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) layers: usize,
     pub(crate) shape: HeadShape,
     pub(crate) precision: KvPrecision,
-    /// What each block was computed from, and its tokens.
-    pub(crate) blocks: Vec<(BlockKey, usize)>,
+    pub(crate) blocks: Vec<StoredBlock>,
 }
 
 impl Layout {
-    /// Bytes of a piece of `block`, and those that are keys: the first half.
+    /// Bytes of a piece of `block`.
     pub(crate) fn piece_bytes(&self, block: usize) -> usize {
-        2 * self.blocks[block].1 * self.precision.row_bytes(self.shape)
+        self.table_bytes(block) + 2 * self.half_bytes(block)
+    }
+
+    /// Bytes of the table of a piece of `block`, which comes first: u32 numbers, for each head how
+    /// many keys it keeps, and then which.
+    pub(crate) fn table_bytes(&self, block: usize) -> usize {
+        let numbers = self.blocks[block].kept.map_or(0, |rows| self.shape.kv_heads + rows);
+        numbers * size_of::<u32>()
+    }
+
+    /// Bytes of the keys (or values) of a piece of `block`.
+    pub(crate) fn half_bytes(&self, block: usize) -> usize {
+        let (shape, rows) = self.rows(&self.blocks[block]);
+        rows * self.precision.row_bytes(shape)
     }
 
     /// Bytes of the elements of the keys (or values) of a piece of `block`; scales follow.
     pub(crate) fn element_bytes(&self, block: usize) -> usize {
-        self.blocks[block].1 * self.shape.kv_width() * element(self.precision).1
+        let (shape, rows) = self.rows(&self.blocks[block]);
+        rows * shape.kv_width() * element(self.precision).1
+    }
+
+    /// How keys of `block` lie: the heads of a row, and the rows.
+    fn rows(&self, block: &StoredBlock) -> (HeadShape, usize) {
+        match block.kept {
+            Some(rows) => (HeadShape { heads: 1, kv_heads: 1, ..self.shape }, rows),
+            None => (self.shape, block.tokens),
+        }
     }
 
     /// Bytes of all pieces.
@@ -60,8 +93,8 @@ impl Layout {
     /// The beginning of the file, as long whatever the `checksums` of its pieces are.
     pub(crate) fn header(&self, checksums: &[Hash]) -> Vec<u8> {
         let mut metadata = Map::new();
-        metadata.insert("format".into(), "asterism keys 1".into());
-        for (index, (key, _)) in self.blocks.iter().enumerate() {
+        metadata.insert("format".into(), "asterism keys 2".into());
+        for (index, StoredBlock { key, .. }) in self.blocks.iter().enumerate() {
             let own = &checksums[index * self.layers..(index + 1) * self.layers];
             let own: String = own.iter().map(|hash| hash.to_hex().to_string()).collect();
             metadata.insert(key_name(index), key.to_string().into());
@@ -70,9 +103,9 @@ impl Layout {
         let mut header = Map::new();
         header.insert("__metadata__".into(), Value::Object(metadata));
         let mut end = 0;
-        for (index, (_, tokens)) in self.blocks.iter().enumerate() {
+        for (index, block) in self.blocks.iter().enumerate() {
             for layer in 0..self.layers {
-                for (name, dtype, shape, bytes) in self.tensors(*tokens) {
+                for (name, dtype, shape, bytes) in self.tensors(block) {
                     let offsets = [end, end + bytes];
                     end += bytes;
                     header.insert(
@@ -111,14 +144,21 @@ impl Layout {
         (self.header(&checksums) == header).then_some(checksums)
     }
 
-    /// The tensors of a piece of `tokens` tokens: name, type, shape and bytes.
-    fn tensors(&self, tokens: usize) -> Vec<(&'static str, &'static str, Vec<usize>, usize)> {
-        let HeadShape { kv_heads, head_dim, .. } = self.shape;
+    /// The tensors of a piece of `block`: name, type, shape and bytes.
+    fn tensors(&self, block: &StoredBlock) -> Vec<(&'static str, &'static str, Vec<usize>, usize)> {
+        let (row, tokens) = self.rows(block);
+        let HeadShape { kv_heads, head_dim, .. } = row;
         let (dtype, bytes) = element(self.precision);
         let mut tensors = Vec::new();
+        if let Some(rows) = block.kept {
+            let heads = self.shape.kv_heads;
+            for (name, numbers) in [("kept_by_head", heads), ("kept_tokens", rows)] {
+                tensors.push((name, "U32", vec![numbers], numbers * size_of::<u32>()));
+            }
+        }
         for (name, scales) in [("keys", "key_scales"), ("values", "value_scales")] {
             let shape = vec![tokens, kv_heads, head_dim];
-            tensors.push((name, dtype, shape, tokens * self.shape.kv_width() * bytes));
+            tensors.push((name, dtype, shape, tokens * row.kv_width() * bytes));
             if self.precision == KvPrecision::Fp8 {
                 let bytes = tokens * kv_heads * size_of::<f32>();
                 tensors.push((scales, "F32", vec![tokens, kv_heads], bytes));
@@ -156,7 +196,8 @@ mod tests {
     fn layout(precision: KvPrecision, blocks: &[usize]) -> Layout {
         let block = |(start, tokens): (usize, &usize)| {
             let span = Span { start, len: *tokens };
-            (BlockKey::of("test", 0, &[], span, &vec![7; *tokens]), *tokens)
+            let key = BlockKey::of("test", 0, &[], span, &vec![7; *tokens]);
+            StoredBlock { key, tokens: *tokens, kept: None }
         };
         let shape = HeadShape { heads: 4, kv_heads: 2, head_dim: 8 };
         let blocks = blocks.iter().enumerate().map(block).collect();
@@ -185,6 +226,23 @@ mod tests {
             let all: usize = tensors.tensors().iter().map(|(_, tensor)| tensor.data().len()).sum();
             assert_eq!(all as u64, layout.data_bytes());
         }
+    }
+
+    #[test]
+    fn of_a_pressed_block_other_programs_read_what_is_kept() {
+        let mut layout = layout(KvPrecision::Fp8, &[5, 16]);
+        layout.blocks[1].kept = Some(6);
+        let mut file = layout.header(&checksums(&layout));
+        file.resize(file.len() + layout.data_bytes() as usize, 0);
+        let tensors = SafeTensors::deserialize(&file).unwrap();
+        let tensor = |name: &str| tensors.tensor(&format!("block.1.layer.2.{name}")).unwrap();
+        assert_eq!(tensor("keys").shape(), [6, 1, 8]);
+        assert_eq!(tensor("value_scales").shape(), [6, 1]);
+        assert_eq!(tensor("kept_tokens").shape(), [6]);
+        let data = file.len() - layout.data_bytes() as usize;
+        let start = tensor("kept_by_head").data().as_ptr() as usize - file.as_ptr() as usize - data;
+        assert_eq!(start as u64, layout.offset(1, 2));
+        assert_eq!(layout.piece_bytes(1), 4 * (2 + 6) + 2 * (6 * 8 + 6 * 4));
     }
 
     proptest! {

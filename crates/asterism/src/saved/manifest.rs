@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The format that this version writes, and the only one that it reads.
-const FORMAT: &str = "asterism context 1";
+const FORMAT: &str = "asterism context 2";
 
 /// What a saved context is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

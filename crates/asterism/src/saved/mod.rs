@@ -18,5 +18,5 @@ mod manifest;
 
 pub use error::SavedError;
 pub(crate) use host_file::{Reader, Writer};
-pub(crate) use layout::Layout;
+pub(crate) use layout::{Layout, StoredBlock};
 pub(crate) use manifest::{Manifest, SavedBy, SavedDocuments};

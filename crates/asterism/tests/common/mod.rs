@@ -100,7 +100,7 @@ pub fn assert_as_planned(engine: &Arc<Engine>, context: &[u32]) {
     let others = [star.anchor(0), recomputed.anchor(8), recomputed.anchor(0)].map(Method::Star);
     for method in methods(star.anchor(8)).into_iter().chain(others) {
         for hosts in HOSTS {
-            assert_one_as_planned(engine, context, PlanSpec { method, hosts });
+            assert_one_as_planned(engine, context, PlanSpec::from(method).hosts(hosts));
         }
     }
 }

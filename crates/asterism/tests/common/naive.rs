@@ -154,7 +154,7 @@ impl NaiveLlama {
 
     /// Logits after the last token; token `i` stands at `positions[i]` and sees token `j` if
     /// `sees(i, j)`. `note` is told the softmax weights of all tokens for each token and head.
-    fn logits(
+    pub fn logits(
         &self,
         tokens: &[u32],
         positions: &[usize],

@@ -56,22 +56,25 @@ impl Cpu {
         scratch: &mut FewScratch,
     ) {
         let (rows, count) = (queries.rows(), tile.tokens);
-        let HeadShape { kv_heads, head_dim: dim, .. } = queries.shape;
-        let shape = FewRows { kv_heads, rows, dim };
+        let HeadShape { head_dim: dim, .. } = queries.shape;
+        let heads = tile.heads(queries.shape);
+        let shape = FewRows { kv_heads: heads.len(), rows, dim };
         let FewScratch { q, scores } = scratch;
-        let scores = &mut scores[..kv_heads * rows * count];
+        let own = heads.start * rows..heads.end * rows;
+        let q = &q[own.start * dim..own.end * dim];
+        let scores = &mut scores[..own.len() * count];
         match tile.keys {
             ElementsView::F32(k) => (self.kernels.score_f32)(shape, q, k, scores),
             ElementsView::Bf16(k) => (self.kernels.score_bf16)(shape, q, k, scores),
         }
-        for (row, scores) in scores.chunks_exact_mut(count).enumerate() {
+        for (row, scores) in own.clone().zip(scores.chunks_exact_mut(count)) {
             let visible = tile.visible(queries.position(row % rows));
             scores[visible..].fill(0.0);
             if visible > 0 {
                 running.fold(self.kernels, row, tile, &mut scores[..visible]);
             }
         }
-        let out = &mut running.out[..kv_heads * rows * dim];
+        let out = &mut running.out[own.start * dim..own.end * dim];
         match tile.values {
             ElementsView::F32(v) => (self.kernels.weigh_f32)(shape, scores, v, out),
             ElementsView::Bf16(v) => (self.kernels.weigh_bf16)(shape, scores, v, out),

@@ -8,7 +8,7 @@ use super::{AttentionScratch, KeyRange, KvSegment, KvSequence};
 use crate::cpu::Cpu;
 use crate::cpu::kernels::FewRows;
 use crate::cpu::shared::SharedMut;
-use crate::{ElementsView, HeadShape};
+use crate::{ElementsView, HeadShape, MassOver};
 
 /// Keys of one task: those of all heads stay in the second-level cache while queries pass by.
 const KEYS: usize = 256;
@@ -17,32 +17,39 @@ const KEYS: usize = 256;
 const ROWS: usize = 16;
 
 impl Cpu {
-    /// Softmax weight of each key of `sequence`, summed over its rows of `q [tokens, heads,
-    /// head_dim]` and over the query heads that share a KV head: fills `sums [kv_heads, keys]`, the
-    /// keys of all segments one after the other. `lse [tokens, heads]` is that of attention over
-    /// all keys that count. A key that no row sees gets 0.
+    /// Softmax weight of each key of `sequence`, `over` its rows of `q [tokens, heads, head_dim]`
+    /// and the query heads that share a KV head: their sum or their largest. Fills `sums [kv_heads,
+    /// keys]`, the tokens of all segments one after the other. `lse [tokens, heads]` is that of
+    /// attention over all keys that count. A key that no row sees gets 0, and so does a token whose
+    /// key a head does not have.
+    ///
+    /// # Panics
+    /// If a segment of one head is not among those of all heads, in their order.
     pub fn mass(
         &self,
         q: &[f32],
         shape: HeadShape,
         sequence: &KvSequence<'_>,
         lse: &[f32],
+        over: MassOver,
         sums: &mut [f32],
     ) {
         let KvSequence { rows, positions, segments } = sequence;
-        let keys: usize = segments.iter().map(|s| s.tokens).sum();
+        let (keys, places) = places(segments, shape.kv_heads);
         assert_eq!(sums.len(), shape.kv_heads * keys, "sums must be [kv_heads, keys]");
         assert_eq!(lse.len() * shape.head_dim, q.len(), "lse must be [tokens, heads]");
         sums.fill(0.0);
         let q = &q[rows.start * shape.q_width()..rows.end * shape.q_width()];
         let lse = &lse[rows.start * shape.heads..rows.end * shape.heads];
-        // Tiles with the number of their first key.
-        let all = KeyRange { segments, range: 0..keys };
-        let mut first = 0;
+        // Tiles with the column of their segment, or of their first key.
         let mut tiles = Vec::new();
-        for tile in all.tiles(shape, KEYS, usize::MAX - 1) {
-            tiles.push((first, tile));
-            first += tile.tokens;
+        for (segment, place) in segments.iter().zip(places) {
+            let own = std::slice::from_ref(segment);
+            let all = KeyRange { segments: own, head: None, range: 0..segment.tokens };
+            for tile in all.tiles(shape, KEYS, usize::MAX - 1) {
+                let within = if tile.head.is_some() { 0 } else { tile.start - segment.start };
+                tiles.push((place + within, tile));
+            }
         }
         let sums = SharedMut::new(sums);
         let step = (ROWS / shape.group()).max(1);
@@ -53,9 +60,25 @@ impl Cpu {
                 let positions = *positions;
                 let queries = |kv_head| Queries::new(q, positions, shape, kv_head, (first, tokens));
                 self.weigh_tile(queries, tile, lse, &mut scratch.attention, |head, _, weights| {
-                    // SAFETY: these keys are this task's alone.
-                    let sums = unsafe { sums.slice(head * keys + key, weights.len()) };
-                    (self.kernels.add_scaled)(sums, 1.0, weights);
+                    let last = weights.len() - 1;
+                    let (from, len) = (tile.token(0), tile.token(last) + 1 - tile.token(0));
+                    // SAFETY: of this head, the tokens from this tile's first key to its last are
+                    // this task's alone.
+                    let sums = unsafe { sums.slice(head * keys + key + from, len) };
+                    match (over, tile.head) {
+                        (MassOver::Sum, None) => (self.kernels.add_scaled)(sums, 1.0, weights),
+                        (MassOver::Sum, Some(_)) => {
+                            for (i, weight) in weights.iter().enumerate() {
+                                sums[tile.token(i) - from] += weight;
+                            }
+                        }
+                        (MassOver::Max, _) => {
+                            for (i, weight) in weights.iter().enumerate() {
+                                let most = &mut sums[tile.token(i) - from];
+                                *most = most.max(*weight);
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -72,23 +95,23 @@ impl Cpu {
         mut add: impl FnMut(usize, usize, &[f32]),
     ) {
         let Queries { shape, .. } = queries(0);
-        let (rows, count) = (queries(0).rows(), tile.tokens);
-        let few = FewRows { kv_heads: shape.kv_heads, rows, dim: shape.head_dim };
+        let (rows, count, heads) = (queries(0).rows(), tile.tokens, tile.heads(shape));
+        let few = FewRows { kv_heads: heads.len(), rows, dim: shape.head_dim };
         let (q, scores) = (&mut scratch.few.q, &mut scratch.few.scores);
         q.clear();
-        for queries in (0..shape.kv_heads).map(&queries) {
+        for queries in heads.clone().map(&queries) {
             for r in 0..rows {
                 q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
             }
         }
-        scores.resize(scores.len().max(shape.kv_heads * rows * count), 0.0);
-        let scores = &mut scores[..shape.kv_heads * rows * count];
+        scores.resize(scores.len().max(heads.len() * rows * count), 0.0);
+        let scores = &mut scores[..heads.len() * rows * count];
         match tile.keys {
             ElementsView::F32(k) => (self.kernels.score_f32)(few, q, k, scores),
             ElementsView::Bf16(k) => (self.kernels.score_bf16)(few, q, k, scores),
         }
         for (row, scores) in scores.chunks_exact_mut(count).enumerate() {
-            let (head, r) = (row / rows, row % rows);
+            let (head, r) = (heads.start + row / rows, row % rows);
             let queries = queries(head);
             let (visible, lse) = (tile.visible(queries.position(r)), lse[queries.index(r)]);
             if visible == 0 || lse == f32::NEG_INFINITY {
@@ -104,10 +127,32 @@ impl Cpu {
     }
 }
 
+/// The columns of all segments, and the first one of each: segments of single heads, which follow
+/// one another, share theirs.
+fn places(segments: &[KvSegment<'_>], kv_heads: usize) -> (usize, Vec<usize>) {
+    let (mut next, mut head) = (0, 0);
+    let mut places = Vec::with_capacity(segments.len());
+    for segment in segments {
+        places.push(next);
+        match segment.head {
+            Some(of) => {
+                assert_eq!(of.head, head, "segments of heads in another order");
+                head = (head + 1) % kv_heads;
+                next += if head == 0 { of.among } else { 0 };
+            }
+            None => {
+                assert_eq!(head, 0, "segments of fewer heads than there are");
+                next += segment.tokens;
+            }
+        }
+    }
+    (next, places)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Elements, Isa, Precision, RowPositions};
+    use crate::{Elements, Isa, KeptKeys, Precision, RowPositions};
     use proptest::prelude::*;
 
     /// The definition, in f64, over keys `[tokens, kv_heads, head_dim]` at `positions`.
@@ -117,7 +162,8 @@ mod tests {
         shape: HeadShape,
         keys: &[f32],
         positions: &[usize],
-        hidden: &[bool],
+        unseen: impl Fn(usize, usize) -> bool,
+        over: MassOver,
     ) -> (Vec<f64>, Vec<f32>) {
         let dim = shape.head_dim;
         let mut sums = vec![0.0; shape.kv_heads * positions.len()];
@@ -129,12 +175,16 @@ mod tests {
                 let dot: f64 = q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                 dot / (dim as f64).sqrt()
             };
-            let sees = |t: &usize| positions[*t] <= start + token && !hidden[*t];
+            let sees = |t: &usize| positions[*t] <= start + token && !unseen(head, *t);
             let seen: Vec<usize> = (0..positions.len()).filter(sees).collect();
             let total: f64 = seen.iter().map(|t| score(*t).exp()).sum();
             lse.push(total.ln() as f32);
             for t in seen {
-                sums[head * positions.len() + t] += score(t).exp() / total;
+                let weight: &mut f64 = &mut sums[head * positions.len() + t];
+                *weight = match over {
+                    MassOver::Sum => *weight + score(t).exp() / total,
+                    MassOver::Max => weight.max(score(t).exp() / total),
+                };
             }
         }
         (sums, lse)
@@ -147,7 +197,9 @@ mod tests {
             kv_heads in 1usize..3, group in 1usize..5, dim in prop_oneof![Just(20usize), Just(64)],
             tokens in prop_oneof![1usize..3, 10usize..40], start in 0usize..500,
             lengths in proptest::collection::vec(0usize..400, 1..4), bf16 in any::<bool>(),
-            hides in prop_oneof![Just(0.0f32), Just(0.6), Just(1.0)], seed in any::<u64>()
+            hides in prop_oneof![Just(0.0f32), Just(0.6), Just(1.0)],
+            keeps in prop_oneof![Just(1.0f32), Just(0.4)],
+            over in prop_oneof![Just(MassOver::Sum), Just(MassOver::Max)], seed in any::<u64>()
         ) {
             let mut state = seed | 1;
             let mut numbers = |len: usize| -> Vec<f32> {
@@ -163,24 +215,46 @@ mod tests {
             let q = numbers((tokens + 2) * shape.q_width());
             let (mut stored, mut all) = (Vec::new(), Vec::new());
             let (mut positions, mut hidden, mut position) = (Vec::new(), Vec::new(), 0);
-            for len in lengths {
+            let mut gone = vec![Vec::new(); kv_heads];
+            for (number, len) in lengths.into_iter().enumerate() {
                 let k = numbers(len * shape.kv_width());
                 let flags: Vec<bool> = numbers(len).iter().map(|x| x.abs() / 2.0 < hides).collect();
                 positions.extend(position..position + len);
                 hidden.extend(&flags);
-                stored.push((Elements::from_f32(precision, &k), len, position, flags));
+                let chosen: Vec<Vec<u32>> = gone.iter_mut().map(|gone| {
+                    let all = number % 2 == 1 || keeps == 1.0;
+                    let lost: Vec<bool> =
+                        numbers(len).iter().map(|x| !all && x.abs() / 2.0 > keeps).collect();
+                    gone.extend(&lost);
+                    (0..len as u32).filter(|t| !lost[*t as usize]).collect()
+                }).collect();
+                let kept = KeptKeys::new(len, &chosen).unwrap();
+                let row = |row: u32| k[row as usize * dim..][..dim].to_vec();
+                let rows: Vec<f32> = if kept.rows() == len * kv_heads {
+                    k.clone()
+                } else {
+                    kept.rows_of_all().into_iter().flat_map(row).collect()
+                };
+                stored.push((Elements::from_f32(precision, &rows), kept, position, flags));
                 all.extend(k);
                 position += len + 7;
             }
-            let segments: Vec<KvSegment<'_>> = stored.iter().map(|(k, tokens, start, flags)| {
+            let segments: Vec<KvSegment<'_>> = stored.iter().flat_map(|(k, kept, start, flags)| {
                 let keys = k.view(0..k.len());
                 let hidden = (hides > 0.0).then_some(flags.as_slice());
-                KvSegment { keys, values: keys, tokens: *tokens, start: *start, hidden }
+                let (tokens, start) = (kept.tokens(), *start);
+                if kept.rows() == tokens * kv_heads {
+                    vec![KvSegment { keys, values: keys, tokens, start, hidden, head: None }]
+                } else {
+                    KvSegment::of_kept(kept, [keys, keys], start, hidden).collect()
+                }
             }).collect();
             let rows = 1..tokens + 1;
             let width = shape.q_width();
             let own = &q[width..(tokens + 1) * width];
-            let (expected, own_lse) = naive(own, start, shape, &all, &positions, &hidden);
+            let unseen = |head: usize, t: usize| hidden[t] || gone[head][t];
+            let (expected, own_lse) =
+                naive(own, start, shape, &all, &positions, unseen, over);
             let mut lse = vec![f32::NAN; (tokens + 2) * shape.heads];
             lse[shape.heads..(tokens + 1) * shape.heads].copy_from_slice(&own_lse);
             for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
@@ -188,7 +262,7 @@ mod tests {
                 let mut sums = vec![f32::NAN; expected.len()];
                 let positions = RowPositions::From(start);
                 let sequence = KvSequence { rows: rows.clone(), positions, segments: &segments };
-                cpu.mass(&q, shape, &sequence, &lse, &mut sums);
+                cpu.mass(&q, shape, &sequence, &lse, over, &mut sums);
                 for (i, (found, expected)) in sums.iter().zip(&expected).enumerate() {
                     let error = (f64::from(*found) - expected).abs();
                     prop_assert!(error <= 1e-5 * (1.0 + expected), "{isa} {i}: {found}, {expected}");

@@ -30,9 +30,9 @@ mod tiles;
 use super::kernels::tiles::TileKernels;
 use super::shared::SharedMut;
 use super::{Cpu, Scratch};
-use crate::{ElementsView, HeadShape};
+use crate::{ElementsView, HeadShape, KeptKeys};
 use jobs::{Job, Jobs};
-use queries::{Queries, Running};
+use queries::{HeadPlace, Queries, Running};
 use std::ops::Range;
 
 /// Query rows (tokens x heads of a group) of one task at most: enough that unpacking keys is a few
@@ -51,19 +51,33 @@ const MANY_KEYS: usize = 4096;
 /// Keys that one split of a long key sequence has at least.
 const SPLIT_KEYS: usize = 512;
 
-/// Keys and values of tokens at consecutive positions.
+/// Keys and values of tokens at consecutive positions, or of one head's choice among them.
 #[derive(Debug, Clone, Copy)]
 pub struct KvSegment<'a> {
-    /// `[tokens, kv_heads, head_dim]`
+    /// `[tokens, kv_heads, head_dim]`, or of one head `[tokens, head_dim]`
     pub keys: ElementsView<'a>,
-    /// `[tokens, kv_heads, head_dim]`
+    /// As `keys`.
     pub values: ElementsView<'a>,
-    /// Number of tokens.
+    /// Number of keys.
     pub tokens: usize,
-    /// Position of the first token.
+    /// Position of the first token, be its key there or not.
     pub start: usize,
-    /// `[tokens]`: which keys no query sees; none if it is missing.
+    /// `[tokens]`, those whose keys are not there among them: which no query sees; none if it is
+    /// missing.
     pub hidden: Option<&'a [bool]>,
+    /// Whose keys these are, and of which tokens; of all if it is missing.
+    pub head: Option<KeptHead<'a>>,
+}
+
+/// The tokens, of consecutive ones, whose keys one KV head has.
+#[derive(Debug, Clone, Copy)]
+pub struct KeptHead<'a> {
+    /// The KV head.
+    pub head: usize,
+    /// `[tokens]`, ascending, counted from the first one's position.
+    pub indices: &'a [u32],
+    /// How many tokens the choice was among.
+    pub among: usize,
 }
 
 /// Where the rows of a sequence stand.
@@ -97,59 +111,152 @@ pub struct KvSequence<'a> {
 }
 
 impl<'a> KvSegment<'a> {
-    /// The tokens `from..to` of this segment.
+    /// The segments of what is `kept` of the keys of a run of tokens from position `start` on, one
+    /// for each KV head: `keys` and `values` are `[rows, head_dim]`, `hidden` is `[tokens]`.
+    pub fn of_kept(
+        kept: &'a KeptKeys,
+        [keys, values]: [ElementsView<'a>; 2],
+        start: usize,
+        hidden: Option<&'a [bool]>,
+    ) -> impl Iterator<Item = Self> {
+        let dim = if kept.rows() == 0 { 0 } else { keys.len() / kept.rows() };
+        (0..kept.kv_heads()).map(move |head| {
+            let rows = kept.range(head);
+            let elements = rows.start * dim..rows.end * dim;
+            let (keys, values) = (keys.slice(elements.clone()), values.slice(elements));
+            let of = KeptHead { head, indices: kept.head(head), among: kept.tokens() };
+            Self { keys, values, tokens: rows.len(), start, hidden, head: Some(of) }
+        })
+    }
+
+    /// The keys `from..to` of this segment.
     fn slice(self, shape: HeadShape, from: usize, to: usize) -> KvSegment<'a> {
-        let width = shape.kv_width();
-        KvSegment {
+        let width = self.stride(shape);
+        let part = KvSegment {
             keys: self.keys.slice(from * width..to * width),
             values: self.values.slice(from * width..to * width),
             tokens: to - from,
-            start: self.start + from,
-            hidden: self.hidden.map(|hidden| &hidden[from..to]),
+            ..self
+        };
+        match self.head {
+            Some(of) => {
+                let head = Some(KeptHead { indices: &of.indices[from..to], ..of });
+                KvSegment { head, ..part }
+            }
+            None => KvSegment {
+                start: self.start + from,
+                hidden: self.hidden.map(|hidden| &hidden[from..to]),
+                ..part
+            },
+        }
+    }
+
+    /// Elements from one key to the next.
+    fn stride(&self, shape: HeadShape) -> usize {
+        if self.head.is_some() { shape.head_dim } else { shape.kv_width() }
+    }
+
+    /// Where the elements of KV head `head` begin.
+    fn first_of(&self, shape: HeadShape, head: usize) -> usize {
+        if self.head.is_some() { 0 } else { head * shape.head_dim }
+    }
+
+    /// Where the elements of KV head `head` lie.
+    fn place(&self, shape: HeadShape, head: usize) -> HeadPlace {
+        HeadPlace { stride: self.stride(shape), offset: self.first_of(shape, head) }
+    }
+
+    /// The KV heads whose keys these are.
+    fn heads(&self, shape: HeadShape) -> Range<usize> {
+        self.head.map_or(0..shape.kv_heads, |of| of.head..of.head + 1)
+    }
+
+    /// Whether it has keys of KV head `head`, or of any.
+    fn is_of(&self, head: Option<usize>) -> bool {
+        match (self.head, head) {
+            (Some(of), Some(head)) => of.head == head,
+            _ => true,
+        }
+    }
+
+    /// How many keys a query at `position` sees, the hidden ones among them.
+    fn up_to(&self, position: usize) -> usize {
+        let tokens = (position + 1).saturating_sub(self.start);
+        match self.head {
+            Some(KeptHead { indices, .. }) => match indices.last() {
+                Some(last) if *last as usize >= tokens => {
+                    indices.partition_point(|index| (*index as usize) < tokens)
+                }
+                _ => indices.len(),
+            },
+            None => tokens.min(self.tokens),
         }
     }
 
     /// How many keys a query at `position` sees, the hidden ones among them; 0 if all are hidden.
     fn visible(&self, position: usize) -> usize {
-        let visible = (position + 1).saturating_sub(self.start).min(self.tokens);
+        let visible = self.up_to(position);
         match self.hidden {
-            Some(hidden) if hidden[..visible].iter().all(|hidden| *hidden) => 0,
+            Some(hidden) if (0..visible).all(|key| hidden[self.token(key)]) => 0,
             _ => visible,
         }
     }
 
+    /// The token of key `key`, as flags are counted.
+    fn token(&self, key: usize) -> usize {
+        self.head.map_or(key, |of| of.indices[key] as usize)
+    }
+
     /// Makes the scores of hidden keys, the first of which `scores` holds, minus infinity.
     fn hide(&self, scores: &mut [f32]) {
-        for (score, hidden) in scores.iter_mut().zip(self.hidden.into_iter().flatten()) {
-            if *hidden {
-                *score = f32::NEG_INFINITY;
-            }
-        }
+        self.overwrite_hidden(scores, f32::NEG_INFINITY);
     }
 
     /// Makes the weights of hidden keys 0: the f32 kernels give the least normal number for a score
     /// of minus infinity.
     fn drop_hidden(&self, weights: &mut [f32]) {
-        for (weight, hidden) in weights.iter_mut().zip(self.hidden.into_iter().flatten()) {
-            if *hidden {
-                *weight = 0.0;
+        self.overwrite_hidden(weights, 0.0);
+    }
+
+    fn overwrite_hidden(&self, numbers: &mut [f32], with: f32) {
+        let Some(hidden) = self.hidden else { return };
+        for (key, number) in numbers.iter_mut().enumerate().take(self.tokens) {
+            if hidden[self.token(key)] {
+                *number = with;
             }
         }
     }
 }
 
-/// Some of the keys of several segments: those numbered `range`, counted through all of them.
+/// How many keys a head sees of `segments`, on average: a segment of one head counts for that.
+fn keys_of_a_head(segments: &[KvSegment<'_>], kv_heads: usize) -> usize {
+    let (of_all, of_one) =
+        segments.iter().fold((0, 0), |(of_all, of_one), segment| match segment.head {
+            Some(_) => (of_all, of_one + segment.tokens),
+            None => (of_all + segment.tokens, of_one),
+        });
+    of_all + of_one / kv_heads.max(1)
+}
+
+/// Some of the keys of several segments: those numbered `range`, counted through all of them that
+/// are of a head.
 #[derive(Clone)]
 struct KeyRange<'a> {
     segments: &'a [KvSegment<'a>],
+    /// The KV head whose keys are wanted; of any if it is missing.
+    head: Option<usize>,
     range: Range<usize>,
 }
 
 impl<'a> KeyRange<'a> {
-    /// The `part`-th of `parts` nearly equal parts.
-    fn part(segments: &'a [KvSegment<'a>], part: usize, parts: usize) -> Self {
-        let keys: usize = segments.iter().map(|s| s.tokens).sum();
-        Self { segments, range: part * keys / parts..(part + 1) * keys / parts }
+    /// The `part`-th of `parts` nearly equal parts of the keys of `head`, or of any.
+    fn part(
+        segments: &'a [KvSegment<'a>],
+        head: Option<usize>,
+        (part, parts): (usize, usize),
+    ) -> Self {
+        let keys: usize = segments.iter().filter(|s| s.is_of(head)).map(|s| s.tokens).sum();
+        Self { segments, head, range: part * keys / parts..(part + 1) * keys / parts }
     }
 
     /// The segments, cut to the range; at most `tile` keys at a time, and only keys that a query at
@@ -161,12 +268,12 @@ impl<'a> KeyRange<'a> {
         last: usize,
     ) -> impl Iterator<Item = KvSegment<'a>> {
         let Range { start, end } = self.range;
-        let mut offset = 0;
-        self.segments.iter().flat_map(move |segment| {
+        let (mut offset, head) = (0, self.head);
+        self.segments.iter().filter(move |segment| segment.is_of(head)).flat_map(move |segment| {
             let low = start.clamp(offset, offset + segment.tokens) - offset;
             let high = end.clamp(offset, offset + segment.tokens) - offset;
             offset += segment.tokens;
-            let high = high.min((last + 1).saturating_sub(segment.start));
+            let high = high.min(segment.up_to(last));
             (low..high)
                 .step_by(tile)
                 .map(move |from| segment.slice(shape, from, (from + tile).min(high)))
@@ -225,7 +332,7 @@ impl Request<'_> {
 
     fn cut(&self, threads: usize) -> Cut {
         let (tokens, group) = (self.tokens(), self.shape.group());
-        let keys: usize = self.segments.iter().map(|s| s.tokens).sum();
+        let keys = keys_of_a_head(self.segments, self.shape.kv_heads);
         let rows = tokens * group;
         let (tile, tasks) = if self.is_few() {
             (tokens.max(1), 1)
@@ -334,7 +441,7 @@ impl Cpu {
         let Request { q, positions, shape, segments } = *request;
         let tokens = request.tokens();
         if request.is_few() {
-            let keys = KeyRange::part(segments, task, cut.parts);
+            let keys = KeyRange::part(segments, None, (task, cut.parts));
             self.attend_few(request, &keys, &mut scratch.attention);
             let queries = move |kv_head| Queries::new(q, positions, shape, kv_head, (0, tokens));
             let rows = queries(0).rows();
@@ -350,7 +457,7 @@ impl Cpu {
         let first = t * cut.tile;
         let count = cut.tile.min(tokens - first);
         let queries = Queries::new(q, positions, shape, kv_head, (first, count));
-        let keys = KeyRange::part(segments, part, cut.parts);
+        let keys = KeyRange::part(segments, Some(kv_head), (part, cut.parts));
         self.attend_tile(queries, &keys, &mut scratch.attention);
         (part, Box::new((0..queries.rows()).map(move |r| (r, queries.index(r)))))
     }

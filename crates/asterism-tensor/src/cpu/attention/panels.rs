@@ -31,10 +31,10 @@ impl Cpu {
         scratch: &mut PanelScratch,
     ) {
         let (shape, last) = (queries.shape, queries.position(queries.rows() - 1));
-        let place = HeadPlace::of(shape, queries.kv_head);
         self.begin_panels(&queries, running, scratch);
         // Keys past the last query's position are seen by no row of this tile.
         for part in keys.tiles(shape, KEYS, last) {
+            let place = part.place(shape, queries.kv_head);
             self.fold_panel(&queries, part, place, running, scratch);
         }
     }

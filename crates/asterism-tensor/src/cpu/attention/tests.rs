@@ -6,7 +6,8 @@ use crate::{Elements, Isa, Precision};
 use half::bf16;
 use proptest::prelude::*;
 
-/// Softmax attention by its definition, in f64: returns (out, lse).
+/// Softmax attention by its definition, in f64: returns (out, lse). `unseen` says of a KV head and
+/// a token that no query sees its key.
 fn naive(
     q: &[f32],
     places: &[usize],
@@ -14,7 +15,7 @@ fn naive(
     keys: &[f32],
     values: &[f32],
     positions: &[usize],
-    hidden: &[bool],
+    unseen: impl Fn(usize, usize) -> bool,
 ) -> (Vec<f32>, Vec<f32>) {
     let (mut out, mut lse) = (Vec::new(), Vec::new());
     let dim = shape.head_dim;
@@ -22,7 +23,7 @@ fn naive(
         let (token, kv_head) = (row / shape.heads, (row % shape.heads) / shape.group());
         let at = |t: usize| t * shape.kv_width() + kv_head * dim;
         let seen: Vec<usize> = (0..positions.len())
-            .filter(|t| positions[*t] <= places[token] && !hidden[*t])
+            .filter(|t| positions[*t] <= places[token] && !unseen(kv_head, *t))
             .collect();
         let scores: Vec<f64> = seen
             .iter()
@@ -83,6 +84,7 @@ proptest! {
         lengths in proptest::collection::vec(0usize..300, 1..4), gap in 0usize..50,
         bf16 in any::<bool>(), hides in prop_oneof![Just(0.0f32), Just(0.5), Just(0.98)],
         gaps in prop::option::of(prop::collection::vec(0u32..9, 90)),
+        keeps in prop_oneof![Just(1.0f32), Just(0.5), Just(0.1)],
         mut seed in any::<u64>()
     ) {
         let shape = HeadShape { heads: kv_heads * group, kv_heads, head_dim: dim };
@@ -92,22 +94,42 @@ proptest! {
         let mut position = 0;
         let mut stored = Vec::new();
         let (mut all_keys, mut all_values, mut positions) = (Vec::new(), Vec::new(), Vec::new());
-        let mut hidden = Vec::new();
-        for len in lengths {
+        let (mut hidden, mut gone) = (Vec::new(), vec![Vec::new(); kv_heads]);
+        for (number, len) in lengths.into_iter().enumerate() {
             let k = exact(&mut seed, len * shape.kv_width());
             let v = exact(&mut seed, len * shape.kv_width());
             positions.extend(position..position + len);
             let flags: Vec<bool> = random(&mut seed, len).iter().map(|x| x.abs() < hides).collect();
             hidden.extend(&flags);
-            let (ke, ve) = (Elements::from_f32(precision, &k), Elements::from_f32(precision, &v));
-            stored.push((ke, ve, len, position, flags));
+            // Of every other segment each head keeps some keys, a head perhaps none.
+            let chosen: Vec<Vec<u32>> = gone.iter_mut().map(|gone| {
+                let all = number % 2 == 1 || keeps == 1.0;
+                let lost: Vec<bool> =
+                    random(&mut seed, len).iter().map(|x| !all && x.abs() > keeps).collect();
+                gone.extend(&lost);
+                (0..len as u32).filter(|t| !lost[*t as usize]).collect()
+            }).collect();
+            let kept = KeptKeys::new(len, &chosen).unwrap();
+            let is_whole = kept.rows() == len * kv_heads;
+            let rows = |all: &[f32]| -> Vec<f32> {
+                let row = |row: u32| all[row as usize * dim..][..dim].to_vec();
+                if is_whole { all.to_vec() } else { kept.rows_of_all().into_iter().flat_map(row).collect() }
+            };
+            let (ke, ve) = (Elements::from_f32(precision, &rows(&k)), Elements::from_f32(precision, &rows(&v)));
+            stored.push((ke, ve, kept, position, flags));
             all_keys.extend(k);
             all_values.extend(v);
             position += len + gap;
         }
-        let segments: Vec<KvSegment<'_>> = stored.iter().map(|(k, v, tokens, start, flags)| KvSegment {
-            keys: k.view(0..k.len()), values: v.view(0..v.len()), tokens: *tokens, start: *start,
-            hidden: (hides > 0.0).then_some(flags.as_slice()),
+        let segments: Vec<KvSegment<'_>> = stored.iter().flat_map(|(k, v, kept, start, flags)| {
+            let (keys, values) = (k.view(0..k.len()), v.view(0..v.len()));
+            let (tokens, start) = (kept.tokens(), *start);
+            let hidden = (hides > 0.0).then_some(flags.as_slice());
+            if kept.rows() == tokens * kv_heads {
+                vec![KvSegment { keys, values, tokens, start, hidden, head: None }]
+            } else {
+                KvSegment::of_kept(kept, [keys, values], start, hidden).collect()
+            }
         }).collect();
         // Rows stand one after the other, or with gaps.
         let listed: Option<Vec<u32>> = gaps.map(|gaps| {
@@ -120,7 +142,9 @@ proptest! {
         };
         let at = listed.as_deref().map_or(RowPositions::From(start), RowPositions::Listed);
         let (expected, expected_lse) =
-            naive(&q, &places, shape, &all_keys, &all_values, &positions, &hidden);
+            naive(&q, &places, shape, &all_keys, &all_values, &positions, |head, t| {
+                hidden[t] || gone[head][t]
+            });
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let cpu = Cpu::new(2, Some(isa)).unwrap();
             // On tiles, queries and weights are rounded to bf16 too. Values reach 2.
@@ -143,7 +167,7 @@ proptest! {
             lse.fill(f32::NEG_INFINITY);
             for part in 0..3 {
                 let part: Vec<_> =
-                    KeyRange::part(&segments, part, 3).tiles(shape, 1000, usize::MAX - 1).collect();
+                    KeyRange::part(&segments, None, (part, 3)).tiles(shape, 1000, usize::MAX - 1).collect();
                 let mut part_out = vec![f32::NAN; q.len()];
                 let mut part_lse = vec![f32::NAN; lse.len()];
                 one(&cpu, &q, at, shape, &part, &mut part_out, &mut part_lse);
@@ -165,12 +189,12 @@ fn few_queries_over_many_keys_are_split_between_threads() {
     for tokens in [1, 9, 40, 150] {
         let (q, start) = (random(&mut seed, tokens * shape.q_width()), n - tokens);
         let (expected, expected_lse) =
-            naive(&q, &positions[start..], shape, &k, &v, &positions, &vec![false; n]);
+            naive(&q, &positions[start..], shape, &k, &v, &positions, |_, _| false);
         for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
             let stored = |values: &[f32]| Elements::from_f32(precision, values);
             let (ke, ve) = (stored(&k), stored(&v));
             let (keys, values) = (ke.view(0..size), ve.view(0..size));
-            let segment = KvSegment { keys, values, tokens: n, start: 0, hidden: None };
+            let segment = KvSegment { keys, values, tokens: n, start: 0, hidden: None, head: None };
             for threads in [1, 2, 4] {
                 let cpu = Cpu::new(threads, None).unwrap();
                 let mut out = vec![f32::NAN; q.len()];
@@ -216,7 +240,8 @@ impl Paged {
                 let end = (start + self.page).min(self.tokens);
                 let range = start * width..end * width;
                 let (keys, values) = (self.keys.view(range.clone()), self.values.view(range));
-                KvSegment { keys, values, tokens: end - start, start, hidden: None }
+                let tokens = end - start;
+                KvSegment { keys, values, tokens, start, hidden: None, head: None }
             })
             .collect()
     }

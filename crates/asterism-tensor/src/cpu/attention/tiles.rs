@@ -47,9 +47,9 @@ impl Cpu {
         scratch: &mut TileScratch,
     ) {
         let (shape, last) = (queries.shape, queries.position(queries.rows() - 1));
-        let place = HeadPlace::of(shape, queries.kv_head);
         self.begin_tiles(kernels, queries, running, scratch);
         for part in keys.tiles(shape, KEYS, last) {
+            let place = part.place(shape, queries.kv_head);
             self.fold_tile(kernels, &queries, &[part], place, running, scratch);
         }
         (kernels.end)();

@@ -102,18 +102,17 @@ __device__ __forceinline__ void fetch_singles(const Grown& segments, Cursor at, 
 #endif
 
 // Starts copying the tile at the cursor to the stage at `to`.
-__device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_head,
-                                      int kv_heads, int thread, u32 to) {
-    const Segment segment = segments[at.segment];
+__device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int thread, u32 to) {
+    const Run segment = segments[at.segment];
     int first = at.tile * KEYS, left = segment.tokens - first;
-    i64 head = (i64)first * kv_heads + kv_head;
+    i64 head = (i64)first * segment.heads;
     const Cached *keys = segment.keys + head * HEAD_DIM, *values = segment.values + head * HEAD_DIM;
 #pragma unroll
     for (int i = 0; i < (KEYS * PIECES + TEAM - 1) / TEAM; i++) {
         int index = i * TEAM + thread, key = index / PIECES, piece = index % PIECES;
         if (KEYS * PIECES % TEAM && key >= KEYS) break;
         bool inside = key < left;
-        i64 from = inside ? (i64)key * kv_heads * HEAD_DIM + piece * PIECE : 0;
+        i64 from = inside ? (i64)key * segment.heads * HEAD_DIM + piece * PIECE : 0;
         u32 offset = key * ROW + piece * 16;
         copy_async(to + offset, keys + from, inside);
         copy_async(to + KEYS * ROW + offset, values + from, inside);
@@ -122,7 +121,7 @@ __device__ __forceinline__ void fetch(const Grown& segments, Cursor at, int kv_h
     for (int i = thread; i < 2 * KEYS; i += TEAM) {
         const float* scales = i < KEYS ? segment.key_scales : segment.value_scales;
         bool inside = i % KEYS < left;
-        i64 from = inside ? head + (i64)(i % KEYS) * kv_heads : 0;
+        i64 from = inside ? head + (i64)(i % KEYS) * segment.heads : 0;
         copy_async4(to + 2 * KEYS * ROW + i * 4, scales + from, inside);
     }
 #endif
@@ -203,10 +202,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     const int rows = min(ROWS, tokens * group - first_row);
 #ifdef SPARSE
     const List list(mask_of_tiles, first_head, first_row / MASK_TILE);
-    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, list);
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, list,
+                         kv_head, kv_heads);
     __shared__ bool hidden_singles[STAGES][KEYS];
 #else
-    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance,
+                         kv_head, kv_heads);
 #endif
     const int first_position = position_of(sequence, first_row / group, segments.longer);
     const int last_position =
@@ -255,7 +256,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
             return;
         }
 #endif
-        fetch(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, to);
+        fetch(segments, ahead, threadIdx.x % TEAM, to);
         ahead.advance(segments, last_position);
     };
 #pragma unroll
@@ -341,35 +342,35 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 #endif
 #ifdef SPARSE
         const bool single = here.is_single(segments);
-        const Segment segment = segments[single ? 0 : here.segment];
+        const Run segment = segments[single ? 0 : here.segment];
         const int first_key = single ? 0 : here.tile * KEYS;
         const int left = single ? KEYS : segment.tokens - first_key;
-        const int first_seen = single ? KEYS : first_position - (segment.start + first_key);
+        const int first_seen = single ? KEYS : visible(segment, first_position) - first_key;
         const unsigned char* flags = single ? (const unsigned char*)hidden_singles[slot] : nullptr;
+        const u32 bits = HIDDEN_BITS ? hidden_keys(flags, nullptr, left) : 0;
 #else
-        const Segment segment = segments[here.segment];
+        constexpr bool single = false;
+        const Run segment = segments[here.segment];
         const int first_key = here.tile * KEYS, left = segment.tokens - first_key;
-        const int first_seen = first_position - (segment.start + first_key); // by the first row
-        const unsigned char* flags = segment.hidden;
+        const int first_seen = visible(segment, first_position) - first_key; // by the first row
+        const u32 bits = HIDDEN_BITS ? hidden_keys(segment, first_key, left) : 0;
 #endif
-        const u32 bits = HIDDEN_BITS ? hidden_keys(flags ? flags + first_key : nullptr, left) : 0;
         auto is_hidden = [&](int n, int i) {
             if constexpr (HIDDEN_BITS) return bits >> (2 * n + i) & 1;
-            return (u32)(flags && flags[first_key + n * 8 + lane % 4 * 2 + i]);
+            const int key = first_key + n * 8 + lane % 4 * 2 + i;
+#ifdef SPARSE
+            if (single) return (u32)flags[key];
+#endif
+            return (u32)segment.is_hidden(key);
         };
-        const bool hides = HIDDEN_BITS ? bits != 0 : flags != nullptr;
-        if (left < KEYS || first_seen < KEYS - 1 || hides) {
+        const bool hides = HIDDEN_BITS ? bits != 0 : single || segment.hidden;
+        if (left < KEYS || first_seen < KEYS || hides) {
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
                     int row = (warp * BLOCKS + b) * 16 + half * 8 + lane / 4;
-#ifdef SPARSE
-                    int limit = single ? KEYS : positions[row] - (segment.start + first_key) + 1;
-                    limit = min(left, limit);
-#else
-                    int limit = min(left, positions[row] - (segment.start + first_key) + 1);
-#endif
+                    int limit = single ? KEYS : visible(segment, positions[row]) - first_key;
 #pragma unroll
                     for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll

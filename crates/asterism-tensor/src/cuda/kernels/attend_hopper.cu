@@ -226,9 +226,10 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         *(List*)of_list = List(mask_of_tiles, first_head, first_row / MASK_TILE);
     }
     const Grown segments(tables.segments + sequence.first_segment, sequence.segments,
-                         *(const List*)of_list);
+                         *(const List*)of_list, kv_head, kv_heads);
 #else
-    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance,
+                         kv_head, kv_heads);
 #endif
     auto position = [&](int token) { return position_of(sequence, token, segments.longer); };
     const int first_position = position(first_row / group);
@@ -276,7 +277,6 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FETCHING_REGISTERS));
         const int chunk = threadIdx.x % CHUNKS, first = threadIdx.x / CHUNKS;
         constexpr int STEP = GROUP / CHUNKS; // keys
-        const i64 row = (i64)kv_heads * HEAD_DIM;
         // Copies are complete in the order they were started in: barriers are told one copy later.
         u32 started = 0;
         auto copied = [&](u32 now) {
@@ -297,7 +297,7 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
                 fetching_barrier();
                 if (!segments.hides(column, first_position)) {
                     int key, s = segments.find_slot(segments.list.columns[column], key);
-                    i64 own = key * row + (i64)kv_head * HEAD_DIM;
+                    i64 own = ((i64)key * kv_heads + kv_head) * HEAD_DIM;
                     singles[0][threadIdx.x] = segments.given[s].keys + own;
                     singles[1][threadIdx.x] = segments.given[s].values + own;
                 } else {
@@ -328,13 +328,16 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
                 continue;
             }
 #endif
-            const Segment segment = segments[at.segment];
+            const Run segment = segments[at.segment];
+            const i64 row = (i64)segment.heads * HEAD_DIM;
             const int left = segment.tokens - at.tile * KEYS;
             const int own_key = threadIdx.x; // KEYS threads fetch
-            bool is_hidden = segment.hidden && own_key < left
-                             && segment.hidden[at.tile * KEYS + own_key];
-            const i64 base =
-                ((i64)at.tile * KEYS + first) * row + (i64)kv_head * HEAD_DIM + chunk * 8;
+            bool is_hidden = false;
+            if (segment.hidden && own_key < left) {
+                int key = at.tile * KEYS + own_key;
+                is_hidden = segment.hidden[segment.indices ? segment.indices[key] : key];
+            }
+            const i64 base = ((i64)at.tile * KEYS + first) * row + chunk * 8;
 #pragma unroll
             for (int which = 0; which < 2; which++) {
                 wait((which ? values_empty : keys_empty) + 8 * slot, parity ^ 1);
@@ -406,18 +409,17 @@ extern "C" __global__ void __launch_bounds__(3 * GROUP, 1)
 #ifdef SPARSE
         const int start = tile_start[tile % FLAG_SLOTS], left = tile_left[tile % FLAG_SLOTS];
         const bool hides = start == SINGLE;
+        auto seen = [&](int position) { return min(left, position - start + 1); };
 #else
-        const Segment segment = segments[at.segment];
-        const int start = segment.start + at.tile * KEYS; // of the tile
-        const int left = segment.tokens - at.tile * KEYS;
+        const Run segment = segments[at.segment];
+        const int first_key = at.tile * KEYS, left = segment.tokens - first_key;
         const bool hides = segment.hidden != nullptr;
+        auto seen = [&](int position) { return visible(segment, position) - first_key; };
 #endif
-        const int first_seen = first_position - start; // by the first row
-        if (left < KEYS || first_seen < KEYS - 1) {
+        if (left < KEYS || seen(first_position) < KEYS) { // of the first row
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                int at = position((first_row + first_of_lane + half * 8) / group);
-                int limit = min(left, at - start + 1);
+                int limit = seen(position((first_row + first_of_lane + half * 8) / group));
 #pragma unroll
                 for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll

@@ -9,12 +9,13 @@ extern "C" __global__ void attend_naive(const bf16* q, const __grid_constant__ F
     constexpr int COLUMNS = (HEAD_DIM + 31) / 32; // of a lane: lane, lane + 32, ...
     const Tables tables(few, sequences, table);
     const Sequence sequence = tables.sequences[blockIdx.y];
-    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance);
     int lane = threadIdx.x;
     i64 own = blockIdx.x;
     if (own >= (i64)sequence.tokens * heads) return;
-    int position = position_of(sequence, (int)(own / heads), segments.longer);
     int kv_head = (int)(own % heads) / (heads / kv_heads);
+    const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance,
+                         kv_head, kv_heads);
+    int position = position_of(sequence, (int)(own / heads), segments.longer);
     i64 row = (i64)sequence.first_token * heads + own;
 
     float query[COLUMNS], sum[COLUMNS];
@@ -25,10 +26,12 @@ extern "C" __global__ void attend_naive(const bf16* q, const __grid_constant__ F
     }
     float most = -INFINITE, total = 0.0f;
     for (int s = 0; s < segments.count; s++) {
-        const Segment segment = segments[s];
-        for (int t = 0; t < visible(segment, position); t++) {
-            if (segment.hidden && segment.hidden[t]) continue;
-            i64 at = ((i64)t * kv_heads + kv_head) * HEAD_DIM;
+        const Run segment = segments[s];
+        for (int t = 0; t < segment.tokens; t++) {
+            int token = segment.indices ? (int)segment.indices[t] : t;
+            if (segment.start + token > position) break;
+            if (segment.hidden && segment.hidden[token]) continue;
+            i64 at = (i64)t * segment.heads * HEAD_DIM;
             float score = 0.0f;
             for (int c = 0; c < COLUMNS; c++) {
                 int i = c * 32 + lane;

@@ -1,9 +1,9 @@
 // What attention kernels on tensor cores share: tiles of KEYS keys, one after the other through all
 // segments, fetched to shared memory while earlier ones are computed with.
 
-// Key tiles of a segment that a query at `last` sees any of.
-__device__ __forceinline__ int tiles_of(const Segment& segment, int last) {
-    return (visible(segment, last) + KEYS - 1) / KEYS;
+// Key tiles of a run that a query at `last` sees any of.
+__device__ __forceinline__ int tiles_of(const Run& run, int last) {
+    return (visible(run, last) + KEYS - 1) / KEYS;
 }
 
 #ifdef SPARSE
@@ -68,14 +68,20 @@ struct Cursor {
 
 // Which of this lane's keys of a tile are hidden: of every 8 keys, from n * 8 on, a lane has keys
 // (lane % 4) * 2 and the next, bits 2n and 2n + 1. `hidden` are the flags from the tile's first key
-// on, `left` of them; null: none is.
-__device__ __forceinline__ u32 hidden_keys(const unsigned char* hidden, int left) {
+// on, `left` of them; null: none is. With `indices [left]`, the flag of a key is that of its token.
+__device__ __forceinline__ u32 hidden_keys(const unsigned char* hidden, const u32* indices,
+                                           int left) {
     u32 bits = 0;
     if (!hidden) return bits;
     static_assert(KEYS <= 128, "a bit for each key of a lane");
 #pragma unroll
     for (int n = 0; n < KEYS / 8; n++) {
         int key = n * 8 + threadIdx.x % 4 * 2;
+        if (indices) {
+            bits |= (key < left && hidden[indices[key]] ? 1u : 0u) << 2 * n;
+            bits |= (key + 1 < left && hidden[indices[key + 1]] ? 2u : 0u) << 2 * n;
+            continue;
+        }
         // Flags of a tile start at a multiple of 16 of an allocation.
         u32 pair = key + 1 < left ? *(const unsigned short*)(hidden + key)
                  : key < left     ? hidden[key]
@@ -83,4 +89,10 @@ __device__ __forceinline__ u32 hidden_keys(const unsigned char* hidden, int left
         bits |= (pair & 0xff ? 1u : 0u) << 2 * n | (pair >> 8 ? 2u : 0u) << 2 * n;
     }
     return bits;
+}
+
+// The same of the tile of a run that begins at `first_key`.
+__device__ __forceinline__ u32 hidden_keys(const Run& run, int first_key, int left) {
+    if (run.indices) return hidden_keys(run.hidden, run.indices + first_key, left);
+    return hidden_keys(run.hidden ? run.hidden + first_key : nullptr, nullptr, left);
 }

@@ -45,6 +45,7 @@ fn keys_in_8_bits_are_appended_and_attended_later() {
                 tokens,
                 start: 0,
                 hidden: None,
+                kept: None,
             };
             for (unpacked, new) in [(wide.keys, &new[0]), (wide.values, &new[1])] {
                 let (unpacked, new) = (unpacked.to_vec().unwrap(), new.to_vec().unwrap());
@@ -52,8 +53,14 @@ fn keys_in_8_bits_are_appended_and_attended_later() {
                 let error = relative_error(pairs);
                 assert!(error < 0.04, "{shape:?}, {tokens}: rounding to 8 bits costs {error:e}");
             }
-            let narrow =
-                Keys { keys: all(&keys), values: all(&values), tokens, start: 0, hidden: None };
+            let narrow = Keys {
+                keys: all(&keys),
+                values: all(&values),
+                tokens,
+                start: 0,
+                hidden: None,
+                kept: None,
+            };
             let q = halves(&mut random, shape.q_width(), 1.0);
             let q = Buffer::from_slice(&device, &q).unwrap();
             let queries =
@@ -94,8 +101,14 @@ fn times_of_attention_of_few_queries() {
             let (mut k, mut v) = (make(), make());
             Kv::append(&rows, [&mut k, &mut v], [new.view(), new.view()]).unwrap();
             let all = |kv| Kv::view(Part::new(kv, 0..new.len())).unwrap();
-            let run =
-                [Keys { keys: all(&k), values: all(&v), tokens: keys, start: 0, hidden: None }];
+            let run = [Keys {
+                keys: all(&k),
+                values: all(&v),
+                tokens: keys,
+                start: 0,
+                hidden: None,
+                kept: None,
+            }];
             for tokens in [1, 4, 64] {
                 if tokens > 4 && precision == KvPrecision::Fp8 {
                     continue;

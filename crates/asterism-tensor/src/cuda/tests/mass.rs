@@ -6,11 +6,11 @@ use half::bf16;
 use super::super::flash::Flash;
 use super::super::kernels::{MASS_NAIVE, MassTile};
 use super::super::mass::Mass;
-use super::super::queries::{Keys, Listed, Places, Queries};
+use super::super::queries::{Kept, Keys, Listed, Places, Queries};
 use super::super::rows::RowKernels;
-use super::super::{Buffer, Cuda};
+use super::super::{Buffer, Cuda, View};
 use super::{device, halves, numbers, poisoned, random};
-use crate::{HeadShape, Positions};
+use crate::{HeadShape, KeptKeys, MassOver, Positions};
 
 #[test]
 fn weights_are_those_of_the_naive_twin() {
@@ -39,21 +39,44 @@ fn weights_are_those_of_the_naive_twin() {
             };
             let queries = Queries { q: q.view(), tokens, places, shape };
             let hidden = is_listed.then(|| flags.view());
-            let keys = Keys { keys: k.view(), values: k.view(), tokens: count, start: 0, hidden };
+            let keys = Keys {
+                keys: k.view(),
+                values: k.view(),
+                tokens: count,
+                start: 0,
+                hidden,
+                kept: None,
+            };
             let mut out = poisoned::<bf16>(&device, q.len());
             let mut lse = poisoned::<f32>(&device, tokens * heads);
             flash.attend(queries, &[keys.stored()], out.view_mut(), lse.view_mut()).unwrap();
-            let run = |mass: &Mass| {
+            let run = |mass: &Mass, keys: &Keys<'_, View<'_, bf16>>, over| {
                 // Behind the keys of another segment.
                 let mut sums = poisoned::<f32>(&device, kv_heads * (count + 7));
-                mass.run(queries, lse.view(), &keys, &mut sums.view_mut(), 7).unwrap();
+                mass.run(queries, lse.view(), keys, over, &mut sums.view_mut(), 7).unwrap();
                 sums.to_vec().unwrap()
             };
-            let (found, expected) = (run(&flash.mass().unwrap()), run(&naive));
-            for (at, (a, b)) in found.iter().zip(&expected).enumerate() {
-                let other = at % (count + 7) < 7;
-                let close = (a - b).abs() <= 1e-3 * (1.0 + b.abs());
-                assert!(other == a.is_nan() && (other || close), "{shape:?}, {at}: {a} and {b}");
+            let tiles = flash.mass().unwrap();
+            for over in [MassOver::Sum, MassOver::Max] {
+                let (found, expected) = (run(&tiles, &keys, over), run(&naive, &keys, over));
+                for (at, (a, b)) in found.iter().zip(&expected).enumerate() {
+                    let other = at % (count + 7) < 7;
+                    let close = (a - b).abs() <= 1e-3 * (1.0 + b.abs());
+                    assert!(other == a.is_nan() && (other || close), "{shape:?}, {at}: {a}, {b}");
+                }
+                // Every head has its own choice of the tokens, one none.
+                let of =
+                    |head: u32| (0..count as u32).filter(|t| (t * 7 + head) % 5 < head).collect();
+                let chosen: Vec<Vec<u32>> = (0..kv_heads as u32).map(of).collect();
+                let chosen = Kept::new(&device, KeptKeys::new(count, &chosen).unwrap()).unwrap();
+                let rows = AsRef::<KeptKeys>::as_ref(&chosen).rows() * shape.head_dim;
+                let some = k.view().slice(0..rows).unwrap();
+                let some = Keys { keys: some, values: some, kept: Some(chosen.view()), ..keys };
+                let (found, expected) = (run(&tiles, &some, over), run(&naive, &some, over));
+                for (at, (a, b)) in found.iter().zip(&expected).enumerate() {
+                    let close = (a - b).abs() <= 1e-3 * (1.0 + b.abs());
+                    assert!(a.is_nan() && b.is_nan() || close, "{shape:?}, {at}: {a} and {b}");
+                }
             }
         }
     }
@@ -85,7 +108,14 @@ fn times_of_revisiting() {
         let mut lse = Buffer::<f32>::uninit(&device, chosen * shape.heads).unwrap();
         for is_hidden in [false, true] {
             let hidden = is_hidden.then(|| flags.view());
-            let keys = Keys { keys: k.view(), values: k.view(), tokens: count, start: 0, hidden };
+            let keys = Keys {
+                keys: k.view(),
+                values: k.view(),
+                tokens: count,
+                start: 0,
+                hidden,
+                kept: None,
+            };
             let places = Places::of(Positions::<Cuda>::Listed(&listed), chosen).unwrap();
             let queries = Queries { q: q.view(), tokens: chosen, places, shape };
             let time = super::median(&device, 5, || {
@@ -101,11 +131,18 @@ fn times_of_revisiting() {
     let lse = Buffer::from_slice(&device, &vec![12.0f32; 64 * shape.heads]).unwrap();
     let mut sums = Buffer::<f32>::uninit(&device, shape.kv_heads * count).unwrap();
     let mut all = Buffer::<f32>::uninit(&device, count).unwrap();
-    let keys = Keys { keys: k.view(), values: k.view(), tokens: count, start: 0, hidden: None };
+    let keys = Keys {
+        keys: k.view(),
+        values: k.view(),
+        tokens: count,
+        start: 0,
+        hidden: None,
+        kept: None,
+    };
     let queries = Queries { q: q.view(), tokens: 64, places: Places::from(count, 64), shape };
     let mass = flash.mass().unwrap();
     let time = super::median(&device, 5, || {
-        mass.run(queries, lse.view(), &keys, &mut sums.view_mut(), 0).unwrap();
+        mass.run(queries, lse.view(), &keys, MassOver::Sum, &mut sums.view_mut(), 0).unwrap();
     });
     println!("weights of {count} keys, 64 tokens: {time:?}");
     let time =

@@ -6,6 +6,7 @@ mod choice;
 mod few;
 mod gemm;
 mod gemv;
+mod kept;
 mod kernels;
 mod mass;
 mod memory;

@@ -169,6 +169,7 @@ fn attend_on_both(
                 tokens: run.tokens,
                 start: run.start,
                 hidden: None,
+                kept: None,
             })
             .collect();
         let (q, out, lse) = (all(&side!(q)), all_mut(&mut side!(out)), all_mut(&mut side!(lse)));

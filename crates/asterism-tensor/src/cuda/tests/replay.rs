@@ -86,7 +86,7 @@ fn attention_later_is_that_over_more_keys() {
             let run = |start: usize, tokens: usize| {
                 let range = start * shape.kv_width()..(start + tokens) * shape.kv_width();
                 let (keys, values) = (k.slice(range.clone()).unwrap(), v.slice(range).unwrap());
-                Keys { keys, values, tokens, start, hidden: None }.stored()
+                Keys { keys, values, tokens, start, hidden: None, kept: None }.stored()
             };
             let attend = |last: usize, advance: Option<u32>| {
                 let start = first + last - tokens;
@@ -135,7 +135,8 @@ fn a_recording_outlives_its_buffers_and_refuses_what_there_is_no_room_for() {
             [&mut keys, &mut values].into_iter().for_each(|kv| gpu.truncate(kv, 0));
             gpu.append([&mut keys, &mut values], [all(&new), all(&new)])?;
             let (keys, values) = (all(&keys), all(&values));
-            let segments = [Segment { keys, values, tokens: 1, start: 0, hidden: None }];
+            let segments =
+                [Segment { keys, values, tokens: 1, start: 0, hidden: None, kept: None }];
             let positions = Positions::From(0);
             let sequence = Sequence { rows: 0..1, positions, segments: &segments };
             let (out, lse) = (all_mut(&mut out), all_mut(&mut lse));
@@ -206,7 +207,7 @@ fn replayed_attention_is_that_of_a_step_of_its_own() {
         let attend = |tokens: usize, out: &mut Grown<bf16>, lse: &mut Grown<f32>| {
             let part = |kv| Part::new(kv, 0..tokens * width);
             let (keys, values) = (part(&keys), part(&values));
-            let segments = [Segment { keys, values, tokens, start: 0, hidden: None }];
+            let segments = [Segment { keys, values, tokens, start: 0, hidden: None, kept: None }];
             let positions = Positions::From(tokens - 1);
             let sequence = Sequence { rows: 0..1, positions, segments: &segments };
             gpu.attend(all(&q), shape, &[sequence], all_mut(out), all_mut(lse))
@@ -238,7 +239,7 @@ fn segment(
     start: usize,
 ) -> Segment<'_, Cuda> {
     let [keys, values] = [keys, values].map(|kv| Part::new(kv, 0..tokens * width));
-    Segment { keys, values, tokens, start, hidden: None }
+    Segment { keys, values, tokens, start, hidden: None, kept: None }
 }
 
 /// Of several sequences, whose last keys lie in pages of their own: with tables in device memory,

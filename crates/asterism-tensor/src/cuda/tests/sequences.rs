@@ -4,7 +4,9 @@
 use super::both::{Both, all, all_mut, all_of, on_both};
 use super::{halves, random};
 use crate::cuda::Kv;
-use crate::{Backend, Elements, HeadShape, KvPrecision, Part, Positions, Segment, Sequence};
+use crate::{
+    Backend, Elements, HeadShape, KvPrecision, MassOver, Part, Positions, Segment, Sequence,
+};
 use half::bf16;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -84,6 +86,7 @@ fn run(
                         tokens,
                         start,
                         hidden: keys.hidden[s].contains(&true).then_some(&flags[s]),
+                        kept: None,
                     }
                 };
                 (0..keys.tokens).step_by(keys.page).enumerate().map(segment).collect()
@@ -199,6 +202,7 @@ fn softmax_weights_are_those_of_the_cpu() {
                         tokens,
                         start,
                         hidden: Some(&flags[s]),
+                        kept: None,
                     }
                 };
                 let segments: Vec<_> =
@@ -214,7 +218,8 @@ fn softmax_weights_are_those_of_the_cpu() {
                 let (to, to_lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
                 Backend::attend(backend, all(&side!(q)), shape, of, to, to_lse).unwrap();
                 let (lse, sums) = (all(&side!(lse)), all_mut(&mut side!(sums)));
-                Backend::mass(backend, all(&side!(q)), shape, &sequence, lse, sums).unwrap();
+                let over = MassOver::Sum;
+                Backend::mass(backend, all(&side!(q)), shape, &sequence, lse, over, sums).unwrap();
             });
             let most = if precision == KvPrecision::Fp8 { 0.05 } else { 1e-4 };
             both.check_sums(&sums, most, &format!("{shape:?}, {tokens} over {case:?}"));
@@ -242,7 +247,8 @@ fn chosen_keys_are_those_of_the_cpu() {
             let values = gather(&side!(kept.values)).unwrap();
             assert_eq!(crate::Memory::len(&keys), 300 * width);
             let (keys, values) = (all(&keys), all(&values));
-            let segments = [Segment { keys, values, tokens: 300, start: 0, hidden: None }];
+            let segments =
+                [Segment { keys, values, tokens: 300, start: 0, hidden: None, kept: None }];
             let positions = Positions::From(300);
             let sequence = Sequence { rows: 0..1, positions, segments: &segments };
             let (to, to_lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));

@@ -47,7 +47,7 @@ impl Keys {
         all.map(|([(keys, _), (values, _)], (tokens, start))| {
             let range = 0..tokens * shape.kv_width();
             let (keys, values) = (Part::new(keys, range.clone()), Part::new(values, range));
-            Segment { keys, values, tokens: *tokens, start: *start, hidden: None }
+            Segment { keys, values, tokens: *tokens, start: *start, hidden: None, kept: None }
         })
         .collect()
     }
@@ -57,7 +57,7 @@ impl Keys {
         all.map(|([(_, keys), (_, values)], (tokens, start))| {
             let range = 0..tokens * shape.kv_width();
             let (keys, values) = (Part::new(keys, range.clone()), Part::new(values, range));
-            Segment { keys, values, tokens: *tokens, start: *start, hidden: None }
+            Segment { keys, values, tokens: *tokens, start: *start, hidden: None, kept: None }
         })
         .collect()
     }
@@ -237,7 +237,7 @@ fn rates_of_sparse_attention() {
         Backend::append(gpu, [keys, values], [all(&k), all(&k)]).unwrap();
         let range = 0..new.len();
         let (keys, values) = (Part::new(&kept[0], range.clone()), Part::new(&kept[1], range));
-        let segments = [Segment { keys, values, tokens, start: 0, hidden: None }];
+        let segments = [Segment { keys, values, tokens, start: 0, hidden: None, kept: None }];
         let positions = Positions::From(0);
         let sequence = Sequence { rows: 0..tokens, positions, segments: &segments };
         let (mut out, mut lse) = (Grown::default(), Grown::default());
@@ -269,7 +269,8 @@ fn rates_of_sparse_attention() {
                 let range = 0..end * shape.kv_width();
                 let (keys, values) =
                     (Part::new(&kept[0], range.clone()), Part::new(&kept[1], range));
-                let segments = [Segment { keys, values, tokens: end, start: 0, hidden: None }];
+                let segments =
+                    [Segment { keys, values, tokens: end, start: 0, hidden: None, kept: None }];
                 let positions = Positions::From(start);
                 let sequence = Sequence { rows: 0..count, positions, segments: &segments };
                 let width = shape.q_width();

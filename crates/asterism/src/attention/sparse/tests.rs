@@ -55,11 +55,11 @@ fn with_block(anchor: usize, rows: usize, seed: u64, check: impl Fn(&Block<'_, C
     if anchor > 0 {
         let (keys, values) =
             (Part::new(&before[0], part(anchor)), Part::new(&before[1], part(anchor)));
-        segments.push(Segment { keys, values, tokens: anchor, start: 0, hidden: None });
+        segments.push(Segment { keys, values, tokens: anchor, start: 0, hidden: None, kept: None });
     }
     let (keys, values) = (Part::new(&own[0], part(rows)), Part::new(&own[1], part(rows)));
     let start = anchor + 1000;
-    segments.push(Segment { keys, values, tokens: rows, start, hidden: None });
+    segments.push(Segment { keys, values, tokens: rows, start, hidden: None, kept: None });
     let q = Part::new(&q, 0..rows * SHAPE.q_width());
     check(&Block { backend: &cpu, shape: SHAPE, q, start, segments: &segments });
 }

@@ -19,6 +19,8 @@ pub(super) enum Anchor<B: Backend> {
     Growing(KvStore<B>),
     /// Recomputed for this block.
     Computed(AnchorCopy<B>),
+    /// Of the first block, which is on this host and whose own keys are pressed.
+    Kept(AnchorCopy<B>),
 }
 
 impl<B: Backend> Encoding<B> {

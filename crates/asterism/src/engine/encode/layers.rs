@@ -3,8 +3,8 @@
 use super::anchor::{Anchor, publish};
 use super::{Encoding, Tools};
 use crate::attention::{
-    AnchorKeys, Attention, BlockAttention, ContextKeys, GlobalAttention, NewKeys, OthersPass,
-    OthersRows, RingAttention, SequenceRows, serve,
+    AnchorKeys, Attention, BlockAttention, ContextKeys, GlobalAttention, NewKeys,
+    ObservedAttention, OthersPass, OthersRows, RingAttention, SequenceRows, serve,
 };
 use crate::cache::KvStore;
 use crate::cancel::Cancel;
@@ -12,6 +12,7 @@ use crate::engine::loaded::Loaded;
 use crate::engine::{EngineError, share};
 use crate::model::Workspace;
 use crate::plan::Span;
+use crate::press::Scorer;
 use crate::tensor::{Backend, Positions};
 
 impl<B: Backend> Encoding<B> {
@@ -62,6 +63,7 @@ impl<B: Backend> Encoding<B> {
         let span = share::blocks(&self.plan, self.rank)[block][0];
         let is_first = span.start == 0;
         let (backend, shape) = (&loaded.backend, loaded.shape());
+        let mut scorer = self.take_scorer(loaded, span);
         if self.store.is_none() {
             self.store = Some(loaded.store(span.len)?);
         }
@@ -72,7 +74,9 @@ impl<B: Backend> Encoding<B> {
         }
         let anchor = match &mut self.anchor {
             _ if is_first || self.plan.anchor == 0 => AnchorKeys::None,
-            Anchor::Received(copy) | Anchor::Computed(copy) => AnchorKeys::Copy(copy),
+            Anchor::Received(copy) | Anchor::Computed(copy) | Anchor::Kept(copy) => {
+                AnchorKeys::Copy(copy)
+            }
             _ => match self.blocks.first() {
                 Some(Some(first)) => AnchorKeys::First(first, self.plan.anchor),
                 _ => AnchorKeys::None,
@@ -84,7 +88,9 @@ impl<B: Backend> Encoding<B> {
         let sparse = sparse.map(|sparse| (sparse, &mut self.sparsity));
         let mut attention =
             BlockAttention { backend, comm, shape, store, anchor, chunk, publish, sparse };
-        layer(loaded, &mut attention, &self.cancel, &mut self.work)
+        observed(loaded, &mut attention, (&mut scorer, chunk), &self.cancel, &mut self.work)?;
+        self.scorer = scorer;
+        Ok(())
     }
 
     /// Ring and zigzag: one layer of the whole shard, in step with the other hosts.
@@ -138,6 +144,8 @@ impl<B: Backend> Encoding<B> {
         chunk: Span,
     ) -> Result<(), EngineError> {
         let Tools { loaded, comm, .. } = *tools;
+        // Only where one host has all of the context are its keys pressed.
+        let mut scorer = self.take_scorer(loaded, Span::new(0..self.plan.tokens));
         let mut store = self.share(loaded, owner, chunk)?;
         if self.layers_done == 0 {
             begin(loaded, &self.context[chunk.range()], &[chunk], &mut self.work)?;
@@ -148,9 +156,9 @@ impl<B: Backend> Encoding<B> {
         };
         let rows = vec![SequenceRows { span: chunk, context: ContextKeys::of(&[]), new }];
         let mut attention = GlobalAttention::new(&loaded.backend, comm, loaded.shape(), rows)?;
-        layer(loaded, &mut attention, &self.cancel, &mut self.work)?;
+        observed(loaded, &mut attention, (&mut scorer, chunk), &self.cancel, &mut self.work)?;
         drop(attention);
-        self.store = Some(store);
+        (self.store, self.scorer) = (Some(store), scorer);
         Ok(())
     }
 
@@ -181,7 +189,7 @@ impl<B: Backend> Encoding<B> {
 }
 
 /// Begins a pass of a context's tokens.
-fn begin<B: Backend>(
+pub(super) fn begin<B: Backend>(
     loaded: &Loaded<B>,
     tokens: &[u32],
     spans: &[Span],
@@ -192,8 +200,22 @@ fn begin<B: Backend>(
     Ok(loaded.decoder.begin(&loaded.backend, tokens, &positions, attending, work)?)
 }
 
+/// Runs the next layer of a pass over the tokens `chunk`, seen by what scores their keys, if that
+/// is wanted.
+fn observed<B: Backend>(
+    loaded: &Loaded<B>,
+    inner: &mut dyn Attention<B>,
+    (scorer, chunk): (&mut Option<Scorer<B>>, Span),
+    cancel: &Cancel,
+    work: &mut Workspace<B>,
+) -> Result<(), EngineError> {
+    let Some(scorer) = scorer else { return layer(loaded, inner, cancel, work) };
+    let mut attention = ObservedAttention { backend: &loaded.backend, inner, scorer, chunk };
+    layer(loaded, &mut attention, cancel, work)
+}
+
 /// Runs the next layer of a pass.
-fn layer<B: Backend>(
+pub(super) fn layer<B: Backend>(
     loaded: &Loaded<B>,
     attention: &mut dyn Attention<B>,
     cancel: &Cancel,

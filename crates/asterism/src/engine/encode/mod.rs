@@ -3,6 +3,7 @@
 
 mod anchor;
 mod layers;
+mod press;
 mod saved;
 
 use super::command::{AnchorNews, EncodingState};
@@ -16,7 +17,8 @@ use crate::cache::{BlockKey, EncodedBlock, Index, KvStore, Ledger, Reservation};
 use crate::cancel::Cancel;
 use crate::comm::Comm;
 use crate::model::Workspace;
-use crate::plan::Plan;
+use crate::plan::{Plan, Span};
+use crate::press::{RepeatPrompt, Scorer};
 use crate::saved::Reader;
 use crate::tensor::{self, Backend};
 use anchor::Anchor;
@@ -38,6 +40,12 @@ pub(super) struct Encoding<B: Backend> {
     layers_done: usize,
     /// The share or block that is being encoded, from its first pass to its last.
     store: Option<KvStore<B>>,
+    /// What scores the keys of that block, if not all will be kept.
+    scorer: Option<Scorer<B>>,
+    /// The chunk of it that is being repeated, and the keys of the repetition.
+    repeated: Option<(Span, KvStore<B>)>,
+    /// What asks for it.
+    prompt: Option<Arc<RepeatPrompt>>,
     anchor: Anchor<B>,
     /// What the block that is being encoded leaves out.
     sparsity: Sparsity,
@@ -67,6 +75,8 @@ pub(super) struct Asked {
     pub(super) room: usize,
     /// The folder that it was saved in; it is encoded if there is none.
     pub(super) from: Option<PathBuf>,
+    /// What asks for blocks to be repeated, if that is what their keys are scored by.
+    pub(super) prompt: Option<Arc<RepeatPrompt>>,
     pub(super) cancel: Cancel,
 }
 
@@ -88,13 +98,15 @@ impl<B: Backend> Encoding<B> {
         ledger: &Ledger,
         asked: Asked,
     ) -> Result<Self, EngineError> {
-        let Asked { plan, context, room, from, cancel } = asked;
+        let Asked { plan, context, room, from, prompt, cancel } = asked;
         let (rank, loaded) = (tools.comm.rank(), tools.loaded);
         let vocab = loaded.decoder.config().vocab;
-        let keys = share::keys(&plan, &context, vocab, rank);
+        let keys = share::keys(&plan, &context, vocab, prompt.as_deref(), rank);
         let spans = share::blocks(&plan, rank);
         let saved = match &from {
-            Some(folder) => Some(Reader::open(folder, rank, saved::layout(loaded, &keys, &spans))?),
+            Some(folder) => {
+                Some(Reader::open(folder, rank, saved::layout(loaded, &keys, &spans, &plan))?)
+            }
             None => None,
         };
         let mut blocks: Vec<_> = keys.iter().map(|key| tools.index.find(*key)).collect();
@@ -103,16 +115,31 @@ impl<B: Backend> Encoding<B> {
             // theirs; they are computed again instead of asking.
             blocks.iter_mut().for_each(|block| *block = None);
         }
+        // Others need all keys of the anchor, and a first block that was pressed has some of them.
+        let alone = plan.hosts.len() == 1 && blocks.iter().all(Option::is_some);
+        if rank == 0
+            && saved.is_none()
+            && plan.shares_anchor()
+            && !alone
+            && let Some(first) = blocks.first_mut()
+        {
+            first.take_if(|first| first.kept_rows().is_some());
+        }
         let (reused, missing): (Vec<usize>, Vec<usize>) =
             (0..blocks.len()).partition(|block| blocks[*block].is_some());
-        let missing_tokens: usize =
-            missing.iter().flat_map(|block| &spans[*block]).map(|span| span.len).sum();
-        let mut bytes = memory::keys(loaded, missing_tokens);
+        let tokens_of = |block: &usize| spans[*block].iter().map(|span| span.len).sum();
+        let kept = missing.iter().map(|block| memory::kept(loaded, &plan, tokens_of(block)));
+        let mut bytes = kept.sum::<u64>();
         let passes = match &saved {
             Some(_) => missing.into_iter().map(|block| Pass::Saved { block }).collect(),
             None => {
                 bytes += memory::pass(loaded, &plan, rank);
-                passes(&plan, rank, loaded.backend.chunk_tokens(), missing)
+                let repetitions = |block: usize| {
+                    let span = spans[block][0];
+                    let own = plan.tokens_at(&context, span);
+                    prompt.as_ref().map_or_else(Vec::new, |prompt| prompt.repetitions(own, span))
+                };
+                passes(&plan, rank, loaded.backend.chunk_tokens(), missing, &repetitions)
             }
         };
         let room = memory::keys(loaded, room);
@@ -138,6 +165,9 @@ impl<B: Backend> Encoding<B> {
             passes,
             layers_done: 0,
             store: None,
+            scorer: None,
+            repeated: None,
+            prompt,
             anchor: Anchor::None,
             sparsity: Sparsity::default(),
             anchor_sent: false,
@@ -224,7 +254,8 @@ impl<B: Backend> Encoding<B> {
         self.unreported.push(Progress {
             host: self.rank,
             work: tokens as u64,
-            finished_block: ends.filter(|_| finished && tokens > 0),
+            finished_block: ends
+                .filter(|_| finished && (tokens > 0 || matches!(pass, Pass::Press { .. }))),
             origin: match pass {
                 Pass::Saved { .. } => Origin::Loaded,
                 _ => Origin::Encoded,
@@ -253,6 +284,10 @@ impl<B: Backend> Encoding<B> {
                 self.dense_layer(tools, *owner, *chunk)
             }
             Pass::Dense { owner, chunk, .. } => self.others_layer(tools, *owner, *chunk),
+            Pass::Repeat { block, number, rows, .. } => {
+                self.repeat_layer(tools, (*block, *number), *rows)
+            }
+            Pass::Press { block } => self.press_layer(tools.loaded, *block),
             Pass::Saved { block } => self.saved_layer(tools.loaded, *block),
         }
     }
@@ -273,9 +308,14 @@ impl<B: Backend> Encoding<B> {
             Pass::Block { block, chunk, ends } => {
                 let is_first = self.rank == 0 && *block == 0;
                 self.anchor_sent |= is_first && chunk.end() >= self.plan.anchor;
+                let span = share::blocks(&self.plan, self.rank)[*block][0];
+                if is_first && chunk.end() == span.end() {
+                    self.keep_anchor(tools.loaded)?;
+                }
                 ends.then_some(*block)
             }
-            Pass::Saved { block } => Some(*block),
+            Pass::Repeat { .. } => None,
+            Pass::Press { block } | Pass::Saved { block } => Some(*block),
             Pass::Shard => Some(0),
             // Every host's share ends with the last pass: until then all of them are read.
             Pass::Dense { .. } => (self.passes.is_empty() && !self.blocks.is_empty()).then_some(0),

@@ -21,6 +21,7 @@ impl ModelConfig {
             q_width: q,
             heads: self.heads,
             kv_width,
+            kv_heads: self.kv_heads,
             kv_row_bytes: kv.row_bytes(HeadShape {
                 heads: self.heads,
                 kv_heads: self.kv_heads,

@@ -254,7 +254,7 @@ impl<B: Backend> Decoder<B> {
         let v = Part::new(&work.v, 0..count * shape.kv_width());
         self.clock.time(backend, Stage::Attention, || attention.keep(index, k, v))?;
         if index >= attending {
-            return Ok(());
+            return Ok(attention.pass_by(index, q)?);
         }
         let out = PartMut::new(&mut work.attention, 0..count * shape.q_width());
         self.clock.time(backend, Stage::Attention, || attention.attend(index, q, out))?;

@@ -219,8 +219,14 @@ impl Cpu {
             let range = from * dim..(from + hidden.len()) * dim;
             let (keys, values) = (keys.view(range.clone()), values.view(range));
             // All that count stand before the first row: only flags tell which are seen.
-            let part =
-                KvSegment { keys, values, tokens: hidden.len(), start: 0, hidden: Some(hidden) };
+            let part = KvSegment {
+                keys,
+                values,
+                tokens: hidden.len(),
+                start: 0,
+                hidden: Some(hidden),
+                head: None,
+            };
             fold(part, HeadPlace { stride: dim, offset: 0 });
         }
     }

@@ -105,7 +105,14 @@ impl Cpu {
                 let segments = pooled.iter().zip(*segments).map(|(keys, segment)| {
                     let keys = keys.view(0..keys.len());
                     let tokens = segment.tokens.div_ceil(MASK_TILE);
-                    KvSegment { keys, values: keys, tokens, start: segment.start, hidden: None }
+                    KvSegment {
+                        keys,
+                        values: keys,
+                        tokens,
+                        start: segment.start,
+                        hidden: None,
+                        head: None,
+                    }
                 });
                 let (segments, last, pooled) = (segments.collect(), &last, MASK_TILE);
                 let (q, stride, per_tile) = (&q[..], 1, 1);

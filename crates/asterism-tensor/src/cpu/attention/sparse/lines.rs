@@ -42,7 +42,7 @@ impl Cpu {
         slash.fill(0.0);
         let q = &q[rows.start * shape.q_width()..rows.end * shape.q_width()];
         let lse = &lse[rows.start * heads..rows.end * heads];
-        let all = KeyRange { segments, range: 0..keys };
+        let all = KeyRange { segments, head: None, range: 0..keys };
         let mut first = 0;
         let mut tiles = Vec::new();
         for tile in all.tiles(shape, KEYS, usize::MAX - 1) {

@@ -55,7 +55,7 @@ impl Case {
         let all = self.stored.iter().zip(&self.segments);
         all.map(|((k, v), (tokens, start))| {
             let (keys, values) = (k.view(0..k.len()), v.view(0..v.len()));
-            KvSegment { keys, values, tokens: *tokens, start: *start, hidden: None }
+            KvSegment { keys, values, tokens: *tokens, start: *start, hidden: None, head: None }
         })
         .collect()
     }
