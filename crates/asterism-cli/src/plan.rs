@@ -200,13 +200,13 @@ fn comparison(plans: &[(Plan, Cost)]) -> String {
         "KV per host",
         "sent",
     ];
-    let less = |flops: u64| match dense / flops as f64 {
+    let less = |flops: u128| match dense / flops as f64 {
         ratio if (0.995..1.005).contains(&ratio) => "the same".to_owned(),
         ratio if ratio < 1.0 => format!("{:.2}x more", 1.0 / ratio),
         ratio => format!("{ratio:.2}x less"),
     };
     // How much a pattern keeps is not known before: the least, and the most it could be.
-    let flops = |least: u64, most: u64| match least == most {
+    let flops = |least: u128, most: u128| match least == most {
         true => report::flops(most),
         false => format!("{} to {}", report::flops(least), report::flops(most)),
     };
@@ -298,9 +298,9 @@ fn as_json(plan: &Plan, cost: &Cost, size: &ModelSize) -> Value {
         json!({
             "spans": spans.iter().map(|s| [s.start, s.end()]).collect::<Vec<_>>(),
             "encoded_tokens": cost.encoded,
-            "linear_flop": cost.linear_flops,
-            "attention_flop": cost.attention_flops,
-            "least_attention_flop": cost.least_attention_flops,
+            "linear_flop": report::flops_json(cost.linear_flops),
+            "attention_flop": report::flops_json(cost.attention_flops),
+            "least_attention_flop": report::flops_json(cost.least_attention_flops),
             "kv_bytes": cost.kv_bytes,
             "anchor_bytes": cost.anchor_bytes,
             "unpressed_bytes": cost.unpressed_bytes,
@@ -309,14 +309,14 @@ fn as_json(plan: &Plan, cost: &Cost, size: &ModelSize) -> Value {
         })
     };
     let mut value = report::plan_json(plan);
-    value["total_flop"] = cost.total_flops().into();
-    value["least_flop"] = cost.least_flops().into();
-    value["critical_flop"] = cost.critical_flops().into();
+    value["total_flop"] = report::flops_json(cost.total_flops());
+    value["least_flop"] = report::flops_json(cost.least_flops());
+    value["critical_flop"] = report::flops_json(cost.critical_flops());
     if let Some(star) = plan.spec.method.as_star() {
         let cost = RevisitCost::of(plan, star.revisit, size, QUESTION);
         value["revisit"] = json!({
             "tokens": cost.tokens,
-            "flop": cost.flops,
+            "flop": report::flops_json(cost.flops),
             "kv_bytes": cost.kv_bytes,
             "sent_bytes": cost.sent_bytes,
         });

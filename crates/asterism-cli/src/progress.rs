@@ -101,7 +101,7 @@ pub(crate) struct Cases {
 }
 
 impl Cases {
-    /// A bar for cases of `work` operations together.
+    /// A bar for cases of `work` together, in any unit.
     pub(crate) fn new(work: u64) -> Self {
         let bar = ProgressBar::new(work);
         bar.set_style(style("{bar:30} {percent:>3}% {elapsed} (left {eta}) {msg}"));
@@ -109,13 +109,13 @@ impl Cases {
         Self { bar, end: Cell::new(0) }
     }
 
-    /// A case of `work` operations starts.
+    /// A case of `work` starts.
     pub(crate) fn begin(&self, name: String, work: u64) {
         self.bar.set_message(line(&name).into_owned());
         self.end.set(self.end.get() + work);
     }
 
-    /// What takes the reports of a case, on any thread: operations since the last one.
+    /// What takes the reports of a case, on any thread: work since the last one.
     pub(crate) fn advance(&self) -> impl Fn(u64) + Sync + use<> {
         let bar = self.bar.clone();
         move |work| bar.inc(work)

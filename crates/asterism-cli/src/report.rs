@@ -11,8 +11,13 @@ pub(crate) fn bytes(n: u64) -> String {
 }
 
 /// `61.2 TFLOP`.
-pub(crate) fn flops(n: u64) -> String {
+pub(crate) fn flops(n: u128) -> String {
     scaled(n as f64, "FLOP", &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"])
+}
+
+/// Operations for programs: exact as long as JSON's readers are.
+pub(crate) fn flops_json(n: u128) -> Value {
+    u64::try_from(n).map_or_else(|_| (n as f64).into(), Value::from)
 }
 
 /// `25.0 Gbit/s`.

@@ -59,7 +59,7 @@ impl Report<'_> {
             "plan": report::plan_json(&outcome.case.plan),
             "prefill_s": prefill,
             "prefill_tokens_per_s": outcome.prefill_rate(),
-            "flop": outcome.flops() as u64,
+            "flop": report::flops_json(outcome.flops() as u128),
             "flop_per_s": rate,
             "share_of_peak_flop": rate / self.peak_flops(outcome),
             "at_peak_s": self.at_peak(outcome),

@@ -23,6 +23,12 @@ pub(super) struct Bench {
     pub(super) interrupt: Interrupt,
 }
 
+/// Operations of a case's phase 1 in thousands, for the bar: what a machine can do in a lifetime
+/// fits.
+fn kiloflops(case: &Case) -> u64 {
+    (case.cost.total_flops() / 1000) as u64
+}
+
 impl Bench {
     /// Runs `cases` and measures the machine's peak along with them. A round runs every case once,
     /// so that whatever slows the machine for a while slows all cases alike; the peak is the best
@@ -36,8 +42,8 @@ impl Bench {
         let questions = cases.iter().flat_map(|c| c.sequences.iter().map(|count| count * c.query));
         let tokens = self.tokens(longest + questions.max().unwrap_or(0));
         let is_warm_up = |case: &&Case| case.plan.tokens == shortest;
-        let round: u64 = cases.iter().map(|case| case.cost.total_flops()).sum();
-        let warm_up: u64 = cases.iter().filter(is_warm_up).map(|c| c.cost.total_flops()).sum();
+        let round: u64 = cases.iter().map(kiloflops).sum();
+        let warm_up: u64 = cases.iter().filter(is_warm_up).map(kiloflops).sum();
         let bar = progress::Cases::new(warm_up + round * self.runs as u64);
         for case in cases.iter().filter(is_warm_up) {
             self.measure(case, &tokens, &bar, "warm-up")?;
@@ -66,11 +72,11 @@ impl Bench {
         bar: &progress::Cases,
         round: &str,
     ) -> Result<Sample, CliError> {
-        let (length, flops) = (case.plan.tokens, case.cost.total_flops());
+        let (length, work) = (case.plan.tokens, kiloflops(case));
         let hosts = if case.hosts() == 1 { "host" } else { "hosts" };
         let name = format!("{}, {} tokens, {} {hosts}", case.method, short(length), case.hosts());
-        bar.begin(format!("{round}: {name}"), flops);
-        let per_work = flops as f64 / Phase1::work(&case.plan, self.engine.config().layers) as f64;
+        bar.begin(format!("{round}: {name}"), work);
+        let per_work = work as f64 / Phase1::work(&case.plan, self.engine.config().layers) as f64;
         let advance = bar.advance();
         let report = |p: Progress| advance((p.work as f64 * per_work) as u64);
         self.engine.take_peak_memory()?;

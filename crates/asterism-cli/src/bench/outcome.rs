@@ -49,8 +49,8 @@ impl Outcome {
     /// Operations of phase 1: where keys are left out, of attention the share that was computed.
     pub(super) fn flops(&self) -> f64 {
         let hosts = &self.case.cost.hosts;
-        let linear: u64 = hosts.iter().map(|host| host.linear_flops).sum();
-        let attention: u64 = hosts.iter().map(|host| host.attention_flops).sum();
+        let linear: u128 = hosts.iter().map(|host| host.linear_flops).sum();
+        let attention: u128 = hosts.iter().map(|host| host.attention_flops).sum();
         linear as f64 + attention as f64 * self.sparsity().map_or(1.0, Sparsity::density)
     }
 

@@ -163,7 +163,7 @@ impl Report<'_> {
                 format!("{} - {}", seconds(time.min), seconds(time.max)),
                 format!("{:.2}x", self.speedup(outcome)),
                 report::count(outcome.prefill_rate().round() as usize),
-                report::flops(outcome.flops() as u64),
+                report::flops(outcome.flops() as u128),
                 flops_rate(rate),
                 percent(rate / self.peak_flops(outcome)),
                 outcome.memory().map_or_else(|| "unknown on this system".into(), report::bytes),
@@ -257,8 +257,8 @@ impl Report<'_> {
             let [phase1, decode] = outcome.stages()?;
             let hosts = &outcome.case.cost.hosts;
             let mut row = names(outcome);
-            let linear: u64 = hosts.iter().map(|host| host.linear_flops).sum();
-            let attention: u64 = hosts.iter().map(|host| host.attention_flops).sum();
+            let linear: u128 = hosts.iter().map(|host| host.linear_flops).sum();
+            let attention: u128 = hosts.iter().map(|host| host.attention_flops).sum();
             for (time, flops) in [(phase1.linear, linear), (phase1.attention, attention)] {
                 let rate = flops as f64 / time.as_secs_f64();
                 let share = percent(rate / self.peak_flops(outcome));
@@ -292,7 +292,7 @@ fn seconds(seconds: f64) -> String {
 }
 
 fn flops_rate(rate: f64) -> String {
-    format!("{}/s", report::flops(rate as u64))
+    format!("{}/s", report::flops(rate as u128))
 }
 
 fn bytes_rate(rate: f64) -> String {

@@ -416,7 +416,8 @@ pub(crate) struct PlanInfo {
     pub(crate) how: MethodInfo,
     pub(crate) blocks: Vec<Cell>,
     pub(crate) kv_bytes: u64,
-    pub(crate) work_flops: u64,
+    #[schema(value_type = u64)]
+    pub(crate) work_flops: u128,
     /// By what this server encoded before; null if that was nothing.
     pub(crate) seconds: Option<f64>,
     pub(crate) fits: bool,

@@ -38,15 +38,15 @@ pub struct HostCost {
     pub encoded: u64,
     /// Operations of the linear layers (2 per weight and token, without
     /// [`ModelSize::skipped_weights`]).
-    pub linear_flops: u64,
+    pub linear_flops: u128,
     /// Operations of attention (2 for the score, 2 for the value, per query element and visible
     /// key), in [`ModelSize::context_layers`] layers.
     ///
     /// Where a pattern leaves keys out this is the most it can be: as many tiles as hold the weight
     /// that is to be kept, all of them if need be, and what choosing them takes.
-    pub attention_flops: u64,
+    pub attention_flops: u128,
     /// The least that [`attention_flops`](Self::attention_flops) can be: the same but for patterns.
-    pub least_attention_flops: u64,
+    pub least_attention_flops: u128,
     /// Bytes of the keys and values it keeps for phase 2.
     pub kv_bytes: u64,
     /// Bytes of anchor keys it holds only while encoding.
@@ -63,7 +63,7 @@ pub struct HostCost {
 impl HostCost {
     /// All operations.
     #[must_use]
-    pub fn flops(&self) -> u64 {
+    pub fn flops(&self) -> u128 {
         self.linear_flops + self.attention_flops
     }
 }
@@ -113,27 +113,27 @@ impl Cost {
 
     /// The most operations any host has: with one machine per host, what sets the time.
     #[must_use]
-    pub fn critical_flops(&self) -> u64 {
+    pub fn critical_flops(&self) -> u128 {
         self.hosts.iter().map(HostCost::flops).max().unwrap_or(0)
     }
 
     /// The least of [`Self::total_flops`]: the same but for patterns that leave keys out.
     #[must_use]
-    pub fn least_flops(&self) -> u64 {
+    pub fn least_flops(&self) -> u128 {
         self.hosts.iter().map(|host| host.linear_flops + host.least_attention_flops).sum()
     }
 
     /// The operations of all hosts together: with one machine for all hosts, what sets the time.
     #[must_use]
-    pub fn total_flops(&self) -> u64 {
+    pub fn total_flops(&self) -> u128 {
         self.hosts.iter().map(HostCost::flops).sum()
     }
 }
 
 /// Pairs (query, visible key) of a span whose queries also see `before` earlier keys.
-fn causal_pairs(span: Span, before: usize) -> u64 {
-    let n = span.len as u64;
-    n * before as u64 + n * (n + 1) / 2
+fn causal_pairs(span: Span, before: usize) -> u128 {
+    let n = span.len as u128;
+    n * before as u128 + n * (n + 1) / 2
 }
 
 fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
@@ -160,8 +160,9 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
         Method::Sparse(_) => own.iter().map(|span| causal_pairs(*span, 0)).sum(),
     };
     let repeated = repeated_pairs(plan, own, &mut cost);
-    cost.linear_flops = 2 * (size.linear_weights - size.skipped_weights) * cost.encoded;
-    let per_pair = 4 * (size.q_width * size.context_layers) as u64;
+    let weights = size.linear_weights - size.skipped_weights;
+    cost.linear_flops = 2 * u128::from(weights) * u128::from(cost.encoded);
+    let per_pair = 4 * (size.q_width * size.context_layers) as u128;
     let (least, most) = match plan.spec.method.sparse() {
         Some(sparse) => sparse_pairs(plan, sparse, own, pairs),
         None => (pairs, pairs),
@@ -173,24 +174,24 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
 
 /// The least and the most pairs that a pattern computes of `dense`, its estimates (half a pair for
 /// a score) among them. Anchors that are recomputed count as dense.
-fn sparse_pairs(plan: &Plan, sparse: Sparse, blocks: &[Span], dense: u64) -> (u64, u64) {
+fn sparse_pairs(plan: &Plan, sparse: Sparse, blocks: &[Span], dense: u128) -> (u128, u128) {
     /// Keys of a tile: a query sees the tiles of its own keys and of its first at least.
-    const TILE: u64 = 128;
+    const TILE: u128 = 128;
     let (mut least, mut most) = (0, dense);
     for block in blocks {
         let before = if block.start == 0 { 0 } else { plan.anchor };
-        let (rows, pairs) = (block.len as u64, causal_pairs(*block, before));
-        let keys = rows + before as u64;
-        let of = |seen: u64| (rows * seen.min(keys)).min(pairs);
+        let (rows, pairs) = (block.len as u128, causal_pairs(*block, before));
+        let keys = rows + before as u128;
+        let of = |seen: u128| (rows * seen.min(keys)).min(pairs);
         let (seen, estimate) = match sparse {
-            Sparse::Streaming { sink, window } => (of((sink + window) as u64), 0),
+            Sparse::Streaming { sink, window } => (of((sink + window) as u128), 0),
             // Nearest distances, and single keys.
             Sparse::Minference { vertical, slash } => {
-                (of((vertical + slash.min(TILE as usize)) as u64), 2 * 64 * keys)
+                (of((vertical + slash.min(TILE as usize)) as u128), 2 * 64 * keys)
             }
             // A tile of each kind, or as many as the least.
-            Sparse::Flexprefill { min, .. } => (of(2 * TILE.max(min as u64)), 2 * 128 * keys),
-            Sparse::Xattention { stride, .. } => (of(2 * TILE), pairs / (2 * stride as u64)),
+            Sparse::Flexprefill { min, .. } => (of(2 * TILE.max(min as u128)), 2 * 128 * keys),
+            Sparse::Xattention { stride, .. } => (of(2 * TILE), pairs / (2 * stride as u128)),
         };
         least += seen + estimate;
         most += estimate;
@@ -204,18 +205,18 @@ fn sparse_pairs(plan: &Plan, sparse: Sparse, blocks: &[Span], dense: u64) -> (u6
 
 /// Texts that are repeated to score their keys pass through the model once more, each token behind
 /// all of its block.
-fn repeated_pairs(plan: &Plan, own: &[Span], cost: &mut HostCost) -> u64 {
+fn repeated_pairs(plan: &Plan, own: &[Span], cost: &mut HostCost) -> u128 {
     let mut pairs = 0;
     for block in own.iter().filter(|block| plan.repeats(block.len)) {
         let anchor = if block.start == 0 { 0 } else { plan.anchor };
         cost.encoded += block.len as u64;
         let chunks = block.chunks(REPEATED);
-        pairs += chunks.map(|chunk| causal_pairs(chunk, anchor + block.len)).sum::<u64>();
+        pairs += chunks.map(|chunk| causal_pairs(chunk, anchor + block.len)).sum::<u128>();
     }
     pairs
 }
 
-fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
+fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut HostCost) -> u128 {
     let anchor = plan.anchor;
     let recompute = star.anchor_kv == AnchorKv::Recompute;
     let own_blocks = &plan.hosts[host];
@@ -255,7 +256,7 @@ fn star_pairs(plan: &Plan, star: Star, size: &ModelSize, host: usize, cost: &mut
 /// The query host runs every token; each host attends over the keys it keeps. The query host sends
 /// queries to the others and keys to their owner; they return outputs, whose elements are as wide
 /// as those of queries, and log-sum-exps, which are f32.
-fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -> u64 {
+fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) -> u128 {
     let all = plan.tokens as u64;
     let layers = size.context_layers as u64;
     let q_bytes = all * layers * (size.element_bytes * size.q_width) as u64;
@@ -274,7 +275,7 @@ fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) 
     // Queries at or after the host's keys see them: its own causally, later ones all of them.
     plan.hosts[host]
         .iter()
-        .map(|span| causal_pairs(*span, 0) + (plan.tokens - span.end()) as u64 * span.len as u64)
+        .map(|span| causal_pairs(*span, 0) + (plan.tokens - span.end()) as u128 * span.len as u128)
         .sum()
 }
 
@@ -346,14 +347,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn operations_of_a_billion_tokens_are_counted() {
+        let size = ModelSize { context_layers: 126, q_width: 16_384, ..SIZE };
+        let tokens = 1 << 30;
+        let plan = Plan::new(PlanSpec::dense(), tokens).unwrap();
+        let pairs = (tokens as u128).pow(2) / 2;
+        assert!(Cost::of(&plan, &size).total_flops() >= 4 * 16_384 * 126 * pairs);
+    }
+
     proptest! {
         #[test]
         fn exact_methods_do_the_same_attention(tokens in 1usize..3000, hosts in 1usize..9) {
-            let total = |method| -> u64 {
+            let total = |method| -> u128 {
                 let cost = cost(PlanSpec::from(method).hosts(hosts), tokens);
                 cost.hosts.iter().map(|h| h.attention_flops).sum()
             };
-            let pairs = (tokens * (tokens + 1) / 2) as u64;
+            let pairs = (tokens * (tokens + 1) / 2) as u128;
             for method in [Method::Ring, Method::Zigzag, Method::Dense] {
                 prop_assert_eq!(total(method), 4 * 8 * 2 * pairs);
             }

@@ -138,7 +138,7 @@ pub struct RevisitCost {
     pub tokens: usize,
     /// Operations of all hosts: the tokens, as if they stood in the middle of what may be chosen,
     /// and the question's first run, which weighs the context.
-    pub flops: u64,
+    pub flops: u128,
     /// Bytes of the new keys and values, on the query host.
     pub kv_bytes: u64,
     /// Bytes that hosts send each other.
@@ -155,11 +155,13 @@ impl RevisitCost {
         }
         let (count, query, context) = (tokens as u64, query as u64, plan.tokens as u64);
         let width = size.q_width as u64;
-        let linear = count * (size.linear_weights - size.skipped_weights);
-        let pairs = count * (plan.exact_tokens() as u64 + context) / 2;
+        let weights = u128::from(size.linear_weights - size.skipped_weights);
+        let linear =
+            u128::from(count) * weights + u128::from(query) * u128::from(size.linear_weights);
+        let pairs = u128::from(count) * (plan.exact_tokens() as u128 + u128::from(context)) / 2;
         // The question's products with keys are made twice: to attend, and to weigh.
-        let attention = 4 * width * size.context_layers as u64 * pairs
-            + 6 * width * size.layers as u64 * query * context;
+        let attention = 4 * (size.q_width * size.context_layers) as u128 * pairs
+            + 6 * (size.q_width * size.layers) as u128 * u128::from(query) * u128::from(context);
         // Queries go to every other host, outputs and log-sum-exps come back; of the question's
         // first run, log-sum-exps go out as well.
         let others = plan.hosts.len() as u64 - 1;
@@ -169,7 +171,7 @@ impl RevisitCost {
             + size.layers as u64 * query * (row + 2 * sums);
         Self {
             tokens,
-            flops: 2 * (linear + query * size.linear_weights) + attention,
+            flops: 2 * linear + attention,
             kv_bytes: count * size.kv_bytes(size.layers),
             sent_bytes: others * sent,
         }
