@@ -688,6 +688,26 @@ pub trait Backend: Send + Sync + Sized + 'static {
         sums: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
 
+    /// Of each row of `weights [heads, query tiles, key tiles]`, which tiles hold `share` of it: the
+    /// first and `own`, those of its query tile, whatever they weigh; then the heaviest until the
+    /// share is reached, and all that weigh as much as the last of them. Tiles behind `own` weigh
+    /// nothing. Gives a bit for each tile of keys, `[heads, query tiles, key tiles / 32]`, the
+    /// lowest of a word first; waits for what computes them.
+    ///
+    /// # Errors
+    /// If the processor failed since it was last waited for.
+    ///
+    /// # Panics
+    /// If there are not as many weights.
+    fn heaviest(
+        &self,
+        weights: Part<'_, Self::Sums>,
+        heads: usize,
+        key_tiles: usize,
+        own: &[Range<u32>],
+        share: f32,
+    ) -> Result<Vec<u32>, TensorError>;
+
     /// Adds the rows of `rows [n, width]` up into `sums [width]`, in their order: to what is there,
     /// or to 0 if it is the `first` time.
     ///

@@ -10,6 +10,7 @@ use crate::{
 };
 
 use std::convert::Infallible;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Rows that pass through the linear layers together.
@@ -520,6 +521,17 @@ impl Backend for Cpu {
         let sequence = kv_sequence(sequence, &segments);
         self.tile_mass(floats(q), shape, &sequence, grain, floats_mut(sums));
         Ok(())
+    }
+
+    fn heaviest(
+        &self,
+        weights: Part<'_, Aligned<f32>>,
+        heads: usize,
+        key_tiles: usize,
+        own: &[Range<u32>],
+        share: f32,
+    ) -> Result<Vec<u32>> {
+        Ok(self.heaviest(floats(weights), heads, key_tiles, own, share))
     }
 
     fn add_rows(

@@ -21,6 +21,7 @@ use crate::{
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -578,6 +579,17 @@ impl Backend for Cuda {
         sums: PartMut<'_, Grown<f32>>,
     ) -> Result {
         Ok(self.weigh_tiles(view(q)?, shape, sequence, grain, view_mut(sums)?)?)
+    }
+
+    fn heaviest(
+        &self,
+        weights: Part<'_, Grown<f32>>,
+        heads: usize,
+        key_tiles: usize,
+        own: &[Range<u32>],
+        share: f32,
+    ) -> Result<Vec<u32>> {
+        Ok(self.heaviest_tiles(view(weights)?, heads, key_tiles, own, share)?)
     }
 
     fn add_rows(

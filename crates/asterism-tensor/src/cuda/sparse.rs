@@ -14,6 +14,7 @@ use super::{Argument, Buffer, Cuda, CudaError, Device, Function, Module, View, V
 use crate::{Grain, HeadShape, MASK_TILE, Segment, Sequence, TileMask};
 use half::bf16;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
 /// Elements of coarse scores that are there at a time: 256 MiB.
@@ -36,6 +37,7 @@ pub(super) struct SparseKernels {
     regroup: Function,
     pool: Function,
     weigh: Function,
+    heaviest: Function,
 }
 
 /// `struct Mask` of the kernels.
@@ -108,6 +110,7 @@ impl SparseKernels {
             regroup: coarse.function(c"regroup")?,
             pool: coarse.function(c"pool")?,
             weigh: coarse.function(c"weigh")?,
+            heaviest: coarse.function(c"heaviest")?,
         })
     }
 
@@ -394,6 +397,40 @@ impl Cuda {
             }
         }
         Ok(())
+    }
+
+    /// See [`Backend::heaviest`](crate::Backend::heaviest).
+    pub(super) fn heaviest_tiles(
+        &self,
+        weights: View<'_, f32>,
+        heads: usize,
+        key_tiles: usize,
+        own: &[Range<u32>],
+        share: f32,
+    ) -> Result<Vec<u32>, CudaError> {
+        assert_eq!(weights.len(), heads * own.len() * key_tiles, "weights of tiles");
+        let (words, query_tiles) = (key_tiles.div_ceil(32), own.len());
+        let rows = int("the number of rows", heads * query_tiles)?;
+        let ends: Vec<u32> = own.iter().flat_map(|own| [own.start, own.end]).collect();
+        let ends = Buffer::from_slice(&self.device, &ends)?;
+        let bits = Buffer::<u32>::uninit(&self.device, heads * query_tiles * words)?;
+        let (ends, bits) = (ends.view(), bits.view());
+        let [tiles, query_tiles] = [key_tiles, query_tiles].map(|n| n as i32);
+        let arguments: [&dyn Argument; 6] = [&weights, &ends, &bits, &tiles, &query_tiles, &share];
+        let (grid, shared) = ([rows as u32, 1, 1], (key_tiles * size_of::<f32>()) as u32);
+        // It is the same for heads of any size: those that exist were used for the weights.
+        let kernels = {
+            let compiled = self.sparse.lock().unwrap_or_else(PoisonError::into_inner);
+            compiled.values().next().cloned()
+        };
+        let kernels = match kernels {
+            Some(kernels) => kernels,
+            None => self.sparse_kernels(64)?,
+        };
+        let kernel = &kernels.heaviest;
+        // SAFETY: the kernel's parameters, in its order; a block writes the words of its row.
+        unsafe { kernel.launch(grid, [COARSE_THREADS, 1, 1], shared, &arguments)? };
+        bits.to_vec()
     }
 
     fn grid(

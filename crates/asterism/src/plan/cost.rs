@@ -370,6 +370,27 @@ mod tests {
         }
 
         #[test]
+        fn patterns_cost_between_their_bounds(tokens in 16usize..30_000, block in 500usize..3000) {
+            let dense = cost(PlanSpec::dense(), tokens);
+            let star = cost(Star::new(block).hosts(3), tokens);
+            for sparse in Sparse::DEFAULTS {
+                let whole = cost(Method::Sparse(sparse), tokens);
+                let blocks = cost(Star::new(block).sparse(Some(sparse)).hosts(3), tokens);
+                for (thin, plain) in [(&whole, &dense), (&blocks, &star)] {
+                    prop_assert!(thin.least_flops() <= thin.total_flops());
+                    let exact = matches!(sparse, Sparse::Streaming { .. });
+                    prop_assert!(!exact || thin.least_flops() == thin.total_flops());
+                    let most = thin.total_flops() as f64 / plain.total_flops() as f64;
+                    prop_assert!(exact || most >= 1.0, "what it estimates comes on top: {most}");
+                    prop_assert!(!exact || most <= 1.0);
+                    let linear = |cost: &Cost| cost.hosts.iter().map(|h| h.linear_flops).sum::<u64>();
+                    prop_assert_eq!(linear(thin), linear(plain));
+                }
+            }
+            prop_assert_eq!(dense.least_flops(), dense.total_flops());
+        }
+
+        #[test]
         fn one_block_costs_what_dense_costs(tokens in 16usize..3000) {
             let star = cost(Star::new(tokens), tokens);
             let dense = cost(PlanSpec::dense(), tokens);

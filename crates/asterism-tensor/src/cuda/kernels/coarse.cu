@@ -133,3 +133,60 @@ extern "C" __global__ void weigh(const float* __restrict__ scores, float* __rest
         sums[to + tile] = of_tiles[tile];
     }
 }
+
+// bits [rows, tiles / 32]: of each row of weights [rows, tiles], which tiles hold `share` of it: the
+// first and its own, own[2 (row % query_tiles)] up to the next, then the heaviest until the share is
+// reached, with all that weigh as much as the last. A block for each row. shared = tiles * 4 bytes
+extern "C" __global__ void heaviest(const float* __restrict__ weights, const u32* __restrict__ own,
+                                    u32* __restrict__ bits, int tiles, int query_tiles,
+                                    float share) {
+    extern __shared__ float others[]; // [tiles]: minus 1 where a tile is kept in any case
+    __shared__ float of_warps[33];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const u32* range = own + 2 * (blockIdx.x % query_tiles);
+    const float* row = weights + (i64)blockIdx.x * tiles;
+    auto sum_of_block = [&](float x) {
+        x = warp_sum(x);
+        __syncthreads();
+        if (lane == 0) of_warps[warp] = x;
+        __syncthreads();
+        return warp_sum(lane < warps ? of_warps[lane] : 0.0f);
+    };
+    float all = 0.0f, kept = 0.0f;
+    for (int tile = threadIdx.x; tile < tiles; tile += blockDim.x) {
+        bool is_own = tile == 0 || (tile >= (int)range[0] && tile < (int)range[1]);
+        float weight = row[tile];
+        all += weight;
+        kept += is_own ? weight : 0.0f;
+        others[tile] = is_own ? -1.0f : weight;
+    }
+    all = sum_of_block(all);
+    kept = sum_of_block(kept);
+    float needed = share * all - kept;
+    // The largest weight from which on they add up to that; positive floats are in the order of
+    // their bits. What weighs nothing is never kept.
+    u32 low = 1, high = 0x7f800000;
+    if (needed <= 0.0f) low = high;
+    while (high - low > 1) {
+        u32 middle = low + (high - low) / 2;
+        float from = __uint_as_float(middle), sum = 0.0f;
+        for (int tile = threadIdx.x; tile < tiles; tile += blockDim.x) {
+            sum += others[tile] >= from ? others[tile] : 0.0f;
+        }
+        if (sum_of_block(sum) >= needed) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    float least = __uint_as_float(low);
+    __syncthreads();
+    // Whole warps: each lane a tile.
+    int words = (tiles + 31) / 32;
+    for (int word = warp; word < words; word += warps) {
+        int tile = word * 32 + lane;
+        bool is_kept = tile < tiles && (others[tile] < 0.0f || others[tile] >= least);
+        u32 value = __ballot_sync(~0u, is_kept);
+        if (lane == 0) bits[(i64)blockIdx.x * words + word] = value;
+    }
+}

@@ -192,6 +192,22 @@ fn lines_and_weights_of_tiles_are_those_of_the_cpu() {
                 let to = all_mut(&mut sums.1);
                 Backend::tile_mass(&both.cpu, all(&q.1), shape, &own, grain, to).unwrap();
                 both.check_sums(&sums, 0.02, &format!("{what}, {grain:?}"));
+                // The same weights on both sides.
+                let same = both.sums(&all_of(&sums.0));
+                let last = key_tiles as u32 - tokens.div_ceil(MASK_TILE) as u32;
+                let own: Vec<_> = (0..tokens.div_ceil(MASK_TILE) as u32)
+                    .map(|tile| last + tile..last + tile + 1)
+                    .collect();
+                let found =
+                    both.gpu.heaviest(all(&same.0), shape.heads, key_tiles, &own, 0.7).unwrap();
+                let expected = both.cpu.heaviest(&same.1, shape.heads, key_tiles, &own, 0.7);
+                let pairs = || found.iter().zip(&expected).map(|(a, b)| (a ^ b).count_ones());
+                // Sums in another order may decide about the last tile of a row.
+                let (rows, wrong) = (shape.heads * own.len(), pairs().sum::<u32>() as usize);
+                assert!(
+                    found.len() == expected.len() && wrong * 20 <= rows + 20,
+                    "{what}: {wrong}"
+                );
             }
             let few = tokens.min(100);
             let first = tokens - few;

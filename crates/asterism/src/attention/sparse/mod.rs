@@ -24,7 +24,7 @@ mod tests;
 
 pub use sparsity::Sparsity;
 
-use crate::plan::Sparse;
+use crate::plan::{Share, Sparse};
 use crate::tensor::{
     Backend, Grain, HeadShape, MASK_TILE, Part, PartMut, Positions, Segment, Sequence, TensorError,
     TileMask,
@@ -122,17 +122,28 @@ impl<B: Backend> Block<'_, B> {
                 let last = flexprefill::ROWS.min(self.rows());
                 let foretold = self.tile_mass(layout, last, Grain::Mean)?;
                 let aware = flexprefill::aware(layout, &lines, &foretold, tau);
-                let map = if aware.contains(&true) {
-                    self.tile_mass(layout, self.rows(), Grain::Mean)?
-                } else {
-                    Vec::new()
-                };
+                // Of the whole map only the heads that go by it are read.
+                let mut map = Vec::new();
+                if aware.contains(&true) {
+                    let (sums, len) = self.weigh(layout, self.rows(), Grain::Mean)?;
+                    let size = len / heads;
+                    map.resize(len, 0.0);
+                    for head in (0..heads).filter(|head| aware[*head]) {
+                        let own = head * size..(head + 1) * size;
+                        self.backend.read(Part::new(&sums, own.clone()), &mut map[own])?;
+                    }
+                }
                 flexprefill::mask(layout, &lines, &aware, &map, settings)
             }
             Sparse::Xattention { stride, tau } => {
-                let grain = Grain::Antidiagonal { stride };
-                let sums = self.tile_mass(layout, self.rows(), grain)?;
-                xattention::mask(layout, heads, &sums, tau)
+                if tau >= Share::ALL {
+                    return Ok(all(layout));
+                }
+                let sums = self.weigh(layout, self.rows(), Grain::Antidiagonal { stride })?;
+                let sums = Part::new(&sums.0, 0..sums.1);
+                let (tiles, own) = (layout.key_tiles(), xattention::own(layout));
+                let bits = self.backend.heaviest(sums, heads, tiles, &own, tau.get() as f32)?;
+                xattention::mask(layout, heads, &bits)
             }
         })
     }
@@ -164,13 +175,26 @@ impl<B: Backend> Block<'_, B> {
         Ok(lines)
     }
 
-    /// Estimated weights `[heads, query tiles, key tiles]` of the last `rows` queries.
+    /// Estimated weights `[heads, query tiles, key tiles]` of the last `rows` queries, read.
     fn tile_mass(
         &self,
         layout: &Layout,
         rows: usize,
         grain: Grain,
     ) -> Result<Vec<f32>, TensorError> {
+        let (sums, size) = self.weigh(layout, rows, grain)?;
+        let mut read = vec![0.0; size];
+        self.backend.read(Part::new(&sums, 0..size), &mut read)?;
+        Ok(read)
+    }
+
+    /// The same where they are computed, and how many there are.
+    fn weigh(
+        &self,
+        layout: &Layout,
+        rows: usize,
+        grain: Grain,
+    ) -> Result<(B::Sums, usize), TensorError> {
         let backend = self.backend;
         let tiles = rows.div_ceil(MASK_TILE) * layout.key_tiles();
         let size = self.shape.heads * tiles;
@@ -178,8 +202,6 @@ impl<B: Backend> Block<'_, B> {
         backend.sums_at_least(&mut sums, size)?;
         let to = PartMut::new(&mut sums, 0..size);
         backend.tile_mass(self.q, self.shape, &self.last(rows), grain, to)?;
-        let mut read = vec![0.0; size];
-        backend.read(Part::new(&sums, 0..size), &mut read)?;
-        Ok(read)
+        Ok((sums, size))
     }
 }

@@ -1,7 +1,6 @@
 //! The patterns on real arithmetic: what they must equal.
 
 use super::*;
-use crate::plan::Share;
 use crate::tensor::{Aligned, Cpu, KvPrecision};
 use proptest::prelude::*;
 
@@ -129,7 +128,10 @@ proptest! {
         with_block(anchor, rows, seed, |block| {
             let layout = Layout::new(block.segments.iter().map(|s| s.tokens), rows);
             let sums = block.tile_mass(&layout, rows, Grain::Antidiagonal { stride: 1 }).unwrap();
-            let mask = xattention::mask(&layout, SHAPE.heads, &sums, tau);
+            let (own, tiles) = (xattention::own(&layout), layout.key_tiles());
+            let share = tau.get() as f32;
+            let bits = block.backend.heaviest(&sums, SHAPE.heads, tiles, &own, share);
+            let mask = xattention::mask(&layout, SHAPE.heads, &bits);
             let (_, dense) = block.dense();
             let (_, kept, _) = block.by(Sparse::Xattention { stride: 1, tau });
             for head in 0..SHAPE.heads {

@@ -287,6 +287,55 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn the_heaviest_tiles_are_those_of_a_sort(
+        query_tiles in 1usize..9, before in 0usize..40, share in 0.0f32..0.999, seed in any::<u64>(),
+    ) {
+        let mut random = Random(seed);
+        let key_tiles = before + query_tiles;
+        let own: Vec<_> = (0..query_tiles as u32)
+            .map(|tile| (before as u32 + tile).saturating_sub(1)..before as u32 + tile + 1)
+            .collect();
+        let mut weights = vec![0.0; 2 * query_tiles * key_tiles];
+        for (row, weights) in weights.chunks_mut(key_tiles).enumerate() {
+            let seen = own[row % query_tiles].end as usize;
+            weights[..seen].iter_mut().for_each(|x| *x = (4.0 * random.next()).exp());
+        }
+        let words = key_tiles.div_ceil(32);
+        for cpu in cpus() {
+            let bits = cpu.heaviest(&weights, 2, key_tiles, &own, share);
+            for (row, weights) in weights.chunks(key_tiles).enumerate() {
+                let own = &own[row % query_tiles];
+                let forced = |t: &u32| *t == 0 || own.contains(t);
+                let kept = |t: &u32| {
+                    bits[row * words + *t as usize / 32] >> (t % 32) & 1 == 1
+                };
+                let weight = |t: &u32| f64::from(weights[*t as usize]);
+                let all: f64 = (0..key_tiles as u32).map(|t| weight(&t)).sum();
+                let mut expected: Vec<u32> = (0..own.end).filter(forced).collect();
+                let mut others: Vec<u32> = (0..own.end).filter(|t| !forced(t)).collect();
+                others.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+                let mut sum: f64 = expected.iter().map(weight).sum();
+                for other in others {
+                    if sum >= f64::from(share) * all {
+                        break;
+                    }
+                    sum += weight(&other);
+                    expected.push(other);
+                }
+                let found: Vec<u32> = (0..key_tiles as u32).filter(kept).collect();
+                let mass: f64 = found.iter().map(weight).sum();
+                // Rounding may decide about the last.
+                prop_assert!(mass >= f64::from(share) * all - 1e-4 * all);
+                prop_assert!(found.len().abs_diff(expected.len()) <= 1, "{found:?}, {expected:?}");
+                prop_assert!((0..own.end).filter(forced).all(|t| kept(&t)));
+            }
+        }
+    }
+}
+
 /// Coarse scores one by one, their softmax, and its sums by tile. With a stride of 1 the sums are
 /// those of the weights themselves.
 fn naive_tile_mass(case: &Case, grain: Grain) -> Vec<f64> {
