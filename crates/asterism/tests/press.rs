@@ -7,7 +7,7 @@ mod common;
 
 use asterism::cancel::Cancel;
 use asterism::engine::{
-    Change, Context, Engine, EngineOptions, Generation, Phase1, Progress, Room,
+    Change, Context, DeviceChoice, Engine, EngineOptions, Generation, Phase1, Progress, Room,
 };
 use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{
@@ -15,7 +15,9 @@ use asterism::plan::{
 };
 use asterism::tensor::Precision;
 use common::naive::NaiveLlama;
-use common::{HOSTS, golden_dir, max_difference, run, tiny, tokens};
+use common::{
+    HOSTS, devices, engine_on, golden_dir, max_difference, relative_error, run, tiny, tokens,
+};
 use proptest::prelude::*;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -231,4 +233,56 @@ fn a_pressed_context_is_found_again_and_edited() {
     )
     .unwrap();
     assert_eq!(logits(&after, &[5, 6, 7]), logits(&anew, &[5, 6, 7]));
+}
+
+#[test]
+fn what_a_score_is_for_is_kept() {
+    let engine = nano();
+    let prose = "The grass is green. The sky is blue. The sun is yellow. Here we go. ".repeat(25);
+    let text = format!("{prose}The access code for the Lisbon vault is 48213. {prose}");
+    let answers = |spec: Option<u32>, press: Press| {
+        let begun = match spec {
+            Some(block) => engine.context(&text).star(block as usize).anchor(128),
+            None => engine.context(&text).dense(),
+        };
+        let context = begun.press(press).encode().unwrap();
+        let answer = context.ask("What is the access code for the Lisbon vault?").unwrap();
+        answer.finish().unwrap().text.contains("48213")
+    };
+    for block in [None, Some(512)] {
+        for heads in HeadBudget::ALL {
+            for by in [PressBy::Kvzip, PressBy::Compactor] {
+                let press = Press::new(5000).by(by).heads(heads);
+                assert!(answers(block, press), "{block:?} {press}");
+            }
+        }
+    }
+    let last = Press::new(2500).by(PressBy::Streaming);
+    assert!(!answers(None, last), "the code is not among the last tokens");
+}
+
+#[test]
+fn pressed_contexts_answer_alike_on_a_gpu() {
+    let ids = tokens(900, 13);
+    let of = |device, spec: PlanSpec| {
+        let engine = engine_on(&ModelSource::Nano, device, Precision::Bf16);
+        logits(&encode(&engine, &ids[..890], spec), &ids[890..])
+    };
+    for device in devices("pressed contexts") {
+        for spec in [Star::new(256).anchor(64).hosts(2), PlanSpec::dense()] {
+            for heads in HeadBudget::ALL {
+                for by in PressBy::ALL {
+                    let press = Press::new(5000).by(by).heads(heads);
+                    let found = of(device, spec.press(Some(press)));
+                    assert!(found.iter().all(|x| x.is_finite()), "{press} on {device:?}");
+                    // Where scores do not depend on rounding the same keys are kept.
+                    if matches!(by, PressBy::Random | PressBy::Streaming) {
+                        let expected = of(DeviceChoice::Cpu, spec.press(Some(press)));
+                        let error = relative_error(&found, &expected);
+                        assert!(error < 0.05, "{press} on {device:?}: {error}");
+                    }
+                }
+            }
+        }
+    }
 }

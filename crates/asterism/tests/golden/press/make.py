@@ -1,6 +1,6 @@
 """Scores of kvpress 0.5.4 for random tensors: golden.safetensors beside this file.
 
-    pip install kvpress==0.5.4 && python make.py
+    pip install kvpress==0.5.4 && python make.py        (made with torch 2.8.0, transformers 5.2.0)
 
 One layer with 4 query heads, 2 KV heads of 16 elements, 268 tokens (8 first, a chunk of 256, 4
 last, so that no chunk is filled up). Projections are the identity, so that hidden states are queries
