@@ -28,6 +28,7 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--decode", type=int, default=32, help="tokens of the answer")
     parser.add_argument("--revisit", type=int, default=2048, help="tokens computed anew")
+    parser.add_argument("--methods", default="dense sdpa,star_cache sdpa,star_cache star")
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
     model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -39,8 +40,8 @@ def main():
     for length in map(int, args.lengths.split(",")):
         torch.manual_seed(length)
         ids = torch.randint(model.config.vocab_size, (1, length), device=args.device)
-        methods = ["dense sdpa", "star_cache sdpa", "star_cache star"]
-        results = {method: [] for method in methods + ["star_cache star, revisited"]}
+        methods = args.methods.split(",")
+        results = {method: [] for method in methods}
         for run in range(args.runs + 1):
             for method in methods:
                 kind, attention = method.split()
@@ -51,7 +52,7 @@ def main():
                 for name, times in measure(model, ids, question, args, attention == "star"):
                     # The first run warms up.
                     if run:
-                        results[name if name != "star" else method].append(times)
+                        results.setdefault(name or method, []).append(times)
         for method, times in results.items():
             print(json.dumps({"length": length, "method": method, **medians(times)}), flush=True)
 
@@ -89,14 +90,14 @@ def decode(model, inputs, args, start):
 def dense(model, ids, question, args, _):
     prompt = torch.cat([ids, question], 1)
     inputs = {"inputs": prompt, "attention_mask": torch.ones_like(prompt)}
-    yield "dense sdpa", decode(model, inputs, args, now())
+    yield None, decode(model, inputs, args, now())
 
 
 @torch.inference_mode()
 def star(model, ids, question, args, can_revisit):
     start = now()
     cache = StarCache(model.config, args.block, args.anchor).encode(model, ids)
-    yield "star", decode(model, cache.prompt(model, question), args, start)
+    yield None, decode(model, cache.prompt(model, question), args, start)
     if can_revisit:
         # The second question: of the context nothing is encoded again.
         start = now()

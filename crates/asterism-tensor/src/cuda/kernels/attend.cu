@@ -205,6 +205,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     const Grown segments(tables.segments + sequence.first_segment, sequence.segments, list,
                          kv_head, kv_heads);
     __shared__ bool hidden_singles[STAGES][KEYS];
+    // A list is of MASK_TILE rows, of which these may be some: all of them see its single keys.
+    const int first_of_list =
+        position_of(sequence, first_row / MASK_TILE * MASK_TILE, segments.longer);
 #else
     const Grown segments(tables.segments + sequence.first_segment, sequence.segments, advance,
                          kv_head, kv_heads);
@@ -251,7 +254,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 #ifdef SPARSE
         if (ahead.is_single(segments)) {
             fetch_singles(segments, ahead, kv_head, kv_heads, threadIdx.x % TEAM, to,
-                          hidden_singles[stage], first_position);
+                          hidden_singles[stage], first_of_list);
             ahead.advance(segments, last_position);
             return;
         }
