@@ -212,8 +212,8 @@ impl Context {
         self.changes.clone()
     }
 
-    /// {"encode_s", "kv_bytes", "tokens_per_s", "is_loaded", "density", "kept_mass"}; the last two are
-    /// None where no keys are left out.
+    /// {"encode_s", "kv_bytes", "tokens_per_s", "is_loaded", "density", "kept_mass"}; the last two
+    /// are None where no keys are left out.
     #[getter]
     fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let phase1 = self.inner.phase1();

@@ -97,9 +97,9 @@ type Read = (Vec<(usize, Document)>, Vec<(String, String, &'static str)>);
 /// Reads files and folders.
 ///
 /// paths that are folders give their files, but for those that a .gitignore names and hidden ones;
-/// include and exclude are patterns like those of a .gitignore. encoding are names of that of text, the
-/// first known one counts; with none it is guessed. max_file are MiB, seconds those that a file of
-/// another format may take.
+/// include and exclude are patterns like those of a .gitignore. encoding are names of that of text,
+/// the first known one counts; with none it is guessed. max_file are MiB, seconds those that a file
+/// of another format may take.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)] // asterism.documents gives names to them.
 pub(crate) fn read_files(

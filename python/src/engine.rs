@@ -93,8 +93,8 @@ impl Engine {
 
     /// Encodes texts or files into a context.
     ///
-    /// texts is a text; a path, or a string that names a file or a folder, of text, HTML, EPUB, DOCX
-    /// or PDF; several of them in a list; texts by name, in a dict; or tokens, in an array of
+    /// texts is a text; a path, or a string that names a file or a folder, of text, HTML, EPUB,
+    /// DOCX or PDF; several of them in a list; texts by name, in a dict; or tokens, in an array of
     /// integers, which get no prompt. asterism.documents.read reads files with more choice.
     ///
     /// method is "dense", "ring", "zigzag" or "star", whose settings follow it as in

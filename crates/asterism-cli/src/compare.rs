@@ -1,4 +1,5 @@
-//! `asterism ask --compare`: one question by star, the patterns that leave keys out, ring and dense.
+//! `asterism ask --compare`: one question by star, the patterns that leave keys out, ring and
+//! dense.
 
 use super::asking::Asking;
 use super::error::CliError;

@@ -17,8 +17,8 @@
 //! sparse=PATTERN                 keys left out within blocks; the pattern's settings may follow
 //! ```
 //!
-//! The settings are those of star; dense has keep, press and heads, patterns have their own, and the
-//! other methods have none. An anchor of other content or at
+//! The settings are those of star; dense has keep, press and heads, patterns have their own, and
+//! the other methods have none. An anchor of other content or at
 //! another place than the first is recomputed.
 
 use super::args::common::{self, AnchorKvName, MethodName, named};

@@ -117,8 +117,8 @@ impl Reader {
         self.file_while(source, &|| true)
     }
 
-    /// As [`Reader::file`], as long as it `is_wanted`: that is asked about before, and while another
-    /// process reads it.
+    /// As [`Reader::file`], as long as it `is_wanted`: that is asked about before, and while
+    /// another process reads it.
     ///
     /// # Errors
     /// As [`Reader::file`], and [`ReadError::Cancelled`].

@@ -619,8 +619,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Softmax weight of each key, `over` the rows of `sequence` in `q [tokens, heads, head_dim]`
     /// and the query heads that share a KV head: their sum or their largest. Fills `sums [kv_heads,
     /// keys]`, the tokens of all segments one after the other, with 0 for a key that no row sees or
-    /// that a head does not have. `lse [tokens, heads]` is that of attention over all keys that count, be they of other calls, as
-    /// [`Backend::attend`] and [`Backend::merge`] give it.
+    /// that a head does not have. `lse [tokens, heads]` is that of attention over all keys that
+    /// count, be they of other calls, as [`Backend::attend`] and [`Backend::merge`] give it.
     ///
     /// # Errors
     /// If the processor fails.
@@ -634,8 +634,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
         sums: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
 
-    /// Block-sparse attention of `sequence`, whose keys are not hidden: as [`Backend::attend`], over
-    /// those keys that `mask` says.
+    /// Block-sparse attention of `sequence`, whose keys are not hidden: as [`Backend::attend`],
+    /// over those keys that `mask` says.
     ///
     /// # Errors
     /// If the processor fails, or cannot: keys in 8 bits.
@@ -688,11 +688,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
         sums: PartMut<'_, Self::Sums>,
     ) -> Result<(), TensorError>;
 
-    /// Of each row of `weights [heads, query tiles, key tiles]`, which tiles hold `share` of it: the
-    /// first and `own`, those of its query tile, whatever they weigh; then the heaviest until the
-    /// share is reached, and all that weigh as much as the last of them. Tiles behind `own` weigh
-    /// nothing. Gives a bit for each tile of keys, `[heads, query tiles, key tiles / 32]`, the
-    /// lowest of a word first; waits for what computes them.
+    /// Of each row of `weights [heads, query tiles, key tiles]`, which tiles hold `share` of it:
+    /// the first and `own`, those of its query tile, whatever they weigh; then the heaviest until
+    /// the share is reached, and all that weigh as much as the last of them. Tiles behind `own`
+    /// weigh nothing. Gives a bit for each tile of keys, `[heads, query tiles, key tiles / 32]`,
+    /// the lowest of a word first; waits for what computes them.
     ///
     /// # Errors
     /// If the processor failed since it was last waited for.

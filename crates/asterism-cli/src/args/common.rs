@@ -53,9 +53,9 @@ impl ModelArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Method")]
 pub(crate) struct MethodArgs {
-    /// How the context is encoded: star (independent blocks behind an anchor); ring, zigzag or dense
-    /// (exact); or by a pattern that leaves keys out, with its settings: streaming, minference,
-    /// flexprefill or xattention, as in flexprefill:gamma=0.9.
+    /// How the context is encoded: star (independent blocks behind an anchor); ring, zigzag or
+    /// dense (exact); or by a pattern that leaves keys out, with its settings: streaming,
+    /// minference, flexprefill or xattention, as in flexprefill:gamma=0.9.
     #[arg(long, value_name = "METHOD", value_parser = MethodName::parse,
           default_value_t = MethodName::Star, env = "ASTERISM_METHOD")]
     pub(crate) method: MethodName,
@@ -74,8 +74,8 @@ pub(crate) struct MethodArgs {
     #[arg(long, value_name = "N|P%|auto|none", value_parser = revisit, default_value = "none",
           env = "ASTERISM_REVISIT")]
     pub(crate) revisit: Revisit,
-    /// A pattern that leaves keys out within blocks (star), with its settings: streaming, minference,
-    /// flexprefill or xattention, as in xattention:stride=16.
+    /// A pattern that leaves keys out within blocks (star), with its settings: streaming,
+    /// minference, flexprefill or xattention, as in xattention:stride=16.
     #[arg(long, value_name = "PATTERN", value_parser = Sparse::parse, env = "ASTERISM_SPARSE")]
     pub(crate) sparse: Option<Sparse>,
     /// Keys and values of the context that are kept, once it is encoded: a share of each block, for

@@ -67,11 +67,11 @@ pub struct Cell {
     /// Median over samples of how many times sooner than the baseline the first token came, where
     /// both were timed on one machine.
     pub speedup: Option<f64>,
-    /// Median over samples of the bytes of the context's keys and values, as a share of those by the
-    /// baseline.
+    /// Median over samples of the bytes of the context's keys and values, as a share of those by
+    /// the baseline.
     pub kv_share: Option<f64>,
-    /// Median shares of attention's tiles that were computed, and of softmax weight that was kept, by
-    /// a method that leaves keys out.
+    /// Median shares of attention's tiles that were computed, and of softmax weight that was kept,
+    /// by a method that leaves keys out.
     pub kept: Option<(f64, f64)>,
 }
 

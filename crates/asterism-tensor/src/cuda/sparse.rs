@@ -294,8 +294,9 @@ impl Cuda {
             &lse,
             &raw,
         ];
-        // SAFETY: the kernel's parameters, in its order; rows are inside q, out and lse, keys are as
-        // many as is said, and tiles and columns are of these keys, as the mask's constructor saw.
+        // SAFETY: the kernel's parameters, in its order; rows are inside q, out and lse, keys are
+        // as many as is said, and tiles and columns are of these keys, as the mask's constructor
+        // saw.
         unsafe { kernel.launch(grid, [threads, 1, 1], shared, &arguments) }
     }
 
@@ -520,8 +521,8 @@ impl Cuda {
             let arguments: [&dyn Argument; 9] =
                 [&scores, &sums, runs, &count_, &stride, &scale, &first_tile, &tokens_, &start];
             let blocks = [count.div_ceil(per_tile) as u32, 1, 1];
-            // SAFETY: the kernel's parameters, in its order; a block writes the row of `sums` of its
-            // tile of queries.
+            // SAFETY: the kernel's parameters, in its order; a block writes the row of `sums` of
+            // its tile of queries.
             unsafe { kernels.weigh.launch(blocks, [COARSE_THREADS, 1, 1], shared, &arguments)? };
         }
         Ok(())

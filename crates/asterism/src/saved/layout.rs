@@ -2,10 +2,10 @@
 //!
 //! The file is a safetensors file (format: <https://huggingface.co/docs/safetensors>). Block after
 //! block, layer after layer, it has a *piece*: keys and values `[tokens, kv_heads, head_dim]`, in
-//! fp8 each with scales `[tokens, kv_heads]`. Of a block whose keys were pressed it has what is kept,
-//! head after head, `[rows, 1, head_dim]`, with scales `[rows, 1]`, and before it as u32 how many
-//! each head keeps, `[kv_heads]`, and of which tokens, `[rows]`. Everything but the checksums follows from what the
-//! host knows already, so the whole header does.
+//! fp8 each with scales `[tokens, kv_heads]`. Of a block whose keys were pressed it has what is
+//! kept, head after head, `[rows, 1, head_dim]`, with scales `[rows, 1]`, and before it as u32 how
+//! many each head keeps, `[kv_heads]`, and of which tokens, `[rows]`. Everything but the checksums
+//! follows from what the host knows already, so the whole header does.
 
 use crate::cache::BlockKey;
 use crate::tensor::{HeadShape, KvPrecision};

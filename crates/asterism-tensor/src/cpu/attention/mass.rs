@@ -84,8 +84,8 @@ impl Cpu {
         });
     }
 
-    /// Calls `add` for each row with the KV head, the number of the row among all `[tokens, heads]`,
-    /// and the weights of the first keys of `tile`.
+    /// Calls `add` for each row with the KV head, the number of the row among all `[tokens,
+    /// heads]`, and the weights of the first keys of `tile`.
     pub(super) fn weigh_tile<'q>(
         &self,
         queries: impl Fn(usize) -> Queries<'q>,

@@ -5,8 +5,8 @@ use crate::Aligned;
 use crate::HeadShape;
 use crate::cpu::Kernels;
 
-/// One task's queries and where they stand: some tokens, and query heads that share a KV head, all of
-/// them or some.
+/// One task's queries and where they stand: some tokens, and query heads that share a KV head, all
+/// of them or some.
 #[derive(Clone, Copy)]
 pub(super) struct Queries<'a> {
     /// `[tokens, heads, head_dim]`, all tokens and heads.

@@ -166,8 +166,8 @@ impl Cpu {
     }
 }
 
-/// How many keys, `before` and those of `part`, each of 32 rows sees, from row `first` on; rows past
-/// the last see none.
+/// How many keys, `before` and those of `part`, each of 32 rows sees, from row `first` on; rows
+/// past the last see none.
 fn visible(
     queries: &Queries<'_>,
     before: usize,

@@ -1,5 +1,6 @@
 // The readable twin of block-sparse attention: every key of every segment is looked up in the mask.
-// A warp per query token and head. Grid: (tokens * heads); blocks of 32 threads. -DHEAD_DIM, -DSPARSE
+// A warp per query token and head. Grid: (tokens * heads); blocks of 32 threads. -DHEAD_DIM,
+// -DSPARSE
 extern "C" __global__ void attend_naive(const bf16* q, const __grid_constant__ Few few,
                                         const Sequence* sequences, int count,
                                         const Segment* table, int heads, int kv_heads, float scale,

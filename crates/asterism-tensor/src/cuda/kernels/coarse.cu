@@ -1,9 +1,9 @@
 // Estimates of the weight of tiles, beside the matrix products in them; and what `lines` leaves.
 
-// slash [heads, all]: weight by distance, added to what is there unless `is_first`. Of a segment with
-// `tiles` tiles of `keys` keys, the first of which is number `first` of `all` keys, `bands [heads,
-// tiles, rows + keys]` are as `lines` gives them for the last `count` of all keys. A thread for each
-// distance; grid (distances / threads, heads).
+// slash [heads, all]: weight by distance, added to what is there unless `is_first`. Of a segment
+// with `tiles` tiles of `keys` keys, the first of which is number `first` of `all` keys, `bands
+// [heads, tiles, rows + keys]` are as `lines` gives them for the last `count` of all keys. A thread
+// for each distance; grid (distances / threads, heads).
 extern "C" __global__ void slash(const float* __restrict__ bands, float* __restrict__ slash,
                                  int tiles, int keys, int rows, int count, i64 first, i64 all,
                                  int is_first) {
@@ -24,8 +24,8 @@ extern "C" __global__ void slash(const float* __restrict__ bands, float* __restr
 }
 
 // to [coarse rows, stride, dim]: rows `row stride + s` of head `head` of from [tokens, heads, dim],
-// or, `reversed`, rows `row stride + stride - 1 - s`; zeros beyond the last. A block for each coarse
-// row.
+// or, `reversed`, rows `row stride + stride - 1 - s`; zeros beyond the last. A block for each
+// coarse row.
 extern "C" __global__ void regroup(const bf16* __restrict__ from, bf16* __restrict__ to,
                                    int tokens, int heads, int head, int dim, int stride,
                                    int reversed) {
@@ -74,8 +74,8 @@ __device__ __forceinline__ int seen_of(const Run& run, int step, int last) {
 
 // sums [query tiles, tiles] of one head, from tile `first_tile` of queries on: softmax weights by
 // tile of keys of the coarse scores [rows, stride], times `scale`, whose rows are those from the
-// first of that tile on; `tokens` rows of the text stand at `start` and behind. A block for each tile
-// of queries. shared = 2 * tiles * 4 bytes
+// first of that tile on; `tokens` rows of the text stand at `start` and behind. A block for each
+// tile of queries. shared = 2 * tiles * 4 bytes
 extern "C" __global__ void weigh(const float* __restrict__ scores, float* __restrict__ sums,
                                  const __grid_constant__ Runs runs, int rows, i64 stride,
                                  float scale, int first_tile, int tokens, int start) {
@@ -134,9 +134,10 @@ extern "C" __global__ void weigh(const float* __restrict__ scores, float* __rest
     }
 }
 
-// bits [rows, tiles / 32]: of each row of weights [rows, tiles], which tiles hold `share` of it: the
-// first and its own, own[2 (row % query_tiles)] up to the next, then the heaviest until the share is
-// reached, with all that weigh as much as the last. A block for each row. shared = tiles * 4 bytes
+// bits [rows, tiles / 32]: of each row of weights [rows, tiles], which tiles hold `share` of it:
+// the first and its own, own[2 (row % query_tiles)] up to the next, then the heaviest until the
+// share is reached, with all that weigh as much as the last. A block for each row. shared = tiles *
+// 4 bytes
 extern "C" __global__ void heaviest(const float* __restrict__ weights, const u32* __restrict__ own,
                                     u32* __restrict__ bits, int tiles, int query_tiles,
                                     float share) {

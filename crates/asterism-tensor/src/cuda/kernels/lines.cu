@@ -1,10 +1,10 @@
 // Softmax weights of the last rows of a text, per query head: summed over the rows by key, and by
 // distance in tiles of keys; `slash` (coarse.cu) adds up the tiles' distances.
 //
-// q is [rows, heads, head_dim] at consecutive positions from `start` on, lse [rows, heads]; keys are
-// a segment [count, kv_heads, head_dim] whose first stands at `key_start` and is number `first` of
-// `all` keys. vertical is [heads, all]. bands [heads, tiles, ROWS + KEYS]: element e of a tile is the
-// sum of weights of rows r and keys k of the tile for which r - k + KEYS - 1 = e.
+// q is [rows, heads, head_dim] at consecutive positions from `start` on, lse [rows, heads]; keys
+// are a segment [count, kv_heads, head_dim] whose first stands at `key_start` and is number `first`
+// of `all` keys. vertical is [heads, all]. bands [heads, tiles, ROWS + KEYS]: element e of a tile
+// is the sum of weights of rows r and keys k of the tile for which r - k + KEYS - 1 = e.
 //
 // A block has KEYS keys of one head in shared memory; its warps take turns with the rows, 16 at a
 // time, and put weights into shared memory, where they are added up in one order.

@@ -1,15 +1,16 @@
 // Softmax weight of each key of a segment, summed over rows of queries and the query heads of its
-// KV head, or the largest of them, given the log-sum-exps of attention over all keys that share the weight.
+// KV head, or the largest of them, given the log-sum-exps of attention over all keys that share the
+// weight.
 //
 // sums [kv_heads, stride] of `count` keys, the first of which stands at `key_start`. q is [tokens,
 // heads, head_dim] and lse [tokens, heads], their tokens at `positions [tokens]`, which ascend, or,
 // if that is null, from `start` on; keys are [count, kv_heads, head_dim]; `hidden [count]`, if not
 // null, is not 0 for keys that no query sees.
 //
-// Where every head has its own choice of the tokens, keys are [rows, head_dim], those of head h from
-// row `offsets[h]` to `offsets[h + 1]`, `indices [rows]` says which token a row is of, and `count` is
-// the most rows of a head. Columns of sums and flags are those of tokens; tokens whose keys a head
-// does not have keep what is there.
+// Where every head has its own choice of the tokens, keys are [rows, head_dim], those of head h
+// from row `offsets[h]` to `offsets[h + 1]`, `indices [rows]` says which token a row is of, and
+// `count` is the most rows of a head. Columns of sums and flags are those of tokens; tokens whose
+// keys a head does not have keep what is there.
 //
 // A block has KEYS keys of one KV head in shared memory. Its warps take turns with the rows (token,
 // query head), 16 at a time, and add up the weights of a key where they are computed; what warps

@@ -1,13 +1,13 @@
 //! FlexPrefill (arXiv 2502.20766; `flex_prefill_attention.py` at a24b27b). Per head, from the last
 //! 128 queries: how many of the keys, and of the distances, hold the share `gamma` of their weight;
-//! that many whole tiles of keys, and diagonals of tiles, are kept, the heaviest, for all queries. In
-//! heads where the weights of tiles, foretold from mean query and mean keys, are nearer to the true
-//! ones than `tau` (square root of the Jensen-Shannon divergence, natural logarithms), the tiles of
-//! that map that hold `gamma` of it, over the whole map and not row by row, are kept instead, beside
-//! the least number of lines.
+//! that many whole tiles of keys, and diagonals of tiles, are kept, the heaviest, for all queries.
+//! In heads where the weights of tiles, foretold from mean query and mean keys, are nearer to the
+//! true ones than `tau` (square root of the Jensen-Shannon divergence, natural logarithms), the
+//! tiles of that map that hold `gamma` of it, over the whole map and not row by row, are kept
+//! instead, beside the least number of lines.
 //!
-//! As in its code: everything is dense up to `max(256, min)` keys; the number of tiles is the number
-//! of lines, divided by 128, plus one.
+//! As in its code: everything is dense up to `max(256, min)` keys; the number of tiles is the
+//! number of lines, divided by 128, plus one.
 
 use super::choose::{for_heads, largest, within};
 use super::{Layout, Lines};

@@ -3,8 +3,8 @@
 //! and the distances between query and key at which most weight lies (slashes). The first 30 keys
 //! and the 100 smallest distances are always among them.
 //!
-//! Slashes are widened to tiles of 128 keys, where MInference's kernel has 64; verticals stay single
-//! keys. Both counts are raised to the least that MInference has, 30 and 50.
+//! Slashes are widened to tiles of 128 keys, where MInference's kernel has 64; verticals stay
+//! single keys. Both counts are raised to the least that MInference has, 30 and 50.
 
 use super::choose::{for_heads, largest};
 use super::{Layout, Lines};

@@ -1,6 +1,6 @@
 //! StreamingLLM's mask as benchmark tables run it ("A-shape"; arXiv 2309.17453): a query sees the
-//! first `sink` keys and the `window` keys up to its own, at their own positions; nothing is evicted.
-//! Tiles are kept whole: a query sees up to 127 keys more at either end.
+//! first `sink` keys and the `window` keys up to its own, at their own positions; nothing is
+//! evicted. Tiles are kept whole: a query sees up to 127 keys more at either end.
 
 use super::Layout;
 use crate::tensor::TileMask;

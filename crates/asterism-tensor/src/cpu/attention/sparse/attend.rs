@@ -138,7 +138,8 @@ impl Cpu {
         });
     }
 
-    /// Some queries over the tiles `list` and the single keys beside them, into the running softmax.
+    /// Some queries over the tiles `list` and the single keys beside them, into the running
+    /// softmax.
     fn attend_list(
         &self,
         masked: &Masked<'_>,

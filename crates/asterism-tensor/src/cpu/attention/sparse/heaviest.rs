@@ -7,11 +7,11 @@ use crate::cpu::shared::SharedMut;
 use std::ops::Range;
 
 impl Cpu {
-    /// Of each row of `weights [heads, query tiles, key tiles]`, which hold `share` of it: the first
-    /// tile and `own`, those of its query tile, whatever they weigh; then the heaviest until the
-    /// share is reached, and all that weigh as much as the last of them. Tiles behind `own` weigh
-    /// nothing. Gives a bit for each tile of keys, `[heads, query tiles, key tiles / 32]`, the
-    /// lowest of a word first.
+    /// Of each row of `weights [heads, query tiles, key tiles]`, which hold `share` of it: the
+    /// first tile and `own`, those of its query tile, whatever they weigh; then the heaviest until
+    /// the share is reached, and all that weigh as much as the last of them. Tiles behind `own`
+    /// weigh nothing. Gives a bit for each tile of keys, `[heads, query tiles, key tiles / 32]`,
+    /// the lowest of a word first.
     ///
     /// # Panics
     /// If there are not as many weights.
