@@ -383,7 +383,7 @@ mod tests {
                     let most = thin.total_flops() as f64 / plain.total_flops() as f64;
                     prop_assert!(exact || most >= 1.0, "what it estimates comes on top: {most}");
                     prop_assert!(!exact || most <= 1.0);
-                    let linear = |cost: &Cost| cost.hosts.iter().map(|h| h.linear_flops).sum::<u64>();
+                    let linear = |cost: &Cost| cost.hosts.iter().map(|h| h.linear_flops).sum::<u128>();
                     prop_assert_eq!(linear(thin), linear(plain));
                 }
             }
