@@ -9,7 +9,7 @@
 //! * [`WeighingAttention`]: the same of a question, noting where it looks
 //! * [`RevisitAttention`]: tokens of a context that are computed anew for a question
 //! * [`RingAttention`]: exact attention while keys travel round the hosts
-//! * [`sparse`]: a block over some of its keys only
+//! * `sparse`: a block over some of its keys only
 //! * [`Partial`]: attention over some of the keys, and the merge that makes the parts whole
 
 mod block;
