@@ -72,8 +72,7 @@ def read(
         for name, reason, code in skipped:
             documents.skipped.append((name, reason))
             if code not in _QUIET:
-                why = reason if name in reason else f"{name}: {reason}"
-                warnings.warn(f"skipped: {why}", DocumentWarning, stacklevel=2)
+                warnings.warn(f"skipped: {_why(name, reason)}", DocumentWarning, stacklevel=2)
     number = 0
     for name in names:
         if isinstance(name, Document):
@@ -90,8 +89,13 @@ def read(
 def _first(skipped: list[tuple[str, str]]) -> str:
     if not skipped:
         return ""
-    (name, reason), more = skipped[0], len(skipped) - 1
-    return f" ({reason if name in reason else f'{name}: {reason}'}" + (f"; {more} more)" if more else ")")
+    more = len(skipped) - 1
+    return f" ({_why(*skipped[0])}" + (f"; {more} more)" if more else ")")
+
+
+def _why(name: str, reason: str) -> str:
+    """A reason that names its file; those of files that could not be read do already."""
+    return reason if name in reason else f"{name}: {reason}"
 
 
 def _names_of(encoding: str | None) -> list[str]:

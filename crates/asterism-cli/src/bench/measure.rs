@@ -23,12 +23,6 @@ pub(super) struct Bench {
     pub(super) interrupt: Interrupt,
 }
 
-/// Operations of a case's phase 1 in thousands, for the bar: what a machine can do in a lifetime
-/// fits.
-fn kiloflops(case: &Case) -> u64 {
-    (case.cost.total_flops() / 1000) as u64
-}
-
 impl Bench {
     /// Runs `cases` and measures the machine's peak along with them. A round runs every case once,
     /// so that whatever slows the machine for a while slows all cases alike; the peak is the best
@@ -42,8 +36,8 @@ impl Bench {
         let questions = cases.iter().flat_map(|c| c.sequences.iter().map(|count| count * c.query));
         let tokens = self.tokens(longest + questions.max().unwrap_or(0));
         let is_warm_up = |case: &&Case| case.plan.tokens == shortest;
-        let round: u64 = cases.iter().map(kiloflops).sum();
-        let warm_up: u64 = cases.iter().filter(is_warm_up).map(kiloflops).sum();
+        let round: u64 = cases.iter().map(|case| case.cost.kiloflops()).sum();
+        let warm_up: u64 = cases.iter().filter(is_warm_up).map(|c| c.cost.kiloflops()).sum();
         let bar = progress::Cases::new(warm_up + round * self.runs as u64);
         for case in cases.iter().filter(is_warm_up) {
             self.measure(case, &tokens, &bar, "warm-up")?;
@@ -72,7 +66,7 @@ impl Bench {
         bar: &progress::Cases,
         round: &str,
     ) -> Result<Sample, CliError> {
-        let (length, work) = (case.plan.tokens, kiloflops(case));
+        let (length, work) = (case.plan.tokens, case.cost.kiloflops());
         let hosts = if case.hosts() == 1 { "host" } else { "hosts" };
         let name = format!("{}, {} tokens, {} {hosts}", case.method, short(length), case.hosts());
         bar.begin(format!("{round}: {name}"), work);

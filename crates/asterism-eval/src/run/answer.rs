@@ -6,7 +6,7 @@ use asterism::cancel::Cancel;
 use asterism::engine::{
     Context, Engine, EngineError, Generation, Phase1, Room, Sparsity, TextOptions,
 };
-use asterism::plan::{Cost, ModelSize, Plan, PlanSpec};
+use asterism::plan::{Cost, Plan, PlanSpec};
 use asterism::text::{Prompt, Special, Tokenizer};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -108,7 +108,8 @@ impl Answer for EngineAnswer {
         let context = prompt.context.len();
         let size = self.engine.model_size();
         let shape = Plan::new(plan, context)?;
-        let (work, steps) = (kiloflops(&shape, &size), Phase1::work(&shape, size.layers));
+        let (work, steps) =
+            (Cost::of(&shape, &size).kiloflops(), Phase1::work(&shape, size.layers));
         let per_step = work as f64 / steps.max(1) as f64;
         let report = |progress: asterism::engine::Progress| {
             on_work((progress.work as f64 * per_step) as u64);
@@ -141,12 +142,7 @@ impl Answer for EngineAnswer {
 
     fn work(&self, plan: PlanSpec, tokens: usize, most: usize) -> u64 {
         let size = self.engine.model_size();
-        let encode = Plan::new(plan, tokens).map_or(0, |plan| kiloflops(&plan, &size));
+        let encode = Plan::new(plan, tokens).map_or(0, |plan| Cost::of(&plan, &size).kiloflops());
         encode + DECODE_WEIGHT * most as u64 * 2 * size.linear_weights / 1000
     }
-}
-
-/// Operations of phase 1 in thousands: what a machine can do in a lifetime fits.
-fn kiloflops(plan: &Plan, size: &ModelSize) -> u64 {
-    (Cost::of(plan, size).total_flops() / 1000) as u64
 }

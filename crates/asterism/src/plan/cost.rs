@@ -128,6 +128,13 @@ impl Cost {
     pub fn total_flops(&self) -> u128 {
         self.hosts.iter().map(HostCost::flops).sum()
     }
+
+    /// [`Self::total_flops`] in thousands, for counters of work under way: what a machine can do in
+    /// a lifetime fits.
+    #[must_use]
+    pub fn kiloflops(&self) -> u64 {
+        (self.total_flops() / 1000) as u64
+    }
 }
 
 /// Pairs (query, visible key) of a span whose queries also see `before` earlier keys.
