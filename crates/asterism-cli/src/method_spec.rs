@@ -12,19 +12,20 @@
 //! revisit-by=question|random|first  which: those it looks at, if not given
 //! keep=P%                        keys and values that are kept; 100% if not given
 //! press=SCORE                    which: kvzip, expected, compactor, snapkv, streaming, knorm or
-//!                                random; kvzip if not given
+//!                                random; kvzip if not given; of dense also snapkv-seen, where
+//!                                the question is encoded with its text: a reference
 //! heads=even|layer               as many of each head, or the best of all; even if not given
 //! sparse=PATTERN                 keys left out within blocks; the pattern's settings may follow
 //! ```
 //!
 //! The settings are those of star; dense has keep, press and heads, patterns have their own, and
-//! the other methods have none. An anchor of other content or at
-//! another place than the first is recomputed.
+//! the other methods have none. An anchor of other content or at another place than the first is
+//! recomputed.
 
 use super::args::common::{self, AnchorKvName, MethodName, named};
 use asterism::plan::{
-    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Press, Revisit, RevisitBy,
-    Sparse, Star,
+    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Press, PressBy, Revisit,
+    RevisitBy, Sparse, Star,
 };
 use clap::ValueEnum;
 use std::fmt;
@@ -238,6 +239,9 @@ impl MethodSpec {
                 let press = self.press.get_or_insert(Press::new(Press::ALL));
                 match key {
                     "keep" => press.keep = common::keep(value)?,
+                    "press" if value == PressBy::SnapKvSeen.name() => {
+                        press.by = PressBy::SnapKvSeen;
+                    }
                     "press" => press.by = common::press_by(value)?,
                     _ => press.heads = common::head_budget(value)?,
                 }
@@ -429,6 +433,7 @@ mod tests {
             "star:block=16k:keep=50%:press=kvzip",
             "star:block=1/4:revisit=auto:keep=12.5%:press=snapkv:heads=layer",
             "dense:keep=25%:press=expected",
+            "dense:keep=25%:press=snapkv-seen",
         ] {
             let spec = MethodSpec::parse(text).unwrap();
             assert_eq!(spec.to_string(), text);

@@ -6,7 +6,7 @@ use asterism::cancel::Cancel;
 use asterism::engine::{
     Context, Engine, EngineError, Generation, Phase1, Room, Sparsity, TextOptions,
 };
-use asterism::plan::{Cost, Plan, PlanSpec};
+use asterism::plan::{Cost, Plan, PlanSpec, PressBy};
 use asterism::text::{Prompt, Special, Tokenizer};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -72,6 +72,14 @@ impl Tokenise {
     }
 }
 
+/// `prompt` with its question but for the last token at the end of its context, if `plan` presses
+/// keys by what the question looks at.
+fn with_question(prompt: &Prompt, plan: PlanSpec) -> Option<Prompt> {
+    let sees = plan.press.is_some_and(|press| press.by == PressBy::SnapKvSeen);
+    let (last, before) = prompt.query.split_last().filter(|_| sees)?;
+    Some(Prompt { context: [&prompt.context, before].concat(), query: vec![*last] })
+}
+
 /// A model as an evaluation asks it: greedily, with the special tokens of the answer as text, until
 /// a stop word, the model's own end, or the last token.
 pub struct EngineAnswer {
@@ -105,6 +113,8 @@ impl Answer for EngineAnswer {
         on_work: &(dyn Fn(u64) + Sync),
         cancel: &Cancel,
     ) -> Result<(String, Timings), EngineError> {
+        let moved = with_question(prompt, plan);
+        let prompt = moved.as_ref().unwrap_or(prompt);
         let context = prompt.context.len();
         let size = self.engine.model_size();
         let shape = Plan::new(plan, context)?;
@@ -144,5 +154,22 @@ impl Answer for EngineAnswer {
         let size = self.engine.model_size();
         let encode = Plan::new(plan, tokens).map_or(0, |plan| Cost::of(&plan, &size).kiloflops());
         encode + DECODE_WEIGHT * most as u64 * 2 * size.linear_weights / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use asterism::plan::Press;
+
+    #[test]
+    fn the_question_is_pressed_with_its_text_where_it_is_seen() {
+        let prompt = Prompt { context: vec![1, 2, 3], query: vec![4, 5] };
+        let press = Press::new(5000);
+        let plan = |by| PlanSpec::dense().press(Some(press.by(by)));
+        let moved = with_question(&prompt, plan(PressBy::SnapKvSeen)).unwrap();
+        assert_eq!((moved.context, moved.query), (vec![1, 2, 3, 4], vec![5]));
+        assert!(with_question(&prompt, plan(PressBy::SnapKv)).is_none());
+        assert!(with_question(&prompt, PlanSpec::dense()).is_none());
     }
 }

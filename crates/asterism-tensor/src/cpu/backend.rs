@@ -71,6 +71,12 @@ fn elements(part: Part<'_, Elements>) -> ElementsView<'_> {
     part.of.view(part.range())
 }
 
+/// Keys as numbers, `[tokens, kv_heads, head_dim]`.
+fn numbers(cpu: &Cpu, part: Part<'_, Elements>, shape: HeadShape) -> Result<Vec<f32>> {
+    let precision = part.of.precision().into();
+    Ok(cpu.kv_bytes(part)?.to_f32(precision, shape.head_dim))
+}
+
 /// The token that `sampling` chooses; `None` if a logit is not finite.
 fn choose(logits: &[f32], sampling: &Sampling, seen: Option<&[bool]>, uniform: u64) -> Option<u32> {
     if !sampling.is_largest() {
@@ -532,6 +538,29 @@ impl Backend for Cpu {
         share: f32,
     ) -> Result<Vec<u32>> {
         Ok(self.heaviest(floats(weights), heads, key_tiles, own, share))
+    }
+
+    fn moments(
+        &self,
+        q: Part<'_, Aligned<f32>>,
+        shape: HeadShape,
+        start: usize,
+        frequencies: &[f32],
+    ) -> Result<Vec<f32>> {
+        Ok(self.moments_of(floats(q), shape, start, frequencies))
+    }
+
+    fn expected_scores(
+        &self,
+        keys: Part<'_, Elements>,
+        shape: HeadShape,
+        queries: &[f32],
+    ) -> Result<Vec<f32>> {
+        Ok(self.expected_of(&numbers(self, keys, shape)?, shape, queries))
+    }
+
+    fn norms(&self, kv: Part<'_, Elements>, shape: HeadShape) -> Result<Vec<f32>> {
+        Ok(self.norms_of(&numbers(self, kv, shape)?, shape))
     }
 
     fn add_rows(

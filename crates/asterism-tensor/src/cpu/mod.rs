@@ -6,6 +6,7 @@
 //! * [`linear`](PackedMatrix): linear layers over weights packed once
 //! * [`attention`](Cpu::attend): blockwise attention with an online softmax and a log-sum-exp
 //! * [`ops`](Cpu::split_and_rotate): rotation, rounding, rows
+//! * `statistics`: what queries and keys are like
 //!
 //! All in-process hosts share one backend and take turns, loop by loop: a host that waits for a
 //! message leaves the threads to the others.
@@ -19,6 +20,7 @@ mod linear;
 mod ops;
 mod peak;
 mod shared;
+mod statistics;
 mod team;
 
 pub use activations::Activations;

@@ -11,6 +11,7 @@ use super::queries::{Kept, Listed, Places, Queries};
 use super::rows::{RowChoice, RowKernels};
 use super::sparse::SparseKernels;
 use super::staging::Staging;
+use super::statistics::Statistics;
 use super::weights::{Embedding, Matrix};
 use super::{Buffer, CudaError, Device, Element, Event, Gemm, Recording, View, ViewMut};
 use crate::{
@@ -46,6 +47,8 @@ pub struct Cuda {
     flash: Mutex<HashMap<usize, Arc<Flash>>>,
     /// The same over some tiles of keys, compiled when first needed.
     pub(super) sparse: Mutex<HashMap<usize, Arc<SparseKernels>>>,
+    /// What queries and keys are like, compiled when first needed.
+    pub(super) statistics: Mutex<HashMap<usize, Arc<Statistics>>>,
     /// For weights, from the first on.
     staging: Mutex<Option<Staging>>,
     /// Attention of whole blocks; our own does it where cuDNN is missing.
@@ -69,7 +72,18 @@ impl Cuda {
         let (gemm, gemv) = (Gemm::new(&device)?, Gemv::compile(&device)?);
         let rows = RowKernels::compile(&device)?;
         let (flash, sparse, staging) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { device, gemm, gemv, rows, flash, sparse, staging, cudnn, without_cudnn })
+        Ok(Self {
+            device,
+            gemm,
+            gemv,
+            rows,
+            flash,
+            sparse,
+            statistics: Mutex::default(),
+            staging,
+            cudnn,
+            without_cudnn,
+        })
     }
 
     /// The GPU.
@@ -590,6 +604,32 @@ impl Backend for Cuda {
         share: f32,
     ) -> Result<Vec<u32>> {
         Ok(self.heaviest_tiles(view(weights)?, heads, key_tiles, own, share)?)
+    }
+
+    fn moments(
+        &self,
+        q: Part<'_, Grown<bf16>>,
+        shape: HeadShape,
+        start: usize,
+        frequencies: &[f32],
+    ) -> Result<Vec<f32>> {
+        if q.len == 0 {
+            return Ok(vec![0.0; shape.heads * (shape.head_dim + 1) * shape.head_dim]);
+        }
+        Ok(self.moments_of(view(q)?, shape, start, frequencies)?)
+    }
+
+    fn expected_scores(
+        &self,
+        keys: Part<'_, Kv>,
+        shape: HeadShape,
+        queries: &[f32],
+    ) -> Result<Vec<f32>> {
+        Ok(self.expected_of(keys, shape, queries)?)
+    }
+
+    fn norms(&self, kv: Part<'_, Kv>, shape: HeadShape) -> Result<Vec<f32>> {
+        Ok(self.norms_of(kv, shape)?)
     }
 
     fn add_rows(

@@ -47,6 +47,7 @@ mod rows;
 mod search;
 mod sparse;
 mod staging;
+mod statistics;
 mod stream;
 mod view;
 mod weights;

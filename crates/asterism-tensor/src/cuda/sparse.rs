@@ -3,7 +3,9 @@
 #![allow(unsafe_code)]
 
 use super::flash::no_heads_of;
-use super::kernels::{AttentionTile, COARSE, COARSE_THREADS, LINES, LinesTile, Room, Source};
+use super::kernels::{
+    AttentionTile, COARSE, COARSE_THREADS, LINES, LinesTile, Room, Source, WEIGH_THREADS,
+};
 use super::kv::Kv;
 use super::launch::{Launch, Rows};
 use super::module::or_null;
@@ -499,7 +501,6 @@ impl Cuda {
         let rows = tokens.div_ceil(grid.stride);
         let grouped = depth / shape.head_dim;
         let scale = shape.scale() / grouped as f32;
-        let shared = 2 * runs.tiles as u32 * size_of::<f32>() as u32;
         for first in (0..rows).step_by(*step) {
             let count = (*step).min(rows - first);
             // Coarse keys up to the last that these rows see, rounded up.
@@ -523,7 +524,7 @@ impl Cuda {
             let blocks = [count.div_ceil(per_tile) as u32, 1, 1];
             // SAFETY: the kernel's parameters, in its order; a block writes the row of `sums` of
             // its tile of queries.
-            unsafe { kernels.weigh.launch(blocks, [COARSE_THREADS, 1, 1], shared, &arguments)? };
+            unsafe { kernels.weigh.launch(blocks, [WEIGH_THREADS, 1, 1], 0, &arguments)? };
         }
         Ok(())
     }

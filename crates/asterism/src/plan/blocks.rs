@@ -102,6 +102,9 @@ pub enum PlanError {
     /// A share of keys that leaves none, or more than there are.
     #[error("{0} hundredths of a per cent of the keys cannot be kept: use 1 to 10000")]
     KeepsNothing(u32),
+    /// Keys of blocks cannot be chosen by a question: none of them but the last ends with it.
+    #[error("snapkv-seen is a reference for the whole text: it goes with dense, not with star")]
+    QuestionOfBlocks,
     /// Keys that lie on several hosts, or travel between them, are not scored.
     #[error(
         "keys of {method} on {hosts} host(s) cannot be pressed: their scores need all keys of a \

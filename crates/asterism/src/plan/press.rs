@@ -31,6 +31,9 @@ pub enum PressBy {
     Compactor,
     /// By what the last tokens look at: SnapKV (arXiv 2404.14469).
     SnapKv,
+    /// The same where the last tokens are those of a question, as the paper has it: a reference for
+    /// evaluations, which know the question beforehand and encode it with its text. Of dense alone.
+    SnapKvSeen,
     /// The last tokens, and the first: StreamingLLM (arXiv 2309.17453).
     Streaming,
     /// The shortest keys (arXiv 2406.11430).
@@ -51,7 +54,7 @@ pub enum HeadBudget {
 }
 
 impl PressBy {
-    /// All of them.
+    /// All that need no question.
     pub const ALL: [Self; 7] = [
         Self::Kvzip,
         Self::Expected,
@@ -70,6 +73,7 @@ impl PressBy {
             Self::Expected => "expected",
             Self::Compactor => "compactor",
             Self::SnapKv => "snapkv",
+            Self::SnapKvSeen => "snapkv-seen",
             Self::Streaming => "streaming",
             Self::Knorm => "knorm",
             Self::Random => "random",
@@ -139,6 +143,7 @@ impl Press {
             return Err(PlanError::KeepsNothing(self.keep));
         }
         match spec.method {
+            Method::Star(_) if self.by == PressBy::SnapKvSeen => Err(PlanError::QuestionOfBlocks),
             Method::Star(_) => Ok(()),
             Method::Dense if spec.hosts == 1 => Ok(()),
             method => Err(PlanError::NotPressed { method: method.name(), hosts: spec.hosts }),
@@ -216,6 +221,10 @@ mod tests {
             let error = press(spec, 2500).unwrap_err();
             assert!(matches!(error, PlanError::NotPressed { .. }), "{error}");
         }
+        let seen = Press::new(2500).by(PressBy::SnapKvSeen);
+        assert!(Plan::new(PlanSpec::dense().press(Some(seen)), 1000).is_ok());
+        let of_blocks = Plan::new(Star::new(100).hosts(1).press(Some(seen)), 1000);
+        assert_eq!(of_blocks, Err(PlanError::QuestionOfBlocks));
         for keep in [0, Press::ALL + 1] {
             assert_eq!(press(PlanSpec::dense(), keep), Err(PlanError::KeepsNothing(keep)));
         }

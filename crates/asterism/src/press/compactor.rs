@@ -9,9 +9,9 @@
 //! As kvpress 0.5.4 has it, attention is not scaled by `1 / sqrt(head_dim)`. In a text's last
 //! chunk, where kvpress counts what it is filled up with, only tokens of the text count here.
 
+use super::each;
 use super::expected::softmax;
 use super::plain::mixed;
-use super::{each, norms};
 use crate::tensor::{Backend, HeadShape};
 
 /// Tokens that look at each other.
@@ -241,12 +241,6 @@ pub fn with_ends(scores: &[f32], kv_heads: usize, (first, last): (usize, usize))
         all.extend(std::iter::repeat_n(most, last));
     }
     all
-}
-
-/// The value lengths of the tokens from `first` on, `[kv_heads, tokens]`, of `values [tokens,
-/// kv_heads, head_dim]`.
-pub(super) fn value_norms(values: &[f32], shape: HeadShape) -> Vec<f32> {
-    norms(values, shape.kv_heads, shape.head_dim)
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@
 //! `exp(m·k / sqrt(d) + k·S k / 2d)`. A softmax of that exponent over the text's keys, averaged
 //! over the query heads of a KV head, times the length of the value, is a key's score.
 
-use super::rotation::{MeanRotation, unrotate};
-use super::{each, norms};
+use super::each;
+use super::rotation::MeanRotation;
 use crate::plan::Span;
-use crate::tensor::{Backend, HeadShape};
+use crate::tensor::{Backend, HeadShape, Part, TensorError};
 
 /// Positions behind the text that queries are expected at.
 pub const FUTURE: usize = 512;
@@ -24,19 +24,8 @@ pub const EPSILON: f32 = 0.01;
 pub struct Moments {
     shape: HeadShape,
     count: usize,
-    /// `[heads, head_dim]`
+    /// `[heads, head_dim + 1, head_dim]`: sums, then sums of products
     sums: Vec<f64>,
-    /// `[heads, head_dim, head_dim]`
-    products: Vec<f64>,
-}
-
-/// What queries to come are expected to be, for each query head.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Expected {
-    /// `[heads, head_dim]`
-    pub mean: Vec<f32>,
-    /// `[heads, head_dim, head_dim]`
-    pub covariance: Vec<f32>,
 }
 
 impl Moments {
@@ -44,55 +33,37 @@ impl Moments {
     #[must_use]
     pub fn new(shape: HeadShape) -> Self {
         let HeadShape { heads, head_dim: dim, .. } = shape;
-        Self {
-            shape,
-            count: 0,
-            sums: vec![0.0; heads * dim],
-            products: vec![0.0; heads * dim * dim],
-        }
+        Self { shape, count: 0, sums: vec![0.0; heads * (dim + 1) * dim] }
     }
 
     /// Adds the queries `q [tokens, heads, head_dim]` of the tokens at `span`, which are turned
     /// back by `frequencies [head_dim / 2]`, radians per position.
-    pub fn add<B: Backend>(&mut self, backend: &B, q: &mut [f32], span: Span, frequencies: &[f32]) {
-        let HeadShape { heads, head_dim: dim, .. } = self.shape;
-        let width = self.shape.q_width();
-        for (token, position) in q.chunks_exact_mut(width).zip(span.range()) {
-            unrotate(token, position, frequencies);
-        }
-        let q = &*q;
-        let added = each(backend, heads, |head| {
-            let (mut sum, mut products) = (vec![0.0f32; dim], vec![0.0f32; dim * dim]);
-            for token in q.chunks_exact(width) {
-                let q = &token[head * dim..][..dim];
-                add(&mut sum, 1.0, q);
-                for (row, x) in products.chunks_exact_mut(dim).zip(q) {
-                    add(row, *x, q);
-                }
-            }
-            (sum, products)
-        });
-        for (head, (sum, products)) in added.into_iter().enumerate() {
-            let widen = |all: &mut [f64], new: &[f32]| {
-                all.iter_mut().zip(new).for_each(|(all, new)| *all += f64::from(*new));
-            };
-            widen(&mut self.sums[head * dim..][..dim], &sum);
-            widen(&mut self.products[head * dim * dim..][..dim * dim], &products);
-        }
+    ///
+    /// # Errors
+    /// If the backend failed since it was last waited for.
+    pub fn add<B: Backend>(
+        &mut self,
+        backend: &B,
+        q: Part<'_, B::Rows>,
+        span: Span,
+        frequencies: &[f32],
+    ) -> Result<(), TensorError> {
+        let added = backend.moments(q, self.shape, span.start, frequencies)?;
+        self.sums.iter_mut().zip(added).for_each(|(sum, new)| *sum += f64::from(new));
         self.count += span.len;
+        Ok(())
     }
 
-    /// What queries at the positions `future` are expected to be.
+    /// What queries at the positions `future` are expected to be: of each head their mean and then
+    /// their covariance, `[heads, head_dim + 1, head_dim]`.
     #[must_use]
-    pub fn expected(&self, future: Span, frequencies: &[f32]) -> Expected {
-        let HeadShape { heads, head_dim: dim, .. } = self.shape;
+    pub fn expected(&self, future: Span, frequencies: &[f32]) -> Vec<f32> {
+        let dim = self.shape.head_dim;
         let rotation = MeanRotation::over(future, frequencies);
         let count = self.count.max(1) as f64;
-        let mut mean: Vec<f64> = self.sums.iter().map(|sum| sum / count).collect();
-        let mut covariance: Vec<f64> = self.products.iter().map(|sum| sum / count).collect();
-        for head in 0..heads {
-            let mean = &mut mean[head * dim..][..dim];
-            let covariance = &mut covariance[head * dim * dim..][..dim * dim];
+        let mut queries: Vec<f64> = self.sums.iter().map(|sum| sum / count).collect();
+        for of_head in queries.chunks_exact_mut((dim + 1) * dim) {
+            let (mean, covariance) = of_head.split_at_mut(dim);
             for (i, row) in covariance.chunks_exact_mut(dim).enumerate() {
                 row.iter_mut().zip(&*mean).for_each(|(product, m)| *product -= mean[i] * m);
             }
@@ -100,47 +71,32 @@ impl Moments {
             (0..dim).for_each(|row| rotation.apply(covariance, row * dim, 1));
             (0..dim).for_each(|column| rotation.apply(covariance, column, dim));
         }
-        let narrow = |all: Vec<f64>| all.into_iter().map(|x| x as f32).collect();
-        Expected { mean: narrow(mean), covariance: narrow(covariance) }
+        queries.into_iter().map(|x| x as f32).collect()
     }
 }
 
 /// Scores `[kv_heads, tokens]` of `keys` and `values [tokens, kv_heads, head_dim]` by `queries` to
 /// come. The `first` tokens take no part: they get 0.
-#[must_use]
+///
+/// # Errors
+/// If the backend failed since it was last waited for.
 pub fn expected<B: Backend>(
     backend: &B,
-    [keys, values]: [&[f32]; 2],
+    [keys, values]: [Part<'_, B::Kv>; 2],
     shape: HeadShape,
-    queries: &Expected,
+    queries: &[f32],
     first: usize,
     epsilon: f32,
-) -> Vec<f32> {
-    let HeadShape { heads, kv_heads, head_dim: dim } = shape;
-    let width = shape.kv_width();
-    let tokens = keys.len() / width.max(1);
-    let (first, scale) = (first.min(tokens), 1.0 / (dim as f32).sqrt());
-    let weights = each(backend, heads, |head| {
-        let mean = &queries.mean[head * dim..][..dim];
-        let covariance = &queries.covariance[head * dim * dim..][..dim * dim];
-        let kv_head = head / shape.group();
-        let mut product = vec![0.0f32; dim];
-        let rows = keys.chunks_exact(width).skip(first);
-        let mut logits: Vec<f32> = rows
-            .map(|row| {
-                let key = &row[kv_head * dim..][..dim];
-                product.fill(0.0);
-                // It is symmetric: rows are columns.
-                for (row, x) in covariance.chunks_exact(dim).zip(key) {
-                    add(&mut product, *x, row);
-                }
-                scale * dot(mean, key) + dot(&product, key) / (2 * dim) as f32
-            })
-            .collect();
-        softmax(&mut logits);
-        logits
+) -> Result<Vec<f32>, TensorError> {
+    let tokens = keys.len / shape.kv_width().max(1);
+    let first = first.min(tokens);
+    let logits = backend.expected_scores(keys, shape, queries)?;
+    let weights = each(backend, shape.heads, |head| {
+        let mut weights = logits[head * tokens + first..(head + 1) * tokens].to_vec();
+        softmax(&mut weights);
+        weights
     });
-    let mut scores = norms(values, kv_heads, dim);
+    let mut scores = backend.norms(values, shape)?;
     for (kv_head, scores) in scores.chunks_exact_mut(tokens.max(1)).enumerate() {
         let own = &weights[kv_head * shape.group()..][..shape.group()];
         scores[..first].fill(0.0);
@@ -149,16 +105,7 @@ pub fn expected<B: Backend>(
             *score *= sum / own.len() as f32 + epsilon;
         }
     }
-    scores
-}
-
-/// `to += by * from`.
-fn add(to: &mut [f32], by: f32, from: &[f32]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to += by * from);
-}
-
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    Ok(scores)
 }
 
 /// Turns logarithms into weights that add up to 1.
@@ -173,8 +120,12 @@ pub(super) fn softmax(logits: &mut [f32]) {
 mod tests {
     use super::*;
     use crate::press::testing::{error, random};
-    use crate::tensor::Cpu;
+    use crate::tensor::{Aligned, Cpu, KvPrecision};
     use proptest::prelude::*;
+
+    fn aligned(numbers: &[f32]) -> Aligned<f32> {
+        numbers.iter().copied().collect()
+    }
 
     /// The rotation of pairs at `position` as a matrix, in f64.
     fn matrix(position: f64, frequencies: &[f32]) -> Vec<Vec<f64>> {
@@ -283,13 +234,23 @@ mod tests {
                 }
             }
             let mut moments = Moments::new(shape);
-            let (mut one, mut two) = (rotated.clone(), rotated.split_off(cut * shape.q_width()));
-            one.truncate(cut * shape.q_width());
-            moments.add(&cpu, &mut one, Span { start, len: cut }, &frequencies);
+            let rotated = aligned(&rotated);
+            let cut_at = cut * shape.q_width();
+            let (one, two) = (Part::new(&rotated, 0..cut_at), Part::new(&rotated, cut_at..q.len()));
+            moments.add(&cpu, one, Span { start, len: cut }, &frequencies).unwrap();
             let rest = Span { start: start + cut, len: tokens - cut };
-            moments.add(&cpu, &mut two, rest, &frequencies);
+            moments.add(&cpu, two, rest, &frequencies).unwrap();
             let queries = moments.expected(future, &frequencies);
-            let found = expected(&cpu, [&keys, &values], shape, &queries, first, epsilon);
+            let kept = [&keys, &values].map(|new| {
+                let mut kept = cpu.kv(KvPrecision::F32, shape, new.len()).unwrap();
+                let mut other = cpu.kv(KvPrecision::F32, shape, new.len()).unwrap();
+                let new = aligned(new);
+                let part = Part::new(&new, 0..keys.len());
+                Backend::append(&cpu, [&mut kept, &mut other], [part, part]).unwrap();
+                kept
+            });
+            let kept = kept.each_ref().map(|kept| Part::new(kept, 0..keys.len()));
+            let found = expected(&cpu, kept, shape, &queries, first, epsilon).unwrap();
             let expected =
                 naive(&q, &keys, &values, shape, future, &frequencies, first, epsilon.into());
             let error = error(&found, &expected);

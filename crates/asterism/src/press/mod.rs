@@ -40,14 +40,6 @@ fn each<B: Backend, T: Send + Sync>(
     done.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
-/// The length of each of the vectors `rows [tokens, kv_heads, dim]`: `[kv_heads, tokens]`.
-fn norms(rows: &[f32], kv_heads: usize, dim: usize) -> Vec<f32> {
-    let width = kv_heads * dim;
-    let norm = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();
-    let of = |head: usize| rows.chunks_exact(width).map(move |t| norm(&t[head * dim..][..dim]));
-    (0..kv_heads).flat_map(of).collect()
-}
-
 #[cfg(test)]
 mod testing {
     /// Numbers from -1 to 1.

@@ -47,7 +47,7 @@ impl<B: Backend> Scorer<B> {
         frequencies: Arc<[f32]>,
     ) -> Self {
         let noted = || match press.by {
-            PressBy::SnapKv => Noted::Window(Vec::new()),
+            PressBy::SnapKv | PressBy::SnapKvSeen => Noted::Window(Vec::new()),
             PressBy::Expected => Noted::Moments(Moments::new(shape)),
             PressBy::Compactor => Noted::Columns(Columns::new(shape)),
             PressBy::Kvzip => Noted::Most(vec![0.0; shape.kv_heads * span.len]),
@@ -134,8 +134,9 @@ impl<B: Backend> Scorer<B> {
                 }
             }
             Noted::Moments(moments) => {
-                let mut rows = Self::rows(backend, q, (chunk, counted), width)?;
-                moments.add(backend, &mut rows, counted, &self.frequencies);
+                let from = (counted.start - chunk.start) * width;
+                let rows = q.slice(from..from + counted.len * width);
+                moments.add(backend, rows, counted, &self.frequencies)?;
             }
             Noted::Columns(columns) => {
                 columns.add_queries(backend, &Self::rows(backend, q, (chunk, counted), width)?);
@@ -186,10 +187,8 @@ impl<B: Backend> Scorer<B> {
     ) -> Result<Vec<f32>, TensorError> {
         let (shape, tokens) = (self.shape, self.span.len);
         let noted = std::mem::replace(&mut self.layers[layer], Noted::Nothing);
-        let stored = || -> Result<[Vec<f32>; 2], TensorError> {
-            let bytes = store.layer_bytes(backend, layer)?.kv;
-            Ok(bytes.map(|kv| kv.to_f32(self.precision, shape.head_dim)))
-        };
+        let all = store.segments(layer);
+        let Some(Segment { keys, values, .. }) = all.first() else { return Ok(Vec::new()) };
         Ok(match noted {
             Noted::Most(most) => most,
             Noted::Window(window) => {
@@ -197,7 +196,6 @@ impl<B: Backend> Scorer<B> {
                 window::snapkv(&mass, shape, window::window(tokens))
             }
             Noted::Moments(moments) => {
-                let [keys, values] = stored()?;
                 let future = Span { start: self.span.end(), len: expected::FUTURE };
                 let queries = moments.expected(future, &self.frequencies);
                 let epsilon = match self.press.heads {
@@ -205,27 +203,31 @@ impl<B: Backend> Scorer<B> {
                     HeadBudget::Layer => expected::EPSILON,
                 };
                 let first = self.ends().0;
-                expected::expected(backend, [&keys, &values], shape, &queries, first, epsilon)
+                expected::expected(backend, [*keys, *values], shape, &queries, first, epsilon)?
             }
             Noted::Columns(columns) => {
-                let [mut keys, values] = stored()?;
+                let lengths = backend.norms(*values, shape)?;
+                let keys = backend.kv_bytes(*keys)?;
+                let mut keys = keys.to_f32(self.precision, shape.head_dim);
                 let width = shape.kv_width();
                 let (first, last) = self.ends();
-                let own = first * width..(tokens - last) * width;
+                let own = first..tokens - last;
                 for (token, position) in keys.chunks_exact_mut(width).zip(self.span.range()) {
                     rotation::unrotate(token, position, &self.frequencies);
                 }
                 let sketch = compactor::sketch(layer, shape.kv_heads, shape.head_dim);
-                let leverage = compactor::leverage(backend, &keys[own.clone()], shape, &sketch);
-                let norms = compactor::value_norms(&values[own], shape);
+                let keys = &keys[own.start * width..own.end * width];
+                let leverage = compactor::leverage(backend, keys, shape, &sketch);
+                let of_own = |head: &[f32]| head[own.clone()].to_vec();
+                let lengths: Vec<f32> = lengths.chunks_exact(tokens).flat_map(of_own).collect();
                 let columns = columns.finish(backend);
                 let ratio = self.press.ratio() as f32;
                 let scores =
-                    compactor::compactor(&columns, &norms, &leverage, shape.kv_heads, ratio);
+                    compactor::compactor(&columns, &lengths, &leverage, shape.kv_heads, ratio);
                 compactor::with_ends(&scores, shape.kv_heads, (first, last))
             }
             Noted::Nothing => match self.press.by {
-                PressBy::Knorm => plain::knorm(&stored()?[0], shape),
+                PressBy::Knorm => plain::knorm(backend.norms(*keys, shape)?),
                 PressBy::Streaming => plain::streaming(tokens, shape.kv_heads),
                 _ => plain::random(layer, shape.kv_heads, self.span),
             },

@@ -72,65 +72,99 @@ __device__ __forceinline__ int seen_of(const Run& run, int step, int last) {
     return max(0, min(run.count, (last - run.start + step) / step));
 }
 
+// Warps of a block of `weigh`, and tiles of keys whose sums it makes together.
+constexpr int WARPS = 16, PANEL = 128;
+
 // sums [query tiles, tiles] of one head, from tile `first_tile` of queries on: softmax weights by
 // tile of keys of the coarse scores [rows, stride], times `scale`, whose rows are those from the
 // first of that tile on; `tokens` rows of the text stand at `start` and behind. A block for each
-// tile of queries. shared = 2 * tiles * 4 bytes
+// tile of queries, a warp for each of its rows in turn; rows are added up in their order, so that
+// sums are the same in every run.
 extern "C" __global__ void weigh(const float* __restrict__ scores, float* __restrict__ sums,
                                  const __grid_constant__ Runs runs, int rows, i64 stride,
                                  float scale, int first_tile, int tokens, int start) {
-    extern __shared__ float of_tiles[]; // [tiles], then of one row
-    __shared__ float of_warps[33];
-    float* own = of_tiles + runs.tiles;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    for (int tile = threadIdx.x; tile < runs.tiles; tile += blockDim.x) of_tiles[tile] = 0.0f;
-    for (int i = 0; i < runs.per_tile; i++) {
-        int row = blockIdx.x * runs.per_tile + i;
-        if (row >= rows) break;
-        int coarse = first_tile * runs.per_tile + row;
-        int last = start + min(coarse * runs.step + runs.step - 1, tokens - 1);
-        const float* line = scores + row * stride;
-        float top = -INFINITE;
+    __shared__ float tops[128], shares[128];  // of the tile's rows
+    __shared__ float of_rows[WARPS][PANEL];   // of the rows at hand
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, per_tile = runs.per_tile;
+    const int own = min(per_tile, rows - blockIdx.x * per_tile);
+    const int coarse = (first_tile + blockIdx.x) * per_tile;
+    const float* lines = scores + (i64)blockIdx.x * per_tile * stride;
+    auto last_of = [&](int i) {
+        return start + min((coarse + i) * runs.step + runs.step - 1, tokens - 1);
+    };
+    // The softmax of every row: a top and a sum for each lane, then for all.
+    for (int i = warp; i < own; i += WARPS) {
+        float top = -INFINITE, all = 0.0f;
         for (int r = 0; r < runs.count; r++) {
-            int seen = seen_of(runs.run[r], runs.step, last);
-            for (int j = threadIdx.x; j < seen; j += blockDim.x) {
-                top = fmaxf(top, line[runs.run[r].first + j]);
-            }
-        }
-        top = warp_max(top);
-        __syncthreads();
-        if (lane == 0) of_warps[warp] = top;
-        __syncthreads();
-        top = warp_max(lane < warps ? of_warps[lane] : -INFINITE);
-        float all = 0.0f;
-        for (int r = 0; r < runs.count; r++) {
-            const Run run = runs.run[r];
-            int seen = seen_of(run, runs.step, last);
-            int tiles = (run.count + runs.per_tile - 1) / runs.per_tile;
-            for (int tile = threadIdx.x; tile < tiles; tile += blockDim.x) {
-                float sum = 0.0f;
-                int end = min(seen, (tile + 1) * runs.per_tile);
-                for (int j = tile * runs.per_tile; j < end; j++) {
-                    sum += __expf((line[run.first + j] - top) * scale);
+            const float* line = lines + i * stride + runs.run[r].first;
+            int seen = seen_of(runs.run[r], runs.step, last_of(i));
+            for (int j = lane; j < seen; j += 4 * 32) {
+                float x[4], most = top;
+#pragma unroll
+                for (int u = 0; u < 4; u++) {
+                    x[u] = j + 32 * u < seen ? line[j + 32 * u] * scale : -INFINITE;
+                    most = fmaxf(most, x[u]);
                 }
-                own[run.first_tile + tile] = sum;
-                all += sum;
+                all *= __expf(top - most);
+#pragma unroll
+                for (int u = 0; u < 4; u++) all += __expf(x[u] - most);
+                top = most;
             }
         }
-        all = warp_sum(all);
-        __syncthreads();
-        if (lane == 0) of_warps[warp] = all;
-        __syncthreads();
-        all = warp_sum(lane < warps ? of_warps[lane] : 0.0f);
-        float share = all > 0.0f ? 1.0f / all : 0.0f;
-        for (int tile = threadIdx.x; tile < runs.tiles; tile += blockDim.x) {
-            of_tiles[tile] += own[tile] * share;
+        float most = warp_max(top);
+        all = warp_sum(all > 0.0f ? all * __expf(top - most) : 0.0f);
+        if (lane == 0) {
+            tops[i] = most;
+            shares[i] = all > 0.0f ? 1.0f / all : 0.0f;
         }
     }
     __syncthreads();
     i64 to = (i64)(first_tile + blockIdx.x) * runs.tiles;
-    for (int tile = threadIdx.x; tile < runs.tiles; tile += blockDim.x) {
-        sums[to + tile] = of_tiles[tile];
+    for (int panel = 0; panel < runs.tiles; panel += PANEL) {
+        float sum = 0.0f; // of tile panel + threadIdx.x
+        for (int first = 0; first < own; first += WARPS) {
+            int i = first + warp;
+            for (int r = 0; r < runs.count && i < own; r++) {
+                const Run run = runs.run[r];
+                const float* line = lines + i * stride + run.first;
+                int seen = seen_of(run, runs.step, last_of(i));
+                int tiles = (run.count + per_tile - 1) / per_tile;
+                int low = max(0, panel - run.first_tile);
+                int high = min(tiles, panel + PANEL - run.first_tile);
+                float top = tops[i], share = shares[i];
+                float* panel_row = of_rows[warp] + (run.first_tile - panel);
+                if (per_tile < 32) {
+                    // Some tiles in 32 coarse keys.
+#pragma unroll 4
+                    for (int j = low * per_tile + lane; j - lane < high * per_tile; j += 32) {
+                        float weight = j < seen ? __expf(line[j] * scale - top) : 0.0f;
+                        for (int far = per_tile / 2; far > 0; far /= 2) {
+                            weight += __shfl_xor_sync(~0u, weight, far);
+                        }
+                        int tile = j / per_tile;
+                        if (j % per_tile == 0 && tile < high) panel_row[tile] = weight * share;
+                    }
+                } else {
+                    for (int tile = low; tile < high; tile++) {
+                        float weight = 0.0f;
+                        int end = min(seen, (tile + 1) * per_tile);
+#pragma unroll 4
+                        for (int j = tile * per_tile + lane; j < end; j += 32) {
+                            weight += __expf(line[j] * scale - top);
+                        }
+                        weight = warp_sum(weight);
+                        if (lane == 0) panel_row[tile] = weight * share;
+                    }
+                }
+            }
+            __syncthreads();
+            if (threadIdx.x < PANEL) {
+                for (int w = 0; w < WARPS && first + w < own; w++) sum += of_rows[w][threadIdx.x];
+            }
+            __syncthreads();
+        }
+        int tile = panel + threadIdx.x;
+        if (threadIdx.x < PANEL && tile < runs.tiles) sums[to + tile] = sum;
     }
 }
 

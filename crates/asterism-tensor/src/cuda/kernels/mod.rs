@@ -11,6 +11,7 @@
 //! * `mask.cuh`: both for some tiles of keys; `attend_tiles_naive.cu`: the readable twin of that
 //! * `lines.cu`, `coarse.cu`: what the choice of these tiles takes
 //! * `mass.cu`: softmax weight per key; `mass_naive.cu`: its readable twin
+//! * `statistics.cu`: what queries and keys are like
 //! * `gather.cu`: chosen keys
 //! * `put.cu`: tables from the host
 //! * `append.cu`: keys and values of a new token
@@ -145,8 +146,44 @@ pub(super) const LINES: Source = Source {
 pub(super) const COARSE: Source =
     Source { name: "coarse.cu", parts: &[include_str!("common.cuh"), include_str!("coarse.cu")] };
 
+/// What queries and keys are like.
+pub(super) const STATISTICS: Source = Source {
+    name: "statistics.cu",
+    parts: &[include_str!("common.cuh"), include_str!("statistics.cu")],
+};
+
+/// How `statistics` is compiled and launched, for heads of one size.
+#[derive(Debug, Clone)]
+pub(super) struct StatisticsTile {
+    pub(super) option: String,
+    /// Products of a side of a block's tile.
+    pub(super) side: usize,
+    /// Threads of a side of that block.
+    pub(super) threads: u32,
+    /// Keys of a block, with four threads each.
+    pub(super) keys: usize,
+}
+
+impl StatisticsTile {
+    /// Vectors whose lengths a block computes.
+    pub(super) const WARPS: usize = 8;
+
+    /// For heads of `head_dim` elements, a multiple of 16 up to 256.
+    pub(super) fn new(head_dim: usize) -> Option<Self> {
+        (head_dim.is_multiple_of(16) && (16..=256).contains(&head_dim)).then(|| Self {
+            option: format!("-DHEAD_DIM={head_dim}"),
+            side: 64,
+            threads: 16,
+            keys: if head_dim <= 128 { 64 } else { 32 },
+        })
+    }
+}
+
 /// Threads of a block of `coarse.cu`.
 pub(super) const COARSE_THREADS: u32 = 256;
+
+/// Threads of a block of its `weigh`.
+pub(super) const WEIGH_THREADS: u32 = 512;
 
 /// How `lines` is compiled and launched, for heads of one size.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use super::super::module::compile_with_log;
 use super::super::{CudaError, libraries};
 use super::{
     ATTENTION_NAIVE, ATTENTION_SPARSE_NAIVE, AttentionTile, COARSE, FEW_ROWS, GEMV, GEMV_OPTIONS,
-    LINES, LinesTile, MASS, MASS_NAIVE, MassTile, ROWS, Room, Source,
+    LINES, LinesTile, MASS, MASS_NAIVE, MassTile, ROWS, Room, STATISTICS, Source, StatisticsTile,
 };
 
 /// The least shared memory of GPUs from capability 8 on, and Hopper's.
@@ -28,6 +28,7 @@ fn every(room: Room) -> Vec<(Source, Vec<String>)> {
         all.push((MASS, MassTile::new(head_dim).options));
         all.push((MASS_NAIVE, MassTile::naive(head_dim).options));
         all.push((LINES, LinesTile::new(head_dim).options));
+        all.push((STATISTICS, vec![StatisticsTile::new(head_dim).unwrap().option]));
         for choose in [
             AttentionTile::large,
             AttentionTile::small,

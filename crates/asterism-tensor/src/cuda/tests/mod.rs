@@ -14,6 +14,7 @@ mod ops;
 mod replay;
 mod sequences;
 mod sparse;
+mod statistics;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
