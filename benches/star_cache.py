@@ -5,16 +5,22 @@ beside Transformers' own dense pass over the same tokens.
     asterism bench --shape llama-8b --write-model target/llama-8b
     PYTHONPATH=python benches/star_cache.py target/llama-8b --lengths 32768,130048 --block 16384 --anchor 4096
 
+Over several GPUs of one machine, a process each, which share the blocks of a context (NCCL):
+
+    PYTHONPATH=python torchrun --nproc-per-node 2 benches/star_cache.py target/llama-8b --methods "star_cache star"
+
 Prints a line per measurement. "star_cache sdpa" is a StarCache with PyTorch's SDPA, "star" with the
 attention function of that name. The engine itself is measured by `asterism bench` on the same folder.
 """
 
 import argparse
 import json
+import os
 import statistics
 import time
 
 import torch
+import torch.distributed as dist
 import transformers
 from asterism.transformers import StarCache
 
@@ -31,11 +37,18 @@ def main():
     parser.add_argument("--methods", default="dense sdpa,star_cache sdpa,star_cache star")
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
+    args.ranks = int(os.environ.get("WORLD_SIZE", 1))
+    if args.ranks > 1:
+        args.device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(args.device)
+        dist.init_process_group("nccl")
+    say = print if not dist.is_initialized() or dist.get_rank() == 0 else lambda *_, **__: None
     model = transformers.AutoModelForCausalLM.from_pretrained(
         args.model, dtype=torch.bfloat16, attn_implementation="sdpa", device_map=args.device
     ).eval()
     versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
-    print(json.dumps({"versions": versions, "device": torch.cuda.get_device_name(), **vars(args)}))
+    say(json.dumps({"versions": versions, "device": torch.cuda.get_device_name(), **vars(args)}))
+    torch.manual_seed(0)
     question = torch.randint(model.config.vocab_size, (1, 64), device=args.device)
     for length in map(int, args.lengths.split(",")):
         torch.manual_seed(length)
@@ -54,7 +67,7 @@ def main():
                     if run:
                         results.setdefault(name or method, []).append(times)
         for method, times in results.items():
-            print(json.dumps({"length": length, "method": method, **medians(times)}), flush=True)
+            say(json.dumps({"length": length, "method": method, **medians(times)}), flush=True)
 
 
 def now():
@@ -96,7 +109,8 @@ def dense(model, ids, question, args, _):
 @torch.inference_mode()
 def star(model, ids, question, args, can_revisit):
     start = now()
-    cache = StarCache(model.config, args.block, args.anchor).encode(model, ids)
+    group = dist.group.WORLD if args.ranks > 1 else None
+    cache = StarCache(model.config, args.block, args.anchor, group=group).encode(model, ids)
     yield None, decode(model, cache.prompt(model, question), args, start)
     if can_revisit:
         # The second question: of the context nothing is encoded again.
@@ -106,3 +120,5 @@ def star(model, ids, question, args, can_revisit):
 
 
 main()
+if dist.is_initialized():
+    dist.destroy_process_group()

@@ -1,5 +1,5 @@
-"""nano by the engine, by a StarCache in Transformers, and by a forward with the mask written out:
-the same logits and tokens."""
+"""nano and SmolLM2 by the engine, by a StarCache in Transformers, and by a forward with the mask
+written out: the same logits and tokens. benches/smollm2.py makes the folder of SmolLM2."""
 
 from pathlib import Path
 
@@ -10,23 +10,32 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-NANO = Path(__file__).parents[2] / "models" / "nano"
+ROOT = Path(__file__).parents[2]
+MODELS = {"nano": ROOT / "models" / "nano", "smollm2": ROOT / "target" / "smollm2"}
 BLOCK, ANCHOR = 256, 64
 QUESTION = "\nWhat is the access code for the Lisbon vault? The access code is"
 
 
+@pytest.fixture(scope="module", params=MODELS)
+def folder(request):
+    folder = MODELS[request.param]
+    if not folder.exists():
+        pytest.skip(f"{folder} is not there: benches/smollm2.py makes it")
+    return folder
+
+
 @pytest.fixture(scope="module")
-def prompt():
-    engine = asterism.Engine(str(NANO), device="cpu", dtype="f32")
+def prompt(folder):
+    engine = asterism.Engine(str(folder), device="cpu", dtype="f32")
     prose = "The grass is green. The sky is blue. The sun is yellow. Here we go. " * 20
     text = f"{prose}The access code for the Lisbon vault is 48213. {prose}"
     return engine, engine.tokenize(text), engine.tokenize(QUESTION)
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(folder):
     load = transformers.AutoModelForCausalLM.from_pretrained
-    return load(NANO, torch_dtype=torch.float32).eval()
+    return load(folder, torch_dtype=torch.float32).eval()
 
 
 @pytest.mark.parametrize("revisit", ["none", "40"])

@@ -14,10 +14,14 @@ import json, sys, torch, torch.distributed as dist
 from conftest import random_model
 from test_cache import question_logits
 from asterism.transformers import StarCache, star
-dist.init_process_group("gloo")
-model, context = random_model(sys.argv[1]), int(sys.argv[2])
+family, context, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+device = torch.device(kind, dist.get_rank()) if kind == "cuda" else torch.device("cpu")
+if kind == "cuda":
+    torch.cuda.set_device(device)
+model = random_model(family).to(device)
 torch.manual_seed(7)
-ids = torch.randint(0, 97, (1, 320))
+ids = torch.randint(0, 97, (1, 320)).to(device)
 settings = {"max_new_tokens": 6, "do_sample": False}
 
 def said_by(group):
@@ -37,8 +41,8 @@ dist.destroy_process_group()
 """
 
 
-def run(size, family, context):
-    """What each of `size` processes printed."""
+def run(size, family, context, kind):
+    """What each of `size` processes printed, on devices of `kind`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,7 +57,7 @@ def run(size, family, context):
     }
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, family, str(context)],
+            [sys.executable, "-c", RANK, family, str(context), kind],
             env=os.environ | world | {"RANK": str(rank)},
             stdout=subprocess.PIPE,
         )
@@ -71,7 +75,18 @@ def run(size, family, context):
 # The last has more ranks than blocks.
 @pytest.mark.parametrize("size, family, context", [(2, "Llama", 300), (4, "Qwen3", 180)])
 def test_ranks_together_are_one_alone(size, family, context):
-    ranks = run(size, family, context)
+    check(run(size, family, context, "cpu"), context)
+
+
+# NCCL wants a GPU for each process.
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("family", ["Llama", "Qwen2", "Qwen3", "Mistral"])
+def test_ranks_on_gpus_are_one_alone(family):
+    check(run(2, family, 300, "cuda"), 300)
+
+
+def check(ranks, context):
+    """Of each rank what it said alone and together with all."""
     alone = ranks[0][0]
     assert alone[0] == context
     assert sum(together[0] for _, together in ranks) == context
