@@ -90,10 +90,12 @@ __device__ __forceinline__ void fetch_singles(const Grown& segments, Cursor at, 
         int key = index / PIECES, piece = index % PIECES, own = 0;
         int column = at.tile * KEYS + key;
         bool inside = column < segments.list.single;
-        u32 place = inside ? segments.list.columns[column] : 0;
-        const Segment& segment = segments.given[segments.find_slot(place, own)];
-        i64 from = ((i64)own * kv_heads + kv_head) * HEAD_DIM + piece * PIECE;
-        if (!inside) from = 0;
+        int found = inside ? segments.find_slot(segments.list.columns[column], own) : 0;
+        // Behind a segment's last key are slots of none: a weight of 0 would not make what lies
+        // there 0.
+        inside = inside && found < segments.count && own < segments.given[found].tokens;
+        const Segment& segment = segments.given[inside ? found : 0];
+        i64 from = inside ? ((i64)own * kv_heads + kv_head) * HEAD_DIM + piece * PIECE : 0;
         u32 offset = key * ROW + piece * 16;
         copy_async(to + offset, segment.keys + from, inside);
         copy_async(to + KEYS * ROW + offset, segment.values + from, inside);

@@ -113,8 +113,12 @@ fn chosen_keys_are_attended_as_on_the_cpu() {
                         )
                     };
                     let wide = all_of(&out.0).iter().map(|x| x.to_f32()).collect();
-                    assert!(pairs(wide, &out.1) < allowed, "out: {what}");
-                    assert!(pairs(all_of(&lse.0), &lse.1) < allowed, "lse: {what}");
+                    let error = pairs(wide, &out.1);
+                    assert!(error < allowed, "out: {what}: {error:e}");
+                    let (found, expected) = (all_of(&lse.0), &lse.1[..]);
+                    let error = pairs(found.clone(), &lse.1);
+                    let all = || format!("{error:e}, {found:?} and {expected:?}");
+                    assert!(error < allowed, "lse: {what}: {}", all());
                     for (name, (found, expected)) in [("sums", &sums), ("most", &most)] {
                         let error = pairs(all_of(found), expected);
                         assert!(error < 4.0 * allowed, "{name}: {what}: {error:e}");
