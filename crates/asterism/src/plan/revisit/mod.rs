@@ -69,8 +69,8 @@ pub enum RevisitBy {
     /// together, so that each sees the new keys of all before it.
     Rounds,
     /// Without the question: those whose values change most in the second layer once the first one
-    /// attends to all that is before them, as CacheBlend (arXiv 2405.16444) has them for chunks that
-    /// are reused.
+    /// attends to all that is before them, as CacheBlend (arXiv 2405.16444) has them for chunks
+    /// that are reused.
     Values,
 }
 
