@@ -9,7 +9,8 @@
 //! anchor-content=CONTENT         first, constant, random, shuffled or previous; first if not given
 //! anchor-at=PLACE                first, previous or random; first if not given
 //! revisit=N|P%|auto|none         tokens computed anew for each question; none if not given
-//! revisit-by=question|random|first  which: those it looks at, if not given
+//! revisit-by=CHOICE              which: question, random, first, late, largest, tokens, rounds or
+//!                                values; question if not given
 //! keep=P%                        keys and values that are kept; 100% if not given
 //! press=SCORE                    which: kvzip, expected, compactor, snapkv, streaming, knorm or
 //!                                random; kvzip if not given; of dense also snapkv-seen, where
@@ -427,6 +428,7 @@ mod tests {
             "star:block=1/8:anchor-kv=recompute:revisit=2.5%",
             "star:block=4k:revisit=auto",
             "star:block=4k:revisit=2k:revisit-by=random",
+            "star:block=4k:anchor=1k:revisit=2k:revisit-by=rounds",
             "star:block=16k:sparse=flexprefill:gamma=0.9:tau=0.1:min=1k",
             "star:block=4k:anchor=1k:sparse=streaming:sink=0:window=512",
             "xattention:stride=16:tau=0.9",

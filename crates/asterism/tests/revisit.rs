@@ -8,7 +8,7 @@ mod common;
 use asterism::cancel::Cancel;
 use asterism::engine::{Context, DeviceChoice, Engine, Generation, Revisited, Room};
 use asterism::model::ModelSource;
-use asterism::plan::{AnchorKv, Plan, PlanSpec, Revisit, Star};
+use asterism::plan::{AnchorKv, Plan, PlanSpec, Revisit, RevisitBy, Star};
 use asterism::tensor::Precision;
 use common::naive::NaiveLlama;
 use common::{HOSTS, devices, golden_dir, max_difference, run, tiny, tiny_on, tokens};
@@ -43,22 +43,54 @@ fn ask(
     (answer.tokens, logits, answer.revisited)
 }
 
+/// The tokens that a question behind `n` tokens has computed anew, by the definition.
+fn chosen(
+    naive: &NaiveLlama,
+    ids: &[u32],
+    (n, block, anchor): (usize, usize, usize),
+    plan: &Plan,
+) -> Vec<u32> {
+    let by = plan.revisit_by();
+    let scores = |earlier: &[u32]| -> Vec<f32> {
+        if by == RevisitBy::Values {
+            return naive.changes(ids, n, block, anchor);
+        }
+        let weights = naive.weights_again(ids, n, block, anchor, earlier);
+        let layers = weights.len() / n;
+        let of = |token: usize| weights.iter().skip(token).step_by(n).copied();
+        let score = |token: usize| match by {
+            RevisitBy::Late => of(token).skip(layers / 2).sum(),
+            RevisitBy::Largest => of(token).fold(0.0, f32::max),
+            _ => of(token).sum(),
+        };
+        (0..n).map(score).collect()
+    };
+    let count = plan.revisited(plan.spec.method.as_star().unwrap().revisit);
+    if by == RevisitBy::Rounds {
+        let first = plan.choose_revisited(count.div_ceil(2), &scores(&[]), &[]);
+        plan.choose_revisited(count, &scores(&first), &first)
+    } else {
+        plan.choose_revisited(count, &scores(&[]), &[])
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn revisited_tokens_are_what_the_definition_says(
         n in 1usize..140, block in 16usize..60, anchor in 0usize..60, query in 1usize..20,
-        count in 0usize..140, hosts in 0usize..5, recompute in any::<bool>(), seed in any::<u64>(),
+        count in 0usize..140, by in 0usize..8, hosts in 0usize..5, recompute in any::<bool>(),
+        seed in any::<u64>(),
     ) {
         let anchor = anchor.min(block);
         let ids = tokens(n + query, seed);
         let anchor_kv = if recompute { AnchorKv::Recompute } else { AnchorKv::Shared };
         let revisit = Revisit::Tokens(count);
         let star = Star::new(block).anchor(anchor).anchor_kv(anchor_kv).revisit(revisit);
+        let star = star.revisit_by(RevisitBy::ALL[by]);
         let (found, _) = run(&tiny("llama2"), &ids[..n], &ids[n..], star.hosts(HOSTS[hosts]), 1);
         let naive = NaiveLlama::open(&golden_dir("llama2"));
-        let weights = naive.weights(&ids, n, block, anchor);
-        let chosen = Plan::new(star, n).unwrap().choose_revisited(revisit, &weights);
+        let chosen = chosen(&naive, &ids, (n, block, anchor), &Plan::new(star, n).unwrap());
         let expected = naive.revisited(&ids, n, block, anchor, &chosen);
         let difference = max_difference(&found, &expected);
         prop_assert!(difference < 1e-3, "logits differ by {}", difference);
@@ -67,6 +99,8 @@ proptest! {
 
 #[test]
 fn all_tokens_revisited_is_full_attention_and_none_is_star() {
+    // However they are chosen.
+    let mut choices = RevisitBy::ALL.into_iter().cycle();
     for device in devices("all_tokens_revisited_is_full_attention_and_none_is_star") {
         for family in ["llama3", "qwen3", "mistral"] {
             let is_cpu = device == DeviceChoice::Cpu;
@@ -76,12 +110,13 @@ fn all_tokens_revisited_is_full_attention_and_none_is_star() {
             let (dense, dense_tokens) = run(&engine, &context, &query, PlanSpec::dense(), 6);
             let most = if is_cpu { 2e-3 } else { 0.1 };
             for (block, anchor, hosts) in [(16, 0, 1), (64, 16, 2), (100, 100, 3), (399, 40, 1)] {
-                let spec = PlanSpec::star(block).anchor(anchor).hosts(hosts);
+                let by = choices.next().unwrap();
+                let spec = PlanSpec::star(block).anchor(anchor).revisit_by(by).hosts(hosts);
                 let context = encode(&engine, &context, spec);
                 let (tokens, logits, revisited) = ask(&context, &query, Some(ALL));
                 assert_eq!(revisited.tokens, 400 - block);
                 let difference = max_difference(&logits, &dense);
-                assert!(difference < most, "{family}, blocks of {block}: {difference}");
+                assert!(difference < most, "{family}, blocks of {block}, {by:?}: {difference}");
                 if is_cpu {
                     assert_eq!(tokens, dense_tokens, "{family}, blocks of {block}");
                 }
@@ -97,17 +132,19 @@ fn all_tokens_revisited_is_full_attention_and_none_is_star() {
 fn what_is_chosen_does_not_depend_on_hosts_and_passes() {
     let engine = tiny("llama3");
     let (ids, query) = (tokens(420, 5), tokens(40, 6));
-    for anchor_kv in [AnchorKv::Shared, AnchorKv::Recompute] {
-        let star = PlanSpec::star(32).anchor(16).anchor_kv(anchor_kv);
+    let all = [AnchorKv::Shared, AnchorKv::Recompute].into_iter().zip([RevisitBy::Question; 2]);
+    let others = RevisitBy::ALL[1..].iter().map(|by| (AnchorKv::Shared, *by));
+    for (anchor_kv, by) in all.chain(others) {
+        let star = PlanSpec::star(32).anchor(16).anchor_kv(anchor_kv).revisit_by(by);
         let answers = HOSTS.map(|hosts| {
             let context = encode(&engine, &ids, star.hosts(hosts));
             ask(&context, &query, Some(Revisit::Tokens(200)))
         });
         for (hosts, (tokens, logits, revisited)) in HOSTS.iter().zip(&answers) {
             assert_eq!(revisited.tokens, 200);
-            assert_eq!(*tokens, answers[0].0, "{hosts} hosts");
+            assert_eq!(*tokens, answers[0].0, "{by:?}, {hosts} hosts");
             let difference = max_difference(logits, &answers[0].1);
-            assert!(difference < 1e-3, "{hosts} hosts: {difference}");
+            assert!(difference < 1e-3, "{by:?}, {hosts} hosts: {difference}");
         }
     }
 }

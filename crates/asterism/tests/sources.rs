@@ -52,7 +52,9 @@ fn shares_are_those_of_the_definition_on_any_number_of_hosts() {
     let (n, block, anchor) = (230, 48, 20);
     let ids = tokens(n + 15, 3);
     let (context, query) = ids.split_at(n);
-    let weights = naive.weights(&ids, n, block, anchor);
+    let of_layers = naive.weights(&ids, n, block, anchor);
+    let weight = |token: usize| of_layers.iter().skip(token).step_by(n).sum::<f32>();
+    let weights: Vec<f32> = (0..n).map(weight).collect();
     let sum = |from: usize, to: usize| weights[from..to].iter().sum::<f32>();
     let of_block = |start: usize| {
         let (from, to) = (start.max(anchor), n.min(start + block));

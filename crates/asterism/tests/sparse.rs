@@ -26,20 +26,22 @@ fn sparse(word: &str) -> Sparse {
 }
 
 /// Patterns that leave nothing out of a context of up to 4K tokens.
-const WHOLE: [&str; 5] = [
+const WHOLE: [&str; 6] = [
     "streaming:sink=0:window=4k",
     "minference:vertical=4k:slash=1",
     "minference:vertical=1:slash=4k",
     "flexprefill:gamma=1",
     "xattention:tau=1",
+    "blocks:block=128:anchor=0:previous=4k",
 ];
 
 /// Patterns that leave out much of a few hundred tokens.
-const THIN: [&str; 4] = [
+const THIN: [&str; 5] = [
     "streaming:sink=16:window=100",
     "minference:vertical=8:slash=8",
     "flexprefill:gamma=0.2:tau=0:min=1",
     "xattention:stride=8:tau=0.3",
+    "blocks:block=256:anchor=128:previous=0",
 ];
 
 fn encode(engine: &Arc<Engine>, ids: &[u32], spec: PlanSpec) -> Result<Context, EngineError> {
@@ -80,6 +82,26 @@ fn blocks_that_leave_nothing_out_are_stars_on_any_number_of_hosts() {
             let difference = max_difference(&found, &expected);
             assert!(difference < 1e-3, "{word}, {block}, {anchor}, x{hosts}: {difference}");
         }
+    }
+}
+
+#[test]
+fn star_with_no_other_block_in_sight_is_star_and_with_all_is_dense() {
+    let engine = engine();
+    let ids = tokens(1_405, 8);
+    let (context, query) = ids.split_at(1_400);
+    let (dense, _) = run(&engine, context, query, PlanSpec::dense(), 1);
+    for (block, anchor) in [(128, 128), (512, 128), (256, 0), (384, 256)] {
+        let by = |previous: usize| {
+            let word = format!("blocks:block={block}:anchor={anchor}:previous={previous}");
+            run(&engine, context, query, Method::Sparse(sparse(&word)), 1).0
+        };
+        let (star, _) = run(&engine, context, query, Star::new(block).anchor(anchor), 1);
+        let none = max_difference(&by(0), &star);
+        assert!(none < 1e-3, "{block}, {anchor}: {none} from star");
+        let all = max_difference(&by(context.len().div_ceil(block)), &dense);
+        assert!(all < 1e-3, "{block}, {anchor}: {all} from dense");
+        assert!(max_difference(&by(1), &star) > 1e-4 && max_difference(&by(1), &dense) > 1e-4);
     }
 }
 

@@ -55,7 +55,7 @@ impl ModelArgs {
 pub(crate) struct MethodArgs {
     /// How the context is encoded: star (independent blocks behind an anchor); ring, zigzag or
     /// dense (exact); or by a pattern that leaves keys out, with its settings: streaming,
-    /// minference, flexprefill or xattention, as in flexprefill:gamma=0.9.
+    /// minference, flexprefill, xattention or blocks, as in flexprefill:gamma=0.9.
     #[arg(long, value_name = "METHOD", value_parser = MethodName::parse,
           default_value_t = MethodName::Star, env = "ASTERISM_METHOD")]
     pub(crate) method: MethodName,
@@ -75,7 +75,7 @@ pub(crate) struct MethodArgs {
           env = "ASTERISM_REVISIT")]
     pub(crate) revisit: Revisit,
     /// A pattern that leaves keys out within blocks (star), with its settings: streaming,
-    /// minference, flexprefill or xattention, as in xattention:stride=16.
+    /// minference, flexprefill, xattention or blocks, as in xattention:stride=16.
     #[arg(long, value_name = "PATTERN", value_parser = Sparse::parse, env = "ASTERISM_SPARSE")]
     pub(crate) sparse: Option<Sparse>,
     /// Keys and values of the context that are kept, once it is encoded: a share of each block, for

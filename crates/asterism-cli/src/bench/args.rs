@@ -16,8 +16,10 @@ pub(crate) struct BenchArgs {
     /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),
     /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute,
     /// :anchor-content=first|constant|random|shuffled|previous, :anchor-at=first|previous|random,
+    /// :revisit=N|P%|auto, :revisit-by=question|random|first|late|largest|tokens|rounds|values,
     /// :sparse=PATTERN; or a pattern: streaming:sink=N:window=N, minference:vertical=N:slash=N,
-    /// flexprefill:gamma=G:tau=T:min=N, xattention:stride=N:tau=T.
+    /// flexprefill:gamma=G:tau=T:min=N, xattention:stride=N:tau=T,
+    /// blocks:block=N:anchor=N:previous=N.
     #[arg(long, value_name = "METHOD,…", value_delimiter = ',', value_parser = MethodSpec::parse,
           default_value = "dense,star", env = "ASTERISM_BENCH_METHODS")]
     pub(crate) methods: Vec<MethodSpec>,

@@ -94,8 +94,10 @@ pub(super) struct MethodsArgs {
     /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),
     /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute,
     /// :anchor-content=first|constant|random|shuffled|previous, :anchor-at=first|previous|random,
+    /// :revisit=N|P%|auto, :revisit-by=question|random|first|late|largest|tokens|rounds|values,
     /// :sparse=PATTERN; or a pattern: streaming:sink=N:window=N, minference:vertical=N:slash=N,
-    /// flexprefill:gamma=G:tau=T:min=N, xattention:stride=N:tau=T. A comma may stand for the colon.
+    /// flexprefill:gamma=G:tau=T:min=N, xattention:stride=N:tau=T,
+    /// blocks:block=N:anchor=N:previous=N. A comma may stand for the colon.
     #[arg(long, value_name = "METHOD,…", value_parser = MethodList::parse,
           default_value = "dense,star:block=1/4", env = "ASTERISM_EVAL_METHODS")]
     pub(super) methods: MethodList,

@@ -64,6 +64,10 @@ pub struct Cell {
     pub empty: usize,
     /// Median time to the first token of the answer, in seconds.
     pub first_token_s: f64,
+    /// Median time to the last token of the answer, in seconds: encoding the context, computing
+    /// tokens of it anew, the question and its answer. Of the samples that one machine answered by
+    /// the baseline, too.
+    pub total_s: Option<f64>,
     /// Median over samples of how many times sooner than the baseline the first token came, where
     /// both were timed on one machine.
     pub speedup: Option<f64>,
@@ -185,6 +189,7 @@ impl Cell {
         let mut scores = Vec::new();
         let mut pairs = Vec::new();
         let (mut times, mut speedups, mut kv_shares) = (Vec::new(), Vec::new(), Vec::new());
+        let mut totals = Vec::new();
         let mut empty = 0;
         let (mut densities, mut masses) = (Vec::new(), Vec::new());
         for task in tasks.iter().filter(|task| !task[own].is_empty()) {
@@ -199,11 +204,10 @@ impl Cell {
             let on_one_machine = both
                 .iter()
                 .filter(|(base, other)| base.machine.is_some() && base.machine == other.machine);
-            speedups.extend(
-                on_one_machine.map(|(base, other)| {
-                    base.timings.first_token_s() / other.timings.first_token_s()
-                }),
-            );
+            for (base, other) in on_one_machine {
+                speedups.push(base.timings.first_token_s() / other.timings.first_token_s());
+                totals.push(other.timings.total_s());
+            }
             // Of a run that was written before these bytes were, there are none.
             let has_keys = both.iter().filter(|(base, _)| base.timings.kv_bytes > 0);
             kv_shares.extend(
@@ -224,6 +228,7 @@ impl Cell {
             difference: difference.filter(|_| own != baseline),
             empty,
             first_token_s: median(times)?,
+            total_s: median(totals),
             speedup: median(speedups),
             kv_share: median(kv_shares),
             kept: median(densities).zip(median(masses)),

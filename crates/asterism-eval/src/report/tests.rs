@@ -111,6 +111,7 @@ fn the_numbers_of_a_run() {
     assert_eq!((dense.tasks, dense.score.n, dense.difference), (5, 250, None));
     assert_eq!(none.difference.unwrap().verdict(), "worse");
     assert!(none.speedup.unwrap() > 1.5);
+    assert!(dense.total_s.unwrap() > 1.5 * none.total_s.unwrap());
     assert_eq!((dense.kv_share, none.kv_share), (Some(1.0), Some(0.5)));
     // Only tasks of needles count for the map, and every needle once per method and length.
     assert_eq!(results.needles.len(), 2 * 50 * 4 * 2);
@@ -144,7 +145,10 @@ fn the_page_needs_nothing_else_and_pictures_name_everything() {
         assert_eq!(report.html.matches(outside).count(), allowed, "{outside}");
     }
     let names: Vec<_> = report.pictures.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["score.svg", "tradeoff.svg", "memory.svg", "depth.svg", "tasks.svg"]);
+    assert_eq!(
+        names,
+        ["score.svg", "tradeoff.svg", "time.svg", "memory.svg", "depth.svg", "tasks.svg"]
+    );
     for (name, svg) in &report.pictures {
         assert!(svg.contains("128K") && svg.contains("star:block=1/8"), "{name}");
         assert_eq!(svg.matches('<').count(), svg.matches('>').count(), "{name}");

@@ -50,6 +50,20 @@ pub(super) fn parts(results: &Results) -> Result<Vec<Part>, EvalError> {
                 ),
             }),
         ]);
+        if let Some(svg) = plot::time(results)? {
+            parts.push(Part::Heading(2, "Score against time".to_owned()));
+            parts.push(Part::Picture(Picture {
+                file: "time.svg",
+                svg,
+                caption: format!(
+                    "What an answer costs at each length, median over samples: encoding the \
+                     context, computing tokens of it anew, the question and its answer. To the \
+                     left is faster, up is better. The dashed line is the score of {}; bars are \
+                     95 % confidence intervals.",
+                    baseline_name(results)
+                ),
+            }));
+        }
     }
     if let Some(svg) = plot::memory(results)? {
         let heading = format!("Score against memory, {} having 100 %", baseline_name(results));

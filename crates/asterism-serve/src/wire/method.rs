@@ -14,7 +14,7 @@ const MOST_HOSTS: usize = 64;
 #[derive(Debug, Clone, Default, utoipa::ToSchema)]
 pub(crate) struct MethodFields {
     /// star, ring, zigzag or dense; or a pattern that leaves keys out, with its settings, such as
-    /// `flexprefill:gamma=0.9`: streaming, minference, flexprefill or xattention.
+    /// `flexprefill:gamma=0.9`: streaming, minference, flexprefill, xattention or blocks.
     pub(crate) method: Option<String>,
     /// Tokens of a block (star).
     #[schema(minimum = 16)]

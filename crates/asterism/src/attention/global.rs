@@ -246,7 +246,7 @@ pub fn serve<B: Backend>(
         if let (Some(weights), [sequence]) = (&mut weights, &own[..]) {
             let lse = comm.recv_sums(0, tokens * shape.heads)?;
             let lse = Part::new(&*lse, 0..tokens * shape.heads);
-            weights.add(backend, q, shape, sequence, lse)?;
+            weights.add(backend, layer, q, shape, sequence, lse)?;
         }
     }
     Ok(())

@@ -8,11 +8,14 @@
 //! * [`RepeatAttention`]: of a text that is repeated to score its keys
 //! * [`WeighingAttention`]: the same of a question, noting where it looks
 //! * [`RevisitAttention`]: tokens of a context that are computed anew for a question
+//! * [`CompareAttention`]: tokens of a context that see all before them in its first layer, to find
+//!   whose values change
 //! * [`RingAttention`]: exact attention while keys travel round the hosts
 //! * `sparse`: a block over some of its keys only
 //! * [`Partial`]: attention over some of the keys, and the merge that makes the parts whole
 
 mod block;
+mod compare;
 mod context;
 mod global;
 mod observed;
@@ -26,6 +29,7 @@ mod sparse;
 mod weigh;
 
 pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
+pub use compare::{CompareAttention, changes, compared_layer};
 pub use context::ContextKeys;
 pub use global::{GlobalAttention, NewKeys, OthersPass, OthersRows, SequenceRows, serve};
 pub use observed::ObservedAttention;

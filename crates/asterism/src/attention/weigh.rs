@@ -11,57 +11,60 @@ use crate::tensor::{
 use std::sync::Arc;
 
 /// How much a question looks at each key of its context on one host: softmax weight, added up over
-/// its tokens, heads and layers.
+/// its tokens and heads, and over layers unless these are wanted by themselves.
 pub struct Weights<B: Backend> {
-    /// `[keys]`, once there are any
+    /// `[rows, keys]`
     sums: B::Sums,
     keys: usize,
-    begun: bool,
+    /// `[rows]`: one row for all layers, or one for each. Whether there is something in it.
+    begun: Vec<bool>,
 }
 
 impl<B: Backend> Weights<B> {
-    /// None yet, for `keys` keys.
+    /// None yet, for `keys` keys, in `rows` rows: one for all layers, or one for each.
     ///
     /// # Errors
     /// If there is no memory for them.
-    pub fn new(backend: &B, keys: usize) -> Result<Self, TensorError> {
+    pub fn new(backend: &B, rows: usize, keys: usize) -> Result<Self, TensorError> {
         let mut sums = B::Sums::default();
-        backend.sums_at_least(&mut sums, keys)?;
-        Ok(Self { sums, keys, begun: false })
+        backend.sums_at_least(&mut sums, rows * keys)?;
+        Ok(Self { sums, keys, begun: vec![false; rows] })
     }
 
-    /// Adds what the rows of `sequence` in `q [tokens, heads, head_dim]` give to its keys. `lse
-    /// [tokens, heads]` is that of the keys which share a weight of 1.
+    /// Adds what the rows of `sequence` in `q [tokens, heads, head_dim]`, of layer `layer`, give to
+    /// its keys. `lse [tokens, heads]` is that of the keys which share a weight of 1.
     ///
     /// # Errors
     /// If the backend fails.
     pub fn add(
         &mut self,
         backend: &B,
+        layer: usize,
         q: Part<'_, B::Rows>,
         shape: HeadShape,
         sequence: &Sequence<'_, B>,
         lse: Part<'_, B::Sums>,
     ) -> Result<(), TensorError> {
+        let row = if self.begun.len() == 1 { 0 } else { layer };
         let len = shape.kv_heads * self.keys;
         let mut of_heads = B::Sums::default(); // [kv_heads, keys]
         backend.sums_at_least(&mut of_heads, len)?;
         let to = PartMut::new(&mut of_heads, 0..len);
         backend.mass(q, shape, sequence, lse, MassOver::Sum, to)?;
-        let sums = PartMut::new(&mut self.sums, 0..self.keys);
-        backend.add_rows(Part::new(&of_heads, 0..len), sums, !self.begun)?;
-        self.begun = true;
-        Ok(())
+        let sums = PartMut::new(&mut self.sums, row * self.keys..(row + 1) * self.keys);
+        let is_first = !std::mem::replace(&mut self.begun[row], true);
+        backend.add_rows(Part::new(&of_heads, 0..len), sums, is_first)
     }
 
-    /// All of them, `[keys]`.
+    /// All of them, `[rows, keys]`.
     ///
     /// # Errors
     /// If the backend failed since it was last waited for.
     pub fn read(&self, backend: &B) -> Result<Vec<f32>, TensorError> {
-        let mut weights = vec![0.0; self.keys];
-        if self.begun && self.keys > 0 {
-            backend.read(Part::new(&self.sums, 0..self.keys), &mut weights)?;
+        let mut weights = vec![0.0; self.begun.len() * self.keys];
+        for row in (0..self.begun.len()).filter(|row| self.begun[*row] && self.keys > 0) {
+            let range = row * self.keys..(row + 1) * self.keys;
+            backend.read(Part::new(&self.sums, range.clone()), &mut weights[range])?;
         }
         Ok(weights)
     }
@@ -78,11 +81,11 @@ pub struct WeighingAttention<'a, B: Backend> {
     pub shape: HeadShape,
     /// Positions of the question's tokens.
     pub span: Span,
-    /// What this host holds of the context.
+    /// What this host holds of the context, with keys that were computed anew before.
     pub context: ContextKeys<'a, B>,
     /// The question's own keys, opened for the tokens.
     pub tail: &'a mut Tail<B>,
-    /// Of its keys.
+    /// Of the context's keys, those that were computed anew last.
     pub weights: &'a mut Weights<B>,
 }
 
@@ -117,7 +120,7 @@ impl<B: Backend> Attention<B> for WeighingAttention<'_, B> {
             comm.send_to_others(&Message::Sums(Arc::clone(&lse)))?;
         }
         let of_all = Part::new(&*lse, 0..all_lse);
-        self.weights.add(backend, q, shape, &of_context, of_all)?;
+        self.weights.add(backend, layer, q, shape, &of_context, of_all)?;
         // The question's own keys, and then those of the context beside them.
         let segments = self.tail.segments(layer);
         let own = Sequence { rows, positions, segments: &segments };

@@ -53,10 +53,14 @@ impl At {
 pub(super) enum Purpose {
     /// Questions and answers.
     Answer,
-    /// A question that notes how much it looks at each token of its context.
-    Weigh(QuestionId),
+    /// A question that notes how much it looks at each token of its context, in all layers together
+    /// or in each.
+    Weigh { question: QuestionId, by_layer: bool },
     /// Tokens of a context, computed anew for a question.
     Revisit,
+    /// Tokens of a context in its first layers: the host `owner`, which has their values, notes for
+    /// the question how much these change.
+    Compare { question: QuestionId, owner: usize },
 }
 
 /// Whether a step is recorded, or was.
@@ -100,7 +104,8 @@ pub(super) enum Command {
         tokens: Arc<[u32]>,
         replay: Replay,
     },
-    /// Say how much a question [looked at](Purpose::Weigh) each token of its context.
+    /// Say how much a question [looked at](Purpose::Weigh) each token of its context, or else how
+    /// much its values [change](Purpose::Compare).
     Weights(QuestionId),
     /// From now on hide the keys at these positions, in rising order, from rows of a question.
     Hide { question: QuestionId, context: ContextId, positions: Arc<[u32]> },
@@ -137,7 +142,8 @@ pub(super) struct Outcome {
     pub(super) sent: u64,
     /// Work of phase 1 that is really done by now.
     pub(super) progress: Vec<Progress>,
-    /// After [`Command::Weights`], `[tokens of the context that the host holds]`.
+    /// After [`Command::Weights`], `[1 or layers, tokens of the context that the host holds]`, last
+    /// of them those whose keys were computed anew.
     pub(super) weights: Vec<f32>,
     /// After [`Command::Open`] and [`Command::Encode`].
     pub(super) encoding: Option<EncodingState>,

@@ -7,12 +7,15 @@ use super::encode::{Asked, Encoding, Tools};
 use super::loaded::Loaded;
 use super::recorded::Recordings;
 use super::replica::Replica;
-use crate::attention::{ContextKeys, OthersPass, OthersRows, Weights, serve};
+use crate::attention::{
+    ContextKeys, OthersPass, OthersRows, Weights, changes, compared_layer, serve,
+};
 use crate::cache::{EncodedBlock, Index, Ledger};
 use crate::cancel::Cancel;
 use crate::comm::Comm;
+use crate::plan::Span;
 use crate::saved::{StoredBlock, Writer};
-use crate::tensor::{Backend, Positions};
+use crate::tensor::{Backend, Memory, Part, Positions};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,11 +27,20 @@ pub(super) type Blocks<B> = Arc<[Arc<EncodedBlock<B>>]>;
 pub(super) type Hidden<B> = Arc<[Option<<B as Backend>::Flags>]>;
 
 /// What a host holds for a question that looks at its context before it is answered.
-enum Noted<B: Backend> {
-    /// How much it looks at the keys of the context on this host.
-    Weights(Weights<B>),
+struct Noted<B: Backend> {
+    /// How much it looks at the keys of the context on this host, until that is told.
+    weights: Option<Weights<B>>,
+    /// `[keys]`, once all are compared: how much the values of the context on this host change if
+    /// their tokens see all before them, until that is told.
+    changes: Vec<f32>,
     /// Which of them it does not see, once they were computed anew.
-    Hidden(Hidden<B>),
+    hidden: Option<Hidden<B>>,
+}
+
+impl<B: Backend> Default for Noted<B> {
+    fn default() -> Self {
+        Self { weights: None, changes: Vec::new(), hidden: None }
+    }
 }
 
 /// One host of a group.
@@ -119,15 +131,16 @@ impl<B: Backend> Host<B> {
                 Outcome::default()
             }
             Command::Weights(question) => {
-                let weights = match self.questions.remove(question) {
-                    Some(Noted::Weights(weights)) => weights.read(&self.loaded.backend)?,
-                    _ => Vec::new(),
+                let noted = self.questions.entry(*question).or_default();
+                let weights = match noted.weights.take() {
+                    Some(weights) => weights.read(&self.loaded.backend)?,
+                    None => std::mem::take(&mut noted.changes),
                 };
                 Outcome { weights, ..Outcome::default() }
             }
             Command::Hide { question, context, positions } => {
                 let hidden = self.flags(*context, positions)?;
-                self.questions.insert(*question, Noted::Hidden(hidden));
+                self.questions.entry(*question).or_default().hidden = Some(hidden);
                 Outcome::default()
             }
             Command::Release(question) => {
@@ -213,7 +226,9 @@ impl<B: Backend> Host<B> {
         purpose: Purpose,
     ) -> Result<(), EngineError> {
         let mut weights = match (purpose, sequences) {
-            (Purpose::Weigh(question), [rows]) => Some(self.take_weights(question, rows.context)?),
+            (Purpose::Weigh { question, by_layer }, [rows]) => {
+                Some(self.take_weights(question, rows.context, by_layer, 0)?)
+            }
             _ => None,
         };
         let Loaded { backend, decoder } = &*self.loaded;
@@ -236,8 +251,9 @@ impl<B: Backend> Host<B> {
             .collect::<Result<Vec<_>, EngineError>>()?;
         let config = decoder.config();
         let attending = match purpose {
-            Purpose::Answer | Purpose::Weigh(_) => config.layers,
+            Purpose::Answer | Purpose::Weigh { .. } => config.layers,
             Purpose::Revisit => config.context_layers(),
+            Purpose::Compare { .. } => compared_layer(config.layers),
         };
         let pass = OthersPass {
             layers,
@@ -247,38 +263,66 @@ impl<B: Backend> Host<B> {
             share: None,
         };
         serve(backend, &*self.comm, decoder.shape(), pass)?;
-        if let (Purpose::Weigh(question), Some(weights)) = (purpose, weights) {
+        if let (Purpose::Weigh { question, .. }, Some(weights)) = (purpose, weights) {
             self.put_weights(question, weights);
+        }
+        if let (Purpose::Compare { question, owner }, [Rows { context, at: At::Span(span), .. }]) =
+            (purpose, sequences)
+            && owner == self.comm.rank()
+        {
+            let values = self.comm.recv_kv(0, span.len * self.loaded.shape().kv_width())?;
+            self.note_changes(question, *context, *span, &values)?;
         }
         Ok(())
     }
 
-    /// What `question` has given to the keys of `context` on this host so far.
+    /// Notes for `question` how much the values of the tokens at `span`, which stand behind those
+    /// noted so far, change in `context`: they would be `values [tokens, kv_heads, head_dim]`.
+    pub(super) fn note_changes(
+        &mut self,
+        question: QuestionId,
+        context: ContextId,
+        span: Span,
+        values: &B::Kv,
+    ) -> Result<(), EngineError> {
+        let Loaded { backend, decoder } = &*self.loaded;
+        let (shape, precision) = (decoder.shape(), decoder.kv_precision());
+        let of_layer = (compared_layer(decoder.config().layers), span);
+        let values = Part::new(values, 0..values.len());
+        let blocks = self.blocks(context)?;
+        let changes = changes(backend, shape, precision, blocks, of_layer, values)?;
+        let changes = changes.ok_or(EngineError::UnknownContext)?;
+        self.questions.entry(question).or_default().changes.extend(changes);
+        Ok(())
+    }
+
+    /// What `question` has given so far to the keys of `context` on this host, and to `anew` that
+    /// were computed anew.
     pub(super) fn take_weights(
         &mut self,
         question: QuestionId,
         context: ContextId,
+        by_layer: bool,
+        anew: usize,
     ) -> Result<Weights<B>, EngineError> {
-        match self.questions.remove(&question) {
-            Some(Noted::Weights(weights)) => Ok(weights),
-            _ => {
-                let keys = self.blocks(context)?.iter().map(|block| block.tokens()).sum();
-                Ok(Weights::new(&self.loaded.backend, keys)?)
-            }
+        let noted = self.questions.entry(question).or_default();
+        if let Some(weights) = noted.weights.take() {
+            return Ok(weights);
         }
+        let keys: usize = self.blocks(context)?.iter().map(|block| block.tokens()).sum();
+        let rows = if by_layer { self.loaded.layers() } else { 1 };
+        Ok(Weights::new(&self.loaded.backend, rows, keys + anew)?)
     }
 
     /// Keeps them.
     pub(super) fn put_weights(&mut self, question: QuestionId, weights: Weights<B>) {
-        self.questions.insert(question, Noted::Weights(weights));
+        self.questions.entry(question).or_default().weights = Some(weights);
     }
 
     /// What `question` does not see.
     pub(super) fn hidden(&self, question: QuestionId) -> Result<&Hidden<B>, EngineError> {
-        match self.questions.get(&question) {
-            Some(Noted::Hidden(hidden)) => Ok(hidden),
-            _ => Err(EngineError::UnknownContext),
-        }
+        let noted = self.questions.get(&question);
+        noted.and_then(|noted| noted.hidden.as_ref()).ok_or(EngineError::UnknownContext)
     }
 
     /// Flags for the keys of `context` on this host that stand at `positions`.

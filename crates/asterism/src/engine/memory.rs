@@ -4,7 +4,7 @@ use super::EngineError;
 use super::loaded::Loaded;
 use crate::cache::{Index, Ledger, Reservation};
 use crate::model::ModelConfig;
-use crate::plan::{Cost, HostCost, Method, Plan, PlanSpec};
+use crate::plan::{Cost, HostCost, Method, Plan, PlanSpec, RevisitBy};
 use crate::tensor::{Backend, HeadShape, KvPrecision, LayerWidths, MASK_TILE, Precision};
 
 /// Bytes that a context takes of a processor's memory beside the weights, all hosts together.
@@ -120,21 +120,23 @@ pub(super) fn kept<B: Backend>(loaded: &Loaded<B>, plan: &Plan, tokens: usize) -
     config.size(loaded.kv_precision(), loaded.decoder.precision()).kept_bytes(plan, tokens)
 }
 
-/// Bytes that the query host needs to compute `count` tokens of a context anew: their keys and the
-/// passes.
-pub(super) fn revisit<B: Backend>(loaded: &Loaded<B>, count: usize) -> u64 {
+/// Bytes that the query host needs to compute `count` tokens of a context of `plan` anew: their
+/// keys and the passes.
+pub(super) fn revisit<B: Backend>(loaded: &Loaded<B>, plan: &Plan, count: usize) -> u64 {
     if count == 0 {
         return 0;
     }
+    // To choose by values, all tokens pass.
+    let most = if plan.revisit_by() == RevisitBy::Values { plan.tokens } else { count };
     let passes =
-        B::pass_bytes(widths(loaded.decoder.config()), count.min(loaded.backend.chunk_tokens()));
+        B::pass_bytes(widths(loaded.decoder.config()), most.min(loaded.backend.chunk_tokens()));
     keys(loaded, count).saturating_add(passes)
 }
 
 /// Bytes of what is noted of every token of `plan` for a question that weighs its context: how much
-/// the question looks at it, and whether it sees its key.
-pub(super) fn noted(plan: &Plan) -> u64 {
-    (plan.tokens * (size_of::<f32>() + size_of::<bool>())) as u64
+/// the question looks at it, in all layers or in each of so many, and whether it sees its key.
+pub(super) fn noted(plan: &Plan, layers: usize) -> u64 {
+    (plan.tokens * (layers * size_of::<f32>() + size_of::<bool>())) as u64
 }
 
 /// Bytes that host `rank` needs only while it encodes `plan`: activations, the anchor's keys, and

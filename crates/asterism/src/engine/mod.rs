@@ -27,6 +27,7 @@ mod chat;
 mod choice;
 mod code;
 mod command;
+mod compare;
 mod compute;
 mod constraint;
 mod context;

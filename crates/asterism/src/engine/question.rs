@@ -1,18 +1,22 @@
 //! A question on its way through the model.
 //!
 //! A question that revisits its context runs twice: once to see where it looks, and once more when
-//! those tokens have been computed anew. So does one whose sources are wanted; the first of them
-//! also runs a question that asks nothing, to compare with.
+//! those tokens have been computed anew; or it runs once for each round of choosing them. One whose
+//! sources are wanted runs twice as well; the first of them also runs a question that asks nothing,
+//! to compare with.
 
 use super::EngineError;
 use super::command::QuestionId;
+use super::compare::Comparing;
 use super::generate::Revisited;
 use super::group::Group;
+use super::host::Host;
 use super::memory;
 use super::request::AskRequest;
 use super::revisit::{Revisiting, weights};
 use super::sources::Source;
 use super::step::{Sequence, Steps, Wanted};
+use crate::plan::RevisitBy;
 use crate::tensor::Backend;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
@@ -30,6 +34,8 @@ pub(super) struct Question<B: Backend> {
     /// When its first pass began.
     began: Option<Instant>,
     pub(super) revisited: Revisited,
+    /// Tokens of the context that were computed anew in an earlier round, by their indices.
+    earlier: Vec<u32>,
     /// Where it looks, if that is wanted.
     pub(super) sources: Vec<Source>,
     pub(super) held: Option<Holds>,
@@ -41,7 +47,9 @@ enum Stage<B: Backend> {
     Blank,
     /// To see where it looks.
     Weigh,
-    /// To compute anew what it looks at.
+    /// To see which tokens of the context change, whatever is asked.
+    Compare(Comparing<B>),
+    /// To compute anew what was chosen.
     Revisit(Revisiting<B>),
     /// To answer.
     Answer,
@@ -52,7 +60,7 @@ impl<B: Backend> Stage<B> {
     fn query<'a>(&self, request: &'a AskRequest) -> &'a [u32] {
         match self {
             Self::Blank => request.blank().unwrap_or(&request.query),
-            Self::Weigh | Self::Revisit(_) | Self::Answer => &request.query,
+            Self::Weigh | Self::Compare(_) | Self::Revisit(_) | Self::Answer => &request.query,
         }
     }
 }
@@ -95,6 +103,7 @@ impl<B: Backend> Question<B> {
             bytes_sent: 0,
             began: None,
             revisited: Revisited::default(),
+            earlier: Vec::new(),
             sources: Vec::new(),
             held,
         }
@@ -132,17 +141,33 @@ impl<B: Backend> Question<B> {
         if matches!(self.stage, Stage::Blank) && self.request.blank().is_none() {
             self.stage = Stage::Weigh;
         }
+        if matches!(self.stage, Stage::Weigh) && self.compares() && self.request.sourcing.is_none()
+        {
+            self.begin_to_compare(&group.lead);
+        }
         let began = *self.began.get_or_insert_with(Instant::now);
         match &mut self.stage {
             Stage::Blank => {
-                if self.question_layers(group, steps, most, Wanted::Weights)? {
+                let wanted = Wanted::Weights { by_layer: false };
+                if self.question_layers(group, steps, most, wanted)? {
                     self.weighed_blank(group)?;
                 }
                 Ok(false)
             }
             Stage::Weigh => {
-                if self.question_layers(group, steps, most, Wanted::Weights)? {
+                let wanted = Wanted::Weights { by_layer: self.weighs_by_layer() };
+                if self.question_layers(group, steps, most, wanted)? {
                     self.weighed(group)?;
+                }
+                Ok(false)
+            }
+            Stage::Compare(comparing) => {
+                let AskRequest { plan, context_tokens, cancel, .. } = &self.request;
+                let of = (&**plan, &**context_tokens);
+                self.bytes_sent += comparing.pass(group, steps, &self.sequence, of, cancel)?;
+                if comparing.is_done() {
+                    let scores = weights(group, plan, self.sequence.question, 1, &[])?;
+                    self.choose(group, &scores)?;
                 }
                 Ok(false)
             }
@@ -151,7 +176,7 @@ impl<B: Backend> Question<B> {
                 self.bytes_sent += revisiting.layer(group, steps, &mut self.sequence, cancel)?;
                 if revisiting.is_done() {
                     self.revisited.time = began.elapsed();
-                    self.stage = Stage::Answer;
+                    self.next_round();
                 }
                 Ok(false)
             }
@@ -193,6 +218,7 @@ impl<B: Backend> Question<B> {
     /// Tokens of its next pass, if `chunk` pass at once.
     fn pass_tokens(&self, chunk: usize) -> usize {
         match &self.stage {
+            Stage::Compare(comparing) => comparing.pass_tokens(),
             Stage::Revisit(revisiting) => revisiting.pass_tokens(chunk),
             stage @ (Stage::Blank | Stage::Weigh | Stage::Answer) => {
                 chunk.min(stage.query(&self.request).len() - self.done)
@@ -203,15 +229,23 @@ impl<B: Backend> Question<B> {
     /// Whether a pass has begun and not ended.
     pub(super) fn is_under_way(&self) -> bool {
         match &self.stage {
+            // Its passes are as short as a layer of others.
+            Stage::Compare(_) => false,
             Stage::Revisit(revisiting) => revisiting.is_under_way(),
             Stage::Blank | Stage::Weigh | Stage::Answer => self.layers_done > 0,
         }
     }
 
+    /// Whether it matters in which layer it looks at a token.
+    fn weighs_by_layer(&self) -> bool {
+        let AskRequest { plan, revisit, .. } = &self.request;
+        plan.revisited(*revisit) > 0 && plan.revisit_by().is_by_layer()
+    }
+
     /// The blank question has run, and does not count: the question itself begins.
     fn weighed_blank(&mut self, group: &mut Group<B>) -> Result<(), EngineError> {
         let AskRequest { plan, query, sourcing, .. } = &self.request;
-        let weights = weights(group, plan, self.sequence.question)?;
+        let weights = weights(group, plan, self.sequence.question, 1, &[])?;
         if let Some(sourcing) = sourcing {
             // Questions run one after another: nobody else has found it meanwhile.
             let _ = sourcing.baseline.set(weights);
@@ -221,24 +255,65 @@ impl<B: Backend> Question<B> {
         Ok(())
     }
 
-    /// The question has run to see where it looks, and will run to be answered.
+    /// The question has run to see where it looks, and will run again: to be answered, or to see
+    /// where it looks then.
     fn weighed(&mut self, group: &mut Group<B>) -> Result<(), EngineError> {
-        let AskRequest { plan, context_tokens, revisit, query, sourcing, .. } = &self.request;
-        let weights = weights(group, plan, self.sequence.question)?;
-        if let Some(sourcing) = sourcing {
-            self.sources = sourcing.sources(plan, &weights);
+        let rows = if self.weighs_by_layer() { group.lead.loaded.layers() } else { 1 };
+        let AskRequest { plan, query, sourcing, .. } = &self.request;
+        let weights = weights(group, plan, self.sequence.question, rows, &self.earlier)?;
+        if let Some(sourcing) = sourcing.as_ref().filter(|_| self.earlier.is_empty()) {
+            let of_all_layers = RevisitBy::Question.scores(&weights, plan.tokens);
+            self.sources = sourcing.sources(plan, &of_all_layers);
         }
-        self.stage = Stage::Answer;
-        if plan.revisited(*revisit) > 0 {
-            let sequence = &mut self.sequence;
-            let chosen =
-                Revisiting::choose(group, plan, context_tokens, *revisit, &weights, sequence)?;
-            self.revisited.tokens = chosen.count();
-            self.stage = Stage::Revisit(chosen);
-        }
+        let scores = plan.revisit_by().scores(&weights, plan.tokens);
         self.sequence.rewind(&group.lead, plan.end(), query.len());
         self.done = 0;
+        if self.compares() {
+            self.begin_to_compare(&group.lead);
+            return Ok(());
+        }
+        self.choose(group, &scores)
+    }
+
+    /// Whether tokens are chosen by how much their values change.
+    fn compares(&self) -> bool {
+        let AskRequest { plan, revisit, .. } = &self.request;
+        plan.revisited(*revisit) > 0 && plan.revisit_by() == RevisitBy::Values
+    }
+
+    fn begin_to_compare(&mut self, lead: &Host<B>) {
+        let chunk = lead.loaded.backend.chunk_tokens();
+        self.stage = Stage::Compare(Comparing::new(&self.request.plan, chunk));
+    }
+
+    /// Chooses the tokens that are computed anew, if any are, by `scores [plan.tokens]`.
+    fn choose(&mut self, group: &mut Group<B>, scores: &[f32]) -> Result<(), EngineError> {
+        let AskRequest { plan, context_tokens, revisit, .. } = &self.request;
+        self.stage = Stage::Answer;
+        let count = plan.revisited(*revisit);
+        if count > 0 {
+            let is_first = self.earlier.is_empty();
+            let count = if is_first { plan.first_round(count) } else { count };
+            let chosen = plan.choose_revisited(count, scores, &self.earlier);
+            self.revisited.tokens = chosen.len();
+            let sequence = &mut self.sequence;
+            let revisiting = Revisiting::new(group, plan, context_tokens, chosen, sequence)?;
+            self.stage = Stage::Revisit(revisiting);
+        }
         Ok(())
+    }
+
+    /// Tokens were computed anew: the question is answered, or, if there are more to choose, looks
+    /// where they are.
+    fn next_round(&mut self) {
+        let AskRequest { plan, revisit, .. } = &self.request;
+        let count = plan.revisited(*revisit);
+        if let Stage::Revisit(revisiting) = std::mem::replace(&mut self.stage, Stage::Answer) {
+            self.earlier = revisiting.into_chosen();
+            if self.earlier.len() < count {
+                self.stage = Stage::Weigh;
+            }
+        }
     }
 }
 
@@ -257,9 +332,13 @@ pub(super) fn sequence<B: Backend>(
     let tokens = query.len().saturating_add(request.settings.max_tokens);
     let tokens = tokens.max(blank.map_or(0, Vec::len));
     let revisited = plan.revisited(request.revisit);
-    let noted = if revisited > 0 || sourcing.is_some() { memory::noted(plan) } else { 0 };
+    let noted = match (revisited > 0, sourcing) {
+        (true, _) if plan.revisit_by().is_by_layer() => memory::noted(plan, lead.loaded.layers()),
+        (false, None) => 0,
+        _ => memory::noted(plan, 1),
+    };
     let needed = memory::keys(&lead.loaded, tokens)
-        .saturating_add(memory::revisit(&lead.loaded, revisited))
+        .saturating_add(memory::revisit(&lead.loaded, plan, revisited))
         .saturating_add(noted);
     let no_room = |free| EngineError::NoRoom { tokens, revisited, needed, free };
     let reservation = lead.ledger.reserve(needed).map_err(no_room)?;

@@ -160,7 +160,12 @@ mod tests {
             Command::Step {
                 sequences: [span, listed].into(),
                 layers: 0..8,
-                purpose: Purpose::Weigh(question),
+                purpose: Purpose::Weigh { question, by_layer: true },
+            },
+            Command::Step {
+                sequences: [rows(At::Span(Span { start: 64, len: 64 }))].into(),
+                layers: 0..2,
+                purpose: Purpose::Compare { question, owner: 2 },
             },
             Command::Weights(question),
             Command::Hide { question, context, positions: [1, 5].into() },

@@ -8,13 +8,15 @@ use super::pace::Pace;
 use super::step::{Sequence, Steps, run};
 use crate::attention::RevisitAttention;
 use crate::cancel::Cancel;
-use crate::plan::{Plan, Revisit, Span};
+use crate::plan::{Plan, Span};
 use crate::tensor::Backend;
 use std::sync::Arc;
 
 /// The tokens of a context that are computed anew, in the order of their positions, and how far
 /// that has come.
 pub(super) struct Revisiting<B: Backend> {
+    /// `[chosen]`: their indices in the context
+    chosen: Vec<u32>,
     /// `[chosen]`
     tokens: Vec<u32>,
     /// `[chosen]`
@@ -37,18 +39,15 @@ struct Chunk<B: Backend> {
 }
 
 impl<B: Backend> Revisiting<B> {
-    /// Chooses tokens of `context [plan.tokens]`, by how much the question looks at each of them,
-    /// `weights [plan.tokens]`, and has all hosts hide their old keys from it. `sequence` gets a
-    /// place for the new ones.
-    pub(super) fn choose(
+    /// The tokens of `context [plan.tokens]` that are `chosen`, whose old keys all hosts hide from
+    /// the question of `sequence` from now on. It gets a place for the new ones.
+    pub(super) fn new(
         group: &mut Group<B>,
         plan: &Plan,
         context: &[u32],
-        revisit: Revisit,
-        weights: &[f32],
+        chosen: Vec<u32>,
         sequence: &mut Sequence<B>,
     ) -> Result<Self, EngineError> {
-        let chosen = plan.choose_revisited(revisit, weights);
         let place: Vec<u32> = plan.positions().map(|position| position as u32).collect();
         let of = |all: &[u32]| chosen.iter().map(|token| all[*token as usize]).collect::<Vec<_>>();
         let (tokens, positions) = (of(context), of(&place));
@@ -56,12 +55,12 @@ impl<B: Backend> Revisiting<B> {
         let told = positions.clone().into();
         group.obey(&Command::Hide { question, context: sequence.context, positions: told })?;
         sequence.hide(&group.lead, tokens.len())?;
-        Ok(Self { tokens, positions, done: 0, pass: None, pace: Pace::new() })
+        Ok(Self { chosen, tokens, positions, done: 0, pass: None, pace: Pace::new() })
     }
 
-    /// How many tokens are computed anew.
-    pub(super) fn count(&self) -> usize {
-        self.tokens.len()
+    /// The tokens that are computed anew, by their indices in the context.
+    pub(super) fn into_chosen(self) -> Vec<u32> {
+        self.chosen
     }
 
     /// Tokens of the next pass, if `chunk` pass at once.
@@ -149,29 +148,46 @@ impl<B: Backend> Revisiting<B> {
     }
 }
 
-/// How much `question` looks at each token of its context, `[plan.tokens]`.
+/// How much `question` looks at each token of its context, `[rows, plan.tokens]`: in all layers, or
+/// in each. Of the tokens `anew`, by their indices, the query host holds the keys that count.
 pub(super) fn weights<B: Backend>(
     group: &mut Group<B>,
     plan: &Plan,
     question: QuestionId,
+    rows: usize,
+    anew: &[u32],
 ) -> Result<Vec<f32>, EngineError> {
     let outcomes = group.obey(&Command::Weights(question))?;
-    let mut parts = Vec::new();
-    for (spans, outcome) in plan.hosts.iter().zip(&outcomes) {
-        let mut weights = &outcome.weights[..];
-        for span in spans {
-            let (of_span, rest) = weights.split_at_checked(span.len).unwrap_or_default();
-            parts.push((span.start, of_span));
-            weights = rest;
+    let mut weights = vec![0.0; rows * plan.tokens];
+    for (host, outcome) in outcomes.iter().enumerate() {
+        let spans = plan.hosts.get(host).map_or(&[][..], |spans| spans);
+        let own = spans.iter().map(|span| span.len).sum::<usize>();
+        let keys = if host == 0 { own + anew.len() } else { own };
+        if outcome.weights.len() != rows * keys {
+            return Err(EngineError::UnknownContext);
+        }
+        for row in 0..rows {
+            let to = &mut weights[row * plan.tokens..(row + 1) * plan.tokens];
+            let mut from = &outcome.weights[row * keys..(row + 1) * keys];
+            for span in spans {
+                let (of_span, rest) = from.split_at(span.len);
+                to[plan.indices(*span)].copy_from_slice(of_span);
+                from = rest;
+            }
         }
     }
-    parts.sort_by_key(|(start, _)| *start);
-    let weights: Vec<f32> = parts.into_iter().flat_map(|(_, part)| part).copied().collect();
+    // What was computed anew is hidden where it was: nobody has added to these.
+    let of_lead = outcomes.first().map_or(&[][..], |outcome| &outcome.weights);
+    let keys = of_lead.len() / rows.max(1);
+    for (row, of_row) in of_lead.chunks_exact(keys.max(1)).enumerate() {
+        for (token, weight) in anew.iter().zip(&of_row[keys - anew.len()..]) {
+            weights[row * plan.tokens + *token as usize] = *weight;
+        }
+    }
     match weights.iter().position(|weight| !weight.is_finite()) {
-        None if weights.len() == plan.tokens => Ok(weights),
-        None => Err(EngineError::UnknownContext),
-        Some(token) => {
-            let position = plan.positions().nth(token).unwrap_or(token);
+        None => Ok(weights),
+        Some(place) => {
+            let position = plan.positions().nth(place % plan.tokens).unwrap_or(place);
             Err(EngineError::NotFinite { position })
         }
     }

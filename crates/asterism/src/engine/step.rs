@@ -92,6 +92,8 @@ impl<B: Backend> Sequence<B> {
     /// keys instead.
     pub(super) fn hide(&mut self, lead: &Host<B>, count: usize) -> Result<(), EngineError> {
         self.hidden = Some(Arc::clone(lead.hidden(self.question)?));
+        // Those of an earlier round make room for those of this one.
+        self.anew = None;
         self.anew = Some(lead.loaded.store(count)?);
         Ok(())
     }
@@ -130,8 +132,9 @@ fn tail<B: Backend>(loaded: &Loaded<B>, query: usize) -> Tail<B> {
 /// What a pass over tokens of a question is to bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// How much each token of the context is looked at, on the hosts.
-    Weights,
+    /// How much each token of the context is looked at, in all layers together or in each, on the
+    /// hosts.
+    Weights { by_layer: bool },
     /// Only keys: more tokens follow.
     Nothing,
     /// The logits that follow the last token.
@@ -183,15 +186,17 @@ impl<B: Backend> Steps<B> {
             sequence.tail.open(backend, span)?;
         }
         let purpose = match wanted {
-            Wanted::Weights => Purpose::Weigh(sequence.question),
+            Wanted::Weights { by_layer } => {
+                Purpose::Weigh { question: sequence.question, by_layer }
+            }
             Wanted::Nothing | Wanted::Logits => Purpose::Answer,
         };
         let (sequences, count) = ([sequence.told(span)].into(), now.len());
         let ends = now.end == layers;
         let command = Command::Step { sequences, layers: now, purpose };
         let sent = run(group, &command, |lead| {
-            if wanted == Wanted::Weights {
-                return weigh_layers(lead, sequence, span, count, cancel, work);
+            if let Wanted::Weights { by_layer } = wanted {
+                return weigh_layers(lead, sequence, by_layer, (span, count), cancel, work);
             }
             let Loaded { backend, decoder } = &*lead.loaded;
             let rows = vec![sequence.rows(span)];
@@ -269,28 +274,30 @@ pub(super) fn chosen<'a, B: Backend>(
     Ok(tokens)
 }
 
-/// The next `count` layers of a question that weighs its context.
+/// The next `count` layers of a question, whose tokens at `span` weigh its context.
 fn weigh_layers<B: Backend>(
     lead: &mut Host<B>,
     sequence: &mut Sequence<B>,
-    span: Span,
-    count: usize,
+    by_layer: bool,
+    (span, count): (Span, usize),
     cancel: &Cancel,
     work: &mut Workspace<B>,
 ) -> Result<(), EngineError> {
-    let mut weights = lead.take_weights(sequence.question, sequence.context)?;
+    let Sequence { question, context, blocks, hidden, anew, tail, .. } = sequence;
+    let new = anew.as_ref().map_or(0, KvStore::tokens);
+    let mut weights = lead.take_weights(*question, *context, by_layer, new)?;
     let Loaded { backend, decoder } = &*lead.loaded;
     let mut attention = WeighingAttention {
         backend,
         comm: &*lead.comm,
         shape: decoder.shape(),
         span,
-        context: ContextKeys::of(&sequence.blocks),
-        tail: &mut sequence.tail,
+        context: ContextKeys { blocks, hidden: hidden.as_deref(), anew: anew.as_ref() },
+        tail,
         weights: &mut weights,
     };
     decoder.advance(backend, count, &mut attention, cancel, work)?;
-    lead.put_weights(sequence.question, weights);
+    lead.put_weights(*question, weights);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Which host encodes which tokens.
 
-use super::{AnchorKv, AnchorPolicy, Method, PlanSpec, Sparse, Star};
+use super::{AnchorKv, AnchorPolicy, Method, PlanSpec, Press, RevisitBy, Sparse, Star};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -116,6 +116,13 @@ pub enum PlanError {
         /// Its hosts.
         hosts: usize,
     },
+    /// Values that are gone cannot be compared.
+    #[error(
+        "tokens to revisit cannot be chosen by values of which only {} % are kept: keep all, or \
+         choose them by the question",
+        f64::from(.0.keep) / 100.0
+    )]
+    PressedValues(Press),
     /// Nothing to encode.
     #[error("the context is empty")]
     EmptyContext,
@@ -170,6 +177,9 @@ impl Plan {
         let (hosts, anchor) = match spec.method {
             Method::Star(star) => {
                 star.check()?;
+                if let (RevisitBy::Values, Some(press)) = (star.revisit_by, spec.press) {
+                    return Err(PlanError::PressedValues(press));
+                }
                 (blocks(tokens, star.block, spec.hosts), star.anchor.min(tokens))
             }
             Method::Ring | Method::Dense => {
@@ -334,6 +344,8 @@ mod tests {
         assert!(error(PlanSpec::star(64).anchor(65).into(), 9).contains("65"));
         assert!(error(PlanSpec::star(64).hosts(0), 9).contains("0 hosts"));
         assert!(error(PlanSpec::dense(), 0).contains("empty"));
+        let values = PlanSpec::star(64).revisit_by(RevisitBy::Values).hosts(1);
+        assert!(error(values.press(Some(Press::new(2500))), 9).contains("only 25 %"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::{AnchorKv, Method, Plan, Span, Sparse, Star};
 use crate::tensor::KeptKeys;
+use std::ops::Range;
 
 /// The sizes of a model that its cost depends on.
 #[derive(Debug, Clone, Copy)]
@@ -199,15 +200,31 @@ fn sparse_pairs(plan: &Plan, sparse: Sparse, blocks: &[Span], dense: u128) -> (u
             // A tile of each kind, or as many as the least.
             Sparse::Flexprefill { min, .. } => (of(2 * TILE.max(min as u128)), 2 * 128 * keys),
             Sparse::Xattention { stride, .. } => (of(2 * TILE), pairs / (2 * stride as u128)),
+            Sparse::Blocks { block: size, anchor, previous } => {
+                (seen_in_blocks(before..before + block.len, size, anchor, previous), 0)
+            }
         };
         least += seen + estimate;
         most += estimate;
     }
     match sparse {
         // It is known beforehand.
-        Sparse::Streaming { .. } => (least, least),
+        Sparse::Streaming { .. } | Sparse::Blocks { .. } => (least, least),
         _ => (least.min(most), most),
     }
+}
+
+/// Pairs of the queries `rows` and the keys they see of the first `anchor`, of their own block of
+/// `block` keys and of the `previous` blocks before it.
+fn seen_in_blocks(rows: Range<usize>, block: usize, anchor: usize, previous: usize) -> u128 {
+    let first_key = |index: usize| index.saturating_sub(previous) * block;
+    let pairs = |index: usize| {
+        let own = rows.start.max(index * block)..rows.end.min((index + 1) * block);
+        let (first, rows) = (first_key(index), own.len() as u128);
+        let anchor = anchor.min(first) as u128;
+        rows * (anchor + (own.start - first) as u128) + rows * (rows + 1) / 2
+    };
+    (rows.start / block..rows.end.div_ceil(block)).map(pairs).sum()
 }
 
 /// Texts that are repeated to score their keys pass through the model once more, each token behind
@@ -385,7 +402,7 @@ mod tests {
                 let blocks = cost(Star::new(block).sparse(Some(sparse)).hosts(3), tokens);
                 for (thin, plain) in [(&whole, &dense), (&blocks, &star)] {
                     prop_assert!(thin.least_flops() <= thin.total_flops());
-                    let exact = matches!(sparse, Sparse::Streaming { .. });
+                    let exact = matches!(sparse, Sparse::Streaming { .. } | Sparse::Blocks { .. });
                     prop_assert!(!exact || thin.least_flops() == thin.total_flops());
                     let most = thin.total_flops() as f64 / plain.total_flops() as f64;
                     prop_assert!(exact || most >= 1.0, "what it estimates comes on top: {most}");
@@ -395,6 +412,19 @@ mod tests {
                 }
             }
             prop_assert_eq!(dense.least_flops(), dense.total_flops());
+        }
+
+        #[test]
+        fn blocks_cost_what_their_mask_has(
+            before in 0usize..500, rows in 1usize..2000, block in 1usize..5, anchor in 0usize..9,
+            previous in 0usize..5,
+        ) {
+            let (block, anchor) = (128 * block, 128 * anchor);
+            let sees = |i: usize, j: usize| j < anchor || i / block - j / block <= previous;
+            let seen = |i: usize| (0..=i).filter(|j| sees(i, *j)).count() as u128;
+            let expected: u128 = (before..before + rows).map(seen).sum();
+            let found = seen_in_blocks(before..before + rows, block, anchor, previous);
+            prop_assert_eq!(found, expected);
         }
 
         #[test]

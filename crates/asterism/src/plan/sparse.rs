@@ -6,6 +6,7 @@
 //! minference:vertical=512:slash=2048           MInference's vertical-slash (arXiv 2407.02490)
 //! flexprefill:gamma=0.95:tau=0.1:min=1k        FlexPrefill (arXiv 2502.20766)
 //! xattention:stride=8:tau=0.9                  XAttention (arXiv 2503.16428)
+//! blocks:block=4k:anchor=1k:previous=1         star's mask, and blocks before the own one in sight
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,17 @@ pub enum Sparse {
         /// Share of the weight that is kept.
         tau: Share,
     },
+    /// As star's blocks, with those before it in sight of each: none of them is star's mask, and
+    /// all of them dense attention. What blocks lose by not being read one after the other shows
+    /// beside it; a block here waits for the one before, layer by layer.
+    Blocks {
+        /// Tokens of a block, a multiple of [`Sparse::TILE`].
+        block: usize,
+        /// First keys of the text, which every query sees, a multiple of [`Sparse::TILE`].
+        anchor: usize,
+        /// Blocks before its own that a query sees.
+        previous: usize,
+    },
 }
 
 /// A share from 0 to 1, in ten-thousandths.
@@ -76,12 +88,16 @@ impl fmt::Display for Share {
 }
 
 impl Sparse {
-    /// The four patterns with the settings that the papers' tables have.
-    pub const DEFAULTS: [Self; 4] = [
+    /// Keys of a tile, of which a mask has all or none.
+    pub const TILE: usize = 128;
+
+    /// All patterns: the published four with the settings that the papers' tables have.
+    pub const DEFAULTS: [Self; 5] = [
         Self::Streaming { sink: 1024, window: 8192 },
         Self::Minference { vertical: 512, slash: 2048 },
         Self::Flexprefill { gamma: Share(9500), tau: Share(1000), min: 1024 },
         Self::Xattention { stride: 8, tau: Share(9000) },
+        Self::Blocks { block: 4096, anchor: 1024, previous: 1 },
     ];
 
     /// Its name on the command line and in reports.
@@ -92,6 +108,7 @@ impl Sparse {
             Self::Minference { .. } => "minference",
             Self::Flexprefill { .. } => "flexprefill",
             Self::Xattention { .. } => "xattention",
+            Self::Blocks { .. } => "blocks",
         }
     }
 
@@ -109,6 +126,7 @@ impl Sparse {
             Self::Minference { .. } => "vertical=KEYS or slash=DISTANCES",
             Self::Flexprefill { .. } => "gamma=SHARE, tau=SHARE or min=TOKENS",
             Self::Xattention { .. } => "stride=N or tau=SHARE",
+            Self::Blocks { .. } => "block=TOKENS, anchor=TOKENS or previous=BLOCKS",
         }
     }
 
@@ -156,6 +174,9 @@ impl Sparse {
                     return Err("expected 1, 2, 4, 8, 16, 32, 64 or 128".to_owned());
                 }
             }
+            (Self::Blocks { block, .. }, "block") => *block = tiles(above_zero(value)?)?,
+            (Self::Blocks { anchor, .. }, "anchor") => *anchor = tiles(tokens(value)?)?,
+            (Self::Blocks { previous, .. }, "previous") => *previous = tokens(value)?,
             _ => return Err(format!("{} has {}", self.name(), self.settings())),
         }
         Ok(sparse)
@@ -169,6 +190,9 @@ impl Sparse {
             Self::Flexprefill { gamma, tau, .. } => gamma.max(tau) <= Share::ALL,
             Self::Xattention { stride, tau } => {
                 stride.is_power_of_two() && stride <= 128 && tau <= Share::ALL
+            }
+            Self::Blocks { block, anchor, .. } => {
+                block > 0 && block.is_multiple_of(Self::TILE) && anchor.is_multiple_of(Self::TILE)
             }
         }
     }
@@ -188,6 +212,10 @@ impl fmt::Display for Sparse {
                 write!(f, "{name}:gamma={gamma}:tau={tau}:min={}", short(min))
             }
             Self::Xattention { stride, tau } => write!(f, "{name}:stride={stride}:tau={tau}"),
+            Self::Blocks { block, anchor, previous } => {
+                let (block, anchor) = (short(block), short(anchor));
+                write!(f, "{name}:block={block}:anchor={anchor}:previous={previous}")
+            }
         }
     }
 }
@@ -221,6 +249,19 @@ fn above_zero(text: &str) -> Result<usize, String> {
     }
 }
 
+/// So many tokens, if they fill tiles.
+fn tiles(tokens: usize) -> Result<usize, String> {
+    match tokens % Sparse::TILE {
+        0 => Ok(tokens),
+        rest => Err(format!(
+            "expected a multiple of {}, such as {} or {}",
+            Sparse::TILE,
+            tokens - rest,
+            tokens - rest + Sparse::TILE
+        )),
+    }
+}
+
 fn share(text: &str) -> Result<Share, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(Share((share * 1e4).round() as u16)),
@@ -245,7 +286,11 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (text, expected) in [
-            ("quest", "streaming, minference, flexprefill, xattention"),
+            ("quest", "streaming, minference, flexprefill, xattention, blocks"),
+            ("blocks:block=1000", "a multiple of 128, such as 896 or 1024"),
+            ("blocks:block=0", "at least 1"),
+            ("blocks:anchor=64", "a multiple of 128"),
+            ("blocks:window=64", "previous=BLOCKS"),
             ("streaming:gamma=1", "sink=TOKENS"),
             ("streaming:window=0", "at least 1"),
             ("flexprefill:gamma=1.1", "from 0 to 1"),

@@ -19,6 +19,14 @@ pub struct NaiveLlama {
     tied: bool,
 }
 
+/// What passes while a text runs through the model.
+pub enum Seen<'a> {
+    /// Of a head, the softmax weights of all tokens for one.
+    Weights { layer: usize, token: usize, weights: &'a [f64] },
+    /// The values of all tokens.
+    Values { layer: usize, values: &'a [Vec<f64>] },
+}
+
 impl NaiveLlama {
     pub fn open(dir: &Path) -> Self {
         let config: serde_json::Value =
@@ -73,29 +81,61 @@ impl NaiveLlama {
             j <= i && (i >= n || j / block == i / block || j < anchor.min(block))
         };
         let positions: Vec<usize> = (0..tokens.len()).collect();
-        self.logits(tokens, &positions, &sees, &mut |_, _| ())
+        self.logits(tokens, &positions, &sees, &mut |_| ())
     }
 
-    /// How much the query looks at each token of the context of [`Self::star`]: softmax weight
-    /// among the keys of the context, summed over the query's tokens, heads and layers.
+    /// How much the query looks at each token of the context of [`Self::star`], `[layers, n]`:
+    /// softmax weight among the keys of the context, summed over the query's tokens and heads.
     pub fn weights(&self, tokens: &[u32], n: usize, block: usize, anchor: usize) -> Vec<f32> {
-        let sees = |i: usize, j: usize| {
-            j <= i && (i >= n || j / block == i / block || j < anchor.min(block))
-        };
-        let positions: Vec<usize> = (0..tokens.len()).collect();
-        let mut sums = vec![0.0; n];
-        self.logits(tokens, &positions, &sees, &mut |i, weights| {
-            let total: f64 = weights[..n].iter().sum();
-            if i >= n {
-                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight / total);
+        self.weights_again(tokens, n, block, anchor, &[])
+    }
+
+    /// The same over the keys of [`Self::revisited`]: of the tokens `chosen`, their new ones.
+    pub fn weights_again(
+        &self,
+        tokens: &[u32],
+        n: usize,
+        block: usize,
+        anchor: usize,
+        chosen: &[u32],
+    ) -> Vec<f32> {
+        let keys = n + chosen.len();
+        let mut sums = vec![0.0; self.layers * n];
+        self.revisiting(tokens, n, block, anchor, chosen, &mut |seen| {
+            if let Seen::Weights { layer, token, weights } = seen
+                && token >= keys
+            {
+                let total: f64 = weights[..keys].iter().sum();
+                for (key, weight) in weights[..keys].iter().enumerate() {
+                    let token = if key < n { key } else { chosen[key - n] as usize };
+                    sums[layer * n + token] += weight / total;
+                }
             }
         });
         sums.into_iter().map(|sum| sum as f32).collect()
     }
 
+    /// By how much the values of each token of the context of [`Self::star`] differ in the second
+    /// layer from those of full attention: squares, summed over their elements.
+    pub fn changes(&self, tokens: &[u32], n: usize, block: usize, anchor: usize) -> Vec<f32> {
+        let values = |block: usize| {
+            let mut second = Vec::new();
+            self.revisiting(tokens, n, block, anchor, &[], &mut |seen| {
+                if let Seen::Values { layer: 1, values } = seen {
+                    second = values.to_vec();
+                }
+            });
+            second
+        };
+        let (of_blocks, of_all) = (values(block), values(n));
+        let change = |(a, b): (&Vec<f64>, &Vec<f64>)| {
+            a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() as f32
+        };
+        of_blocks.iter().zip(&of_all).map(change).take(n).collect()
+    }
+
     /// As [`Self::star`], the tokens `chosen` of the context computed anew with all before them in
-    /// sight: they stand here once more, between context and query, and nobody but their blocks
-    /// sees their old keys.
+    /// sight.
     pub fn revisited(
         &self,
         tokens: &[u32],
@@ -103,6 +143,20 @@ impl NaiveLlama {
         block: usize,
         anchor: usize,
         chosen: &[u32],
+    ) -> Vec<f32> {
+        self.revisiting(tokens, n, block, anchor, chosen, &mut |_| ())
+    }
+
+    /// The same, `note` being told what passes. The chosen tokens stand here once more, between
+    /// context and query, and nobody but their blocks sees their old keys.
+    fn revisiting(
+        &self,
+        tokens: &[u32],
+        n: usize,
+        block: usize,
+        anchor: usize,
+        chosen: &[u32],
+        note: &mut dyn FnMut(Seen<'_>),
     ) -> Vec<f32> {
         let chosen: Vec<usize> = chosen.iter().map(|token| *token as usize).collect();
         let (context, query) = tokens.split_at(n);
@@ -115,7 +169,7 @@ impl NaiveLlama {
             (false, true) => positions[j] < positions[i] && !chosen.contains(&j),
             _ => j <= i,
         };
-        self.logits(&ids, &positions, &sees, &mut |_, _| ())
+        self.logits(&ids, &positions, &sees, note)
     }
 
     /// As [`Self::star`], each block but the first behind tokens of its own: `anchors` has those
@@ -149,17 +203,17 @@ impl NaiveLlama {
             let ((of, _), (other, is_anchor)) = (owners[i], owners[j]);
             j <= i && (of == other || of == blocks && !is_anchor)
         };
-        self.logits(&ids, &positions, &sees, &mut |_, _| ())
+        self.logits(&ids, &positions, &sees, &mut |_| ())
     }
 
     /// Logits after the last token; token `i` stands at `positions[i]` and sees token `j` if
-    /// `sees(i, j)`. `note` is told the softmax weights of all tokens for each token and head.
+    /// `sees(i, j)`. `note` is told what passes.
     pub fn logits(
         &self,
         tokens: &[u32],
         positions: &[usize],
         sees: &dyn Fn(usize, usize) -> bool,
-        note: &mut dyn FnMut(usize, &[f64]),
+        note: &mut dyn FnMut(Seen<'_>),
     ) -> Vec<f32> {
         let w = |name: &str| self.tensors[name].as_slice();
         let embedding = w("model.embed_tokens.weight");
@@ -184,12 +238,13 @@ impl NaiveLlama {
             let q = heads("self_attn.q_proj", self.heads);
             let k = heads("self_attn.k_proj", self.kv_heads);
             let v = heads("self_attn.v_proj", 0);
+            note(Seen::Values { layer: l, values: &v });
             for i in 0..x.len() {
                 let mut attended = Vec::new();
                 for h in 0..self.heads {
                     let g = h / (self.heads / self.kv_heads);
                     let weights = self.attention(&q[i], &k, h, g, &|j| sees(i, j));
-                    note(i, &weights);
+                    note(Seen::Weights { layer: l, token: i, weights: &weights });
                     let mut out = vec![0.0; self.head_dim];
                     for (weight, v) in weights.iter().zip(&v) {
                         let v = &v[g * self.head_dim..];

@@ -9,7 +9,7 @@ mod tradeoff;
 
 pub(super) use depth::depth;
 pub(super) use lines::{score, tasks};
-pub(super) use tradeoff::{memory, speed};
+pub(super) use tradeoff::{memory, speed, time};
 
 use crate::EvalError;
 use crate::palette::{GRID, INK, colour};

@@ -1,10 +1,12 @@
-//! What speed and small caches cost: the mean score against the speed-up over the baseline, or
-//! against the share of its memory for keys, one panel per length.
+//! What speed and small caches cost: the mean score against the speed-up over the baseline, against
+//! the time that an answer takes, or against the share of the baseline's memory for keys, one panel
+//! per length.
 
 use super::{Area, Drawn, FONT, GRID, INK, WIDTH, colour, columns, length_label, marker, picture};
 use crate::EvalError;
 use crate::report::results::{AtLength, Cell, Results, baseline};
 use plotters::prelude::*;
+use std::ops::Range;
 
 const PANEL: u32 = 320;
 
@@ -15,22 +17,55 @@ struct Axis {
     of: fn(&Cell) -> Option<f64>,
     /// What a place is called, with so many digits.
     label: fn(f64, usize) -> String,
+    /// The place of the baseline, where all panels share it; each has a range of its own, from 0,
+    /// where they do not.
+    baseline: Option<f64>,
 }
 
 const SPEED: Axis = Axis {
     name: "speed-up, time to first token",
     of: |cell| cell.speedup,
     label: |speedup, digits| format!("{speedup:.digits$}×"),
+    baseline: Some(1.0),
+};
+const TIME: Axis = Axis {
+    name: "time to the end of the answer, s",
+    of: |cell| cell.total_s,
+    label: |seconds, digits| format!("{seconds:.digits$}"),
+    baseline: None,
 };
 const MEMORY: Axis = Axis {
     name: "memory of keys and values",
     of: |cell| cell.kv_share,
     label: |share, digits| format!("{:.*} %", digits.saturating_sub(1), 100.0 * share),
+    baseline: Some(1.0),
 };
+
+impl Axis {
+    /// What it shows where methods are at these places.
+    fn range(&self, cells: impl Iterator<Item = Cell>) -> Range<f64> {
+        let places: Vec<f64> = cells.filter_map(|cell| (self.of)(&cell)).collect();
+        let most = places.iter().copied().fold(self.baseline.unwrap_or(0.0), f64::max);
+        let Some(baseline) = self.baseline else {
+            // No time at all is a panel without a point.
+            return 0.0..if most > 0.0 { 1.08 * most } else { 1.0 };
+        };
+        let least = places.iter().copied().fold(baseline, f64::min);
+        let room = (most - least).max(0.2) * 0.08;
+        (least - room).max(0.0)..most + room
+    }
+}
 
 /// Scores against the speed-up.
 pub(in crate::report) fn speed(results: &Results) -> Result<String, EvalError> {
     panels(results, &SPEED)
+}
+
+/// Scores against the time to the end of the answer; nothing if no times can be compared.
+pub(in crate::report) fn time(results: &Results) -> Result<Option<String>, EvalError> {
+    let mut cells = results.lengths.iter().flat_map(|at| &at.mean).flatten();
+    let is_timed = cells.any(|cell| cell.total_s.is_some_and(|seconds| seconds > 0.0));
+    is_timed.then(|| panels(results, &TIME)).transpose()
 }
 
 /// Scores against the memory of keys and values; nothing where it is that of the baseline for all
@@ -46,10 +81,7 @@ fn panels(results: &Results, axis: &Axis) -> Result<String, EvalError> {
     let cells = || results.lengths.iter().flat_map(means);
     let lowest = cells().map(|cell| cell.score.low).fold(1.0, f64::min);
     let low = ((lowest * 10.0).floor() * 10.0).clamp(0.0, 80.0);
-    let places = || cells().filter_map(|cell| (axis.of)(&cell));
-    let (least, most) = (places().fold(1.0, f64::min), places().fold(1.0, f64::max));
-    let room = (most - least).max(0.2) * 0.08;
-    let x = (least - room).max(0.0)..most + room;
+    let shared = axis.range(cells());
 
     let columns = columns(results.lengths.len());
     let rows = results.lengths.len().div_ceil(columns) as u32;
@@ -58,7 +90,11 @@ fn panels(results: &Results, axis: &Axis) -> Result<String, EvalError> {
         for (i, at) in results.lengths.iter().enumerate() {
             let corner = ((i % columns) as u32 * tile, (i / columns) as u32 * PANEL);
             let area = area.clone().shrink(corner, (tile, PANEL));
-            panel(&area, at, axis, baseline(&results.info), x.clone(), low, i % columns == 0)?;
+            let x = match axis.baseline {
+                Some(_) => shared.clone(),
+                None => axis.range(means(at)),
+            };
+            panel(&area, at, axis, baseline(&results.info), x, low, i % columns == 0)?;
         }
         Ok(())
     })
@@ -69,7 +105,7 @@ fn panel(
     at: &AtLength,
     axis: &Axis,
     baseline: usize,
-    x: std::ops::Range<f64>,
+    x: Range<f64>,
     low: f64,
     first: bool,
 ) -> Drawn {

@@ -6,11 +6,13 @@
 //! the backend ([`Backend::lines`], [`Backend::tile_mass`]); what follows from them is a pure
 //! function of small arrays; attention is [`Backend::attend_tiles`].
 //!
+//! * [`blocks`]: first keys and nearest blocks
 //! * [`streaming`]: first and nearest keys
 //! * [`minference`]: keys and distances of most weight
 //! * [`flexprefill`]: as many of these as hold a share of it, or tiles by their means
 //! * [`xattention`]: tiles by sums along antidiagonals
 
+mod blocks;
 mod choose;
 mod flexprefill;
 mod layout;
@@ -109,6 +111,9 @@ impl<B: Backend> Block<'_, B> {
         let heads = self.shape.heads;
         Ok(match sparse {
             Sparse::Streaming { sink, window } => streaming::mask(layout, sink, window),
+            Sparse::Blocks { block, anchor, previous } => {
+                blocks::mask(layout, block, anchor, previous)
+            }
             Sparse::Minference { vertical, slash } => {
                 let lines = self.lines(minference::ROWS)?;
                 minference::mask(layout, &lines, vertical, slash)

@@ -111,6 +111,8 @@ proptest! {
                 Sparse::Flexprefill { gamma: Share::ALL, tau: share(0), min: 0 },
                 Sparse::Flexprefill { gamma: share(100), tau: share(1000), min: keys },
                 Sparse::Xattention { stride: 8, tau: Share::ALL },
+                Sparse::Blocks { block: 128, anchor: 0, previous: keys.div_ceil(128) },
+                Sparse::Blocks { block: keys.next_multiple_of(128), anchor: 128, previous: 0 },
             ] {
                 let (found, found_lse, sparsity) = block.by(sparse);
                 assert!(near(&found, &out) && near(&found_lse, &lse), "{sparse}");
@@ -165,6 +167,7 @@ proptest! {
                 Sparse::Minference { vertical: 40, slash: 60 },
                 Sparse::Flexprefill { gamma: Share::of(3000).unwrap(), tau: Share::of(0).unwrap(), min: 128 },
                 Sparse::Xattention { stride: 8, tau: Share::of(4000).unwrap() },
+                Sparse::Blocks { block: 256, anchor: 128, previous: 1 },
             ] {
                 let (out, _, sparsity) = block.by(sparse);
                 assert!(out.iter().all(|x| x.is_finite()), "{sparse}");
