@@ -1,11 +1,12 @@
 //! Few queries, as in decoding: keys and values are read once, in the order they lie in memory, and
 //! used directly for all heads.
 
+use super::cached::Codes;
 use super::queries::{Queries, Running};
 use super::{AttentionScratch, KeyRange, KvSegment, Request};
+use crate::HeadShape;
 use crate::cpu::Cpu;
 use crate::cpu::kernels::FewRows;
-use crate::{ElementsView, HeadShape};
 
 /// Keys of one tile: those of all heads stay in the second-level cache, and what is done once per
 /// row and tile costs little.
@@ -18,6 +19,8 @@ pub(super) struct FewScratch {
     pub(super) q: Vec<f32>,
     /// `[kv_heads, rows, KEYS]`
     pub(super) scores: Vec<f32>,
+    /// keys, then values of a tile, if they are in 8 bits
+    pub(super) codes: Codes,
 }
 
 impl Cpu {
@@ -59,14 +62,11 @@ impl Cpu {
         let HeadShape { head_dim: dim, .. } = queries.shape;
         let heads = tile.heads(queries.shape);
         let shape = FewRows { kv_heads: heads.len(), rows, dim };
-        let FewScratch { q, scores } = scratch;
+        let FewScratch { q, scores, codes } = scratch;
         let own = heads.start * rows..heads.end * rows;
         let q = &q[own.start * dim..own.end * dim];
         let scores = &mut scores[..own.len() * count];
-        match tile.keys {
-            ElementsView::F32(k) => (self.kernels.score_f32)(shape, q, k, scores),
-            ElementsView::Bf16(k) => (self.kernels.score_bf16)(shape, q, k, scores),
-        }
+        self.score_few(shape, q, tile.keys, scores, codes);
         for (row, scores) in own.clone().zip(scores.chunks_exact_mut(count)) {
             let visible = tile.visible(queries.position(row % rows));
             scores[visible..].fill(0.0);
@@ -75,9 +75,6 @@ impl Cpu {
             }
         }
         let out = &mut running.out[own.start * dim..own.end * dim];
-        match tile.values {
-            ElementsView::F32(v) => (self.kernels.weigh_f32)(shape, scores, v, out),
-            ElementsView::Bf16(v) => (self.kernels.weigh_bf16)(shape, scores, v, out),
-        }
+        self.weigh_few(shape, scores, tile.values, out, codes);
     }
 }

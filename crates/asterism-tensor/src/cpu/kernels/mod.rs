@@ -133,6 +133,8 @@ pub(crate) struct Kernels {
     pub(crate) softmax_row: fn(&mut [f32], f32) -> (f32, f32),
     /// `x *= factor`.
     pub(crate) scale: fn(&mut [f32], f32),
+    /// `x[i] *= factors[i]`.
+    pub(crate) multiply_by: fn(&mut [f32], &[f32]),
     /// `gate = silu(gate) * up`.
     pub(crate) silu_mul: fn(&mut [f32], &[f32]),
     /// `out = x / rms(x) * weight`.
@@ -157,6 +159,12 @@ pub(crate) struct Kernels {
     pub(crate) copy_keys: UnpackKeys<f32>,
     /// The same of values in f32.
     pub(crate) copy_values: UnpackValues<f32>,
+    /// `(heads, dim, out)`: heads in 8 bits: see `portable::encode_int8`.
+    pub(crate) encode_int8: fn(&[f32], usize, &mut [u8]),
+    /// `(heads, kv_heads, dim, codes out, scales out)`: see `portable::split_int8`.
+    pub(crate) split_int8: fn(&[u8], usize, usize, &mut [bf16], &mut [f32]),
+    /// `(heads, stride, count, dim, out)`: see `portable::decode_int8`.
+    pub(crate) decode_int8: fn(&[u8], usize, usize, usize, &mut [f32]),
 }
 
 /// `(keys, stride, count, dim, panels out)`: see `portable::unpack_keys`.

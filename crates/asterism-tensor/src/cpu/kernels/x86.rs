@@ -223,6 +223,7 @@ macro_rules! table {
             rows_bf16,
             softmax_row,
             scale,
+            multiply_by,
             silu_mul,
             rms_norm,
             rotate,
@@ -235,6 +236,9 @@ macro_rules! table {
             unpack_values,
             copy_keys: portable::copy_keys::<PANEL>,
             copy_values: portable::copy_values::<PANEL>,
+            encode_int8,
+            split_int8,
+            decode_int8,
         };
 
         fn unpack_keys(keys: &[bf16], stride: usize, count: usize, dim: usize, out: &mut [f32]) {
@@ -254,6 +258,7 @@ macro_rules! portable_bodies {
             softmax_row = portable::softmax_row::<true>,
                 (scores: &mut [f32], max: f32) -> (f32, f32);
             scale = portable::scale, (x: &mut [f32], factor: f32);
+            multiply_by = portable::multiply_by, (x: &mut [f32], factors: &[f32]);
             silu_mul = portable::silu_mul::<true>, (gate: &mut [f32], up: &[f32]);
             rms_norm = portable::rms_norm::<true>,
                 (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
@@ -265,6 +270,11 @@ macro_rules! portable_bodies {
                 (v: &[bf16], stride: usize, count: usize, dim: usize, out: &mut [f32], between: usize);
             weigh_f32 = portable::weigh_f32::<true>,
                 (shape: FewRows, w: &[f32], v: &[f32], out: &mut [f32]);
+            encode_int8 = portable::encode_int8, (x: &[f32], dim: usize, out: &mut [u8]);
+            split_int8 = portable::split_int8,
+                (heads: &[u8], kv_heads: usize, dim: usize, codes: &mut [bf16], scales: &mut [f32]);
+            decode_int8 = portable::decode_int8,
+                (heads: &[u8], stride: usize, count: usize, dim: usize, out: &mut [f32]);
         }
     };
 }

@@ -6,11 +6,13 @@
 //! `a * b + c` may be one instruction: without hardware support it would be a library call.
 
 mod few;
+mod int8;
 mod unpack;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use few::FEW;
 pub(super) use few::{score_bf16, score_f32, weigh_bf16, weigh_f32};
+pub(super) use int8::{decode_int8, encode_int8, split_int8};
 #[cfg(target_arch = "x86_64")]
 pub(super) use unpack::unpack_some_keys;
 pub(super) use unpack::{copy_keys, copy_values, unpack_keys, unpack_values};
@@ -40,6 +42,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     rows_bf16,
     softmax_row: softmax_row::<false>,
     scale,
+    multiply_by,
     silu_mul: silu_mul::<false>,
     rms_norm: rms_norm::<false>,
     rotate: rotate::<false>,
@@ -52,6 +55,9 @@ pub(super) const KERNELS: Kernels = Kernels {
     unpack_values: unpack_values::<PANEL>,
     copy_keys: copy_keys::<PANEL>,
     copy_values: copy_values::<PANEL>,
+    encode_int8,
+    split_int8,
+    decode_int8,
 };
 
 #[inline(always)]
@@ -241,6 +247,13 @@ pub(super) fn softmax_row<const FMA: bool>(scores: &mut [f32], max: f32) -> (f32
 #[inline(always)]
 pub(super) fn scale(x: &mut [f32], factor: f32) {
     for v in x {
+        *v *= factor;
+    }
+}
+
+#[inline(always)]
+pub(super) fn multiply_by(x: &mut [f32], factors: &[f32]) {
+    for (v, factor) in x.iter_mut().zip(factors) {
         *v *= factor;
     }
 }
