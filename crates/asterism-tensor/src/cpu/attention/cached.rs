@@ -1,24 +1,14 @@
 //! Cached keys and values on their way to the kernels, which multiply floats.
 //!
-//! Keys in 8 bits: for few rows, which are bound by reading memory, a tile's codes become bf16,
-//! which has them exactly and stays in the second-level cache, and the scales go to scores and
-//! weights: no number is rounded again. Many rows use what is unpacked so often that scales are
-//! multiplied in, as for any other keys: to f32, and where bf16 is multiplied, to that.
+//! Few rows, as in decoding, are bound by reading memory: their kernels read keys of every
+//! precision as they are stored. Many rows use what is unpacked so often that keys in 8 bits are
+//! multiplied by their scales first, to f32, and to bf16 where that is multiplied.
 
 use super::queries::HeadPlace;
 use crate::Aligned;
 use crate::cpu::kernels::FewRows;
 use crate::cpu::{Cpu, Int8View, KvView};
 use half::bf16;
-
-/// Keys (or values) in 8 bits of one tile, taken apart.
-#[derive(Default)]
-pub(super) struct Codes {
-    /// `[tokens, kv_heads, head_dim]`
-    codes: Aligned<bf16>,
-    /// `[kv_heads, tokens]`
-    scales: Aligned<f32>,
-}
 
 /// Some keys (or values) of one head as floats.
 #[derive(Default)]
@@ -38,59 +28,29 @@ impl Cpu {
         q: &[f32],
         keys: KvView<'_>,
         scores: &mut [f32],
-        codes: &mut Codes,
     ) {
         match keys {
             KvView::F32(keys) => (self.kernels.score_f32)(shape, q, keys, scores),
             KvView::Bf16(keys) => (self.kernels.score_bf16)(shape, q, keys, scores),
-            KvView::Int8(keys) => {
-                let (keys, scales) = self.take_apart(shape, keys, codes);
-                (self.kernels.score_bf16)(shape, q, keys, scores);
-                self.scale_rows(shape, scores, scales);
-            }
+            KvView::Int8(keys) => (self.kernels.score_int8)(shape, q, keys.bytes(), scores),
         }
     }
 
     /// Adds the sums of values, by `weights [kv_heads, rows, tokens]`, to `out [kv_heads, rows,
-    /// head_dim]`. Spoils the weights.
+    /// head_dim]`.
     pub(super) fn weigh_few(
         &self,
         shape: FewRows,
-        weights: &mut [f32],
+        weights: &[f32],
         values: KvView<'_>,
         out: &mut [f32],
-        codes: &mut Codes,
     ) {
         match values {
             KvView::F32(values) => (self.kernels.weigh_f32)(shape, weights, values, out),
             KvView::Bf16(values) => (self.kernels.weigh_bf16)(shape, weights, values, out),
             KvView::Int8(values) => {
-                let (values, scales) = self.take_apart(shape, values, codes);
-                self.scale_rows(shape, weights, scales);
-                (self.kernels.weigh_bf16)(shape, weights, values, out);
+                (self.kernels.weigh_int8)(shape, weights, values.bytes(), out);
             }
-        }
-    }
-
-    /// Codes `[tokens, kv_heads, head_dim]` and scales `[kv_heads, tokens]`.
-    fn take_apart<'a>(
-        &self,
-        shape: FewRows,
-        kv: Int8View<'_>,
-        to: &'a mut Codes,
-    ) -> (&'a [bf16], &'a [f32]) {
-        let FewRows { kv_heads, dim, .. } = shape;
-        let heads = kv.heads();
-        let (codes, scales) = (to.codes.at_least(heads * dim), to.scales.at_least(heads));
-        (self.kernels.split_int8)(kv.bytes(), kv_heads, dim, codes, scales);
-        (codes, scales)
-    }
-
-    /// Multiplies the columns of `rows [kv_heads, rows, tokens]` by `scales [kv_heads, tokens]`.
-    fn scale_rows(&self, shape: FewRows, rows: &mut [f32], scales: &[f32]) {
-        let tokens = scales.len() / shape.kv_heads;
-        for (row, x) in rows.chunks_exact_mut(tokens).enumerate() {
-            (self.kernels.multiply_by)(x, &scales[row / shape.rows * tokens..][..tokens]);
         }
     }
 

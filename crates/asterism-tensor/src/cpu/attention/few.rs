@@ -1,7 +1,6 @@
 //! Few queries, as in decoding: keys and values are read once, in the order they lie in memory, and
 //! used directly for all heads.
 
-use super::cached::Codes;
 use super::queries::{Queries, Running};
 use super::{AttentionScratch, KeyRange, KvSegment, Request};
 use crate::HeadShape;
@@ -19,8 +18,6 @@ pub(super) struct FewScratch {
     pub(super) q: Vec<f32>,
     /// `[kv_heads, rows, KEYS]`
     pub(super) scores: Vec<f32>,
-    /// keys, then values of a tile, if they are in 8 bits
-    pub(super) codes: Codes,
 }
 
 impl Cpu {
@@ -62,11 +59,11 @@ impl Cpu {
         let HeadShape { head_dim: dim, .. } = queries.shape;
         let heads = tile.heads(queries.shape);
         let shape = FewRows { kv_heads: heads.len(), rows, dim };
-        let FewScratch { q, scores, codes } = scratch;
+        let FewScratch { q, scores } = scratch;
         let own = heads.start * rows..heads.end * rows;
         let q = &q[own.start * dim..own.end * dim];
         let scores = &mut scores[..own.len() * count];
-        self.score_few(shape, q, tile.keys, scores, codes);
+        self.score_few(shape, q, tile.keys, scores);
         for (row, scores) in own.clone().zip(scores.chunks_exact_mut(count)) {
             let visible = tile.visible(queries.position(row % rows));
             scores[visible..].fill(0.0);
@@ -75,6 +72,6 @@ impl Cpu {
             }
         }
         let out = &mut running.out[own.start * dim..own.end * dim];
-        self.weigh_few(shape, scores, tile.values, out, codes);
+        self.weigh_few(shape, scores, tile.values, out);
     }
 }

@@ -98,7 +98,7 @@ impl Cpu {
         let Queries { shape, .. } = queries(0);
         let (rows, count, heads) = (queries(0).rows(), tile.tokens, tile.heads(shape));
         let few = FewRows { kv_heads: heads.len(), rows, dim: shape.head_dim };
-        let FewScratch { q, scores, codes } = &mut scratch.few;
+        let FewScratch { q, scores } = &mut scratch.few;
         q.clear();
         for queries in heads.clone().map(&queries) {
             for r in 0..rows {
@@ -107,7 +107,7 @@ impl Cpu {
         }
         scores.resize(scores.len().max(heads.len() * rows * count), 0.0);
         let scores = &mut scores[..heads.len() * rows * count];
-        self.score_few(few, q, tile.keys, scores, codes);
+        self.score_few(few, q, tile.keys, scores);
         for (row, scores) in scores.chunks_exact_mut(count).enumerate() {
             let (head, r) = (heads.start + row / rows, row % rows);
             let queries = queries(head);

@@ -214,6 +214,23 @@ proptest! {
             out.fill(1.0);
             (table.weigh_bf16)(shape, &weights, &narrow, &mut out);
             assert_close(&out, &sums, 1e-5, "weigh_bf16");
+            // In 8 bits what the elements of each head are nearest to, twice as large as they are.
+            let coded: Vec<u8> = keys
+                .chunks(dim)
+                .flat_map(|head| {
+                    let codes = head.iter().map(|x| (x * 64.0) as i8 as u8);
+                    (1.0f32 / 32.0).to_le_bytes().into_iter().chain(codes)
+                })
+                .collect();
+            let twice = |all: &[f32], one: f32| -> Vec<f32> {
+                all.iter().map(|x| (x - one) * 2.0 + one).collect()
+            };
+            let mut out = vec![f32::NAN; all * width];
+            (table.score_int8)(shape, &q, &coded, &mut out);
+            assert_close(&out, &twice(&scores, 0.0), 1e-5, "score_int8");
+            let mut out = vec![1.0; all * dim];
+            (table.weigh_int8)(shape, &weights, &coded, &mut out);
+            assert_close(&out, &twice(&sums, 1.0), 1e-5, "weigh_int8");
         }
     }
 
@@ -255,10 +272,9 @@ proptest! {
 
     #[test]
     fn heads_in_8_bits_are_as_they_are_defined(
-        dim in prop_oneof![1usize..70, Just(64), Just(128)], kv_heads in 1usize..4,
-        tokens in 1usize..20, zero in 0usize..60, seed in 1u32..9999
+        dim in prop_oneof![1usize..70, Just(64), Just(128)], heads in 1usize..20,
+        zero in 0usize..30, seed in 1u32..9999
     ) {
-        let heads = tokens * kv_heads;
         let mut x: Vec<f32> = (0..(heads * dim) as u32)
             .map(|i| (((i * seed) % 2003) as f32 / 1000.0 - 1.0) * (1 + i / 97 % 5) as f32)
             .collect();
@@ -279,8 +295,6 @@ proptest! {
                     prop_assert!((code - exact).abs() <= 0.5001, "{}: {code}, {exact}", table.isa);
                 }
             }
-            let (mut codes, mut apart) = (vec![bf16::NAN; heads * dim], vec![f32::NAN; heads]);
-            (table.split_int8)(&coded, kv_heads, dim, &mut codes, &mut apart);
             // Every other head, from the second on.
             let count = heads / 2;
             let mut decoded = vec![f32::NAN; count * dim];
@@ -288,18 +302,13 @@ proptest! {
                 (table.decode_int8)(&coded[4 + dim..], 2 * (4 + dim), count, dim, &mut decoded);
             }
             for (i, head) in coded.chunks(4 + dim).enumerate() {
-                prop_assert_eq!(apart[i % kv_heads * tokens + i / kv_heads], scales[i]);
                 for (d, code) in head[4..].iter().enumerate() {
                     let code = f32::from(code.cast_signed());
-                    prop_assert_eq!(codes[i * dim + d].to_f32(), code);
                     if i % 2 == 1 {
                         prop_assert_eq!(decoded[i / 2 * dim + d], code * scales[i]);
                     }
                 }
             }
-            let mut y = x.clone();
-            (table.multiply_by)(&mut y, &x);
-            prop_assert!(y.iter().zip(&x).all(|(y, x)| *y == x * x));
             // What is not finite is not lost.
             for strange in [f32::NAN, f32::NEG_INFINITY] {
                 let mut head = x[..dim].to_vec();

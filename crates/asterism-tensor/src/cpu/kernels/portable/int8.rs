@@ -4,7 +4,6 @@
 //! [`cpu::kv`]: crate::cpu::Kv
 
 use crate::cpu::kv::int8_bytes;
-use half::bf16;
 
 /// The largest code.
 const MOST: f32 = 127.0;
@@ -33,27 +32,6 @@ pub(in super::super) fn encode_int8(x: &[f32], dim: usize, out: &mut [u8]) {
     }
 }
 
-/// Heads `[tokens, kv_heads, 4 + dim]` taken apart: codes as bf16, which has them exactly,
-/// `[tokens, kv_heads, dim]`, and scales, those of one head after the other, `[kv_heads, tokens]`.
-#[inline(always)]
-pub(in super::super) fn split_int8(
-    heads: &[u8],
-    kv_heads: usize,
-    dim: usize,
-    codes: &mut [bf16],
-    scales: &mut [f32],
-) {
-    let tokens = scales.len() / kv_heads;
-    let heads = heads.chunks_exact(int8_bytes(dim)).zip(codes.chunks_exact_mut(dim));
-    for (i, (head, to)) in heads.enumerate() {
-        let (scale, codes) = split(head);
-        scales[i % kv_heads * tokens + i / kv_heads] = scale;
-        for (to, code) in to.iter_mut().zip(codes) {
-            *to = bf16::from_bits((number(*code).to_bits() >> 16) as u16);
-        }
-    }
-}
-
 /// Heads as they were, but for what 8 bits do not hold: `out [count, dim]` of `count` heads whose
 /// first bytes are `stride` apart.
 #[inline(always)]
@@ -74,13 +52,13 @@ pub(in super::super) fn decode_int8(
 
 /// The scale of a head, and its codes.
 #[inline(always)]
-fn split(head: &[u8]) -> (f32, &[u8]) {
+pub(super) fn split(head: &[u8]) -> (f32, &[u8]) {
     let (scale, codes) = head.split_first_chunk().unwrap_or((&[0; 4], &[]));
     (f32::from_le_bytes(*scale), codes)
 }
 
 /// The whole number of a code.
 #[inline(always)]
-fn number(code: u8) -> f32 {
+pub(super) fn number(code: u8) -> f32 {
     f32::from(code.cast_signed())
 }

@@ -11,8 +11,8 @@ mod unpack;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use few::FEW;
-pub(super) use few::{score_bf16, score_f32, weigh_bf16, weigh_f32};
-pub(super) use int8::{decode_int8, encode_int8, split_int8};
+pub(super) use few::{score_bf16, score_f32, score_int8, weigh_bf16, weigh_f32, weigh_int8};
+pub(super) use int8::{decode_int8, encode_int8};
 #[cfg(target_arch = "x86_64")]
 pub(super) use unpack::unpack_some_keys;
 pub(super) use unpack::{copy_keys, copy_values, unpack_keys, unpack_values};
@@ -42,7 +42,6 @@ pub(super) const KERNELS: Kernels = Kernels {
     rows_bf16,
     softmax_row: softmax_row::<false>,
     scale,
-    multiply_by,
     silu_mul: silu_mul::<false>,
     rms_norm: rms_norm::<false>,
     rotate: rotate::<false>,
@@ -51,12 +50,13 @@ pub(super) const KERNELS: Kernels = Kernels {
     score_bf16: score_bf16::<false>,
     weigh_f32: weigh_f32::<false>,
     weigh_bf16: weigh_bf16::<false>,
+    score_int8: score_int8::<false>,
+    weigh_int8: weigh_int8::<false>,
     unpack_keys: unpack_keys::<PANEL>,
     unpack_values: unpack_values::<PANEL>,
     copy_keys: copy_keys::<PANEL>,
     copy_values: copy_values::<PANEL>,
     encode_int8,
-    split_int8,
     decode_int8,
 };
 
@@ -247,13 +247,6 @@ pub(super) fn softmax_row<const FMA: bool>(scores: &mut [f32], max: f32) -> (f32
 #[inline(always)]
 pub(super) fn scale(x: &mut [f32], factor: f32) {
     for v in x {
-        *v *= factor;
-    }
-}
-
-#[inline(always)]
-pub(super) fn multiply_by(x: &mut [f32], factors: &[f32]) {
-    for (v, factor) in x.iter_mut().zip(factors) {
         *v *= factor;
     }
 }
