@@ -42,8 +42,8 @@ fn book(engine: &Engine, context: usize, query: usize) -> (Vec<u32>, Vec<u32>) {
 #[test]
 fn logits_are_close_to_those_of_exact_keys_on_every_instruction_set() {
     let exact = nano(KvPrecision::F32, Isa::best());
-    let (context, query) = book(&exact, 900, 20);
-    let star = Star::new(256).anchor(64);
+    let (context, query) = book(&exact, 400, 20);
+    let star = Star::new(128).anchor(32);
     let plans = [PlanSpec::dense(), star.hosts(2), star.revisit(Revisit::Tokens(100)).into()];
     for plan in plans {
         let (expected, _) = run(&exact, &context, &query, plan, 1);

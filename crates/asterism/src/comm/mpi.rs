@@ -137,8 +137,9 @@ impl GivenUp for Shared {
 }
 
 impl MpiComm {
-    /// This process's end of `mpi`, for keys in heads of `head_dim` elements. `give_up` tells the other processes that this host gave up the
-    /// command of a number; `failed` hears of the error that ends MPI.
+    /// This process's end of `mpi`, for keys in heads of `head_dim` elements. `give_up` tells the
+    /// other processes that this host gave up the command of a number; `failed` hears of the error
+    /// that ends MPI.
     pub fn new(
         mpi: Arc<Mpi>,
         head_dim: usize,

@@ -86,7 +86,8 @@ proptest! {
         kv_heads in 1usize..3, group in 1usize..4, dim in prop_oneof![Just(8usize), Just(20), Just(64)],
         tokens in prop_oneof![1usize..4, 1usize..90], start in 0usize..400,
         lengths in proptest::collection::vec(0usize..300, 1..4), gap in 0usize..50,
-        precision in prop::sample::select(&PRECISIONS[..]), hides in prop_oneof![Just(0.0f32), Just(0.5), Just(0.98)],
+        precision in prop::sample::select(&PRECISIONS[..]),
+        hides in prop_oneof![Just(0.0f32), Just(0.5), Just(0.98)],
         gaps in prop::option::of(prop::collection::vec(0u32..9, 90)),
         keeps in prop_oneof![Just(1.0f32), Just(0.5), Just(0.1)],
         mut seed in any::<u64>()

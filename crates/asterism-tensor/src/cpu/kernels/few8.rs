@@ -80,8 +80,8 @@ pub(super) fn for_each_part<const FEW: usize>(
 }
 
 macro_rules! few8 {
-    ($features:literal, $lanes:literal, $score:expr, $weigh:expr, $widen:expr, $zero:ident, $load:ident,
-     $store:ident, $set1:ident, $fma:ident, $add:ident, $halve:expr) => {
+    ($features:literal, $lanes:literal, $score:expr, $weigh:expr, $widen:expr, $zero:ident,
+     $load:ident, $store:ident, $set1:ident, $fma:ident, $add:ident, $halve:expr) => {
         use super::super::super::few8::{self, Part, SCALE};
         use super::super::super::row::of_rows;
         use super::super::super::{FEW, FewRows, portable};
