@@ -185,7 +185,7 @@ fn attention(cpu: &Cpu, tokens: usize, shape: HeadShape) -> Value {
     let width = shape.q_width();
     let q = numbers(tokens * width);
     let kv = Elements::from_f32(Precision::Bf16, &q);
-    let view = kv.view(0..tokens * width);
+    let view = kv.view(0..tokens * width).into();
     let segment =
         KvSegment { keys: view, values: view, tokens, start: 0, hidden: None, head: None };
     let segments = [segment];

@@ -111,7 +111,7 @@ fn options(error: &EngineError) -> Option<&'static str> {
     match error {
         EngineError::TooLong { .. } => Some("--max-tokens of ask and batch"),
         EngineError::NoMemory { is_gpu: true, .. } => Some("--block, --kv-dtype fp8, --device cpu"),
-        EngineError::NoMemory { .. } => Some("--block, --hosts"),
+        EngineError::NoMemory { .. } => Some("--block, --kv-dtype int8, --hosts"),
         EngineError::NotFinite { .. } => Some("--dtype f32"),
         EngineError::Tensor(TensorError::OutOfMemory { .. }) => {
             Some("--block, --kv-dtype fp8, --device cpu")

@@ -6,8 +6,8 @@ use super::report;
 use asterism::engine::MemoryNeed;
 use asterism::model::ModelConfig;
 use asterism::plan::Plan;
-use asterism::tensor::Precision;
 use asterism::tensor::cuda::{Device, KernelCache, Libraries};
+use asterism::tensor::{KvPrecision, Precision};
 use asterism::world::find_nccl;
 use serde_json::Value;
 
@@ -61,8 +61,12 @@ pub(crate) fn facts() -> Vec<Fact> {
     facts
 }
 
-/// What the chosen method takes of a GPU's memory, and what the GPUs here have.
+/// What the chosen method takes of a GPU's memory, and what the GPUs here have; nothing if no GPU
+/// keeps such keys.
 pub(crate) fn memory(model: &ModelConfig, args: &ModelArgs, plan: &Plan) -> Option<String> {
+    if args.kv_precision() == KvPrecision::Int8 {
+        return None;
+    }
     let precision = Precision::from(args.dtype);
     let need = MemoryNeed::of(model, args.kv_precision(), plan, ROOM);
     let weights = model.parameters() * precision.bytes() as u64;
@@ -85,8 +89,11 @@ pub(crate) fn memory(model: &ModelConfig, args: &ModelArgs, plan: &Plan) -> Opti
     Some(line)
 }
 
-/// Adds what `plan` takes of a GPU's memory to its JSON.
+/// Adds what `plan` takes of a GPU's memory to its JSON, if a GPU keeps such keys.
 pub(crate) fn add_memory(value: &mut Value, model: &ModelConfig, args: &ModelArgs, plan: &Plan) {
+    if args.kv_precision() == KvPrecision::Int8 {
+        return;
+    }
     let need = MemoryNeed::of(model, args.kv_precision(), plan, ROOM);
     value["gpu_key_bytes"] = need.keys.into();
     value["gpu_activation_bytes"] = need.activations.into();

@@ -439,6 +439,11 @@ fn devices_are_chosen_found_or_named() {
     assert!(err.contains("cache them in bf16") && err.contains("--kv-dtype"), "{err}");
     let (out, _) = succeed(asterism().args(["plan", "--tokens", "64k", "--kv-dtype", "fp8"]));
     assert!(out.contains("on one GPU: "), "{out}");
+    // Which no GPU keeps.
+    let (out, _) = succeed(asterism().args(["plan", "--tokens", "64k", "--kv-dtype", "int8"]));
+    assert!(!out.contains("on one GPU"), "{out}");
+    let (out, _) = succeed(ask(&path).args(["--device", "cpu", "--kv-dtype", "int8", QUESTION]));
+    assert!(out.contains("48213"), "{out}");
 }
 
 #[test]

@@ -74,6 +74,8 @@ fn compare(hosts: usize) {
         "--dtype f32 --method dense",
         "--dtype bf16",
         "--dtype bf16 --method zigzag",
+        "--dtype bf16 --kv-dtype int8",
+        "--dtype bf16 --kv-dtype int8 --method zigzag",
         "--dtype f32 --revisit 64",
     ] {
         let records =

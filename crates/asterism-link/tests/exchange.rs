@@ -4,13 +4,16 @@
 #![allow(clippy::unwrap_used)]
 
 use asterism_link::mpi::{Envelope, Mpi, Options, Payload};
-use asterism_tensor::{Aligned, Elements, Precision};
+use asterism_tensor::{Aligned, Cpu, Kv, Precision};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 const WAIT: Duration = Duration::from_secs(20);
+
+/// Elements of a head of keys.
+const HEAD_DIM: usize = 5;
 
 /// Whether this process is a rank. If not, starts `ranks` of them that run the test `name`.
 fn is_rank(name: &str, ranks: usize) -> bool {
@@ -35,7 +38,7 @@ fn is_rank(name: &str, ranks: usize) -> bool {
 fn start(options: Options) -> (Mpi, Receiver<Envelope>) {
     let mpi = Mpi::start(options).unwrap();
     let (sender, receiver) = channel();
-    mpi.deliver(move |message| sender.send(message.unwrap()).unwrap());
+    mpi.deliver(HEAD_DIM, move |message| sender.send(message.unwrap()).unwrap());
     (mpi, receiver)
 }
 
@@ -55,24 +58,28 @@ fn what_is_sent_arrives_in_order_whole_and_of_its_kind() {
     let (rank, size) = (mpi.rank(), mpi.size());
     assert_eq!(size, 3);
     let lengths = [0, 1, piece / 4 - 1, piece / 4, piece / 4 + 1, piece, 5 * piece];
-    let kv = move |from: usize, len: usize| {
-        let precision = [Precision::F32, Precision::Bf16][len % 2];
-        Payload::Kv(Arc::new(Elements::from_f32(precision, &floats(from, len))))
+    let cpu = Cpu::new(1, None).unwrap();
+    let kv = |mut empty: Kv, from: usize, len: usize| {
+        cpu.append(&mut empty, &floats(from, len));
+        Payload::Kv(Arc::new(empty))
     };
+    let kv = &kv;
     let payloads = move |from: usize| {
         lengths.into_iter().flat_map(move |len| {
+            let precision = [Precision::F32, Precision::Bf16][len % 2];
             [
                 Payload::Words(Arc::new(vec![from as u64; len])),
                 Payload::Rows(floats(from, len)),
                 Payload::Sums(floats(from + 1, len)),
-                kv(from, len),
+                kv(Kv::floats(precision, len), from, len),
+                kv(Kv::int8(HEAD_DIM, 0), from, len / HEAD_DIM * HEAD_DIM),
             ]
         })
     };
     mpi.expect(true).unwrap();
     // Twice, so that buffers are used again. One rank may be a round ahead of another.
     let numbered = |from: usize| {
-        let numbers = (0..2 * lengths.len() * 4).map(|i| Mpi::NUMBERS - 1 - i as u16);
+        let numbers = (0..2 * lengths.len() * 5).map(|i| Mpi::NUMBERS - 1 - i as u16);
         payloads(from).chain(payloads(from)).zip(numbers)
     };
     let mut expected: Vec<_> = (0..size).map(numbered).collect();
@@ -81,7 +88,7 @@ fn what_is_sent_arrives_in_order_whole_and_of_its_kind() {
             mpi.send(to, number, payload).unwrap();
         }
     }
-    for _ in 0..(size - 1) * 2 * lengths.len() * 4 {
+    for _ in 0..(size - 1) * 2 * lengths.len() * 5 {
         let Envelope { from, number, payload } = messages.recv_timeout(WAIT).unwrap();
         let (wanted, wanted_number) = expected[from].next().unwrap();
         assert_eq!(number, wanted_number);

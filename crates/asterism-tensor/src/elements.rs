@@ -1,4 +1,5 @@
-//! A vector of numbers in one of the two precisions that weights and cached keys are kept in.
+//! A vector of numbers in one of the two precisions that weights are kept in, and mostly
+//! cached keys.
 //!
 //! Arithmetic is always in f32: bf16 halves the memory and the traffic, not the accuracy of sums.
 

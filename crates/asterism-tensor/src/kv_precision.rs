@@ -13,6 +13,9 @@ pub enum KvPrecision {
     /// 8-bit float (e4m3: 4 bits of exponent, 3 of mantissa) with an f32 scale per token and head.
     /// GPUs only: half of bf16's memory.
     Fp8,
+    /// Whole numbers from -127 to 127 with an f32 scale per token and head, the largest size of an
+    /// element divided by 127. CPUs only: half of bf16's memory.
+    Int8,
 }
 
 impl KvPrecision {
@@ -22,8 +25,14 @@ impl KvPrecision {
         match self {
             Self::F32 => 4 * shape.kv_width(),
             Self::Bf16 => 2 * shape.kv_width(),
-            Self::Fp8 => shape.kv_width() + 4 * shape.kv_heads,
+            Self::Fp8 | Self::Int8 => shape.kv_width() + size_of::<f32>() * shape.kv_heads,
         }
+    }
+
+    /// Whether every head of a token has a scale.
+    #[must_use]
+    pub fn has_scales(self) -> bool {
+        matches!(self, Self::Fp8 | Self::Int8)
     }
 }
 
@@ -32,7 +41,7 @@ impl KvPrecision {
 pub struct KvBytes {
     /// `[tokens, kv_heads, head_dim]` in the precision they are cached in.
     pub elements: Vec<u8>,
-    /// f32 `[tokens, kv_heads]` in fp8; nothing otherwise.
+    /// f32 `[tokens, kv_heads]` in fp8 and int8; nothing otherwise.
     pub scales: Vec<u8>,
 }
 
@@ -41,7 +50,7 @@ impl KvBytes {
     /// `precision`.
     ///
     /// # Panics
-    /// If they are not whole elements, or in fp8 not as many scales as belong to them.
+    /// If they are not whole elements, or in 8 bits not as many scales as belong to them.
     #[must_use]
     pub fn to_f32(&self, precision: KvPrecision, head_dim: usize) -> Vec<f32> {
         let floats = |bytes: &[u8]| -> Vec<f32> {
@@ -56,10 +65,14 @@ impl KvBytes {
                 assert!(rest.is_empty(), "{} bytes are not whole elements", self.elements.len());
                 all.iter().map(|bytes| half::bf16::from_le_bytes(*bytes).to_f32()).collect()
             }
-            KvPrecision::Fp8 => {
+            KvPrecision::Fp8 | KvPrecision::Int8 => {
                 let scales = floats(&self.scales);
                 assert_eq!(scales.len() * head_dim, self.elements.len(), "scales of other keys");
-                let code = |(at, code): (usize, &u8)| e4m3(*code) * scales[at / head_dim];
+                let number = |code: u8| match precision {
+                    KvPrecision::Fp8 => e4m3(code),
+                    _ => f32::from(code.cast_signed()),
+                };
+                let code = |(at, code): (usize, &u8)| number(*code) * scales[at / head_dim];
                 self.elements.iter().enumerate().map(code).collect()
             }
         }
@@ -95,13 +108,14 @@ impl std::fmt::Display for KvPrecision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Fp8 => "fp8",
+            Self::Int8 => "int8",
         })
     }
 }
 
 /// A precision of another name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown precision {0:?}: expected bf16, f32 or fp8")]
+#[error("unknown precision {0:?}: expected bf16, f32, fp8 or int8")]
 pub struct UnknownKvPrecision(String);
 
 impl FromStr for KvPrecision {
@@ -112,6 +126,7 @@ impl FromStr for KvPrecision {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "fp8" => Ok(Self::Fp8),
+            "int8" => Ok(Self::Int8),
             other => Err(UnknownKvPrecision(other.to_owned())),
         }
     }
@@ -133,16 +148,18 @@ mod tests {
         let scales = [2.0f32, 0.5].iter().flat_map(|x| x.to_le_bytes()).collect();
         let bytes = KvBytes { elements: vec![0x38, 0xbc, 0x7e, 0x01], scales };
         assert_eq!(bytes.to_f32(KvPrecision::Fp8, 2), [2.0, -3.0, 224.0, 0.5 / 512.0]);
+        let codes = KvBytes { elements: vec![127, 0x81, 0, 0xff], ..bytes };
+        assert_eq!(codes.to_f32(KvPrecision::Int8, 2), [254.0, -254.0, 0.0, -0.5]);
         assert!(e4m3(0x7f).is_nan() && e4m3(0xff).is_nan());
     }
 
     #[test]
     fn names_and_sizes() {
         let shape = HeadShape { heads: 32, kv_heads: 8, head_dim: 128 };
-        for (name, bytes) in [("f32", 4096), ("bf16", 2048), ("fp8", 1056)] {
+        for (name, bytes) in [("f32", 4096), ("bf16", 2048), ("fp8", 1056), ("int8", 1056)] {
             let precision: KvPrecision = name.parse().unwrap();
             assert_eq!((precision.to_string().as_str(), precision.row_bytes(shape)), (name, bytes));
         }
-        assert!("int8".parse::<KvPrecision>().unwrap_err().to_string().contains("fp8"));
+        assert!("int4".parse::<KvPrecision>().unwrap_err().to_string().contains("int8"));
     }
 }

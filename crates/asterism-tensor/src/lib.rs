@@ -4,8 +4,7 @@
 //!
 //! * `aligned`: buffers that start at a cache line
 //! * [`bytes`](Bytes): the bytes of a model file
-//! * [`elements`](Elements): a vector of f32 or bf16, the two precisions weights and keys are kept
-//!   in
+//! * [`elements`](Elements): a vector of f32 or bf16, the two precisions that weights are kept in
 //! * [`Backend`]: what a machine must be able to do to run the model; [`Part`]: a range of its
 //!   buffers
 //! * [`KeptKeys`]: which keys each head has of a run of tokens, where not all
@@ -46,7 +45,8 @@ pub use backend::{
 };
 pub use bytes::Bytes;
 pub use cpu::{
-    Activations, Cpu, CpuError, Isa, KeptHead, KvSegment, KvSequence, PackedMatrix, RowPositions,
+    Activations, Cpu, CpuError, Int8, Int8View, Isa, KeptHead, Kv, KvSegment, KvSequence, KvView,
+    PackedMatrix, RowPositions,
 };
 #[cfg(feature = "cuda")]
 pub use cuda::{Cuda, CudaError};

@@ -18,7 +18,8 @@ pub(crate) struct ModelArgs {
     /// Precision of weights, and of cached keys unless --kv-dtype says otherwise.
     #[arg(long, value_enum, default_value_t = Dtype::Bf16, env = "ASTERISM_DTYPE")]
     pub(crate) dtype: Dtype,
-    /// Precision of cached keys: bf16, f32 (CPU), or fp8 (GPU: half the memory, slower decoding).
+    /// Precision of cached keys: bf16, f32 (CPU), int8 (CPU: half of bf16's memory), or fp8 (GPU:
+    /// half the memory, slower decoding).
     #[arg(long, value_name = "DTYPE", env = "ASTERISM_KV_DTYPE")]
     pub(crate) kv_dtype: Option<KvPrecision>,
     /// What computes: auto (a GPU if there is one), cpu, or cuda:N.

@@ -1,6 +1,6 @@
 //! What messages carry: buffers of the CPU, as they lie in memory, without a copy on either side.
 
-use asterism_tensor::{Aligned, Elements, Memory, Precision};
+use asterism_tensor::{Aligned, Elements, Kv, Memory, Precision};
 use std::sync::Arc;
 
 /// What a message carries. Nobody can change the buffers while they are shared.
@@ -13,7 +13,7 @@ pub enum Payload {
     /// Log-sum-exps.
     Sums(Arc<Aligned<f32>>),
     /// Keys or values.
-    Kv(Arc<Elements>),
+    Kv(Arc<Kv>),
 }
 
 /// Which of them, as the tag of a message says: three bits.
@@ -24,12 +24,14 @@ pub(super) enum Kind {
     Sums,
     KvF32,
     KvBf16,
+    KvInt8,
 }
 
 impl Kind {
     /// Bits of a tag that say the kind.
     pub(super) const BITS: u32 = 3;
-    const ALL: [Self; 5] = [Self::Words, Self::Rows, Self::Sums, Self::KvF32, Self::KvBf16];
+    const ALL: [Self; 6] =
+        [Self::Words, Self::Rows, Self::Sums, Self::KvF32, Self::KvBf16, Self::KvInt8];
 
     /// The kind that the lowest bits of a tag say, if it is one.
     pub(super) fn of_tag(tag: u16) -> Option<Self> {
@@ -39,6 +41,14 @@ impl Kind {
     pub(super) fn bits(self) -> u16 {
         self as u16
     }
+
+    fn of_kv(kv: &Kv) -> Self {
+        match kv {
+            Kv::Floats(Elements::F32(_)) => Self::KvF32,
+            Kv::Floats(Elements::Bf16(_)) => Self::KvBf16,
+            Kv::Int8(_) => Self::KvInt8,
+        }
+    }
 }
 
 impl Payload {
@@ -47,10 +57,7 @@ impl Payload {
             Self::Words(_) => Kind::Words,
             Self::Rows(_) => Kind::Rows,
             Self::Sums(_) => Kind::Sums,
-            Self::Kv(elements) => match elements.precision() {
-                Precision::F32 => Kind::KvF32,
-                Precision::Bf16 => Kind::KvBf16,
-            },
+            Self::Kv(kv) => Kind::of_kv(kv),
         }
     }
 
@@ -59,10 +66,7 @@ impl Payload {
         match self {
             Self::Words(words) => bytemuck::must_cast_slice(&words[..]),
             Self::Rows(floats) | Self::Sums(floats) => bytemuck::must_cast_slice(&floats[..]),
-            Self::Kv(elements) => match &**elements {
-                Elements::F32(floats) => bytemuck::must_cast_slice(&floats[..]),
-                Elements::Bf16(halves) => bytemuck::must_cast_slice(&halves[..]),
-            },
+            Self::Kv(kv) => kv.as_bytes(),
         }
     }
 }
@@ -72,34 +76,44 @@ impl Payload {
 pub(super) enum Buffer {
     Words(Vec<u64>),
     Floats(Aligned<f32>),
-    Elements(Elements),
+    Kv(Kv),
 }
 
 impl Buffer {
-    /// Cut or grown to `bytes` bytes; what is there stays. Not if they are no whole elements.
+    /// Cut or grown to `bytes` bytes; what is there stays. Not if they are no whole elements; heads
+    /// in 8 bits may come in pieces.
     pub(super) fn resize(&mut self, bytes: usize) -> bool {
-        let (width, len) = match self {
-            Self::Words(_) => (8, bytes / 8),
-            Self::Floats(_) | Self::Elements(Elements::F32(_)) => (4, bytes / 4),
-            Self::Elements(Elements::Bf16(_)) => (2, bytes / 2),
+        let width = match self {
+            Self::Words(words) => {
+                words.resize(bytes / 8, 0);
+                8
+            }
+            Self::Floats(floats) | Self::Kv(Kv::Floats(Elements::F32(floats))) => {
+                floats.resize(bytes / 4);
+                4
+            }
+            Self::Kv(Kv::Floats(Elements::Bf16(halves))) => {
+                halves.resize(bytes / 2);
+                2
+            }
+            Self::Kv(Kv::Int8(heads)) => {
+                heads.bytes_mut().resize(bytes);
+                1
+            }
         };
-        match self {
-            Self::Words(words) => words.resize(len, 0),
-            Self::Floats(floats) | Self::Elements(Elements::F32(floats)) => floats.resize(len),
-            Self::Elements(Elements::Bf16(halves)) => halves.resize(len),
-        }
         bytes.is_multiple_of(width)
     }
 
     pub(super) fn as_bytes_mut(&mut self) -> &mut [u8] {
         match self {
             Self::Words(words) => bytemuck::must_cast_slice_mut(&mut words[..]),
-            Self::Floats(floats) | Self::Elements(Elements::F32(floats)) => {
+            Self::Floats(floats) | Self::Kv(Kv::Floats(Elements::F32(floats))) => {
                 bytemuck::must_cast_slice_mut(&mut floats[..])
             }
-            Self::Elements(Elements::Bf16(halves)) => {
+            Self::Kv(Kv::Floats(Elements::Bf16(halves))) => {
                 bytemuck::must_cast_slice_mut(&mut halves[..])
             }
+            Self::Kv(Kv::Int8(heads)) => heads.bytes_mut(),
         }
     }
 }
@@ -112,32 +126,35 @@ const KEPT: usize = 256 << 20;
 /// first time that its pages are touched.
 pub(super) struct Pool {
     floats: Vec<Arc<Aligned<f32>>>,
-    elements: Vec<Arc<Elements>>,
+    kv: Vec<Arc<Kv>>,
     /// Bytes of either that are kept at most.
     most: usize,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { floats: Vec::new(), elements: Vec::new(), most: KEPT }
+        Self { floats: Vec::new(), kv: Vec::new(), most: KEPT }
     }
 }
 
 impl Pool {
-    /// A buffer for `bytes` bytes of `kind`: one that is of that size and not in use any more, if
-    /// there is one. `None` if they are no whole elements.
-    pub(super) fn take(&mut self, kind: Kind, bytes: usize) -> Option<Buffer> {
+    /// A buffer for `bytes` bytes of `kind`, keys in heads of `head_dim`: one that is of that size
+    /// and not in use any more, if there is one. `None` if they are no whole elements.
+    pub(super) fn take(&mut self, kind: Kind, head_dim: usize, bytes: usize) -> Option<Buffer> {
         let mut buffer = match kind {
             Kind::Words => Buffer::Words(Vec::new()),
             Kind::Rows | Kind::Sums => {
                 let unused = take_unused(&mut self.floats, |floats| floats.bytes() == bytes);
                 Buffer::Floats(unused.unwrap_or_default())
             }
-            Kind::KvF32 | Kind::KvBf16 => {
-                let precision = if kind == Kind::KvF32 { Precision::F32 } else { Precision::Bf16 };
-                let fits = |kv: &Elements| kv.precision() == precision && kv.bytes() == bytes;
-                let unused = take_unused(&mut self.elements, fits);
-                Buffer::Elements(unused.unwrap_or_else(|| Elements::with_capacity(precision, 0)))
+            Kind::KvF32 | Kind::KvBf16 | Kind::KvInt8 => {
+                let none = || match kind {
+                    Kind::KvF32 => Kv::floats(Precision::F32, 0),
+                    Kind::KvBf16 => Kv::floats(Precision::Bf16, 0),
+                    _ => Kv::int8(head_dim, 0),
+                };
+                let fits = |kv: &Kv| Kind::of_kv(kv) == kind && kv.bytes() == bytes;
+                Buffer::Kv(take_unused(&mut self.kv, fits).unwrap_or_else(none))
             }
         };
         buffer.resize(bytes).then_some(buffer)
@@ -152,14 +169,14 @@ impl Pool {
                 self.floats.push(Arc::clone(&floats));
                 if kind == Kind::Sums { Payload::Sums(floats) } else { Payload::Rows(floats) }
             }
-            Buffer::Elements(elements) => {
-                let elements = Arc::new(elements);
-                self.elements.push(Arc::clone(&elements));
-                Payload::Kv(elements)
+            Buffer::Kv(kv) => {
+                let kv = Arc::new(kv);
+                self.kv.push(Arc::clone(&kv));
+                Payload::Kv(kv)
             }
         };
         trim(&mut self.floats, self.most, |floats| floats.bytes());
-        trim(&mut self.elements, self.most, |elements| elements.bytes());
+        trim(&mut self.kv, self.most, |kv| kv.bytes());
         payload
     }
 }
@@ -185,21 +202,35 @@ fn trim<T>(all: &mut Vec<Arc<T>>, most: usize, bytes: impl Fn(&T) -> usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use asterism_tensor::Cpu;
 
     #[test]
     fn a_buffer_is_used_again_once_nobody_reads_it() {
         let mut pool = Pool::default();
-        let mut buffer = pool.take(Kind::Rows, 64).unwrap();
+        let mut buffer = pool.take(Kind::Rows, 8, 64).unwrap();
         buffer.as_bytes_mut().fill(1);
         let first = buffer.as_bytes_mut().as_ptr();
         let read = pool.share(Kind::Rows, buffer);
         // Still read by somebody.
-        let mut other = pool.take(Kind::Sums, 64).unwrap();
+        let mut other = pool.take(Kind::Sums, 8, 64).unwrap();
         assert_ne!(other.as_bytes_mut().as_ptr(), first);
         drop(read);
-        let mut again = pool.take(Kind::Sums, 64).unwrap();
+        let mut again = pool.take(Kind::Sums, 8, 64).unwrap();
         assert_eq!(again.as_bytes_mut().as_ptr(), first);
-        assert!(pool.take(Kind::Rows, 6).is_none(), "one float and a half");
+        assert!(pool.take(Kind::Rows, 8, 6).is_none(), "one float and a half");
+    }
+
+    #[test]
+    fn heads_in_8_bits_come_as_they_were_sent() {
+        let mut sent = Kv::int8(2, 4);
+        Cpu::new(1, None).unwrap().append(&mut sent, &[127.0, -3.0, 0.0, 254.0]);
+        let sent = Payload::Kv(Arc::new(sent));
+        let mut buffer = Pool::default().take(sent.kind(), 2, 3).unwrap();
+        // In pieces, the first of which ends within a head.
+        buffer.as_bytes_mut().copy_from_slice(&sent.as_bytes()[..3]);
+        assert!(buffer.resize(12));
+        buffer.as_bytes_mut()[3..].copy_from_slice(&sent.as_bytes()[3..]);
+        assert_eq!(Pool::default().share(sent.kind(), buffer), sent);
     }
 
     #[test]
@@ -207,10 +238,10 @@ mod tests {
         let mut pool = Pool { most: 1000, ..Pool::default() };
         let mut read = Vec::new();
         for _ in 0..6 {
-            let buffer = pool.take(Kind::KvBf16, 300).unwrap();
+            let buffer = pool.take(Kind::KvBf16, 8, 300).unwrap();
             read.push(pool.share(Kind::KvBf16, buffer));
         }
-        assert_eq!(pool.elements.iter().map(|kv| kv.bytes()).sum::<usize>(), 900);
+        assert_eq!(pool.kv.iter().map(|kv| kv.bytes()).sum::<usize>(), 900);
     }
 
     #[test]
@@ -219,7 +250,8 @@ mod tests {
             assert_eq!(Kind::of_tag(kind.bits() | 0x7ff8), Some(kind));
         }
         assert_eq!(Kind::of_tag(7), None);
-        let kv = Payload::Kv(Arc::new(Elements::from_f32(Precision::Bf16, &[1.0])));
+        let one = Kv::Floats(Elements::from_f32(Precision::Bf16, &[1.0]));
+        let kv = Payload::Kv(Arc::new(one));
         assert_eq!((kv.kind(), kv.as_bytes()), (Kind::KvBf16, &[0x80, 0x3f][..]));
     }
 }

@@ -38,8 +38,13 @@ pub struct Envelope {
     pub payload: Payload,
 }
 
-/// Hears of messages, on the thread of MPI, and of the error that ends it.
-type Deliver = Box<dyn Fn(Result<Envelope, MpiError>) + Send + Sync>;
+/// What becomes of messages that come.
+struct Deliver {
+    /// Elements of a head of their keys.
+    head_dim: usize,
+    /// Hears of messages, on the thread of MPI, and of the error that ends it.
+    hear: Box<dyn Fn(Result<Envelope, MpiError>) + Send + Sync>,
+}
 
 /// This process's end of MPI. Messages between two ranks arrive in the order they were sent.
 pub struct Mpi {
@@ -136,10 +141,15 @@ impl Mpi {
         Ok(all.chunks(own.len().max(1)).map(<[u8]>::to_vec).collect())
     }
 
-    /// From now on `deliver` hears of messages, on the thread of MPI, and of the error that ends
-    /// it. Messages that came before wait for it. Only the first call counts.
-    pub fn deliver(&self, deliver: impl Fn(Result<Envelope, MpiError>) + Send + Sync + 'static) {
-        let _ = self.deliver.set(Box::new(deliver));
+    /// From now on `hear` hears of messages, on the thread of MPI, and of the error that ends it;
+    /// keys in them have heads of `head_dim` elements, which keys in 8 bits do not say. Messages
+    /// that came before wait for it. Only the first call counts.
+    pub fn deliver(
+        &self,
+        head_dim: usize,
+        hear: impl Fn(Result<Envelope, MpiError>) + Send + Sync + 'static,
+    ) {
+        let _ = self.deliver.set(Deliver { head_dim, hear: Box::new(hear) });
     }
 
     /// Sends `payload` to `to`, with a number below [`Mpi::NUMBERS`]. Returns at once.
@@ -207,7 +217,7 @@ fn enter<H: Handle>(
     if ended.is_err()
         && let Some(deliver) = deliver.get()
     {
-        deliver(Err(MpiError::Ended));
+        (deliver.hear)(Err(MpiError::Ended));
     }
     Ok(())
 }
@@ -302,7 +312,7 @@ impl<H: Handle> Traffic<'_, H> {
                 Err(error) => {
                     failed = true;
                     if let Some(deliver) = self.deliver.get() {
-                        deliver(Err(error));
+                        (deliver.hear)(Err(error));
                     }
                 }
             }
@@ -366,7 +376,8 @@ impl<H: Handle> Traffic<'_, H> {
                 last.pieces.push_back(arrived);
             }
             _ => {
-                let buffer = self.pool.take(kind, bytes).ok_or(strange)?;
+                let head_dim = self.deliver.get().map_or(0, |deliver| deliver.head_dim);
+                let buffer = self.pool.take(kind, head_dim, bytes).ok_or(strange)?;
                 queue.push_back(Incoming {
                     kind,
                     number: tag >> Kind::BITS,
@@ -394,7 +405,7 @@ impl<H: Handle> Traffic<'_, H> {
             let Incoming { kind, number, state: State::Waiting(buffer), .. } = first else { break };
             let payload = pool.share(kind, buffer);
             if let Some(deliver) = deliver.get() {
-                deliver(Ok(Envelope { from, number, payload }));
+                (deliver.hear)(Ok(Envelope { from, number, payload }));
             }
         }
         Ok(news)

@@ -1,12 +1,13 @@
-//! The CPU as a [`Backend`]: activations are f32 slices, keys [`Elements`]. Nothing here computes.
+//! The CPU as a [`Backend`]: activations are f32 slices, keys [`Kv`]. Nothing here computes.
 
 use super::{
-    Activations, Cpu, CpuError, KvSegment, KvSequence, PackedMatrix, RowPositions, available, ops,
+    Activations, Cpu, CpuError, Kv, KvSegment, KvSequence, KvView, PackedMatrix, RowPositions,
+    available, ops,
 };
 use crate::{
-    Aligned, Backend, Choice, Elements, ElementsView, Grain, HeadShape, KeptKeys, KvBytes,
-    KvPrecision, LayerWidths, MassOver, Memory, Part, PartMut, Pass, Peak, Positions, Precision,
-    Rotation, RowReader, Sampling, Segment, Sequence, SplitQkv, TensorError, TileMask,
+    Aligned, Backend, Choice, ElementsView, Grain, HeadShape, KeptKeys, KvBytes, KvPrecision,
+    LayerWidths, MassOver, Memory, Part, PartMut, Pass, Peak, Positions, Precision, Rotation,
+    RowReader, Sampling, Segment, Sequence, SplitQkv, TensorError, TileMask,
 };
 
 use std::convert::Infallible;
@@ -31,7 +32,7 @@ impl Memory for Aligned<f32> {
     }
 }
 
-impl Memory for Elements {
+impl Memory for Kv {
     fn len(&self) -> usize {
         self.len()
     }
@@ -67,7 +68,7 @@ fn floats_mut(part: PartMut<'_, Aligned<f32>>) -> &mut [f32] {
     &mut part.of[range]
 }
 
-fn elements(part: Part<'_, Elements>) -> ElementsView<'_> {
+fn cached(part: Part<'_, Kv>) -> KvView<'_> {
     part.of.view(part.range())
 }
 
@@ -96,7 +97,7 @@ fn choose(logits: &[f32], sampling: &Sampling, seen: Option<&[bool]>, uniform: u
 fn kv_segments<'a>(segments: &[Segment<'a, Cpu>]) -> Vec<KvSegment<'a>> {
     let mut all = Vec::with_capacity(segments.len());
     for s in segments {
-        let (keys, values) = (elements(s.keys), elements(s.values));
+        let (keys, values) = (cached(s.keys), cached(s.values));
         let (tokens, start, hidden) = (s.tokens, s.start, s.hidden.map(Vec::as_slice));
         match s.kept {
             Some(kept) => all.extend(KvSegment::of_kept(kept, [keys, values], start, hidden)),
@@ -136,7 +137,7 @@ impl Backend for Cpu {
 
     type Rows = Aligned<f32>;
     type Sums = Aligned<f32>;
-    type Kv = Elements;
+    type Kv = Kv;
     type Activations = Activations;
     type Ids = Ids;
     type Flags = Vec<bool>;
@@ -269,42 +270,41 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn kv(&self, precision: KvPrecision, _shape: HeadShape, capacity: usize) -> Result<Elements> {
-        let precision = match precision {
-            KvPrecision::F32 => Precision::F32,
-            KvPrecision::Bf16 => Precision::Bf16,
-            KvPrecision::Fp8 => return Err(CpuError::NoFp8.into()),
-        };
-        Ok(Elements::with_capacity(precision, capacity))
+    fn kv(&self, precision: KvPrecision, shape: HeadShape, capacity: usize) -> Result<Kv> {
+        match precision {
+            KvPrecision::F32 => Ok(Kv::floats(Precision::F32, capacity)),
+            KvPrecision::Bf16 => Ok(Kv::floats(Precision::Bf16, capacity)),
+            KvPrecision::Int8 => Ok(Kv::int8(shape.head_dim, capacity)),
+            KvPrecision::Fp8 => Err(CpuError::NoFp8.into()),
+        }
     }
 
-    fn append(&self, cached: [&mut Elements; 2], new: [Part<'_, Aligned<f32>>; 2]) -> Result {
+    fn append(&self, cached: [&mut Kv; 2], new: [Part<'_, Aligned<f32>>; 2]) -> Result {
         for (cached, new) in cached.into_iter().zip(new) {
             self.append(cached, floats(new));
         }
         Ok(())
     }
 
-    fn extend(&self, kv: &mut Elements, other: Part<'_, Elements>) -> Result {
-        kv.extend_from(elements(other));
+    fn extend(&self, kv: &mut Kv, other: Part<'_, Kv>) -> Result {
+        kv.extend_from(cached(other));
         Ok(())
     }
 
-    fn kv_bytes(&self, kv: Part<'_, Elements>) -> Result<KvBytes> {
-        Ok(KvBytes { elements: elements(kv).as_bytes().to_vec(), scales: Vec::new() })
+    fn kv_bytes(&self, kv: Part<'_, Kv>) -> Result<KvBytes> {
+        Ok(cached(kv).to_bytes())
     }
 
-    fn extend_bytes(&self, kv: &mut Elements, stored: &KvBytes) -> Result {
-        assert!(stored.scales.is_empty(), "keys with scales on the CPU");
-        kv.extend_from_bytes(&stored.elements);
+    fn extend_bytes(&self, kv: &mut Kv, stored: &KvBytes) -> Result {
+        kv.extend_bytes(stored);
         Ok(())
     }
 
-    fn truncate(&self, kv: &mut Elements, len: usize) {
+    fn truncate(&self, kv: &mut Kv, len: usize) {
         kv.truncate(len);
     }
 
-    fn advance(&self, _kv: &mut Elements, _len: usize) -> bool {
+    fn advance(&self, _kv: &mut Kv, _len: usize) -> bool {
         false // nothing is recorded
     }
 
@@ -579,9 +579,9 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn gather(&self, kv: Part<'_, Elements>, shape: HeadShape, chosen: &[u32]) -> Result<Elements> {
-        let (kv, width) = (elements(kv), shape.kv_width());
-        let mut gathered = Elements::with_capacity(kv.precision(), chosen.len() * width);
+    fn gather(&self, kv: Part<'_, Kv>, shape: HeadShape, chosen: &[u32]) -> Result<Kv> {
+        let (kv, width) = (cached(kv), shape.kv_width());
+        let mut gathered = kv.none_like(chosen.len() * width);
         for token in chosen {
             let start = *token as usize * width;
             gathered.extend_from(kv.slice(start..start + width));
@@ -703,12 +703,16 @@ mod tests {
         let cpu = Cpu::new(1, None).unwrap();
         let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 2 };
         let numbers: Vec<f32> = (0..12).map(|i| i as f32).collect();
-        for precision in [Precision::F32, Precision::Bf16] {
-            let kv = Elements::from_f32(precision, &numbers);
+        for precision in [KvPrecision::F32, KvPrecision::Bf16, KvPrecision::Int8] {
+            let stored = |numbers: &[f32]| {
+                let mut kv = Backend::kv(&cpu, precision, shape, numbers.len()).unwrap();
+                cpu.append(&mut kv, numbers);
+                kv
+            };
+            let kv = stored(&numbers);
             // Tokens of a part, one of them twice.
             let chosen = cpu.gather(Part::new(&kv, 2..12), shape, &[4, 0, 0]).unwrap();
-            let expected = Elements::from_f32(precision, &[10.0, 11.0, 2.0, 3.0, 2.0, 3.0]);
-            assert_eq!(chosen, expected);
+            assert_eq!(chosen, stored(&[10.0, 11.0, 2.0, 3.0, 2.0, 3.0]), "{precision}");
         }
     }
 }

@@ -16,6 +16,7 @@ mod attention;
 mod available;
 mod backend;
 pub mod kernels;
+mod kv;
 mod linear;
 mod ops;
 mod peak;
@@ -27,6 +28,7 @@ pub use activations::Activations;
 pub use attention::{KeptHead, KvSegment, KvSequence, RowPositions};
 pub use backend::Ids;
 pub use kernels::Isa;
+pub use kv::{Int8, Int8View, Kv, KvView};
 pub use linear::PackedMatrix;
 
 use super::{Aligned, TensorError};
@@ -46,8 +48,8 @@ pub enum CpuError {
     /// The instruction set exists but not on this machine.
     #[error("this machine has no {0}: name no instruction set, and the best it has is taken")]
     MissingIsa(Isa),
-    /// Keys in 8 bits are unpacked by a GPU's kernels only.
-    #[error("keys are cached in fp8 on GPUs only: cache them in bf16 or f32 on the CPU")]
+    /// Floats of 8 bits are unpacked by a GPU's kernels only.
+    #[error("keys are cached in fp8 on GPUs only: cache them in bf16, f32 or int8 on the CPU")]
     NoFp8,
     /// The operating system refused the threads.
     #[error("cannot start {threads} compute threads: {source}")]

@@ -2,8 +2,9 @@
 
 #![allow(unsafe_code)]
 
+use super::kv::int8_bytes;
 use super::shared::SharedMut;
-use super::{Cpu, Scratch};
+use super::{Cpu, Kv, Scratch};
 use crate::{Elements, HeadShape};
 
 /// Rows per task: a few microseconds of work, and one strip of [`Activations`](super::Activations).
@@ -67,13 +68,13 @@ impl Cpu {
         });
     }
 
-    /// Appends `source`, rounded to the precision of `elements`.
-    pub fn append(&self, elements: &mut Elements, source: &[f32]) {
+    /// Appends `source`, in 8 bits whole heads, rounded to the precision of `kv`.
+    pub fn append(&self, kv: &mut Kv, source: &[f32]) {
         /// Elements per task.
         const PART: usize = 8 * 1024;
-        match elements {
-            Elements::F32(all) => all.extend_from_slice(source),
-            Elements::Bf16(all) => {
+        match kv {
+            Kv::Floats(Elements::F32(all)) => all.extend_from_slice(source),
+            Kv::Floats(Elements::Bf16(all)) => {
                 let start = all.len();
                 all.resize(start + source.len());
                 let out = SharedMut::new(&mut all[start..]);
@@ -81,6 +82,20 @@ impl Cpu {
                     let part = source.chunks(PART).nth(task).unwrap_or_default();
                     // SAFETY: this task alone writes its part.
                     (self.kernels.narrow)(part, unsafe { out.slice(task * PART, part.len()) });
+                });
+            }
+            Kv::Int8(all) => {
+                let dim = all.head_dim();
+                assert!(source.len().is_multiple_of(dim), "{} elements of heads", source.len());
+                let heads = (PART / dim).max(1);
+                let out = SharedMut::new(all.grow(source.len() / dim));
+                self.for_each(source.len().div_ceil(heads * dim), |task| {
+                    let part = source.chunks(heads * dim).nth(task).unwrap_or_default();
+                    let (start, len) = (task * heads, part.len() / dim);
+                    let bytes = int8_bytes(dim);
+                    // SAFETY: this task alone writes its heads.
+                    let out = unsafe { out.slice(start * bytes, len * bytes) };
+                    (self.kernels.encode_int8)(part, dim, out);
                 });
             }
         }

@@ -168,6 +168,11 @@ pub(crate) fn only_bf16() -> CudaError {
     }
 }
 
+pub(super) fn no_int8() -> CudaError {
+    let what = "keys in int8: cache them in fp8 or bf16, or compute on the CPU";
+    CudaError::Unsupported { what: what.into() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::CudaError;

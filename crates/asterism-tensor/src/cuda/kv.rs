@@ -60,6 +60,7 @@ impl Kv {
                 Buffer::uninit(device, capacity / shape.head_dim)?,
             ),
             KvPrecision::F32 => return Err(super::error::only_bf16()),
+            KvPrecision::Int8 => return Err(super::error::no_int8()),
         };
         Ok(Self { shape, stored, len: 0 })
     }
@@ -80,6 +81,7 @@ impl Kv {
                 Stored::Fp8(stream.uninit(len)?, stream.uninit(len / shape.head_dim)?)
             }
             KvPrecision::F32 => return Err(super::error::only_bf16()),
+            KvPrecision::Int8 => return Err(super::error::no_int8()),
         };
         Ok(Self { shape, stored, len })
     }

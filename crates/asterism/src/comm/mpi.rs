@@ -137,16 +137,18 @@ impl GivenUp for Shared {
 }
 
 impl MpiComm {
-    /// This process's end of `mpi`. `give_up` tells the other processes that this host gave up the
-    /// command of a number; `failed` hears of the error that ends MPI.
+    /// This process's end of `mpi`, for keys in heads of `head_dim` elements. `give_up` tells the
+    /// other processes that this host gave up the command of a number; `failed` hears of the error
+    /// that ends MPI.
     pub fn new(
         mpi: Arc<Mpi>,
+        head_dim: usize,
         give_up: impl Fn(u64) + Send + Sync + 'static,
         failed: impl Fn(MpiError) + Send + Sync + 'static,
     ) -> Self {
         let shared = Arc::new(Shared::new(mpi.size()));
         let mailbox = Arc::clone(&shared);
-        mpi.deliver(move |message| match message {
+        mpi.deliver(head_dim, move |message| match message {
             Ok(envelope) => mailbox.put(envelope),
             Err(error) => failed(error),
         });

@@ -20,7 +20,7 @@ pub(super) trait Processes: Backend {
     /// If it is not there.
     fn look_for_carrier() -> Result<(), EngineError>;
 
-    /// Connects this process's host to those of `world`; keys are cached in `precision`.
+    /// Connects this process's host to those of `world`; `keys` says how keys are cached.
     ///
     /// # Errors
     /// If there is nothing that carries this backend's messages.
@@ -47,13 +47,14 @@ impl Processes for Cpu {
     fn connect(
         &self,
         world: &Arc<World>,
-        _: (KvPrecision, HeadShape),
+        (_, shape): (KvPrecision, HeadShape),
     ) -> Result<Across<Self>, EngineError> {
         let mpi = world.mpi().ok_or(EngineError::OnlyGpus)?;
         let (control, failing) = (Arc::clone(world.control()), Arc::clone(world.control()));
         let rank = world.rank();
         let comm = MpiComm::new(
             Arc::clone(mpi),
+            shape.head_dim,
             move |command| control.give_up(command),
             move |error| failing.lost(rank, error.to_string()),
         );

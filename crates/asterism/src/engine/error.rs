@@ -63,7 +63,7 @@ pub enum EngineError {
         if *is_gpu { "GPU" } else { "the machine's" },
         free >> 20,
         if *is_gpu { "cache keys in fp8, or compute on the CPU" }
-        else { "use fewer hosts, or end other programs" }
+        else { "cache keys in int8, use fewer hosts, or end other programs" }
     )]
     NoMemory {
         /// Tokens of the context.

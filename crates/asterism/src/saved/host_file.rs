@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn pieces_come_back_in_any_order() {
-        let precisions = [KvPrecision::F32, KvPrecision::Bf16, KvPrecision::Fp8];
+        let precisions = [KvPrecision::F32, KvPrecision::Bf16, KvPrecision::Fp8, KvPrecision::Int8];
         for (precision, kept) in precisions.into_iter().flat_map(|p| [(p, None), (p, Some(2))]) {
             let folder = tempfile::tempdir().unwrap();
             let (folder, mut layout) = (folder.path().join("new"), layout(precision, 1));

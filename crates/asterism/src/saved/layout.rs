@@ -2,7 +2,7 @@
 //!
 //! The file is a safetensors file (format: <https://huggingface.co/docs/safetensors>). Block after
 //! block, layer after layer, it has a *piece*: keys and values `[tokens, kv_heads, head_dim]`, in
-//! fp8 each with scales `[tokens, kv_heads]`. Of a block whose keys were pressed it has what is
+//! 8 bits each with scales `[tokens, kv_heads]`. Of a block whose keys were pressed it has what is
 //! kept, head after head, `[rows, 1, head_dim]`, with scales `[rows, 1]`, and before it as u32 how
 //! many each head keeps, `[kv_heads]`, and of which tokens, `[rows]`. Everything but the checksums
 //! follows from what the host knows already, so the whole header does.
@@ -159,7 +159,7 @@ impl Layout {
         for (name, scales) in [("keys", "key_scales"), ("values", "value_scales")] {
             let shape = vec![tokens, kv_heads, head_dim];
             tensors.push((name, dtype, shape, tokens * row.kv_width() * bytes));
-            if self.precision == KvPrecision::Fp8 {
+            if self.precision.has_scales() {
                 let bytes = tokens * kv_heads * size_of::<f32>();
                 tensors.push((scales, "F32", vec![tokens, kv_heads], bytes));
             }
@@ -174,6 +174,7 @@ fn element(precision: KvPrecision) -> (&'static str, usize) {
         KvPrecision::F32 => ("F32", 4),
         KvPrecision::Bf16 => ("BF16", 2),
         KvPrecision::Fp8 => ("F8_E4M3", 1),
+        KvPrecision::Int8 => ("I8", 1),
     }
 }
 
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
     use crate::plan::Span;
     use proptest::prelude::*;
-    use safetensors::SafeTensors;
+    use safetensors::{Dtype, SafeTensors};
 
     /// A layout with blocks of so many tokens.
     fn layout(precision: KvPrecision, blocks: &[usize]) -> Layout {
@@ -210,14 +211,16 @@ mod tests {
 
     #[test]
     fn other_programs_read_the_file() {
-        for precision in [KvPrecision::F32, KvPrecision::Bf16, KvPrecision::Fp8] {
+        let types = [Dtype::F32, Dtype::BF16, Dtype::F8_E4M3, Dtype::I8];
+        let precisions = [KvPrecision::F32, KvPrecision::Bf16, KvPrecision::Fp8, KvPrecision::Int8];
+        for (precision, dtype) in precisions.into_iter().zip(types) {
             let layout = layout(precision, &[5, 16]);
             let mut file = layout.header(&checksums(&layout));
             assert_eq!(file.len() % ALIGNMENT, 0);
             file.resize(file.len() + layout.data_bytes() as usize, 0);
             let tensors = SafeTensors::deserialize(&file).unwrap();
             let keys = tensors.tensor("block.1.layer.2.keys").unwrap();
-            assert_eq!(keys.shape(), [16, 2, 8]);
+            assert_eq!((keys.shape(), keys.dtype()), (&[16, 2, 8][..], dtype));
             // Where the data is, and where this says.
             let data = file.len() - layout.data_bytes() as usize;
             let start = keys.data().as_ptr() as usize - file.as_ptr() as usize - data;

@@ -3,9 +3,9 @@
 
 use super::queries::{Queries, Running};
 use super::{AttentionScratch, KeyRange, KvSegment, Request};
+use crate::HeadShape;
 use crate::cpu::Cpu;
 use crate::cpu::kernels::FewRows;
-use crate::{ElementsView, HeadShape};
 
 /// Keys of one tile: those of all heads stay in the second-level cache, and what is done once per
 /// row and tile costs little.
@@ -63,10 +63,7 @@ impl Cpu {
         let own = heads.start * rows..heads.end * rows;
         let q = &q[own.start * dim..own.end * dim];
         let scores = &mut scores[..own.len() * count];
-        match tile.keys {
-            ElementsView::F32(k) => (self.kernels.score_f32)(shape, q, k, scores),
-            ElementsView::Bf16(k) => (self.kernels.score_bf16)(shape, q, k, scores),
-        }
+        self.score_few(shape, q, tile.keys, scores);
         for (row, scores) in own.clone().zip(scores.chunks_exact_mut(count)) {
             let visible = tile.visible(queries.position(row % rows));
             scores[visible..].fill(0.0);
@@ -75,9 +72,6 @@ impl Cpu {
             }
         }
         let out = &mut running.out[own.start * dim..own.end * dim];
-        match tile.values {
-            ElementsView::F32(v) => (self.kernels.weigh_f32)(shape, scores, v, out),
-            ElementsView::Bf16(v) => (self.kernels.weigh_bf16)(shape, scores, v, out),
-        }
+        self.weigh_few(shape, scores, tile.values, out);
     }
 }

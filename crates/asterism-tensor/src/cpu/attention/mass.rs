@@ -3,12 +3,13 @@
 
 #![allow(unsafe_code)]
 
+use super::few::FewScratch;
 use super::queries::Queries;
 use super::{AttentionScratch, KeyRange, KvSegment, KvSequence};
 use crate::cpu::Cpu;
 use crate::cpu::kernels::FewRows;
 use crate::cpu::shared::SharedMut;
-use crate::{ElementsView, HeadShape, MassOver};
+use crate::{HeadShape, MassOver};
 
 /// Keys of one task: those of all heads stay in the second-level cache while queries pass by.
 const KEYS: usize = 256;
@@ -97,7 +98,7 @@ impl Cpu {
         let Queries { shape, .. } = queries(0);
         let (rows, count, heads) = (queries(0).rows(), tile.tokens, tile.heads(shape));
         let few = FewRows { kv_heads: heads.len(), rows, dim: shape.head_dim };
-        let (q, scores) = (&mut scratch.few.q, &mut scratch.few.scores);
+        let FewScratch { q, scores } = &mut scratch.few;
         q.clear();
         for queries in heads.clone().map(&queries) {
             for r in 0..rows {
@@ -106,10 +107,7 @@ impl Cpu {
         }
         scores.resize(scores.len().max(heads.len() * rows * count), 0.0);
         let scores = &mut scores[..heads.len() * rows * count];
-        match tile.keys {
-            ElementsView::F32(k) => (self.kernels.score_f32)(few, q, k, scores),
-            ElementsView::Bf16(k) => (self.kernels.score_bf16)(few, q, k, scores),
-        }
+        self.score_few(few, q, tile.keys, scores);
         for (row, scores) in scores.chunks_exact_mut(count).enumerate() {
             let (head, r) = (heads.start + row / rows, row % rows);
             let queries = queries(head);
@@ -152,7 +150,8 @@ fn places(segments: &[KvSegment<'_>], kv_heads: usize) -> (usize, Vec<usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Elements, Isa, KeptKeys, Precision, RowPositions};
+    use crate::testing::{cached, held};
+    use crate::{Isa, KeptKeys, KvPrecision, RowPositions};
     use proptest::prelude::*;
 
     /// The definition, in f64, over keys `[tokens, kv_heads, head_dim]` at `positions`.
@@ -196,7 +195,10 @@ mod tests {
         fn mass_is_that_of_the_definition(
             kv_heads in 1usize..3, group in 1usize..5, dim in prop_oneof![Just(20usize), Just(64)],
             tokens in prop_oneof![1usize..3, 10usize..40], start in 0usize..500,
-            lengths in proptest::collection::vec(0usize..400, 1..4), bf16 in any::<bool>(),
+            lengths in proptest::collection::vec(0usize..400, 1..4),
+            precision in prop_oneof![
+                Just(KvPrecision::F32), Just(KvPrecision::Bf16), Just(KvPrecision::Int8)
+            ],
             hides in prop_oneof![Just(0.0f32), Just(0.6), Just(1.0)],
             keeps in prop_oneof![Just(1.0f32), Just(0.4)],
             over in prop_oneof![Just(MassOver::Sum), Just(MassOver::Max)], seed in any::<u64>()
@@ -210,14 +212,13 @@ mod tests {
                 }).collect()
             };
             let shape = HeadShape { heads: kv_heads * group, kv_heads, head_dim: dim };
-            let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
             // One row before those of the sequence, and one behind.
             let q = numbers((tokens + 2) * shape.q_width());
             let (mut stored, mut all) = (Vec::new(), Vec::new());
             let (mut positions, mut hidden, mut position) = (Vec::new(), Vec::new(), 0);
             let mut gone = vec![Vec::new(); kv_heads];
             for (number, len) in lengths.into_iter().enumerate() {
-                let k = numbers(len * shape.kv_width());
+                let k = held(precision, dim, &numbers(len * shape.kv_width()));
                 let flags: Vec<bool> = numbers(len).iter().map(|x| x.abs() / 2.0 < hides).collect();
                 positions.extend(position..position + len);
                 hidden.extend(&flags);
@@ -235,7 +236,7 @@ mod tests {
                 } else {
                     kept.rows_of_all().into_iter().flat_map(row).collect()
                 };
-                stored.push((Elements::from_f32(precision, &rows), kept, position, flags));
+                stored.push((cached(precision, dim, &rows), kept, position, flags));
                 all.extend(k);
                 position += len + 7;
             }

@@ -12,12 +12,14 @@
 //! * [`tiles`]: many queries over bf16 keys, where the processor multiplies bf16
 //! * [`panels`]: many queries in f32
 //! * [`few`]: few queries, as in decoding: bound by reading the keys
+//! * [`cached`]: keys of all precisions on their way to the kernels of these
 //! * [`merge`]: two parts into one
 //! * [`mass`]: softmax weight per key
 //! * [`sparse`]: some tiles of keys only, and estimates of which count
 
 #![allow(unsafe_code)]
 
+mod cached;
 mod few;
 mod jobs;
 mod mass;
@@ -29,8 +31,8 @@ mod tiles;
 
 use super::kernels::tiles::TileKernels;
 use super::shared::SharedMut;
-use super::{Cpu, Scratch};
-use crate::{ElementsView, HeadShape, KeptKeys};
+use super::{Cpu, KvView, Scratch};
+use crate::{HeadShape, KeptKeys};
 use jobs::{Job, Jobs};
 use queries::{HeadPlace, Queries, Running};
 use std::ops::Range;
@@ -55,9 +57,9 @@ const SPLIT_KEYS: usize = 512;
 #[derive(Debug, Clone, Copy)]
 pub struct KvSegment<'a> {
     /// `[tokens, kv_heads, head_dim]`, or of one head `[tokens, head_dim]`
-    pub keys: ElementsView<'a>,
+    pub keys: KvView<'a>,
     /// As `keys`.
-    pub values: ElementsView<'a>,
+    pub values: KvView<'a>,
     /// Number of keys.
     pub tokens: usize,
     /// Position of the first token, be its key there or not.
@@ -115,7 +117,7 @@ impl<'a> KvSegment<'a> {
     /// for each KV head: `keys` and `values` are `[rows, head_dim]`, `hidden` is `[tokens]`.
     pub fn of_kept(
         kept: &'a KeptKeys,
-        [keys, values]: [ElementsView<'a>; 2],
+        [keys, values]: [KvView<'a>; 2],
         start: usize,
         hidden: Option<&'a [bool]>,
     ) -> impl Iterator<Item = Self> {
@@ -471,10 +473,9 @@ impl Cpu {
         }
     }
 
-    /// The kernels that multiply these keys as they are stored, if this machine has them.
+    /// The kernels that multiply bf16, if this machine has them and these keys are not f32.
     fn tiles_for(&self, segments: &[KvSegment<'_>]) -> Option<&TileKernels> {
-        let is_bf16 = |s: &KvSegment<'_>| matches!(s.keys, ElementsView::Bf16(_));
-        self.kernels.tiles.as_ref().filter(|_| segments.iter().all(is_bf16))
+        self.kernels.tiles.as_ref().filter(|_| !segments.iter().any(|s| s.keys.is_f32()))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Many queries in f32: two matrix products per tile of keys, which is unpacked once for all query
 //! heads that share it.
 
+use super::cached::Decoded;
 use super::queries::{HeadPlace, Queries, Running};
 use super::{KeyRange, KvSegment};
+use crate::Aligned;
 use crate::cpu::Cpu;
-use crate::{Aligned, ElementsView};
 
 /// Keys of one tile.
 pub(super) const KEYS: usize = 64;
@@ -20,6 +21,8 @@ pub(super) struct PanelScratch {
     keys: Aligned<f32>,
     /// `[head_dim / panel, KEYS, panel]`
     values: Aligned<f32>,
+    /// keys, then values, if they are in 8 bits
+    decoded: Decoded,
 }
 
 impl Cpu {
@@ -101,25 +104,9 @@ impl Cpu {
         place: HeadPlace,
         scratch: &mut PanelScratch,
     ) {
-        let HeadPlace { stride, offset } = place;
-        let (count, head) = (part.tokens, offset..);
-        let PanelScratch { keys: k, values: v, .. } = scratch;
-        match part.keys {
-            ElementsView::Bf16(keys) => {
-                (self.kernels.unpack_keys)(&keys[head.clone()], stride, count, dim, k);
-            }
-            ElementsView::F32(keys) => {
-                (self.kernels.copy_keys)(&keys[head.clone()], stride, count, dim, k);
-            }
-        }
-        let between = KEYS * self.kernels.panel;
-        match part.values {
-            ElementsView::Bf16(values) => {
-                (self.kernels.unpack_values)(&values[head], stride, count, dim, v, between);
-            }
-            ElementsView::F32(values) => {
-                (self.kernels.copy_values)(&values[head], stride, count, dim, v, between);
-            }
-        }
+        let PanelScratch { keys, values, decoded, .. } = scratch;
+        let head = (place, part.tokens, dim);
+        self.keys_as_panels(part.keys, head, keys, decoded);
+        self.values_as_panels(part.values, head, (values, KEYS * self.kernels.panel), decoded);
     }
 }

@@ -76,6 +76,11 @@ impl HeadPlace {
     pub(super) fn of(shape: HeadShape, kv_head: usize) -> Self {
         Self { stride: shape.kv_width(), offset: kv_head * shape.head_dim }
     }
+
+    /// From the token `tokens` further on.
+    pub(super) fn skip(self, tokens: usize) -> Self {
+        Self { offset: self.offset + tokens * self.stride, ..self }
+    }
 }
 
 /// Running softmax of rows of queries, in powers of two: unnormalised output, row maximum and row

@@ -1,8 +1,9 @@
 //! The attention kernels against the definition, over random shapes, positions and splits.
 
 use super::*;
-use crate::testing::relative_error;
-use crate::{Elements, Isa, Precision};
+use crate::cpu::Kv;
+use crate::testing::{cached, held, relative_error};
+use crate::{Isa, KvPrecision};
 use half::bf16;
 use proptest::prelude::*;
 
@@ -61,6 +62,9 @@ fn exact(seed: &mut u64, len: usize) -> Vec<f32> {
     random(seed, len).into_iter().map(|x| bf16::from_f32(x * 2.0).to_f32()).collect()
 }
 
+/// What the CPU caches keys in.
+const PRECISIONS: [KvPrecision; 3] = [KvPrecision::F32, KvPrecision::Bf16, KvPrecision::Int8];
+
 /// One sequence, all of whose rows are in `q`.
 fn one(
     cpu: &Cpu,
@@ -82,13 +86,13 @@ proptest! {
         kv_heads in 1usize..3, group in 1usize..4, dim in prop_oneof![Just(8usize), Just(20), Just(64)],
         tokens in prop_oneof![1usize..4, 1usize..90], start in 0usize..400,
         lengths in proptest::collection::vec(0usize..300, 1..4), gap in 0usize..50,
-        bf16 in any::<bool>(), hides in prop_oneof![Just(0.0f32), Just(0.5), Just(0.98)],
+        precision in prop::sample::select(&PRECISIONS[..]),
+        hides in prop_oneof![Just(0.0f32), Just(0.5), Just(0.98)],
         gaps in prop::option::of(prop::collection::vec(0u32..9, 90)),
         keeps in prop_oneof![Just(1.0f32), Just(0.5), Just(0.1)],
         mut seed in any::<u64>()
     ) {
         let shape = HeadShape { heads: kv_heads * group, kv_heads, head_dim: dim };
-        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
         let q = random(&mut seed, tokens * shape.q_width());
         // Segments at increasing positions with gaps, as anchor and block have.
         let mut position = 0;
@@ -96,8 +100,8 @@ proptest! {
         let (mut all_keys, mut all_values, mut positions) = (Vec::new(), Vec::new(), Vec::new());
         let (mut hidden, mut gone) = (Vec::new(), vec![Vec::new(); kv_heads]);
         for (number, len) in lengths.into_iter().enumerate() {
-            let k = exact(&mut seed, len * shape.kv_width());
-            let v = exact(&mut seed, len * shape.kv_width());
+            let mut numbers = || held(precision, dim, &exact(&mut seed, len * shape.kv_width()));
+            let (k, v) = (numbers(), numbers());
             positions.extend(position..position + len);
             let flags: Vec<bool> = random(&mut seed, len).iter().map(|x| x.abs() < hides).collect();
             hidden.extend(&flags);
@@ -115,7 +119,7 @@ proptest! {
                 let row = |row: u32| all[row as usize * dim..][..dim].to_vec();
                 if is_whole { all.to_vec() } else { kept.rows_of_all().into_iter().flat_map(row).collect() }
             };
-            let (ke, ve) = (Elements::from_f32(precision, &rows(&k)), Elements::from_f32(precision, &rows(&v)));
+            let [ke, ve] = [&k, &v].map(|all| cached(precision, dim, &rows(all)));
             stored.push((ke, ve, kept, position, flags));
             all_keys.extend(k);
             all_values.extend(v);
@@ -148,7 +152,7 @@ proptest! {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let cpu = Cpu::new(2, Some(isa)).unwrap();
             // On tiles, queries and weights are rounded to bf16 too. Values reach 2.
-            let rounded = bf16 && cpu.kernels.tiles.is_some();
+            let rounded = precision != KvPrecision::F32 && cpu.kernels.tiles.is_some();
             let tolerance = if rounded { 2e-2 } else { 2e-5 };
             let check = |out: &[f32], lse: &[f32], what: &str| {
                 for (i, (o, e)) in out.iter().zip(&expected).enumerate() {
@@ -190,8 +194,8 @@ fn few_queries_over_many_keys_are_split_between_threads() {
         let (q, start) = (random(&mut seed, tokens * shape.q_width()), n - tokens);
         let (expected, expected_lse) =
             naive(&q, &positions[start..], shape, &k, &v, &positions, |_, _| false);
-        for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
-            let stored = |values: &[f32]| Elements::from_f32(precision, values);
+        for (precision, allowed) in [(KvPrecision::F32, 1e-5), (KvPrecision::Bf16, 1e-2)] {
+            let stored = |values: &[f32]| cached(precision, shape.head_dim, values);
             let (ke, ve) = (stored(&k), stored(&v));
             let (keys, values) = (ke.view(0..size), ve.view(0..size));
             let segment = KvSegment { keys, values, tokens: n, start: 0, hidden: None, head: None };
@@ -212,10 +216,10 @@ fn few_queries_over_many_keys_are_split_between_threads() {
     }
 }
 
-/// Keys and values of `tokens` tokens in bf16 or f32, in segments of `page` tokens each.
+/// Keys and values of `tokens` tokens, in segments of `page` tokens each.
 struct Paged {
-    keys: Elements,
-    values: Elements,
+    keys: Kv,
+    values: Kv,
     tokens: usize,
     page: usize,
 }
@@ -224,11 +228,12 @@ impl Paged {
     fn new(
         seed: &mut u64,
         shape: HeadShape,
-        precision: Precision,
+        precision: KvPrecision,
         tokens: usize,
         page: usize,
     ) -> Self {
-        let mut stored = || Elements::from_f32(precision, &random(seed, tokens * shape.kv_width()));
+        let mut stored =
+            || cached(precision, shape.head_dim, &random(seed, tokens * shape.kv_width()));
         Self { keys: stored(), values: stored(), tokens, page }
     }
 
@@ -251,7 +256,7 @@ impl Paged {
 fn a_sequence_gives_the_same_bits_whatever_else_is_in_the_call() {
     let mut seed = 11;
     for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
-        for (precision, head_dim) in [(Precision::Bf16, 64), (Precision::F32, 20)] {
+        for (precision, head_dim) in PRECISIONS.into_iter().zip([20, 64, 64]) {
             let shape = HeadShape { heads: 4, kv_heads: 2, head_dim };
             let cpu = Cpu::new(3, Some(isa)).unwrap();
             // Keys that are split between threads, few, none, and pages; most rows are of sequences
@@ -305,7 +310,7 @@ fn a_sequence_gives_the_same_bits_whatever_else_is_in_the_call() {
 fn rows_of_no_sequence_stay_as_they_are() {
     let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 16 };
     let (mut seed, cpu) = (3, Cpu::new(2, None).unwrap());
-    let paged = Paged::new(&mut seed, shape, Precision::Bf16, 50, 64);
+    let paged = Paged::new(&mut seed, shape, KvPrecision::Bf16, 50, 64);
     let segments = paged.segments(shape);
     let q = random(&mut seed, 5 * shape.q_width());
     let (mut out, mut lse) = (vec![7.0; q.len()], vec![7.0; 5 * shape.heads]);
@@ -324,20 +329,64 @@ fn rows_of_no_sequence_stay_as_they_are() {
 }
 
 #[test]
+fn keys_in_8_bits_are_the_numbers_they_stand_for() {
+    let shape = HeadShape { heads: 6, kv_heads: 2, head_dim: 64 };
+    let (mut seed, n) = (13, 1300);
+    let size = n * shape.kv_width();
+    // Some keys are much longer than others, and some zero.
+    let mut numbers = || -> Vec<f32> {
+        let scales = random(&mut seed, n * shape.kv_heads);
+        let all = random(&mut seed, size);
+        let scaled = all.iter().zip(0..).map(|(x, i)| {
+            let scale = scales[i / shape.head_dim];
+            if scale > 0.9 { 0.0 } else { x * (2.0 * scale).exp2() }
+        });
+        scaled.collect()
+    };
+    let (k, v) = (numbers(), numbers());
+    let [ke, ve] = [&k, &v].map(|all| cached(KvPrecision::Int8, shape.head_dim, all));
+    let [k, v] = [&k, &v].map(|all| held(KvPrecision::Int8, shape.head_dim, all));
+    let (keys, values) = (ke.view(0..size), ve.view(0..size));
+    let segment = KvSegment { keys, values, tokens: n, start: 0, hidden: None, head: None };
+    let positions: Vec<usize> = (0..n).collect();
+    for tokens in [1, 3, 70] {
+        let (q, start) = (random(&mut seed, tokens * shape.q_width()), n - tokens);
+        let (expected, expected_lse) =
+            naive(&q, &positions[start..], shape, &k, &v, &positions, |_, _| false);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let cpu = Cpu::new(2, Some(isa)).unwrap();
+            // Of few rows nothing is rounded but sums; tiles round queries and weights, too.
+            let is_few = tokens * shape.group() < FEW_ROWS;
+            let allowed = if is_few || cpu.kernels.tiles.is_none() { 1e-5 } else { 5e-3 };
+            let mut out = vec![f32::NAN; q.len()];
+            let mut lse = vec![f32::NAN; tokens * shape.heads];
+            one(&cpu, &q, RowPositions::From(start), shape, &[segment], &mut out, &mut lse);
+            for (found, expected) in [(&out, &expected), (&lse, &expected_lse)] {
+                let pairs = found.iter().zip(expected);
+                let error = relative_error(pairs.map(|(a, b)| (f64::from(*a), f64::from(*b))));
+                assert!(error < allowed, "{tokens} tokens, {isa}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
 #[ignore = "a measurement"]
 fn times_of_one_query_over_many_segments() {
     let shape = HeadShape { heads: 32, kv_heads: 8, head_dim: 128 };
     let (mut seed, tokens) = (5, 16 * 1024);
     let cpu = Cpu::new(2, None).unwrap();
-    let mut paged = Paged::new(&mut seed, shape, Precision::Bf16, tokens, tokens);
+    let mut all =
+        PRECISIONS.map(|precision| Paged::new(&mut seed, shape, precision, tokens, tokens));
     let q = random(&mut seed, shape.q_width());
     let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; shape.heads]);
     // In turns: other load on the machine then slows all alike.
     let pages = [tokens, 512, 256, 128, 64];
-    let mut times = vec![Vec::new(); pages.len()];
+    let mut times = vec![Vec::new(); all.len() * pages.len()];
     for _ in 0..25 {
-        for (page, times) in pages.iter().zip(&mut times) {
-            paged.page = *page;
+        for (i, times) in times.iter_mut().enumerate() {
+            let paged = &mut all[i / pages.len()];
+            paged.page = pages[i % pages.len()];
             let segments = paged.segments(shape);
             let start = std::time::Instant::now();
             let at = RowPositions::From(tokens);
@@ -345,8 +394,10 @@ fn times_of_one_query_over_many_segments() {
             times.push(start.elapsed());
         }
     }
-    for (page, times) in pages.iter().zip(&mut times) {
+    for (i, times) in times.iter_mut().enumerate() {
         times.sort();
-        println!("{tokens} keys in segments of {page}: {:?}, least {:?}", times[12], times[0]);
+        let (precision, page) = (PRECISIONS[i / pages.len()], pages[i % pages.len()]);
+        let (middle, least) = (times[12], times[0]);
+        println!("{tokens} keys in {precision}, segments of {page}: {middle:?}, least {least:?}");
     }
 }

@@ -1,15 +1,16 @@
-//! Many queries over keys in bf16: queries, keys, weights and values are bf16 tiles, scores and
-//! outputs f32.
+//! Many queries over keys in bf16 or 8 bits: queries, keys, weights and values are bf16 tiles,
+//! scores and outputs f32.
 
 #![allow(unsafe_code)]
 
+use super::cached::Decoded;
 use super::queries::{HeadPlace, Queries, Running};
 use super::{KeyRange, KvSegment};
+use crate::Aligned;
 use crate::cpu::Cpu;
 use crate::cpu::kernels::tiles::{
     BLOCK, PANEL_STEP, Panels, STEP, STRIP, SoftmaxRows, Strips, TILE, TileKernels,
 };
-use crate::{Aligned, ElementsView};
 use half::bf16;
 
 /// Keys of one tile: so many that what is done once per row and tile (rescaling outputs, reducing a
@@ -35,6 +36,8 @@ pub(super) struct TileScratch {
     scores: Aligned<f32>,
     /// `[2, key steps, 16, 32]`
     weights: Aligned<bf16>,
+    /// some keys, or values, if they are in 8 bits
+    decoded: Decoded,
 }
 
 impl Cpu {
@@ -88,7 +91,7 @@ impl Cpu {
     ) {
         let mut before = 0;
         for piece in pieces {
-            pack(kernels, *piece, queries.shape.head_dim, place, before / STEP, scratch);
+            self.pack_keys(kernels, *piece, queries.shape.head_dim, place, before / STEP, scratch);
             before += piece.tokens;
         }
         let Some(last) = pieces.last() else { return };
@@ -164,6 +167,30 @@ impl Cpu {
         // SAFETY: out is these 32 rows; `begin` was called.
         unsafe { (kernels.multiply)(weights, values, steps, out.as_mut_ptr(), width, true) };
     }
+
+    /// Keys of one KV head as panels from step `step` of a tile on: keys as columns, values as
+    /// summed dimension.
+    fn pack_keys(
+        &self,
+        kernels: &TileKernels,
+        part: KvSegment<'_>,
+        dim: usize,
+        place: HeadPlace,
+        step: usize,
+        scratch: &mut TileScratch,
+    ) {
+        let TileScratch { keys, values, decoded, .. } = scratch;
+        let panel = dim.div_ceil(STEP) * PANEL_STEP;
+        for (step, from) in (step..).zip((0..part.tokens).step_by(STEP)) {
+            let count = STEP.min(part.tokens - from);
+            let head = (place.skip(from), count, dim);
+            let (k, stride) = self.head_in_bf16(part.keys, head, decoded);
+            (kernels.pack_keys)(k, stride, count, dim, &mut keys[step * panel..]);
+            let (v, stride) = self.head_in_bf16(part.values, head, decoded);
+            let out = &mut values[step * PANEL_STEP..];
+            (kernels.pack_values)(v, stride, count, dim, out, KEY_STEPS * PANEL_STEP);
+        }
+    }
 }
 
 /// How many keys, `before` and those of `part`, each of 32 rows sees, from row `first` on; rows
@@ -182,28 +209,4 @@ fn visible(
         r if r < queries.rows() => before + part.visible(queries.position(r)),
         _ => 0,
     })
-}
-
-/// Keys of one KV head as panels from step `step` of a tile on: keys as columns, values as summed
-/// dimension.
-fn pack(
-    kernels: &TileKernels,
-    part: KvSegment<'_>,
-    dim: usize,
-    place: HeadPlace,
-    step: usize,
-    scratch: &mut TileScratch,
-) {
-    let (ElementsView::Bf16(keys), ElementsView::Bf16(values)) = (part.keys, part.values) else {
-        unreachable!("the caller saw that keys are bf16, and values are stored alike")
-    };
-    let HeadPlace { stride, offset } = place;
-    let panel = dim.div_ceil(STEP) * PANEL_STEP;
-    for (step, from) in (step..).zip((0..part.tokens).step_by(STEP)) {
-        let count = STEP.min(part.tokens - from);
-        let at = from * stride + offset;
-        (kernels.pack_keys)(&keys[at..], stride, count, dim, &mut scratch.keys[step * panel..]);
-        let out = &mut scratch.values[step * PANEL_STEP..];
-        (kernels.pack_values)(&values[at..], stride, count, dim, out, KEY_STEPS * PANEL_STEP);
-    }
 }

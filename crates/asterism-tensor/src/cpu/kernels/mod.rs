@@ -10,6 +10,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod few;
+#[cfg(target_arch = "x86_64")]
+mod few8;
 pub(super) mod portable;
 #[cfg(target_arch = "x86_64")]
 mod row;
@@ -149,6 +151,10 @@ pub(crate) struct Kernels {
     pub(crate) weigh_f32: Few<f32>,
     /// Weighted sums of bf16 values for few rows.
     pub(crate) weigh_bf16: Few<bf16>,
+    /// Scores of few query rows against keys in 8 bits.
+    pub(crate) score_int8: Few<u8>,
+    /// Weighted sums of values in 8 bits for few rows.
+    pub(crate) weigh_int8: Few<u8>,
     /// Keys of one head as panels of columns.
     pub(crate) unpack_keys: UnpackKeys<bf16>,
     /// Values of one head as panels.
@@ -157,6 +163,10 @@ pub(crate) struct Kernels {
     pub(crate) copy_keys: UnpackKeys<f32>,
     /// The same of values in f32.
     pub(crate) copy_values: UnpackValues<f32>,
+    /// `(heads, dim, out)`: heads in 8 bits: see `portable::encode_int8`.
+    pub(crate) encode_int8: fn(&[f32], usize, &mut [u8]),
+    /// `(heads, stride, count, dim, out)`: see `portable::decode_int8`.
+    pub(crate) decode_int8: fn(&[u8], usize, usize, usize, &mut [f32]),
 }
 
 /// `(keys, stride, count, dim, panels out)`: see `portable::unpack_keys`.

@@ -214,6 +214,23 @@ proptest! {
             out.fill(1.0);
             (table.weigh_bf16)(shape, &weights, &narrow, &mut out);
             assert_close(&out, &sums, 1e-5, "weigh_bf16");
+            // In 8 bits what the elements of each head are nearest to, twice as large as they are.
+            let coded: Vec<u8> = keys
+                .chunks(dim)
+                .flat_map(|head| {
+                    let codes = head.iter().map(|x| (x * 64.0) as i8 as u8);
+                    (1.0f32 / 32.0).to_le_bytes().into_iter().chain(codes)
+                })
+                .collect();
+            let twice = |all: &[f32], one: f32| -> Vec<f32> {
+                all.iter().map(|x| (x - one) * 2.0 + one).collect()
+            };
+            let mut out = vec![f32::NAN; all * width];
+            (table.score_int8)(shape, &q, &coded, &mut out);
+            assert_close(&out, &twice(&scores, 0.0), 1e-5, "score_int8");
+            let mut out = vec![1.0; all * dim];
+            (table.weigh_int8)(shape, &weights, &coded, &mut out);
+            assert_close(&out, &twice(&sums, 1.0), 1e-5, "weigh_int8");
         }
     }
 
@@ -250,6 +267,57 @@ proptest! {
             out.fill(7.0);
             (table.copy_values)(&wide, stride, count, dim, &mut out, rows * panel);
             prop_assert_eq!(&out, &values);
+        }
+    }
+
+    #[test]
+    fn heads_in_8_bits_are_as_they_are_defined(
+        dim in prop_oneof![1usize..70, Just(64), Just(128)], heads in 1usize..20,
+        zero in 0usize..30, seed in 1u32..9999
+    ) {
+        let mut x: Vec<f32> = (0..(heads * dim) as u32)
+            .map(|i| (((i * seed) % 2003) as f32 / 1000.0 - 1.0) * (1 + i / 97 % 5) as f32)
+            .collect();
+        x.chunks_mut(dim).nth(zero).into_iter().for_each(|head| head.fill(0.0));
+        // One head after the other, in f64.
+        let scales: Vec<f32> = x
+            .chunks(dim)
+            .map(|head| head.iter().fold(0.0f32, |most, x| most.max(x.abs())) / 127.0)
+            .collect();
+        for table in tables() {
+            let mut coded = vec![0xaa; heads * (4 + dim)];
+            (table.encode_int8)(&x, dim, &mut coded);
+            for (head, (x, scale)) in coded.chunks(4 + dim).zip(x.chunks(dim).zip(&scales)) {
+                prop_assert_eq!(&head[..4], &scale.to_le_bytes()[..]);
+                for (code, x) in head[4..].iter().zip(x) {
+                    let code = f64::from(code.cast_signed());
+                    let exact = if *scale == 0.0 { 0.0 } else { f64::from(*x) / f64::from(*scale) };
+                    prop_assert!((code - exact).abs() <= 0.5001, "{}: {code}, {exact}", table.isa);
+                }
+            }
+            // Every other head, from the second on.
+            let count = heads / 2;
+            let mut decoded = vec![f32::NAN; count * dim];
+            if count > 0 {
+                (table.decode_int8)(&coded[4 + dim..], 2 * (4 + dim), count, dim, &mut decoded);
+            }
+            for (i, head) in coded.chunks(4 + dim).enumerate() {
+                for (d, code) in head[4..].iter().enumerate() {
+                    let code = f32::from(code.cast_signed());
+                    if i % 2 == 1 {
+                        prop_assert_eq!(decoded[i / 2 * dim + d], code * scales[i]);
+                    }
+                }
+            }
+            // What is not finite is not lost.
+            for strange in [f32::NAN, f32::NEG_INFINITY] {
+                let mut head = x[..dim].to_vec();
+                head[dim / 2] = strange;
+                (table.encode_int8)(&head, dim, &mut coded[..4 + dim]);
+                let mut decoded = vec![0.0; dim];
+                (table.decode_int8)(&coded, 4 + dim, 1, dim, &mut decoded);
+                prop_assert!(decoded.iter().all(|x| !x.is_finite()));
+            }
         }
     }
 }

@@ -231,10 +231,14 @@ macro_rules! table {
             score_bf16,
             weigh_f32,
             weigh_bf16,
+            score_int8: coded::score_int8,
+            weigh_int8: coded::weigh_int8,
             unpack_keys,
             unpack_values,
             copy_keys: portable::copy_keys::<PANEL>,
             copy_values: portable::copy_values::<PANEL>,
+            encode_int8,
+            decode_int8,
         };
 
         fn unpack_keys(keys: &[bf16], stride: usize, count: usize, dim: usize, out: &mut [f32]) {
@@ -265,6 +269,9 @@ macro_rules! portable_bodies {
                 (v: &[bf16], stride: usize, count: usize, dim: usize, out: &mut [f32], between: usize);
             weigh_f32 = portable::weigh_f32::<true>,
                 (shape: FewRows, w: &[f32], v: &[f32], out: &mut [f32]);
+            encode_int8 = portable::encode_int8, (x: &[f32], dim: usize, out: &mut [u8]);
+            decode_int8 = portable::decode_int8,
+                (heads: &[u8], stride: usize, count: usize, dim: usize, out: &mut [f32]);
         }
     };
 }
@@ -329,6 +336,30 @@ pub(super) mod avx2 {
         _mm256_fmadd_ps,
         _mm256_add_ps
     );
+
+    /// What reads keys in 8 bits.
+    mod coded {
+        use super::super::super::few8::few8;
+        use std::arch::x86_64::{
+            _mm_loadl_epi64, _mm_loadu_ps, _mm_mul_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps,
+        };
+        few8!(
+            "avx2,fma",
+            8,
+            [score_part::<1, 4>, score_part::<2, 4>, score_part::<3, 4>, score_part::<4, 2>],
+            [weigh_part::<1, 8>, weigh_part::<2, 4>, weigh_part::<3, 2>, weigh_part::<4, 2>],
+            |codes: *const u8| {
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(codes.cast())))
+            },
+            _mm256_setzero_ps,
+            _mm256_loadu_ps,
+            _mm256_storeu_ps,
+            _mm256_set1_ps,
+            _mm256_fmadd_ps,
+            _mm256_add_ps,
+            std::convert::identity
+        );
+    }
 }
 
 /// 32 registers of 16 floats: 12 x 2 accumulators, 2 for b, a by broadcast from memory.
@@ -392,4 +423,28 @@ pub(super) mod avx512 {
         _mm512_fmadd_ps,
         _mm512_add_ps
     );
+
+    /// What reads keys in 8 bits.
+    mod coded {
+        use super::super::super::few8::few8;
+        use std::arch::x86_64::{
+            _mm_loadu_ps, _mm_loadu_si128, _mm_mul_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
+        };
+        few8!(
+            "avx512f,avx512bw,avx512dq,avx512vl,fma",
+            16,
+            [score_part::<1, 4>, score_part::<2, 4>, score_part::<3, 4>, score_part::<4, 4>],
+            [weigh_part::<1, 8>, weigh_part::<2, 8>, weigh_part::<3, 4>, weigh_part::<4, 4>],
+            |codes: *const u8| {
+                _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(codes.cast())))
+            },
+            _mm512_setzero_ps,
+            _mm512_loadu_ps,
+            _mm512_storeu_ps,
+            _mm512_set1_ps,
+            _mm512_fmadd_ps,
+            _mm512_add_ps,
+            |sum| _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum))
+        );
+    }
 }

@@ -118,8 +118,8 @@ fn tokens_are_embedded_and_rotated_as_on_the_cpu() {
 
 /// Keys of one run of positions, on both sides.
 struct Run {
-    keys: (Kv, crate::Elements),
-    values: (Kv, crate::Elements),
+    keys: (Kv, crate::Kv),
+    values: (Kv, crate::Kv),
     tokens: usize,
     start: usize,
 }

@@ -4,16 +4,14 @@
 use super::both::{Both, all, all_mut, all_of, on_both};
 use super::{halves, random};
 use crate::cuda::Kv;
-use crate::{
-    Backend, Elements, HeadShape, KvPrecision, MassOver, Part, Positions, Segment, Sequence,
-};
+use crate::{Backend, HeadShape, KvPrecision, MassOver, Part, Positions, Segment, Sequence};
 use half::bf16;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Keys and values of a sequence on both sides, in segments of `page` tokens.
 struct Keys {
-    keys: (Kv, Elements),
-    values: (Kv, Elements),
+    keys: (Kv, crate::Kv),
+    values: (Kv, crate::Kv),
     tokens: usize,
     page: usize,
     /// Of each segment, which keys are hidden.

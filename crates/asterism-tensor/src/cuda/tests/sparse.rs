@@ -6,8 +6,8 @@ use super::{halves, poisoned, random};
 use crate::cuda::sparse::SparseKernels;
 use crate::cuda::{Cuda, Grown, Kv};
 use crate::{
-    Backend, Cpu, Elements, Grain, HeadShape, KvPrecision, MASK_TILE, Memory, Part, Positions,
-    Segment, Sequence, TileMask,
+    Backend, Cpu, Grain, HeadShape, KvPrecision, MASK_TILE, Memory, Part, Positions, Segment,
+    Sequence, TileMask,
 };
 use half::bf16;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -15,7 +15,7 @@ use rand_xoshiro::rand_core::Rng;
 
 /// Keys and values on both sides, in segments of so many tokens at such a position.
 struct Keys {
-    kept: Vec<[(Kv, Elements); 2]>,
+    kept: Vec<[(Kv, crate::Kv); 2]>,
     places: Vec<(usize, usize)>,
 }
 

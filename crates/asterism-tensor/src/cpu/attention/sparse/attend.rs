@@ -6,13 +6,14 @@ use crate::cpu::Cpu;
 use crate::cpu::attention::queries::{HeadPlace, Queries};
 use crate::cpu::attention::{AttentionScratch, KvSegment, KvSequence, TileKernels, panels, tiles};
 use crate::cpu::shared::SharedMut;
-use crate::{Elements, HeadShape, MASK_TILE, TileMask};
+use crate::cpu::{Kv, KvView};
+use crate::{HeadShape, MASK_TILE, TileMask};
 
 /// The single keys that a head sees, side by side.
 struct Columns {
     /// `[columns, head_dim]`
-    keys: Elements,
-    values: Elements,
+    keys: Kv,
+    values: Kv,
     /// Of each, its tile and its position.
     places: Vec<(u32, usize)>,
 }
@@ -45,9 +46,9 @@ impl<'a> Masked<'a> {
     }
 
     fn gather(&self, slots: &[u32], shape: HeadShape, kv_head: usize) -> Columns {
-        let precision = self.tiles.first().map_or(crate::Precision::F32, |t| t.keys.precision());
+        let like = self.tiles.first().map_or(KvView::F32(&[]), |tile| tile.keys);
         let (dim, place) = (shape.head_dim, HeadPlace::of(shape, kv_head));
-        let room = || Elements::with_capacity(precision, slots.len() * dim);
+        let room = || like.none_like(slots.len() * dim);
         let mut columns = Columns { keys: room(), values: room(), places: Vec::new() };
         for slot in slots {
             let (tile, key) = (slot / MASK_TILE as u32, *slot as usize % MASK_TILE);

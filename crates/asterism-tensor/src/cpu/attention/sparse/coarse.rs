@@ -3,13 +3,15 @@
 #![allow(unsafe_code)]
 
 use crate::cpu::Cpu;
+use crate::cpu::attention::cached::Decoded;
 use crate::cpu::attention::queries::HeadPlace;
 use crate::cpu::attention::{KvSegment, KvSequence};
 use crate::cpu::kernels::tiles::{
     BLOCK, PANEL_STEP, Panels, STEP, STRIP, Strips, TILE, TileKernels,
 };
 use crate::cpu::shared::SharedMut;
-use crate::{Aligned, Elements, ElementsView, Grain, HeadShape, MASK_TILE, Precision};
+use crate::cpu::{KvView, kv::int8_bytes};
+use crate::{Aligned, Grain, HeadShape, MASK_TILE};
 use half::bf16;
 
 /// Coarse rows of one task: enough that packing keys is little of the work.
@@ -29,6 +31,8 @@ pub(crate) struct CoarseScratch {
     panels: Aligned<f32>,
     /// `[KEYS / 32, depth, 2, 16, 16, 2]`
     packed: Aligned<bf16>,
+    /// some keys, if they are in 8 bits
+    decoded: Decoded,
     /// `[rows, KEYS]`
     scores: Aligned<f32>,
     /// `[rows, key tiles]`: the largest score of a row in a tile, and the sum relative to it
@@ -94,16 +98,11 @@ impl Cpu {
                 self.weigh_grid(&grid, sums);
             }
             Grain::Mean => {
-                let q = self.pool(ElementsView::F32(q), shape.q_width());
-                let pooled: Vec<Elements> = segments
-                    .iter()
-                    .map(|s| {
-                        let keys = self.pool(s.keys, shape.kv_width());
-                        Elements::from_f32(Precision::F32, &keys)
-                    })
-                    .collect();
+                let q = self.pool(KvView::F32(q), shape.q_width());
+                let pooled: Vec<Vec<f32>> =
+                    segments.iter().map(|s| self.pool(s.keys, shape.kv_width())).collect();
                 let segments = pooled.iter().zip(*segments).map(|(keys, segment)| {
-                    let keys = keys.view(0..keys.len());
+                    let keys = KvView::F32(keys);
                     let tokens = segment.tokens.div_ceil(MASK_TILE);
                     KvSegment {
                         keys,
@@ -123,7 +122,7 @@ impl Cpu {
     }
 
     /// The mean of every [`MASK_TILE`] rows of `rows [n, width]`, the last of what is left.
-    fn pool(&self, rows: ElementsView<'_>, width: usize) -> Vec<f32> {
+    fn pool(&self, rows: KvView<'_>, width: usize) -> Vec<f32> {
         let tiles = rows.len().div_ceil(width * MASK_TILE);
         let mut means = vec![0.0; tiles * width];
         let shared = SharedMut::new(&mut means);
@@ -134,10 +133,17 @@ impl Cpu {
             let mean = unsafe { shared.slice(tile * width, width) };
             for from in range.step_by(width) {
                 match rows.slice(from..from + width) {
-                    ElementsView::F32(row) => (self.kernels.add_scaled)(mean, factor, row),
-                    ElementsView::Bf16(row) => {
+                    KvView::F32(row) => (self.kernels.add_scaled)(mean, factor, row),
+                    KvView::Bf16(row) => {
                         let wide = scratch.row.at_least(width);
                         (self.kernels.widen)(row, wide);
+                        (self.kernels.add_scaled)(mean, factor, wide);
+                    }
+                    KvView::Int8(row) => {
+                        let wide = scratch.row.at_least(width);
+                        let (heads, dim) = (row.heads(), width / row.heads());
+                        let bytes = int8_bytes(dim);
+                        (self.kernels.decode_int8)(row.bytes(), bytes, heads, dim, wide);
                         (self.kernels.add_scaled)(mean, factor, wide);
                     }
                 }
@@ -194,8 +200,7 @@ impl Cpu {
         scratch.scores.at_least(count.next_multiple_of(BLOCK) * KEYS);
         scratch.found.clear();
         scratch.found.resize(count * key_tiles, (f32::NEG_INFINITY, 0.0));
-        let is_bf16 = grid.segments.iter().all(|s| matches!(s.keys, ElementsView::Bf16(_)));
-        let kernels = self.kernels.tiles.as_ref().filter(|_| is_bf16);
+        let kernels = self.tiles_for(&grid.segments);
         if let Some(kernels) = kernels {
             pack_rows(kernels, stride, count, dim, scratch);
             (kernels.begin)();
@@ -212,7 +217,9 @@ impl Cpu {
                 };
                 let left = segment.tokens - from * stride;
                 match kernels {
-                    Some(k) => score_tiles(k, grid, segment, place, (count, keys, left), scratch),
+                    Some(k) => {
+                        self.score_tiles(k, grid, segment, place, (count, keys, left), scratch);
+                    }
                     None => self.score_panels(grid, segment, place, (count, keys, left), scratch),
                 }
                 let CoarseScratch { scores, found, .. } = scratch;
@@ -277,26 +284,61 @@ impl Cpu {
         scratch: &mut CoarseScratch,
     ) {
         let (dim, panel) = (grid.shape.head_dim, self.kernels.panel);
-        let CoarseScratch { rows, panels, scores, .. } = scratch;
+        let CoarseScratch { rows, panels, decoded, scores, .. } = scratch;
         panels.at_least(KEYS * dim);
         for s in 0..grid.stride {
             // Of the last coarse key some tokens may be missing.
             let there = left.saturating_sub(s).div_ceil(grid.stride).min(keys);
-            let at = place.offset + s * grid.shape.kv_width();
-            match segment.keys {
-                _ if there == 0 => continue,
-                ElementsView::Bf16(k) => {
-                    (self.kernels.unpack_keys)(&k[at..], place.stride, there, dim, panels);
-                }
-                ElementsView::F32(k) => {
-                    (self.kernels.copy_keys)(&k[at..], place.stride, there, dim, panels);
-                }
+            if there == 0 {
+                continue;
             }
+            let offset = place.offset + s * grid.shape.kv_width();
+            let head = (HeadPlace { offset, ..place }, there, dim);
+            self.keys_as_panels(segment.keys, head, panels, decoded);
             let a = &rows[s * count * dim..][..count * dim];
             for p in 0..there.div_ceil(panel) {
                 let b = &panels[p * dim * panel..][..dim * panel];
                 let out = &mut scores[p * panel..];
                 (self.kernels.multiply)(a, dim, count, dim, b, out, KEYS, s > 0);
+            }
+        }
+    }
+
+    /// As `score_panels`, in bf16.
+    fn score_tiles(
+        &self,
+        kernels: &TileKernels,
+        grid: &Grid<'_>,
+        segment: &KvSegment<'_>,
+        place: HeadPlace,
+        (count, keys, left): (usize, usize, usize),
+        scratch: &mut CoarseScratch,
+    ) {
+        let (dim, depth) = (grid.shape.head_dim, grid.shape.head_dim.div_ceil(STEP));
+        let size = count.next_multiple_of(BLOCK) / STRIP * depth * TILE;
+        let CoarseScratch { strips, packed, decoded, scores, .. } = scratch;
+        packed.at_least(KEYS / STEP * depth * PANEL_STEP);
+        for s in 0..grid.stride {
+            let there = left.saturating_sub(s).div_ceil(grid.stride).min(keys);
+            if there == 0 {
+                continue;
+            }
+            for (step, from) in (0..there).step_by(STEP).enumerate() {
+                let offset = place.offset + s * grid.shape.kv_width();
+                let head = HeadPlace { offset, ..place }.skip(from);
+                let count = STEP.min(there - from);
+                let (k, stride) = self.head_in_bf16(segment.keys, (head, count, dim), decoded);
+                let out = &mut packed[step * depth * PANEL_STEP..];
+                (kernels.pack_keys)(k, stride, count, dim, out);
+            }
+            for block in 0..count.div_ceil(BLOCK) {
+                let a = &strips[s * size + 2 * block * depth * TILE..];
+                let a = Strips { data: a, stride: depth * TILE };
+                let (stride, count) = (depth * PANEL_STEP, there.div_ceil(STEP));
+                let b = Panels { data: packed, stride, count };
+                let out = &mut scores[block * BLOCK * KEYS..(block + 1) * BLOCK * KEYS];
+                // SAFETY: `out` is 32 rows of KEYS, at least 32 for each panel; `begin` was called.
+                unsafe { (kernels.multiply)(a, b, depth, out.as_mut_ptr(), KEYS, s > 0) };
             }
         }
     }
@@ -318,44 +360,6 @@ fn pack_rows(
         for r in 0..count {
             let at = s * size + r / STRIP * depth * TILE + r % STRIP * STEP;
             (kernels.narrow)(&rows[(s * count + r) * dim..][..dim], &mut strips[at..]);
-        }
-    }
-}
-
-/// As `score_panels`, over keys in bf16.
-fn score_tiles(
-    kernels: &TileKernels,
-    grid: &Grid<'_>,
-    segment: &KvSegment<'_>,
-    place: HeadPlace,
-    (count, keys, left): (usize, usize, usize),
-    scratch: &mut CoarseScratch,
-) {
-    let ElementsView::Bf16(k) = segment.keys else {
-        unreachable!("the caller saw that keys are bf16")
-    };
-    let (dim, depth) = (grid.shape.head_dim, grid.shape.head_dim.div_ceil(STEP));
-    let size = count.next_multiple_of(BLOCK) / STRIP * depth * TILE;
-    let CoarseScratch { strips, packed, scores, .. } = scratch;
-    packed.at_least(KEYS / STEP * depth * PANEL_STEP);
-    for s in 0..grid.stride {
-        let there = left.saturating_sub(s).div_ceil(grid.stride).min(keys);
-        if there == 0 {
-            continue;
-        }
-        for (step, from) in (0..there).step_by(STEP).enumerate() {
-            let at = place.offset + s * grid.shape.kv_width() + from * place.stride;
-            let out = &mut packed[step * depth * PANEL_STEP..];
-            (kernels.pack_keys)(&k[at..], place.stride, STEP.min(there - from), dim, out);
-        }
-        for block in 0..count.div_ceil(BLOCK) {
-            let a = &strips[s * size + 2 * block * depth * TILE..];
-            let a = Strips { data: a, stride: depth * TILE };
-            let (stride, count) = (depth * PANEL_STEP, there.div_ceil(STEP));
-            let b = Panels { data: packed, stride, count };
-            let out = &mut scores[block * BLOCK * KEYS..(block + 1) * BLOCK * KEYS];
-            // SAFETY: `out` is 32 rows of KEYS, at least 32 for each panel; `begin` was called.
-            unsafe { (kernels.multiply)(a, b, depth, out.as_mut_ptr(), KEYS, s > 0) };
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Block-sparse attention and the estimates for it against their definitions, in f64.
 
+use crate::cpu::Kv;
 use crate::cpu::attention::{KvSegment, KvSequence, RowPositions};
-use crate::testing::relative_error;
-use crate::{Cpu, Elements, Grain, HeadShape, Isa, MASK_TILE, Precision, TileMask};
+use crate::testing::{cached, held, relative_error};
+use crate::{Cpu, Grain, HeadShape, Isa, KvPrecision, MASK_TILE, TileMask};
 use half::bf16;
 use proptest::prelude::*;
 
@@ -27,7 +28,7 @@ struct Case {
     segments: Vec<(usize, usize)>,
     keys: Vec<Vec<f32>>,
     values: Vec<Vec<f32>>,
-    stored: Vec<(Elements, Elements)>,
+    stored: Vec<(Kv, Kv)>,
     rows: usize,
     q: Vec<f32>,
 }
@@ -38,14 +39,16 @@ impl Case {
         shape: HeadShape,
         segments: Vec<(usize, usize)>,
         rows: usize,
-        precision: Precision,
+        precision: KvPrecision,
     ) -> Self {
         let width = shape.kv_width();
         let mut all = || -> Vec<Vec<f32>> {
-            segments.iter().map(|(tokens, _)| random.exact(tokens * width)).collect()
+            let numbers = |(tokens, _): &(usize, usize)| random.exact(tokens * width);
+            let held = |x: Vec<f32>| held(precision, shape.head_dim, &x);
+            segments.iter().map(numbers).map(held).collect()
         };
         let (keys, values) = (all(), all());
-        let store = |x: &Vec<f32>| Elements::from_f32(precision, x);
+        let store = |x: &Vec<f32>| cached(precision, shape.head_dim, x);
         let stored = keys.iter().zip(&values).map(|(k, v)| (store(k), store(v))).collect();
         let q = random.exact(rows * shape.q_width()).iter().map(|x| x / 2.0).collect();
         Self { shape, segments, keys, values, stored, rows, q }
@@ -156,8 +159,13 @@ fn shapes() -> impl Strategy<Value = HeadShape> {
     )
 }
 
-fn precision(is_bf16: bool) -> Precision {
-    if is_bf16 { Precision::Bf16 } else { Precision::F32 }
+fn precisions() -> impl Strategy<Value = KvPrecision> {
+    prop_oneof![Just(KvPrecision::F32), Just(KvPrecision::Bf16), Just(KvPrecision::Int8)]
+}
+
+/// Whether tiles round what is multiplied with keys in `precision`.
+fn rounds(precision: KvPrecision) -> bool {
+    precision != KvPrecision::F32
 }
 
 proptest! {
@@ -167,12 +175,12 @@ proptest! {
     fn random_masks_and_columns_are_those_of_the_definition(
         shape in shapes(), rows in 1usize..300, before in 0usize..300, anchor in 0usize..300,
         gap in 0usize..100, density in 0.0f32..1.0, single in 0usize..60, shared in any::<bool>(),
-        is_bf16 in any::<bool>(), seed in any::<u64>(),
+        precision in precisions(), seed in any::<u64>(),
     ) {
         let mut random = Random(seed);
         let own = (before + rows, anchor + gap);
         let segments = if anchor > 0 { vec![(anchor, 0), own] } else { vec![own] };
-        let case = Case::new(&mut random, shape, segments, rows, precision(is_bf16));
+        let case = Case::new(&mut random, shape, segments, rows, precision);
         let heads = if shared { 1 } else { shape.heads };
         let mask = TileMask::new(heads, rows.div_ceil(MASK_TILE), case.key_tiles(), |_, _, list| {
             list.extend((0..case.key_tiles() as u32).filter(|_| random.next() < 2.0 * density - 1.0));
@@ -187,7 +195,7 @@ proptest! {
         let (out, lse) = case.masked(&mask);
         for cpu in cpus() {
             let (found, found_lse) = case.run(&cpu, &mask);
-            let most = if is_bf16 { 1e-2 } else { 1e-5 };
+            let most = if rounds(precision) { 1e-2 } else { 1e-5 };
             prop_assert!(pairs(&found, &out) < most || out.iter().all(|x| *x == 0.0), "{:?}", cpu);
             prop_assert!(pairs(&found_lse, &lse) < most, "{:?}", cpu);
         }
@@ -195,14 +203,14 @@ proptest! {
 
     #[test]
     fn all_tiles_are_dense_attention_and_parts_merge_into_it(
-        shape in shapes(), rows in 1usize..400, anchor in 0usize..200, is_bf16 in any::<bool>(),
+        shape in shapes(), rows in 1usize..400, anchor in 0usize..200, precision in precisions(),
         seed in any::<u64>(),
     ) {
         // Star's phase 1: tiles of the anchor and of the block, causal.
         let mut random = Random(seed);
         let segments = [(anchor, 0), (rows, anchor + 1000)];
         let segments = segments[usize::from(anchor == 0)..].to_vec();
-        let case = Case::new(&mut random, shape, segments, rows, precision(is_bf16));
+        let case = Case::new(&mut random, shape, segments, rows, precision);
         let (queries, keys) = (rows.div_ceil(MASK_TILE), case.key_tiles() as u32);
         let all = TileMask::new(1, queries, keys as usize, |_, _, list| list.extend(0..keys));
         let side: Vec<bool> = (0..keys).map(|_| random.next() < 0.0).collect();
@@ -218,7 +226,7 @@ proptest! {
             let sequence = KvSequence { rows: 0..rows, positions, segments: &views };
             cpu.attend(&case.q, shape, &[sequence], &mut dense, &mut dense_lse);
             let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|x| f64::from(*x)).collect() };
-            let most = if is_bf16 { 1e-2 } else { 1e-5 };
+            let most = if rounds(precision) { 1e-2 } else { 1e-5 };
             prop_assert!(pairs(&out, &wide(&dense)) < most && pairs(&lse, &wide(&dense_lse)) < most);
             let (mut a, mut a_lse) = case.run(&cpu, &part(false));
             let (b, b_lse) = case.run(&cpu, &part(true));
@@ -230,12 +238,12 @@ proptest! {
     #[test]
     fn lines_are_those_of_the_definition(
         shape in shapes(), rows in 1usize..130, before in 0usize..500, anchor in 0usize..200,
-        is_bf16 in any::<bool>(), seed in any::<u64>(),
+        precision in precisions(), seed in any::<u64>(),
     ) {
         let mut random = Random(seed);
         let own = (before + rows, anchor + 77);
         let segments = if anchor > 0 { vec![(anchor, 0), own] } else { vec![own] };
-        let case = Case::new(&mut random, shape, segments, rows, precision(is_bf16));
+        let case = Case::new(&mut random, shape, segments, rows, precision);
         let (_, lse) = case.naive(|_, _, _, _| true);
         let (places, heads) = (case.places(), shape.heads);
         let keys = places.len();
@@ -268,12 +276,12 @@ proptest! {
         grain in prop_oneof![
             Just(Grain::Mean), (0u32..6).prop_map(|s| Grain::Antidiagonal { stride: 1 << s }),
         ],
-        is_bf16 in any::<bool>(), seed in any::<u64>(),
+        precision in precisions(), seed in any::<u64>(),
     ) {
         let mut random = Random(seed);
         let own = (before + rows, anchor + 77);
         let segments = if anchor > 0 { vec![(anchor, 0), own] } else { vec![own] };
-        let case = Case::new(&mut random, shape, segments, rows, precision(is_bf16));
+        let case = Case::new(&mut random, shape, segments, rows, precision);
         let expected = naive_tile_mass(&case, grain);
         let views = case.views();
         for cpu in cpus() {
@@ -281,7 +289,7 @@ proptest! {
             let positions = RowPositions::From(case.first());
             let sequence = KvSequence { rows: 0..rows, positions, segments: &views };
             cpu.tile_mass(&case.q, shape, &sequence, grain, &mut sums);
-            let most = if is_bf16 && cpu.kernels.tiles.is_some() { 1e-2 } else { 1e-4 };
+            let most = if rounds(precision) && cpu.kernels.tiles.is_some() { 1e-2 } else { 1e-4 };
             prop_assert!(pairs(&sums, &expected) < most, "{:?}: {}", cpu, pairs(&sums, &expected));
         }
     }
@@ -407,7 +415,7 @@ fn rate_of_tiles() {
     let shape = HeadShape { heads: 8, kv_heads: 2, head_dim: 128 };
     let mut random = Random(1);
     let rows = 8192;
-    let case = Case::new(&mut random, shape, vec![(rows, 0)], rows, Precision::Bf16);
+    let case = Case::new(&mut random, shape, vec![(rows, 0)], rows, KvPrecision::Bf16);
     let cpu = Cpu::new(2, None).unwrap();
     let tiles = rows / MASK_TILE;
     let views = case.views();

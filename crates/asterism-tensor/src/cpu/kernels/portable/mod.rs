@@ -6,11 +6,13 @@
 //! `a * b + c` may be one instruction: without hardware support it would be a library call.
 
 mod few;
+mod int8;
 mod unpack;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use few::FEW;
-pub(super) use few::{score_bf16, score_f32, weigh_bf16, weigh_f32};
+pub(super) use few::{score_bf16, score_f32, score_int8, weigh_bf16, weigh_f32, weigh_int8};
+pub(super) use int8::{decode_int8, encode_int8};
 #[cfg(target_arch = "x86_64")]
 pub(super) use unpack::unpack_some_keys;
 pub(super) use unpack::{copy_keys, copy_values, unpack_keys, unpack_values};
@@ -48,10 +50,14 @@ pub(super) const KERNELS: Kernels = Kernels {
     score_bf16: score_bf16::<false>,
     weigh_f32: weigh_f32::<false>,
     weigh_bf16: weigh_bf16::<false>,
+    score_int8: score_int8::<false>,
+    weigh_int8: weigh_int8::<false>,
     unpack_keys: unpack_keys::<PANEL>,
     unpack_values: unpack_values::<PANEL>,
     copy_keys: copy_keys::<PANEL>,
     copy_values: copy_values::<PANEL>,
+    encode_int8,
+    decode_int8,
 };
 
 #[inline(always)]
