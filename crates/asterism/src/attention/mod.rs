@@ -9,11 +9,13 @@
 //! * [`WeighingAttention`]: the same of a question, noting where it looks
 //! * [`RevisitAttention`]: tokens of a context that are computed anew for a question
 //! * [`RingAttention`]: exact attention while keys travel round the hosts
+//! * `exchange`: what every host has a part of, brought to all
 //! * `sparse`: a block over some of its keys only
 //! * [`Partial`]: attention over some of the keys, and the merge that makes the parts whole
 
 mod block;
 mod context;
+mod exchange;
 mod global;
 mod observed;
 mod others;
@@ -27,6 +29,7 @@ mod weigh;
 
 pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
 pub use context::ContextKeys;
+pub use exchange::{Pieces, collect_sums, columns, gather_all, share_rows};
 pub use global::{GlobalAttention, NewKeys, OthersPass, OthersRows, SequenceRows, serve};
 pub use observed::ObservedAttention;
 pub use partial::Partial;
