@@ -43,6 +43,7 @@ impl From<DecodeWeightsName> for DecodeWeights {
             DecodeWeightsName::Auto => Self::Auto,
             DecodeWeightsName::One => Self::One,
             DecodeWeightsName::Replicated => Self::Replicated,
+            DecodeWeightsName::Sliced => Self::Sliced,
         }
     }
 }

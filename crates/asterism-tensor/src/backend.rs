@@ -3,7 +3,7 @@
 
 use super::{
     ElementsView, Grain, HeadShape, KeptKeys, KvBytes, KvPrecision, Part, PartMut, Precision,
-    Sampling, TensorError, TileMask,
+    Sampling, Slab, TensorError, TileMask,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -160,6 +160,10 @@ pub struct SplitQkv<'a, B: Backend> {
 pub trait Backend: Send + Sync + Sized + 'static {
     /// The precision of [`Backend::Rows`], in which this backend computes.
     const ROWS: Precision;
+
+    /// Bytes of weights that it reads in about the time of a small exchange between hosts with a
+    /// processor of this kind each: what dividing a matrix among them must save.
+    const EXCHANGE_BYTES: u64;
 
     /// Queries, keys, values and outputs of attention, in precision [`Backend::ROWS`].
     type Rows: Memory + Default;
@@ -575,6 +579,63 @@ pub trait Backend: Send + Sync + Sized + 'static {
         &self,
         x: &Self::Activations,
         w: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        out: &mut Self::Activations,
+    ) -> Result<(), TensorError>;
+
+    /// As [`Backend::linear`], of the outputs of `w`, by all of its inputs: for rows that decode. A
+    /// row of `y` begins `stride` elements behind the one before. `bias` is that of the whole.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn slab(
+        &self,
+        x: &Self::Activations,
+        w: Slab<'_, Self::Matrix>,
+        bias: Option<&Self::Vector>,
+        y: PartMut<'_, Self::Rows>,
+        stride: usize,
+    ) -> Result<(), TensorError>;
+
+    /// As [`Backend::linear_sums`], of the outputs of `w` by its inputs, for rows that decode: `x`
+    /// is `[rows, inputs of w]`. A row of `y` begins `stride` elements behind the one before.
+    /// `bias` is that of the whole; of no inputs it is all there is.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn slab_sums(
+        &self,
+        x: &Self::Activations,
+        w: Slab<'_, Self::Matrix>,
+        bias: Option<&Self::Vector>,
+        y: PartMut<'_, Self::Sums>,
+        stride: usize,
+    ) -> Result<(), TensorError>;
+
+    /// [`Backend::slab_sums`] of columns of the output of attention: those of its rows `x [rows,
+    /// all inputs]` that are inputs of `w`. `scratch` is what they may be copied to. `y` is `[rows,
+    /// outputs of w]`.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn slab_sums_rows(
+        &self,
+        x: Part<'_, Self::Rows>,
+        scratch: &mut Self::Activations,
+        w: Slab<'_, Self::Matrix>,
+        bias: Option<&Self::Vector>,
+        y: PartMut<'_, Self::Sums>,
+    ) -> Result<(), TensorError>;
+
+    /// As [`Backend::linear_gated`], of the outputs of `w`, by all of its inputs: for rows that
+    /// decode. `out` is `[rows, outputs of w]`; `bias` is that of the whole.
+    ///
+    /// # Errors
+    /// If the processor fails.
+    fn slab_gated(
+        &self,
+        x: &Self::Activations,
+        w: Slab<'_, Self::Matrix>,
         bias: Option<&Self::Vector>,
         out: &mut Self::Activations,
     ) -> Result<(), TensorError>;

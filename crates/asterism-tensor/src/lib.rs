@@ -6,7 +6,7 @@
 //! * [`bytes`](Bytes): the bytes of a model file
 //! * [`elements`](Elements): a vector of f32 or bf16, the two precisions that weights are kept in
 //! * [`Backend`]: what a machine must be able to do to run the model; [`Part`]: a range of its
-//!   buffers
+//!   buffers; [`Slab`]: a part of a matrix
 //! * [`KeptKeys`]: which keys each head has of a run of tokens, where not all
 //! * [`Sampling`]: how a token is chosen by its logit
 //! * [`cpu`]: the CPU backend: a team of threads, the kernels of the best instruction set found,
@@ -33,6 +33,7 @@ mod kept;
 mod kv_precision;
 mod part;
 mod sampling;
+mod slab;
 #[cfg(test)]
 mod testing;
 mod tile_mask;
@@ -57,4 +58,5 @@ pub use kept::KeptKeys;
 pub use kv_precision::{KvBytes, KvPrecision, UnknownKvPrecision};
 pub use part::{Part, PartMut};
 pub use sampling::{Sampling, SamplingError};
+pub use slab::{GRAIN, Slab};
 pub use tile_mask::{Grain, MASK_TILE, TileMask};

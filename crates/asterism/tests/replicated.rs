@@ -1,4 +1,5 @@
-//! Decode steps that every host runs, against those that one host leads.
+//! Decode steps that every host runs, with all weights or with a slice of them, against those that
+//! one host leads.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,22 +9,22 @@ use asterism::cancel::Cancel;
 use asterism::engine::{
     Context, DecodeWeights, Engine, EngineOptions, Generated, Generation, Room,
 };
-use asterism::plan::{PlanSpec, Revisit, Star};
+use asterism::plan::{PlanSpec, Revisit, Slices, Star};
 use asterism::tensor::{Precision, Sampling};
-use common::{HOSTS, methods, tiny_files, tokens};
+use common::{FAMILIES, HOSTS, methods, tiny_files, tokens};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 const STEPS: usize = 9;
 
 fn engine(decode_weights: DecodeWeights) -> Arc<Engine> {
-    let options = EngineOptions {
-        threads: 1,
-        precision: Precision::F32,
-        decode_weights,
-        ..EngineOptions::default()
-    };
-    Arc::new(Engine::load(tiny_files("llama3"), &options).unwrap())
+    engine_of("llama3", Precision::F32, decode_weights)
+}
+
+fn engine_of(family: &str, precision: Precision, decode_weights: DecodeWeights) -> Arc<Engine> {
+    let options =
+        EngineOptions { threads: 1, precision, decode_weights, ..EngineOptions::default() };
+    Arc::new(Engine::load(tiny_files(family), &options).unwrap())
 }
 
 /// Sampled tokens, and how likely each was.
@@ -79,17 +80,52 @@ fn every_host_running_the_query_gives_what_one_leading_it_gives() {
 }
 
 #[test]
+fn hosts_with_slices_of_the_weights_give_what_hosts_with_all_of_them_give() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        for family in FAMILIES {
+            let weights = [DecodeWeights::Replicated, DecodeWeights::Sliced];
+            let [whole, sliced] = weights.map(|weights| engine_of(family, precision, weights));
+            let (ids, config) = (tokens(150, 3), whole.config());
+            let size = whole.model_size();
+            for hosts in HOSTS {
+                let what = format!("{family} in {precision} on {hosts} hosts");
+                let spec = Star::new(32).anchor(16).hosts(hosts);
+                let contexts = [&whole, &sliced].map(|engine| encode(engine, &ids, spec));
+                let [all, slices] = [0, 1].map(|i| answer(&contexts[i], 1));
+                assert_alike(&all, &slices, &what);
+                // What is sent is what the plan says.
+                let token = |slices: Slices| {
+                    slices.token(config.widths(), config.layers, size.element_bytes, hosts).bytes
+                };
+                let divided = Slices::of(config.widths(), precision.bytes(), hosts, 0);
+                assert_eq!(divided.mlp.is_some(), hosts > 1);
+                let more = token(divided) - token(Slices::default());
+                let steps = STEPS as u64 - 1;
+                assert_eq!(slices.bytes_sent, all.bytes_sent + steps * more, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
 fn questions_asked_at_once_run_on_every_host_together() {
-    let all = engine(DecodeWeights::Replicated);
-    let context = encode(&all, &tokens(150, 3), Star::new(32).anchor(16).hosts(3));
-    let alone: Vec<Generated> = (0..4).map(|seed| answer(&context, seed)).collect();
-    let together: Vec<Generated> = std::thread::scope(|scope| {
-        let context = &context;
-        let asked = (0..4).map(|seed| scope.spawn(move || answer(context, seed)));
-        let asked: Vec<_> = asked.collect();
-        asked.into_iter().map(|answer| answer.join().unwrap()).collect()
-    });
-    for (seed, (alone, together)) in alone.iter().zip(&together).enumerate() {
-        assert_alike(alone, together, &format!("question {seed}"));
+    for weights in [DecodeWeights::Replicated, DecodeWeights::Sliced] {
+        let all = engine(weights);
+        let context = encode(&all, &tokens(150, 3), Star::new(32).anchor(16).hosts(3));
+        let alone: Vec<Generated> = (0..4).map(|seed| answer(&context, seed)).collect();
+        let together: Vec<Generated> = std::thread::scope(|scope| {
+            let context = &context;
+            let asked = (0..4).map(|seed| scope.spawn(move || answer(context, seed)));
+            let asked: Vec<_> = asked.collect();
+            asked.into_iter().map(|answer| answer.join().unwrap()).collect()
+        });
+        for (seed, (alone, together)) in alone.iter().zip(&together).enumerate() {
+            // To the last bit: an answer does not depend on who else asks.
+            let what = format!("question {seed}, {weights:?}");
+            assert_eq!(alone.tokens, together.tokens, "{what}");
+            for (a, b) in alone.logprobs.iter().zip(&together.logprobs) {
+                assert_eq!(a.chosen.to_bits(), b.chosen.to_bits(), "{what}");
+            }
+        }
     }
 }

@@ -201,6 +201,8 @@ pub(crate) enum DecodeWeightsName {
     One,
     /// Every host: they exchange what they found in every layer.
     Replicated,
+    /// Every host a slice of them: more exchanges, fewer weights to read.
+    Sliced,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

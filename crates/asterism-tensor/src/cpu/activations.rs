@@ -7,6 +7,7 @@ use super::shared::SharedMut;
 use super::{Cpu, FEW_ROWS};
 use crate::{Aligned, Pass, Precision};
 use half::bf16;
+use std::ops::Range;
 
 /// Rows that enter a linear layer, `[rows, inputs]`. Where the processor multiplies bf16 and the
 /// weights are bf16, many rows of a prefill are rounded to bf16 as they are written, in the order
@@ -143,13 +144,24 @@ impl RowWriter<'_> {
 impl Cpu {
     /// Takes `x [rows, inputs]` as it is.
     pub fn take_rows(&self, x: &[f32], inputs: usize, out: &mut Activations) {
+        self.take_columns(x, inputs, 0..inputs, out);
+    }
+
+    /// Takes some `columns` of `x [rows, inputs]` as they are.
+    pub(super) fn take_columns(
+        &self,
+        x: &[f32],
+        inputs: usize,
+        columns: Range<usize>,
+        out: &mut Activations,
+    ) {
         let rows = x.len() / inputs;
         assert_eq!(x.len(), rows * inputs, "x is not [rows, {inputs}]");
-        out.reset(self, rows, inputs);
+        out.reset(self, rows, columns.len());
         let writer = out.writer(self);
         self.each_row(rows, |_, r| {
             // SAFETY: row r is written by this call only.
-            unsafe { writer.write(r, 0, &x[r * inputs..][..inputs]) };
+            unsafe { writer.write(r, 0, &x[r * inputs..][columns.clone()]) };
         });
     }
 

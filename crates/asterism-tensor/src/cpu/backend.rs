@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Aligned, Backend, Choice, ElementsView, Grain, HeadShape, KeptKeys, KvBytes, KvPrecision,
     LayerWidths, MassOver, Memory, Part, PartMut, Pass, Peak, Positions, Precision, Rotation,
-    RowReader, Sampling, Segment, Sequence, SplitQkv, TensorError, TileMask,
+    RowReader, Sampling, Segment, Sequence, Slab, SplitQkv, TensorError, TileMask,
 };
 
 use std::convert::Infallible;
@@ -134,6 +134,9 @@ impl Cpu {
 
 impl Backend for Cpu {
     const ROWS: Precision = Precision::F32;
+
+    /// It reads memory so slowly that any matrix worth a thought is worth dividing.
+    const EXCHANGE_BYTES: u64 = 0;
 
     type Rows = Aligned<f32>;
     type Sums = Aligned<f32>;
@@ -430,6 +433,55 @@ impl Backend for Cpu {
         out: &mut Activations,
     ) -> Result {
         self.linear_gated(x, w, bias.map(Vec::as_slice), out);
+        Ok(())
+    }
+
+    fn slab(
+        &self,
+        x: &Activations,
+        w: Slab<'_, PackedMatrix>,
+        bias: Option<&Vec<f32>>,
+        y: PartMut<'_, Aligned<f32>>,
+        stride: usize,
+    ) -> Result {
+        self.slab(x, &w, bias.map(Vec::as_slice), floats_mut(y), stride);
+        Ok(())
+    }
+
+    fn slab_sums(
+        &self,
+        x: &Activations,
+        w: Slab<'_, PackedMatrix>,
+        bias: Option<&Vec<f32>>,
+        y: PartMut<'_, Aligned<f32>>,
+        stride: usize,
+    ) -> Result {
+        self.slab(x, &w, bias.map(Vec::as_slice), floats_mut(y), stride);
+        Ok(())
+    }
+
+    fn slab_sums_rows(
+        &self,
+        x: Part<'_, Aligned<f32>>,
+        scratch: &mut Activations,
+        w: Slab<'_, PackedMatrix>,
+        bias: Option<&Vec<f32>>,
+        y: PartMut<'_, Aligned<f32>>,
+    ) -> Result {
+        self.take_columns(floats(x), w.of.inputs(), w.inputs.clone(), scratch);
+        let outputs = w.outputs.len();
+        self.slab(scratch, &w, bias.map(Vec::as_slice), floats_mut(y), outputs);
+        Ok(())
+    }
+
+    fn slab_gated(
+        &self,
+        x: &Activations,
+        w: Slab<'_, PackedMatrix>,
+        bias: Option<&Vec<f32>>,
+        out: &mut Activations,
+    ) -> Result {
+        self.slab_gated(x, &w, bias.map(Vec::as_slice), out);
         Ok(())
     }
 

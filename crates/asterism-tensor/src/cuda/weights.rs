@@ -1,8 +1,9 @@
 //! Weights on the device.
 
 use super::error::only_bf16;
-use super::{Buffer, Cuda, CudaError};
-use crate::{ElementsView, Memory, RowReader};
+use super::gemv::Sizes;
+use super::{Buffer, Cuda, CudaError, View};
+use crate::{ElementsView, Memory, RowReader, Slab};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
@@ -41,6 +42,26 @@ impl Matrix {
             start += part.len();
         }
         Ok(Self { weights, outputs: len / inputs })
+    }
+
+    pub(super) fn inputs(&self) -> usize {
+        self.weights.len() / self.outputs
+    }
+
+    /// The weights of `slab` of this matrix, from its first to its last; a row of them begins
+    /// [`Self::inputs`] elements behind the one before.
+    pub(super) fn slab(&self, slab: &Slab<'_, Self>) -> Result<View<'_, bf16>, CudaError> {
+        let Slab { outputs, inputs, .. } = slab;
+        let stride = self.inputs();
+        let end = outputs.end.saturating_sub(1) * stride + inputs.end;
+        self.weights.slice(outputs.start * stride + inputs.start..end)
+    }
+
+    /// Of a product of `rows` rows with `slab` of this matrix, which lie without gaps, as does what
+    /// comes out.
+    pub(super) fn sizes(&self, rows: usize, slab: &Slab<'_, Self>) -> Sizes {
+        let shape = (rows, slab.inputs.len(), slab.outputs.len());
+        Sizes { w_stride: self.inputs(), ..shape.into() }
     }
 }
 

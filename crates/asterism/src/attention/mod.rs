@@ -11,12 +11,14 @@
 //! * [`CompareAttention`]: tokens of a context that see all before them in its first layer, to find
 //!   whose values change
 //! * [`RingAttention`]: exact attention while keys travel round the hosts
+//! * `exchange`: what every host has a part of, brought to all
 //! * `sparse`: a block over some of its keys only
 //! * [`Partial`]: attention over some of the keys, and the merge that makes the parts whole
 
 mod block;
 mod compare;
 mod context;
+mod exchange;
 mod global;
 mod observed;
 mod others;
@@ -31,6 +33,7 @@ mod weigh;
 pub use block::{AnchorCopy, AnchorKeys, BlockAttention, Publish};
 pub use compare::{CompareAttention, changes, compared_layer};
 pub use context::ContextKeys;
+pub use exchange::{Pieces, collect_sums, columns, gather_all, share_rows};
 pub use global::{GlobalAttention, NewKeys, OthersPass, OthersRows, SequenceRows, serve};
 pub use observed::ObservedAttention;
 pub use partial::Partial;

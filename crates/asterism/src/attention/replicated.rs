@@ -3,11 +3,10 @@
 //! that one host leads takes two. For hosts with a processor of their own, which would wait
 //! otherwise.
 
-use super::{Attention, AttentionError, SequenceRows, global};
-use crate::comm::{Comm, Message};
+use super::{Attention, AttentionError, SequenceRows, exchange, global};
+use crate::comm::Comm;
 use crate::tensor::{Backend, HeadShape, Part, PartMut, Positions, TensorError};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// What all hosts found in a layer: buffers of a pass, kept between passes.
 pub struct Gathered<B: Backend> {
@@ -68,31 +67,6 @@ fn place(rank: usize, len: usize) -> Range<usize> {
     rank * len..(rank + 1) * len
 }
 
-impl<B: Backend> ReplicatedAttention<'_, B> {
-    /// Has every host know what each found, `rows` and `sums` elements, where the network knows no
-    /// better way than messages.
-    fn by_messages(&mut self, rows: usize, sums: usize) -> Result<(), AttentionError> {
-        let (backend, comm, rank) = (self.backend, self.comm, self.comm.rank());
-        let Gathered { out, lse } = &mut *self.gathered;
-        let own = Part::new(&*out, place(rank, rows));
-        comm.send_to_others(&Message::Rows(Arc::new(backend.copy_rows(own)?)))?;
-        let mut own_lse = B::Sums::default();
-        backend.sums_at_least(&mut own_lse, sums)?;
-        let to = PartMut::new(&mut own_lse, 0..sums);
-        backend.put_sums(Part::new(&*lse, place(rank, sums)), to)?;
-        comm.send_to_others(&Message::Sums(Arc::new(own_lse)))?;
-        for from in (0..comm.size()).filter(|from| *from != rank) {
-            let part = comm.recv_rows(from, rows)?;
-            let part_lse = comm.recv_sums(from, sums)?;
-            let to = PartMut::new(&mut *out, place(from, rows));
-            backend.put_rows(Part::new(&*part, 0..rows), to)?;
-            let to = PartMut::new(&mut *lse, place(from, sums));
-            backend.put_sums(Part::new(&*part_lse, 0..sums), to)?;
-        }
-        Ok(())
-    }
-}
-
 impl<B: Backend> Attention<B> for ReplicatedAttention<'_, B> {
     fn keep(
         &mut self,
@@ -121,9 +95,8 @@ impl<B: Backend> Attention<B> for ReplicatedAttention<'_, B> {
         let to = PartMut::new(&mut *all, place(rank, rows));
         backend.attend(q, shape, &own, to, PartMut::new(&mut *lse, place(rank, sums)))?;
         let all = PartMut::new(all, 0..hosts * rows);
-        if !comm.gather_all(all, PartMut::new(lse, 0..hosts * sums))? {
-            self.by_messages(rows, sums)?;
-        }
+        let lse = PartMut::new(lse, 0..hosts * sums);
+        exchange::gather_all(backend, comm, Some(all), Some(lse))?;
         let Gathered { out: all, lse } = &*self.gathered;
         let (all, lse) = (Part::new(all, 0..hosts * rows), Part::new(lse, 0..hosts * sums));
         Ok(backend.merge_all(hosts, all, lse, out)?)

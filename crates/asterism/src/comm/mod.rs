@@ -15,6 +15,7 @@ pub use mpi::{MpiComm, Post};
 pub use nccl::{NcclComm, Outside};
 
 use crate::tensor::{Backend, HeadShape, KvPrecision, Memory, Part, PartMut, TensorError};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Why a message did not arrive.
@@ -154,15 +155,42 @@ pub trait Comm<B: Backend>: Send {
         kv.into_iter().try_for_each(|kv| self.send(to, Message::Kv(Arc::clone(kv))))
     }
 
-    /// Brings what every host has at its place in `out [hosts, rows]` and `lse [hosts, sums]` to
-    /// all others. False, and nothing done, if it has no better way than messages to each.
+    /// Brings what every host has at its place in `rows` and in `sums`, which have places of equal
+    /// size for all hosts in their order, to all others. False, and nothing done, if it has no
+    /// better way than messages to each.
     ///
     /// # Errors
     /// As [`Comm::send`].
     fn gather_all(
         &self,
-        _out: PartMut<'_, B::Rows>,
-        _lse: PartMut<'_, B::Sums>,
+        _rows: Option<PartMut<'_, B::Rows>>,
+        _sums: Option<PartMut<'_, B::Sums>>,
+    ) -> Result<bool, CommError> {
+        Ok(false)
+    }
+
+    /// Brings the elements `pieces` that each host has of `rows`, by rank, to all others. False as
+    /// for [`Comm::gather_all`].
+    ///
+    /// # Errors
+    /// As [`Comm::send`].
+    fn share_rows(
+        &self,
+        _rows: PartMut<'_, B::Rows>,
+        _pieces: &[Vec<Range<usize>>],
+    ) -> Result<bool, CommError> {
+        Ok(false)
+    }
+
+    /// Brings the elements `pieces` that each host has of `sums`, by rank, to the first. False as
+    /// for [`Comm::gather_all`].
+    ///
+    /// # Errors
+    /// As [`Comm::send`].
+    fn collect_sums(
+        &self,
+        _sums: PartMut<'_, B::Sums>,
+        _pieces: &[Vec<Range<usize>>],
     ) -> Result<bool, CommError> {
         Ok(false)
     }

@@ -16,6 +16,7 @@ use crate::tensor::{Cuda, HeadShape, KvPrecision, Memory, PartMut};
 use asterism_link::nccl::{self, Library, NcclError, Place};
 use link::Link;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -151,6 +152,42 @@ impl NcclComm {
         })
     }
 
+    /// Brings the pieces of each host, by rank, to the hosts `to`, on the stream of the work: the
+    /// memory is kept as the work's is, and what was enqueued may be recorded.
+    fn share(
+        &self,
+        pieces: &[Vec<Range<usize>>],
+        piece: impl Fn(&Range<usize>) -> Result<Piece, CudaError>,
+        to: Range<usize>,
+    ) -> Result<(), CommError> {
+        let (rank, mut out, mut into) = (self.link.rank, Vec::new(), Vec::new());
+        for (from, pieces) in pieces.iter().enumerate() {
+            for range in pieces {
+                match from == rank {
+                    true => out.push(piece(range)?),
+                    false if to.contains(&rank) => into.push((from, piece(range)?)),
+                    false => {}
+                }
+            }
+        }
+        let mut messages = Vec::new();
+        let to_others = to.filter(|to| *to != rank);
+        let others = to_others.clone().count();
+        for to in to_others {
+            messages.extend(out.iter().map(|piece| nccl::Message::To(to, piece)));
+        }
+        messages.extend(into.iter().map(|(from, piece)| nccl::Message::From(*from, piece)));
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.link.with(|communicator, goes_on| {
+            communicator.exchange(Place::Device, &messages, goes_on)
+        })?;
+        let own: usize = out.iter().map(Piece::bytes).sum();
+        self.sent.fetch_add((others * own) as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn room_for_keys(&self, len: usize) -> Result<Kv, CommError> {
         Ok(Kv::to_fill(&self.stream, self.precision, self.shape, len)?)
     }
@@ -229,16 +266,44 @@ impl Comm<Cuda> for NcclComm {
 
     fn gather_all(
         &self,
-        out: PartMut<'_, Grown<half::bf16>>,
-        lse: PartMut<'_, Grown<f32>>,
+        rows: Option<PartMut<'_, Grown<half::bf16>>>,
+        sums: Option<PartMut<'_, Grown<f32>>>,
     ) -> Result<bool, CommError> {
-        let all = [out.of.piece(out.range())?, lse.of.piece(lse.range())?];
+        let mut all = Vec::with_capacity(2);
+        if let Some(rows) = rows {
+            all.push(rows.of.piece(rows.range())?);
+        }
+        if let Some(sums) = sums {
+            all.push(sums.of.piece(sums.range())?);
+        }
         let (rank, size) = (self.link.rank, self.link.size);
         self.link.with(|communicator, goes_on| {
             communicator.gather_all(Place::Device, rank, &all, goes_on)
         })?;
         let own: usize = all.iter().map(|piece| piece.bytes() / size).sum();
         self.sent.fetch_add(((size - 1) * own) as u64, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn share_rows(
+        &self,
+        rows: PartMut<'_, Grown<half::bf16>>,
+        pieces: &[Vec<Range<usize>>],
+    ) -> Result<bool, CommError> {
+        let part = rows.as_part();
+        let piece = |range: &Range<usize>| part.of.piece(part.slice(range.clone()).range());
+        self.share(pieces, piece, 0..self.link.size)?;
+        Ok(true)
+    }
+
+    fn collect_sums(
+        &self,
+        sums: PartMut<'_, Grown<f32>>,
+        pieces: &[Vec<Range<usize>>],
+    ) -> Result<bool, CommError> {
+        let part = sums.as_part();
+        let piece = |range: &Range<usize>| part.of.piece(part.slice(range.clone()).range());
+        self.share(pieces, piece, 0..1)?;
         Ok(true)
     }
 

@@ -103,6 +103,8 @@ pub(super) enum Command {
         /// `[sequences]`
         tokens: Arc<[u32]>,
         replay: Replay,
+        /// Each with its slices of the weights.
+        sliced: bool,
     },
     /// Say how much a question [looked at](Purpose::Weigh) each token of its context, or else how
     /// much its values [change](Purpose::Compare).

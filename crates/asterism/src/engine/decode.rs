@@ -13,8 +13,8 @@ use super::step::{Sequence, Steps, chosen, run};
 use crate::attention::{Gathered, GlobalAttention, ReplicatedAttention};
 use crate::cancel::Cancel;
 use crate::comm::CommError;
-use crate::model::Workspace;
-use crate::plan::Span;
+use crate::model::{Team, Workspace};
+use crate::plan::{Slices, Span};
 use crate::tensor::Backend;
 
 /// How a decode step runs.
@@ -25,6 +25,17 @@ enum Run {
     Recorded,
     /// Neither.
     Once,
+}
+
+/// Which hosts run the model over the tokens of a step.
+#[derive(Clone, Copy)]
+enum Who<'a> {
+    /// The query host, with the others' help.
+    Lead,
+    /// Every host.
+    All,
+    /// Every host, each with its slices of the weights.
+    AllWith(&'a Slices),
 }
 
 /// Tokens that the page of every sequence has room for when a step is recorded: what was recorded
@@ -51,9 +62,12 @@ impl<B: Backend> Steps<B> {
         let positions: Vec<u32> = spans.iter().copied().flat_map(Span::positions).collect();
         decoder.begin(backend, tokens, &positions, layers, &mut self.decode)?;
         decoder.reserve_logits(backend, rows, &mut self.decode)?;
+        let (hosts, slices) = (group.lead.comm.size(), group.slices());
         if group.replicates() {
-            let hosts = group.lead.comm.size();
             self.gathered.reserve(backend, hosts, rows, decoder.shape())?;
+        }
+        if slices.is_some() {
+            decoder.reserve_shared(backend, hosts, rows, &mut self.decode)?;
         }
         let how = match replayed {
             Some(later) => Run::Replayed(later),
@@ -67,15 +81,20 @@ impl<B: Backend> Steps<B> {
                 Run::Recorded => Replay::Later,
                 Run::Once => Replay::Never,
             };
-            Command::Answer { sequences: told, tokens: tokens.into(), replay }
+            let sliced = slices.is_some();
+            Command::Answer { sequences: told, tokens: tokens.into(), replay, sliced }
         } else {
             Command::Step { sequences: told, layers: 0..layers, purpose: Purpose::Answer }
         };
-        let replicates = group.replicates();
+        let who = match (group.replicates(), slices.as_deref()) {
+            (_, Some(slices)) => Who::AllWith(slices),
+            (true, None) => Who::All,
+            (false, None) => Who::Lead,
+        };
         let sent = run(group, &command, |lead| match how {
             Run::Replayed(later) => replay(lead, sequences, later),
-            Run::Recorded => self.record(lead, sequences, &spans, replicates),
-            Run::Once => self.run_once(lead, sequences, &spans, replicates),
+            Run::Recorded => self.record(lead, sequences, &spans, who),
+            Run::Once => self.run_once(lead, sequences, &spans, who),
         })?;
         sequences.iter_mut().for_each(|sequence| sequence.position += 1);
         Ok(sent)
@@ -104,16 +123,16 @@ impl<B: Backend> Steps<B> {
         lead: &Host<B>,
         sequences: &mut [&mut Sequence<B>],
         spans: &[Span],
-        replicates: bool,
+        who: Who<'_>,
     ) -> Result<(), EngineError> {
         sequences.iter_mut().for_each(|sequence| sequence.forget_step());
         let members = members(sequences);
         let before = lead.comm.bytes_sent();
-        let (work, gathered) = (&mut self.decode, replicates.then_some(&mut self.gathered));
-        let step = || pass(lead, sequences, spans, work, gathered);
+        let (work, gathered) = (&mut self.decode, &mut self.gathered);
+        let step = || pass(lead, sequences, spans, work, (who, gathered));
         let recorded = lead.loaded.backend.record(step)?;
         let Some(recording) = recorded else {
-            return self.run_once(lead, sequences, spans, replicates);
+            return self.run_once(lead, sequences, spans, who);
         };
         let sent = lead.comm.bytes_sent() - before;
         let recorded = lead.recordings.add(recording);
@@ -129,13 +148,12 @@ impl<B: Backend> Steps<B> {
         lead: &Host<B>,
         sequences: &mut [&mut Sequence<B>],
         spans: &[Span],
-        replicates: bool,
+        who: Who<'_>,
     ) -> Result<(), EngineError> {
         sequences.iter_mut().for_each(|sequence| sequence.forget_step());
         let members = members(sequences);
         self.passes += 1;
-        let gathered = replicates.then_some(&mut self.gathered);
-        pass(lead, sequences, spans, &mut self.decode, gathered)?;
+        pass(lead, sequences, spans, &mut self.decode, (who, &mut self.gathered))?;
         if let Some(first) = sequences.first_mut() {
             first.decoding = Decoding::Warm(members, self.passes);
         }
@@ -203,14 +221,14 @@ fn replay<B: Backend>(
     Ok(())
 }
 
-/// All layers of a decode step, which all hosts run if what they find is `gathered`, and its
-/// logits. [`Decoder::begin`](crate::model::Decoder::begin) has been called with its tokens.
+/// All layers of a decode step, and its logits. [`Decoder::begin`](crate::model::Decoder::begin) has
+/// been called with its tokens. What all hosts find is `gathered` where all run it.
 fn pass<B: Backend>(
     lead: &Host<B>,
     sequences: &mut [&mut Sequence<B>],
     spans: &[Span],
     work: &mut Workspace<B>,
-    gathered: Option<&mut Gathered<B>>,
+    (who, gathered): (Who<'_>, &mut Gathered<B>),
 ) -> Result<(), EngineError> {
     let Loaded { backend, decoder } = &*lead.loaded;
     let (comm, shape) = (&*lead.comm, decoder.shape());
@@ -218,13 +236,18 @@ fn pass<B: Backend>(
         sequences.iter_mut().zip(spans).map(|(sequence, span)| sequence.rows(*span)).collect();
     // Cancels are seen between steps.
     let (all, cancel) = (usize::MAX, Cancel::new());
-    if let Some(gathered) = gathered {
-        let sequences = rows;
-        let mut attention = ReplicatedAttention { backend, comm, shape, sequences, gathered };
-        decoder.advance(backend, all, &mut attention, &cancel, work)?;
-    } else {
+    if let Who::Lead = who {
         let mut attention = GlobalAttention::new(backend, comm, shape, rows)?;
         decoder.advance(backend, all, &mut attention, &cancel, work)?;
+        return Ok(decoder.head(backend, spans.len(), work)?);
     }
+    let sequences = rows;
+    let mut attention = ReplicatedAttention { backend, comm, shape, sequences, gathered };
+    if let Who::AllWith(slices) = who {
+        let team = Team { comm, slices };
+        decoder.advance_shared(backend, &team, &mut attention, work)?;
+        return Ok(decoder.head_shared(backend, spans.len(), &team, work)?);
+    }
+    decoder.advance(backend, all, &mut attention, &cancel, work)?;
     Ok(decoder.head(backend, spans.len(), work)?)
 }

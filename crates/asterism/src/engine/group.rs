@@ -8,6 +8,7 @@ use super::command::{Command, Outcome};
 use super::followers::Followers;
 use super::host::Host;
 use crate::comm::CommError;
+use crate::plan::Slices;
 use crate::tensor::Backend;
 use crate::world::World;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,8 @@ pub(super) struct Group<B: Backend> {
     followers: Followers,
     /// Whether every host runs the query, not the first alone.
     replicates: bool,
+    /// How hosts divide the weights of such steps, if they do.
+    slices: Option<Arc<Slices>>,
     /// Commands so far.
     commands: u64,
 }
@@ -47,14 +50,21 @@ impl<B: Backend> Group<B> {
             && match weights {
                 DecodeWeights::Auto => lead.comm.has_own_processors(),
                 DecodeWeights::One => false,
-                DecodeWeights::Replicated => true,
+                DecodeWeights::Replicated | DecodeWeights::Sliced => true,
             };
-        Self { lead, followers, replicates, commands: 0 }
+        let slices = (replicates && weights == DecodeWeights::Sliced)
+            .then(|| Arc::new(lead.loaded.slices(lead.comm.size())));
+        Self { lead, followers, replicates, slices, commands: 0 }
     }
 
     /// Whether every host runs the query, not the first alone.
     pub(super) fn replicates(&self) -> bool {
         self.replicates
+    }
+
+    /// How hosts divide the weights of steps that every host runs, if they do.
+    pub(super) fn slices(&self) -> Option<Arc<Slices>> {
+        self.slices.clone()
     }
 
     /// Has all hosts obey `command`. Returns what each of them did, by rank.

@@ -126,8 +126,8 @@ impl<B: Backend> Host<B> {
                 self.serve(sequences, layers.clone(), *purpose)?;
                 Outcome::default()
             }
-            Command::Answer { sequences, tokens, replay } => {
-                self.replicate(sequences, tokens, *replay)?;
+            Command::Answer { sequences, tokens, replay, sliced } => {
+                self.replicate(sequences, tokens, *replay, *sliced)?;
                 Outcome::default()
             }
             Command::Weights(question) => {

@@ -2,6 +2,7 @@
 
 use crate::cache::{KvStore, Tail};
 use crate::model::Decoder;
+use crate::plan::Slices;
 use crate::saved::{Layout, StoredBlock};
 use crate::tensor::{Backend, HeadShape, KvPrecision, TensorError};
 
@@ -22,6 +23,12 @@ impl<B: Backend> Loaded<B> {
 
     pub(super) fn kv_precision(&self) -> KvPrecision {
         self.decoder.kv_precision()
+    }
+
+    /// How `hosts` hosts divide its weights.
+    pub(super) fn slices(&self, hosts: usize) -> Slices {
+        let element = self.decoder.precision().bytes();
+        Slices::of(self.decoder.config().widths(), element, hosts, B::EXCHANGE_BYTES)
     }
 
     /// An empty store for all layers, with room for `tokens` tokens.

@@ -5,7 +5,7 @@ use super::loaded::Loaded;
 use crate::cache::{Index, Ledger, Reservation};
 use crate::model::ModelConfig;
 use crate::plan::{Cost, HostCost, Method, Plan, PlanSpec, RevisitBy};
-use crate::tensor::{Backend, HeadShape, KvPrecision, LayerWidths, MASK_TILE, Precision};
+use crate::tensor::{Backend, HeadShape, KvPrecision, MASK_TILE, Precision};
 
 /// Bytes that a context takes of a processor's memory beside the weights, all hosts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl MemoryNeed {
         reserve: usize,
     ) -> Self {
         let size = config.size(precision, Precision::Bf16);
-        let widths = widths(config);
+        let widths = config.widths();
         let token = size.kv_bytes(size.layers);
         let hosts = Cost::of(plan, &size).hosts;
         let bytes = |h: &HostCost| h.kv_bytes + h.anchor_bytes + h.unpressed_bytes;
@@ -90,12 +90,6 @@ impl MemoryNeed {
     }
 }
 
-/// How wide the layers of a model are.
-fn widths(config: &ModelConfig) -> LayerWidths {
-    let ModelConfig { heads, kv_heads, head_dim, hidden, intermediate, vocab, .. } = *config;
-    LayerWidths { hidden, intermediate, vocab, shape: HeadShape { heads, kv_heads, head_dim } }
-}
-
 /// Bytes that choosing a pattern for `rows` queries and `keys` keys takes at most: log-sum-exps,
 /// weights by key, distance and tile, and what these are computed from.
 fn choosing<B: Backend>(shape: HeadShape, rows: usize, keys: usize) -> u64 {
@@ -129,7 +123,7 @@ pub(super) fn revisit<B: Backend>(loaded: &Loaded<B>, plan: &Plan, count: usize)
     // To choose by values, all tokens pass.
     let most = if plan.revisit_by() == RevisitBy::Values { plan.tokens } else { count };
     let passes =
-        B::pass_bytes(widths(loaded.decoder.config()), most.min(loaded.backend.chunk_tokens()));
+        B::pass_bytes(loaded.decoder.config().widths(), most.min(loaded.backend.chunk_tokens()));
     keys(loaded, count).saturating_add(passes)
 }
 

@@ -15,6 +15,9 @@ pub enum DecodeWeights {
     One,
     /// Every host, as the paper has it: one exchange in each layer.
     Replicated,
+    /// Every host a [slice](crate::plan::Slices) of what all have, and runs the query with what the
+    /// others found: fewer weights to read, more exchanges.
+    Sliced,
 }
 
 /// How the engine computes.

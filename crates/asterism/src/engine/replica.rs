@@ -7,14 +7,16 @@ use super::loaded::Loaded;
 use super::recorded::Recorded;
 use crate::attention::{ContextKeys, Gathered, NewKeys, ReplicatedAttention, SequenceRows};
 use crate::cancel::Cancel;
-use crate::model::Workspace;
-use crate::plan::Span;
+use crate::model::{Team, Workspace};
+use crate::plan::{Slices, Span};
 use crate::tensor::{self, Backend};
 
 /// The buffers of such steps, and the last one that was recorded.
 pub(super) struct Replica<B: Backend> {
     work: Workspace<B>,
     gathered: Gathered<B>,
+    /// How the hosts divide the weights, where they do.
+    slices: Slices,
     recorded: Option<Step<B>>,
 }
 
@@ -28,9 +30,10 @@ struct Step<B: Backend> {
 }
 
 impl<B: Backend> Replica<B> {
-    pub(super) fn new(loaded: &Loaded<B>) -> Self {
+    pub(super) fn new(loaded: &Loaded<B>, hosts: usize) -> Self {
         let work = loaded.decoder.workspace(&loaded.backend, tensor::Pass::Decode);
-        Self { work, gathered: Gathered::new(), recorded: None }
+        let slices = loaded.slices(hosts);
+        Self { work, gathered: Gathered::new(), slices, recorded: None }
     }
 
     /// Lets go of what was recorded if it holds memory of the context `id`.
@@ -41,18 +44,19 @@ impl<B: Backend> Replica<B> {
 
 impl<B: Backend> Host<B> {
     /// Runs a token of each of `sequences`: the same as the query host does, but for the keys of
-    /// these tokens, which that keeps.
+    /// these tokens, which that keeps; with a slice of the weights if they are `sliced`.
     pub(super) fn replicate(
         &mut self,
         sequences: &[Rows],
         tokens: &[u32],
         replay: Replay,
+        sliced: bool,
     ) -> Result<(), EngineError> {
         let mut replica = match self.replica.take() {
             Some(replica) => replica,
-            None => Replica::new(&self.loaded),
+            None => Replica::new(&self.loaded, self.comm.size()),
         };
-        let done = self.run(&mut replica, sequences, tokens, replay);
+        let done = self.run(&mut replica, sequences, tokens, replay, sliced);
         self.replica = Some(replica);
         done
     }
@@ -63,9 +67,11 @@ impl<B: Backend> Host<B> {
         sequences: &[Rows],
         tokens: &[u32],
         replay: Replay,
+        sliced: bool,
     ) -> Result<(), EngineError> {
         let Loaded { backend, decoder } = &*self.loaded;
-        let Replica { work, gathered, recorded } = replica;
+        let Replica { work, gathered, slices, recorded } = replica;
+        let slices = sliced.then_some(&*slices);
         let firsts = sequences.iter().map(|rows| rows.at.tokens_and_first().1);
         let positions: Vec<u32> = firsts.map(|first| first as u32).collect();
         if replay != Replay::Again {
@@ -73,7 +79,11 @@ impl<B: Backend> Host<B> {
             *recorded = None;
         }
         decoder.begin(backend, tokens, &positions, self.loaded.layers(), work)?;
-        gathered.reserve(backend, self.comm.size(), tokens.len(), decoder.shape())?;
+        let hosts = self.comm.size();
+        gathered.reserve(backend, hosts, tokens.len(), decoder.shape())?;
+        if sliced {
+            decoder.reserve_shared(backend, hosts, tokens.len(), work)?;
+        }
         let before = self.comm.bytes_sent();
         match replay {
             Replay::Again => {
@@ -85,7 +95,7 @@ impl<B: Backend> Host<B> {
                 Ok(())
             }
             Replay::Later => {
-                let step = || self.pass(work, gathered, sequences);
+                let step = || self.pass(work, gathered, slices, sequences);
                 match backend.record(step)? {
                     Some(recording) => {
                         let sent = self.comm.bytes_sent() - before;
@@ -94,18 +104,19 @@ impl<B: Backend> Host<B> {
                         *recorded = Some(Step { recorded: of, sent, contexts });
                         Ok(())
                     }
-                    None => self.pass(work, gathered, sequences),
+                    None => self.pass(work, gathered, slices, sequences),
                 }
             }
-            Replay::Never => self.pass(work, gathered, sequences),
+            Replay::Never => self.pass(work, gathered, slices, sequences),
         }
     }
 
-    /// All layers of a step.
+    /// All layers of a step, and this host's share of the logits.
     fn pass(
         &self,
         work: &mut Workspace<B>,
         gathered: &mut Gathered<B>,
+        slices: Option<&Slices>,
         sequences: &[Rows],
     ) -> Result<(), EngineError> {
         let Loaded { backend, decoder } = &*self.loaded;
@@ -119,7 +130,12 @@ impl<B: Backend> Host<B> {
         let sequences = sequences.iter().map(rows).collect::<Result<_, EngineError>>()?;
         let (comm, shape) = (&*self.comm, decoder.shape());
         let mut attention = ReplicatedAttention { backend, comm, shape, sequences, gathered };
-        decoder.advance(backend, usize::MAX, &mut attention, &Cancel::new(), work)?;
-        Ok(())
+        let Some(slices) = slices else {
+            decoder.advance(backend, usize::MAX, &mut attention, &Cancel::new(), work)?;
+            return Ok(());
+        };
+        let (team, count) = (Team { comm, slices }, attention.sequences.len());
+        decoder.advance_shared(backend, &team, &mut attention, work)?;
+        Ok(decoder.head_shared(backend, count, &team, work)?)
     }
 }

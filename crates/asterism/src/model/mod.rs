@@ -24,4 +24,4 @@ pub use error::LoadError;
 #[doc(hidden)]
 pub use files::{Checkpoint, DType, TensorView};
 #[doc(hidden)]
-pub use network::{Decoder, Draws, ForwardError, Precisions, RopeTable, Sampler, Workspace};
+pub use network::{Decoder, Draws, ForwardError, Precisions, RopeTable, Sampler, Team, Workspace};

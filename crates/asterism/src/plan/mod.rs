@@ -8,6 +8,7 @@ mod link;
 mod method;
 mod press;
 mod revisit;
+mod slices;
 mod spaced;
 mod sparse;
 
@@ -18,4 +19,5 @@ pub use link::{Link, LinkCost};
 pub use method::{AnchorKv, Method, PlanSpec, Star};
 pub use press::{HeadBudget, Press, PressBy};
 pub use revisit::{Revisit, RevisitBy, RevisitCost};
+pub use slices::{SlicedToken, Slices};
 pub use sparse::{Share, Sparse};

@@ -2,7 +2,7 @@
 //!
 //! * [`packed`](PackedMatrix): the order of the weights
 //! * `few`: the rows of a decoding step, or up to [`FEW_ROWS`] of a prefill: bound by reading the
-//!   weights
+//!   weights, all or a [slab](Slab) of them
 //! * `panels`: many rows in f32
 //! * `tiles`: many rows in bf16, where the processor multiplies that
 
@@ -19,7 +19,9 @@ use super::activations::RowWriter;
 use super::kernels::tiles::BLOCK;
 use super::shared::SharedMut;
 use super::{Activations, Cpu};
+use crate::Slab;
 use packed::Layout;
+use std::ops::Range;
 
 /// At most this many rows of a prefill are multiplied as those of a decoding step are, reading the
 /// packed weights directly: below it a panel is used too seldom to be worth unpacking.
@@ -27,8 +29,8 @@ pub(super) const FEW_ROWS: usize = 3;
 
 /// Where a product goes.
 enum Output<'a> {
-    /// `y = product + bias`
-    Store { y: SharedMut<'a, f32>, bias: Option<&'a [f32]> },
+    /// `y = product + bias`, a row of `y` beginning `stride` behind the one before.
+    Store { y: SharedMut<'a, f32>, bias: Option<&'a [f32]>, stride: usize },
     /// `y += product + bias`
     Add { y: SharedMut<'a, f32>, bias: Option<&'a [f32]> },
     /// `rows = silu(gate + bias) * (up + bias)`, of paired matrices
@@ -47,7 +49,7 @@ impl Output<'_> {
         column: usize,
     ) -> Option<(*mut f32, bool)> {
         let (y, add) = match self {
-            Self::Store { y, bias: None } => (y, false),
+            Self::Store { y, bias: None, .. } => (y, false),
             Self::Add { y, bias: None } => (y, true),
             _ => return None,
         };
@@ -57,35 +59,47 @@ impl Output<'_> {
     }
 
     /// Takes the products of one row with one panel, or with the two panels of a pair: `sums`.
-    /// `column` is the first output they belong to. The sums are used up.
+    /// `column` is the first output they belong to; `outputs` are those that are wanted, of which
+    /// the first goes to the beginning of a row. The sums are used up.
     ///
     /// # Safety
     /// No other task finishes the same row and column at the same time.
-    unsafe fn finish(&self, w: &PackedMatrix, row: usize, column: usize, sums: &mut [f32]) {
-        let width = w.panel.min(w.outputs() - column);
+    unsafe fn finish(
+        &self,
+        w: &PackedMatrix,
+        outputs: &Range<usize>,
+        row: usize,
+        column: usize,
+        sums: &mut [f32],
+    ) {
+        let wanted = outputs.start.max(column)..outputs.end.min(column + w.panel);
+        let inside = wanted.start - column..wanted.end - column;
+        let (first, width) = (wanted.start - outputs.start, wanted.len());
         match self {
-            Self::Store { y, bias } => {
+            Self::Store { y, bias, stride } => {
                 // SAFETY: disjoint by this function's contract.
-                let y = unsafe { y.slice(row * w.outputs() + column, width) };
-                add_bias(&mut sums[..width], *bias, column);
-                y.copy_from_slice(&sums[..width]);
+                let y = unsafe { y.slice(row * stride + first, width) };
+                let sums = &mut sums[inside];
+                add_bias(sums, *bias, wanted.start);
+                y.copy_from_slice(sums);
             }
             Self::Add { y, bias } => {
                 // SAFETY: disjoint by this function's contract.
-                let y = unsafe { y.slice(row * w.outputs() + column, width) };
-                add_bias(&mut sums[..width], *bias, column);
-                for (y, sum) in y.iter_mut().zip(&sums[..width]) {
-                    *y += sum;
+                let y = unsafe { y.slice(row * outputs.len() + first, width) };
+                let sums = &mut sums[inside];
+                add_bias(sums, *bias, wanted.start);
+                for (y, sum) in y.iter_mut().zip(sums) {
+                    *y += *sum;
                 }
             }
             Self::Gate { rows, bias, silu_mul } => {
                 let (gate, up) = sums.split_at_mut(w.panel);
-                let (gate, up) = (&mut gate[..width], &mut up[..width]);
-                add_bias(gate, *bias, column);
-                add_bias(up, *bias, w.outputs() + column);
+                let (gate, up) = (&mut gate[inside.clone()], &mut up[inside]);
+                add_bias(gate, *bias, wanted.start);
+                add_bias(up, *bias, w.outputs() + wanted.start);
                 silu_mul(gate, up);
                 // SAFETY: disjoint by this function's contract.
-                unsafe { rows.write(row, column, gate) };
+                unsafe { rows.write(row, first, gate) };
             }
         }
     }
@@ -101,7 +115,7 @@ impl Cpu {
     /// `y = x · Wᵀ (+ bias)`. `y` is `[rows, outputs]`, bias `[outputs]`.
     pub fn linear(&self, x: &Activations, w: &PackedMatrix, bias: Option<&[f32]>, y: &mut [f32]) {
         assert_eq!(y.len(), x.rows() * w.outputs(), "y is not [{}, {}]", x.rows(), w.outputs());
-        self.product(x, w, &Output::Store { y: SharedMut::new(y), bias });
+        self.product(x, w, &Output::Store { y: SharedMut::new(y), bias, stride: w.outputs() });
     }
 
     /// `y += x · Wᵀ (+ bias)`: a linear layer that ends in the residual stream.
@@ -131,6 +145,43 @@ impl Cpu {
         self.product(x, w, &Output::Gate { rows, bias, silu_mul: self.kernels.silu_mul });
     }
 
+    /// As [`Self::linear`], of the outputs and inputs of `w`, for rows that decode. A row of `y`
+    /// begins `stride` behind the one before.
+    pub(super) fn slab(
+        &self,
+        x: &Activations,
+        w: &Slab<'_, PackedMatrix>,
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+        stride: usize,
+    ) {
+        let width = w.outputs.len();
+        assert_eq!(y.len(), (x.rows() - 1) * stride + width, "y is not of rows of {width}");
+        if w.inputs.is_empty() {
+            for row in y.chunks_mut(stride) {
+                let row = &mut row[..width];
+                row.fill(0.0);
+                add_bias(row, bias, w.outputs.start);
+            }
+            return;
+        }
+        self.product_few(of_slab(x, w), w, &Output::Store { y: SharedMut::new(y), bias, stride });
+    }
+
+    /// As [`Self::linear_gated`], of the outputs and inputs of `w`, for rows that decode.
+    pub(super) fn slab_gated(
+        &self,
+        x: &Activations,
+        w: &Slab<'_, PackedMatrix>,
+        bias: Option<&[f32]>,
+        out: &mut Activations,
+    ) {
+        assert!(w.of.paired, "a gated layer needs a pair of matrices");
+        out.reset_as(self, x, w.outputs.len());
+        let (rows, silu_mul) = (out.writer(self), self.kernels.silu_mul);
+        self.product_few(of_slab(x, w), w, &Output::Gate { rows, bias, silu_mul });
+    }
+
     fn product(&self, x: &Activations, w: &PackedMatrix, output: &Output<'_>) {
         assert_eq!(x.inputs(), w.inputs(), "x is not [rows, {}]", w.inputs());
         assert_eq!(w.paired, matches!(output, Output::Gate { .. }), "a pair is for gated layers");
@@ -138,11 +189,21 @@ impl Cpu {
             (None, Layout::Tiles(weights), Some(kernels)) => {
                 self.product_tiles(kernels, x, w, weights, output);
             }
-            (Some(rows), _, _) if x.is_few() => self.product_few(rows, w, output),
+            (Some(rows), _, _) if x.is_few() => {
+                let (outputs, inputs) = (0..w.outputs(), 0..w.inputs());
+                self.product_few(rows, &Slab { of: w, outputs, inputs }, output);
+            }
             (Some(x), Layout::F32(_) | Layout::Bf16(_), _) => self.product_panels(x, w, output),
             _ => panic!("weights packed for another instruction set"),
         }
     }
+}
+
+/// The rows of `x`, which has the inputs of `w`.
+fn of_slab<'a>(x: &'a Activations, w: &Slab<'_, PackedMatrix>) -> &'a [f32] {
+    assert_eq!(x.inputs(), w.inputs.len(), "x is not [rows, {}]", w.inputs.len());
+    let floats = x.floats().filter(|_| x.is_few());
+    floats.expect("parts of matrices are multiplied with rows that decode")
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Cpu {
                 }
                 for (r, sums) in sums.chunks_exact_mut(per_unit * panel).take(count).enumerate() {
                     // SAFETY: this task alone finishes its rows and units.
-                    unsafe { output.finish(w, first + r, unit * panel, sums) };
+                    unsafe { output.finish(w, &(0..w.outputs()), first + r, unit * panel, sums) };
                 }
             }
         });

@@ -1,6 +1,6 @@
 //! Linear layers of every instruction set against the definition.
 
-use crate::{Activations, Cpu, Isa, PackedMatrix, Pass, Precision};
+use crate::{Activations, Cpu, GRAIN, Isa, PackedMatrix, Pass, Precision, Slab};
 use half::bf16;
 use proptest::prelude::*;
 
@@ -188,6 +188,81 @@ fn times_of_rows_that_decode() {
                 .collect();
             times.sort();
             println!("{isa}, {rows} rows of {inputs} to {outputs}: {:?}", times[7]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn slabs_give_what_whole_matrices_give(
+        rows in 1usize..8, grains in 1usize..6, extra in 0usize..20, outputs in 1usize..130,
+        cuts in any::<[u16; 4]>(), seed in any::<u64>(), is_bf16 in any::<bool>()
+    ) {
+        let mut state = seed | 1;
+        let mut next = || { state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            bf16::from_f32((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0).to_f32() };
+        let precision = if is_bf16 { Precision::Bf16 } else { Precision::F32 };
+        let inputs = grains * GRAIN + extra;
+        let cut = |at: u16, count: usize| usize::from(at) % (count + 1);
+        let range = |a: usize, b: usize| a.min(b)..a.max(b);
+        // Some outputs, and inputs from a grain to another or to the last.
+        let some = range(cut(cuts[0], outputs), cut(cuts[1], outputs));
+        let end = |at| if cut(at, grains + 1) > grains { inputs } else { cut(at, grains) * GRAIN };
+        let depth = range(cut(cuts[2], grains) * GRAIN, end(cuts[3]));
+        prop_assume!(depth.start % GRAIN == 0);
+        let x: Vec<f32> = (0..rows * inputs).map(|_| next()).collect();
+        let w: Vec<f32> = (0..outputs * inputs).map(|_| next()).collect();
+        let up: Vec<f32> = (0..outputs * inputs).map(|_| next()).collect();
+        let bias: Vec<f32> = (0..2 * outputs).map(|_| next()).collect();
+        // Zeros in the inputs that are left out give the same product.
+        let within: Vec<f32> = x
+            .iter().enumerate()
+            .map(|(i, x)| if depth.contains(&(i % inputs)) { *x } else { 0.0 })
+            .collect();
+        let product = naive(&within, &w, inputs);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let cpu = Cpu::new(2, Some(isa)).unwrap();
+            let packed = pack(&cpu, precision, &w, inputs);
+            let slab = Slab { of: &packed, outputs: some.clone(), inputs: depth.clone() };
+            let mut acts = Activations::new(precision, Pass::Decode);
+            cpu.take_columns(&x, inputs, depth.clone(), &mut acts);
+            // Rows of a larger matrix, whose other columns are not ours.
+            let stride = some.len() + 3;
+            let mut y = vec![f32::NAN; (rows - 1) * stride + some.len()];
+            cpu.slab(&acts, &slab, Some(&bias), &mut y, stride);
+            let rows_of = |r: usize| r * stride..r * stride + some.len();
+            let found: Vec<f32> = (0..rows).flat_map(|r| y[rows_of(r)].to_vec()).collect();
+            let expected: Vec<f32> = (0..rows)
+                .flat_map(|r| some.clone().map(move |o| (r, o)))
+                .map(|(r, o)| product[r * outputs + o] + bias[o])
+                .collect();
+            assert_close(&found, &expected, 1e-5, &format!("{isa} slab"));
+            if some.len() > 0 && depth.len() > 0 {
+                prop_assert!((1..rows).all(|r| y[r * stride - 3..r * stride].iter().all(|v| v.is_nan())));
+            }
+
+            // Of a pair, from a grain of outputs on.
+            let some = some.start / GRAIN * GRAIN..some.end;
+            let pair = match precision {
+                Precision::F32 => cpu.pack_f32_parts(&[&w, &up], inputs, true),
+                Precision::Bf16 => cpu.pack_bf16_parts(&[&narrow(&w), &narrow(&up)], inputs, true),
+            };
+            let mut acts = Activations::new(precision, Pass::Decode);
+            cpu.take_rows(&x, inputs, &mut acts);
+            let mut gated = Activations::new(precision, Pass::Decode);
+            let slab = Slab { of: &pair, outputs: some.clone(), inputs: 0..inputs };
+            cpu.slab_gated(&acts, &slab, Some(&bias), &mut gated);
+            let (gate, up) = (naive(&x, &w, inputs), naive(&x, &up, inputs));
+            let expected: Vec<f32> = (0..rows)
+                .flat_map(|r| some.clone().map(move |o| (r, o)))
+                .map(|(r, o)| {
+                    let gate = gate[r * outputs + o] + bias[o];
+                    gate / (1.0 + (-gate).exp()) * (up[r * outputs + o] + bias[outputs + o])
+                })
+                .collect();
+            prop_assert_eq!((gated.rows(), gated.inputs()), (rows, some.len()));
+            assert_close(gated.floats().unwrap(), &expected, 1e-5, &format!("{isa} gated slab"));
         }
     }
 }

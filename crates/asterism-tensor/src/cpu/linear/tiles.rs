@@ -101,7 +101,7 @@ impl<'a> Task<'a> {
                 }
                 for (r, sums) in sums.chunks_exact_mut(width).take(left).enumerate() {
                     // SAFETY: this task alone finishes its rows and units.
-                    unsafe { output.finish(w, row + r, column, sums) };
+                    unsafe { output.finish(w, &(0..w.outputs()), row + r, column, sums) };
                 }
             }
         }

@@ -1,5 +1,5 @@
-// Products of few rows, y [rows, outputs] = x [rows, inputs] w^T with w [outputs, inputs]: bound by
-// reading w, once. Tensor cores take 8 rows for the price of one, and the threads are left with
+// Products of few rows, y [rows, outputs] = x [rows, inputs] w^T with w [outputs, inputs], all or a
+// part of a larger matrix: bound by reading w, once. Tensor cores take 8 rows for the price of one, and the threads are left with
 // little more to do than loading. There is an instance for up to 8 rows and one for 16; what comes
 // out for a row is the same, to the last bit, in both and beside any other rows.
 //
@@ -19,6 +19,15 @@
 // Grid: at most one block per tile, and no more than run at once; blocks of WARPS * 32 threads.
 // Where rows do not start at multiples of 16 bytes, elements are loaded one by one: by the instance
 // for 8 rows only.
+
+// As the program lays it out: `struct Sizes`.
+struct Sizes {
+    int rows, inputs, outputs;
+    // Elements from a row of x, w and y to the next: no fewer than inputs, inputs and outputs.
+    int x_stride, w_stride, y_stride;
+    // Rows of w from an output of the gate to that of up.
+    int up;
+};
 
 constexpr int ROWS = 8;    // of x in a fragment, used or not; an instance has FRAGMENTS of them
 constexpr int HEIGHT = 16; // rows of w in a fragment
@@ -82,10 +91,11 @@ __device__ __forceinline__ void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, 
 }
 
 // `end` gets the sum of each row of x and output. With GATED, w holds two matrices [outputs,
-// inputs], one behind the other; a tile is 8 rows of each, and `end` gets the sums of both.
+// inputs], `up` rows apart; a tile is 8 rows of each, and `end` gets the sums of both.
 template <bool GATED, bool ALIGNED, int FRAGMENTS, typename End>
-__device__ __forceinline__ void product(const bf16* x, const bf16* w, int rows, int inputs,
-                                        int outputs, End end, Sums<FRAGMENTS>& sums) {
+__device__ __forceinline__ void product(const bf16* x, const bf16* w, const Sizes& sizes, End end,
+                                        Sums<FRAGMENTS>& sums) {
+    const int rows = sizes.rows, inputs = sizes.inputs, outputs = sizes.outputs;
     constexpr int OUTPUTS = GATED ? HEIGHT / 2 : HEIGHT; // of a tile
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int group = lane / 4, column = warp * STEP + lane % 4 * 8;
@@ -96,9 +106,9 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, int rows, 
     auto seek = [&](int tile) {
         int output = tile * OUTPUTS + group;
         i64 low_row = min(output, outputs - 1);
-        i64 high_row = GATED ? outputs + low_row : min(output + 8, outputs - 1);
-        low = w + low_row * inputs;
-        high = w + high_row * inputs;
+        i64 high_row = GATED ? sizes.up + low_row : min(output + 8, outputs - 1);
+        low = w + low_row * sizes.w_stride;
+        high = w + high_row * sizes.w_stride;
     };
     uint4 weights[2][2]; // [half of the inputs, half of the rows], on their way
     auto load_weights = [&](int k) {
@@ -115,7 +125,7 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, int rows, 
     load_weights(0);
     wait_for_previous();
 
-    const bf16* x_row = x + (i64)group * inputs; // of the first fragment
+    const bf16* x_row = x + (i64)group * sizes.x_stride; // of the first fragment
     for (int turn = 0; tile < tiles; turn ^= 1) {
         float c[FRAGMENTS][4] = {};
         int next = tile + gridDim.x;
@@ -123,7 +133,7 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, int rows, 
         for (int k = 0; k < inputs; k += STRIDE) {
 #pragma unroll
             for (int f = 0; f < FRAGMENTS; f++) {
-                const bf16* row = x_row + (i64)f * ROWS * inputs;
+                const bf16* row = x_row + (i64)f * ROWS * sizes.x_stride;
                 const int there = f * ROWS + group < rows ? inputs : 0; // zeros in rows there are not
                 uint4 b[2];
 #pragma unroll
@@ -169,81 +179,82 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, int rows, 
 }
 
 template <bool GATED, int FRAGMENTS, typename End>
-__device__ __forceinline__ void any_product(const bf16* x, const bf16* w, int rows, int inputs,
-                                            int outputs, End end) {
+__device__ __forceinline__ void any_product(const bf16* x, const bf16* w, const Sizes& sizes,
+                                            End end) {
     __shared__ Sums<FRAGMENTS> sums;
     if constexpr (FRAGMENTS > 1) {
-        return product<GATED, true, FRAGMENTS>(x, w, rows, inputs, outputs, end, sums);
+        return product<GATED, true, FRAGMENTS>(x, w, sizes, end, sums);
     }
-    bool aligned = inputs % 8 == 0 && ((i64)x | (i64)w) % 16 == 0;
-    aligned ? product<GATED, true, FRAGMENTS>(x, w, rows, inputs, outputs, end, sums)
-            : product<GATED, false, FRAGMENTS>(x, w, rows, inputs, outputs, end, sums);
+    bool aligned = (sizes.inputs | sizes.x_stride | sizes.w_stride) % 8 == 0 &&
+                   ((i64)x | (i64)w) % 16 == 0;
+    aligned ? product<GATED, true, FRAGMENTS>(x, w, sizes, end, sums)
+            : product<GATED, false, FRAGMENTS>(x, w, sizes, end, sums);
 }
 
 // y = x w^T + bias, rounded to bf16; a null bias [outputs] is none.
 template <int FRAGMENTS>
 __device__ __forceinline__ void rounded(const bf16* x, const bf16* w, const float* bias, bf16* y,
-                                        int rows, int inputs, int outputs) {
+                                        const Sizes& sizes) {
     auto end = [&](int row, int output, float (&sum)[1]) {
-        y[(i64)row * outputs + output] = narrow(sum[0] + (bias ? bias[output] : 0.0f));
+        y[(i64)row * sizes.y_stride + output] = narrow(sum[0] + (bias ? bias[output] : 0.0f));
     };
-    any_product<false, FRAGMENTS>(x, w, rows, inputs, outputs, end);
+    any_product<false, FRAGMENTS>(x, w, sizes, end);
 }
 
-// y = x w^T in f32.
+// y = x w^T + bias in f32; a null bias [outputs] is none.
 template <int FRAGMENTS>
-__device__ __forceinline__ void stored(const bf16* x, const bf16* w, float* y, int rows,
-                                       int inputs, int outputs) {
+__device__ __forceinline__ void stored(const bf16* x, const bf16* w, const float* bias, float* y,
+                                       const Sizes& sizes) {
     auto end = [&](int row, int output, float (&sum)[1]) {
-        y[(i64)row * outputs + output] = sum[0];
+        y[(i64)row * sizes.y_stride + output] = sum[0] + (bias ? bias[output] : 0.0f);
     };
-    any_product<false, FRAGMENTS>(x, w, rows, inputs, outputs, end);
+    any_product<false, FRAGMENTS>(x, w, sizes, end);
 }
 
 // y += x w^T + bias in f32; a null bias [outputs] is none.
 template <int FRAGMENTS>
 __device__ __forceinline__ void added(const bf16* x, const bf16* w, const float* bias, float* y,
-                                      int rows, int inputs, int outputs) {
+                                      const Sizes& sizes) {
     auto end = [&](int row, int output, float (&sum)[1]) {
-        y[(i64)row * outputs + output] += sum[0] + (bias ? bias[output] : 0.0f);
+        y[(i64)row * sizes.y_stride + output] += sum[0] + (bias ? bias[output] : 0.0f);
     };
-    any_product<false, FRAGMENTS>(x, w, rows, inputs, outputs, end);
+    any_product<false, FRAGMENTS>(x, w, sizes, end);
 }
 
-// y = silu(gate) * up, rounded to bf16. The weights [2 * outputs, inputs] and the bias [2 *
-// outputs], if not null, are those of the gate and behind them those of up.
+// y = silu(gate) * up, rounded to bf16. The bias, if not null, is that of the gate and, `up`
+// elements behind it, that of up.
 template <int FRAGMENTS>
 __device__ __forceinline__ void gated(const bf16* x, const bf16* w, const float* bias, bf16* y,
-                                      int rows, int inputs, int outputs) {
+                                      const Sizes& sizes) {
     auto end = [&](int row, int output, float (&sum)[2]) {
         float gate = sum[0] + (bias ? bias[output] : 0.0f);
-        float up = sum[1] + (bias ? bias[outputs + output] : 0.0f);
-        y[(i64)row * outputs + output] = narrow(gate / (1.0f + __expf(-gate)) * up);
+        float up = sum[1] + (bias ? bias[sizes.up + output] : 0.0f);
+        y[(i64)row * sizes.y_stride + output] = narrow(gate / (1.0f + __expf(-gate)) * up);
     };
-    any_product<true, FRAGMENTS>(x, w, rows, inputs, outputs, end);
+    any_product<true, FRAGMENTS>(x, w, sizes, end);
 }
 
 // The kernels for up to MOST rows.
 #define KERNELS(MOST, AT_ONCE)                                                                  \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
-        gemv_bf16_##MOST(const bf16* x, const bf16* w, const float* bias, bf16* y, int rows,    \
-                         int inputs, int outputs) {                                             \
-        rounded<MOST / ROWS>(x, w, bias, y, rows, inputs, outputs);                             \
+        gemv_bf16_##MOST(const bf16* x, const bf16* w, const float* bias, bf16* y,              \
+                         Sizes sizes) {                                                         \
+        rounded<MOST / ROWS>(x, w, bias, y, sizes);                                             \
     }                                                                                           \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
-        gemv_f32_##MOST(const bf16* x, const bf16* w, float* y, int rows, int inputs,           \
-                        int outputs) {                                                          \
-        stored<MOST / ROWS>(x, w, y, rows, inputs, outputs);                                    \
+        gemv_f32_##MOST(const bf16* x, const bf16* w, const float* bias, float* y,              \
+                        Sizes sizes) {                                                          \
+        stored<MOST / ROWS>(x, w, bias, y, sizes);                                              \
     }                                                                                           \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
-        gemv_add_##MOST(const bf16* x, const bf16* w, const float* bias, float* y, int rows,    \
-                        int inputs, int outputs) {                                              \
-        added<MOST / ROWS>(x, w, bias, y, rows, inputs, outputs);                               \
+        gemv_add_##MOST(const bf16* x, const bf16* w, const float* bias, float* y,              \
+                        Sizes sizes) {                                                          \
+        added<MOST / ROWS>(x, w, bias, y, sizes);                                               \
     }                                                                                           \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
-        gemv_gated_##MOST(const bf16* x, const bf16* w, const float* bias, bf16* y, int rows,   \
-                          int inputs, int outputs) {                                            \
-        gated<MOST / ROWS>(x, w, bias, y, rows, inputs, outputs);                               \
+        gemv_gated_##MOST(const bf16* x, const bf16* w, const float* bias, bf16* y,             \
+                          Sizes sizes) {                                                        \
+        gated<MOST / ROWS>(x, w, bias, y, sizes);                                               \
     }
 
 KERNELS(8, RESIDENT)

@@ -71,12 +71,10 @@ fn products_of_few_rows_are_those_of_the_host() {
             let error = error_of(y.to_vec().unwrap(), &added);
             assert!(error < 1e-5, "{case} added: {error:e}");
 
-            if bias.is_none() {
-                let mut y = poisoned::<f32>(&device, rows * outputs);
-                gemv.f32(x_view, one, shape, y.view_mut()).unwrap();
-                let error = error_of(y.to_vec().unwrap(), &expected);
-                assert!(error < 1e-5, "{case} in f32: {error:e}");
-            }
+            let mut y = poisoned::<f32>(&device, rows * outputs);
+            gemv.f32(x_view, one, on_bias(outputs), shape, y.view_mut()).unwrap();
+            let error = error_of(y.to_vec().unwrap(), &expected);
+            assert!(error < 1e-5, "{case} in f32: {error:e}");
 
             let gate_up = reference(x, w, bias, (rows, inputs, 2 * outputs));
             let gated: Vec<_> = (0..rows * outputs)
@@ -151,7 +149,7 @@ fn a_row_gives_the_same_bits_however_many_there_are() {
             let x = x.slice(rows.start * inputs..rows.end * inputs).unwrap();
             let one = w.slice(0..outputs * inputs).unwrap();
             let mut sums = poisoned::<f32>(&device, rows.len() * outputs);
-            gemv.f32(x, one, shape, sums.view_mut()).unwrap();
+            gemv.f32(x, one, None, shape, sums.view_mut()).unwrap();
             gemv.add(x, one, None, shape, sums.view_mut()).unwrap();
             let mut gated = poisoned::<bf16>(&device, rows.len() * outputs);
             gemv.gated(x, w.view(), None, shape, gated.view_mut()).unwrap();

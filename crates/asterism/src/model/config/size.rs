@@ -2,9 +2,16 @@
 
 use super::ModelConfig;
 use crate::plan::ModelSize;
-use crate::tensor::{HeadShape, KvPrecision, Precision};
+use crate::tensor::{HeadShape, KvPrecision, LayerWidths, Precision};
 
 impl ModelConfig {
+    /// How wide its layers are.
+    #[must_use]
+    pub fn widths(&self) -> LayerWidths {
+        let Self { heads, kv_heads, head_dim, hidden, intermediate, vocab, .. } = *self;
+        LayerWidths { hidden, intermediate, vocab, shape: HeadShape { heads, kv_heads, head_dim } }
+    }
+
     /// The sizes that the cost of a plan depends on, with keys cached in `kv` and activations in
     /// `rows`: f32 on a CPU, bf16 on a GPU.
     #[must_use]

@@ -2,6 +2,7 @@
 //! SwiGLU. How attention reaches other tokens is the [`Attention`] strategy's business.
 
 use super::stages::{Stage, StageClock, StageTimes};
+use super::team::Team;
 use super::weights::{LayerWeights, Loader};
 use super::{RopeTable, Sampler};
 use crate::attention::{Attention, AttentionError};
@@ -63,17 +64,18 @@ pub struct Decoder<B: Backend> {
 
 /// Buffers of a forward pass, kept between passes: see [`Decoder::workspace`].
 pub struct Workspace<B: Backend> {
-    x: B::Sums,            // [tokens, hidden]: the residual stream
-    q: B::Rows,            // [tokens, heads, head_dim]
-    k: B::Rows,            // [tokens, kv_heads, head_dim]
-    v: B::Rows,            // [tokens, kv_heads, head_dim]
-    attention: B::Rows,    // [tokens, heads, head_dim]
-    angles: B::Sums,       // [tokens, head_dim]: cosines and sines of the rotation
-    qkv: B::Rows,          // [rows, (heads + 2 kv_heads) * head_dim]
-    input: B::Activations, // [rows, hidden or heads * head_dim]: what enters a projection
-    gated: B::Activations, // [rows, intermediate]
-    logits: B::Sums,       // [rows whose logits were asked for, vocab]
-    ids: B::Ids,           // [tokens]
+    x: B::Sums,                       // [tokens, hidden]: the residual stream
+    q: B::Rows,                       // [tokens, heads, head_dim]
+    k: B::Rows,                       // [tokens, kv_heads, head_dim]
+    v: B::Rows,                       // [tokens, kv_heads, head_dim]
+    attention: B::Rows,               // [tokens, heads, head_dim]
+    angles: B::Sums,                  // [tokens, head_dim]: cosines and sines of the rotation
+    pub(super) qkv: B::Rows,          // [rows, (heads + 2 kv_heads) * head_dim]
+    pub(super) input: B::Activations, // [rows, hidden or heads * head_dim]: enters a projection
+    gated: B::Activations,            // [rows, intermediate]
+    pub(super) parts: B::Sums, // [hosts, rows, hidden]: partial sums of hosts that divide weights
+    pub(super) logits: B::Sums, // [rows whose logits were asked for, vocab]
+    ids: B::Ids,               // [tokens]
     pass: UnderWay,
 }
 
@@ -210,13 +212,26 @@ impl<B: Backend> Decoder<B> {
         cancel: &Cancel,
         work: &mut Workspace<B>,
     ) -> Result<bool, ForwardError> {
+        self.layers(backend, layers, attention, cancel, None, work)
+    }
+
+    /// The next `layers` layers of a pass, with weights that `team` divides, if one does.
+    pub(super) fn layers(
+        &self,
+        backend: &B,
+        layers: usize,
+        attention: &mut dyn Attention<B>,
+        cancel: &Cancel,
+        team: Option<&Team<'_, B>>,
+        work: &mut Workspace<B>,
+    ) -> Result<bool, ForwardError> {
         let UnderWay { next_layer, .. } = work.pass;
         if next_layer == 0 {
             self.embed(backend, work)?;
         }
         let end = next_layer.saturating_add(layers).min(self.layers.len());
         for index in next_layer..end {
-            self.layer(backend, index, attention, cancel, work)?;
+            self.layer(backend, index, attention, cancel, team, work)?;
         }
         work.pass.next_layer = end;
         Ok(end == self.layers.len())
@@ -240,6 +255,7 @@ impl<B: Backend> Decoder<B> {
         index: usize,
         attention: &mut dyn Attention<B>,
         cancel: &Cancel,
+        team: Option<&Team<'_, B>>,
         work: &mut Workspace<B>,
     ) -> Result<(), ForwardError> {
         let (shape, layer) = (self.shape(), &self.layers[index]);
@@ -247,7 +263,7 @@ impl<B: Backend> Decoder<B> {
         let chunks = || Span::new(0..count).chunks(backend.linear_rows());
         for chunk in chunks() {
             stop_if(cancel)?;
-            self.project(backend, layer, chunk, work)?;
+            self.project(backend, layer, chunk, team, work)?;
         }
         let q = Part::new(&work.q, 0..count * shape.q_width());
         let k = Part::new(&work.k, 0..count * shape.kv_width());
@@ -260,7 +276,7 @@ impl<B: Backend> Decoder<B> {
         self.clock.time(backend, Stage::Attention, || attention.attend(index, q, out))?;
         for chunk in chunks() {
             stop_if(cancel)?;
-            self.finish(backend, layer, chunk, work)?;
+            self.finish(backend, layer, chunk, team, work)?;
         }
         Ok(())
     }
@@ -290,15 +306,35 @@ impl<B: Backend> Decoder<B> {
         rows: usize,
         work: &mut Workspace<B>,
     ) -> Result<(), TensorError> {
-        let ModelConfig { hidden, vocab, rms_norm_eps, .. } = self.config;
+        self.norm_last(backend, rows, work)?;
+        let logits = PartMut::new(&mut work.logits, 0..rows * self.config.vocab);
+        self.clock
+            .time(backend, Stage::Linear, || backend.linear_sums(&work.input, &self.head, logits))
+    }
+
+    /// The final norm of the last `rows` tokens of the finished pass in `work`.
+    pub(super) fn norm_last(
+        &self,
+        backend: &B,
+        rows: usize,
+        work: &mut Workspace<B>,
+    ) -> Result<(), TensorError> {
+        let ModelConfig { hidden, rms_norm_eps, .. } = self.config;
         let count = work.pass.count;
         let last = Part::new(&work.x, (count - rows) * hidden..count * hidden);
         self.clock.time(backend, Stage::Rest, || {
             backend.rms_norm(last, &self.norm, rms_norm_eps, &mut work.input)
-        })?;
-        let logits = PartMut::new(&mut work.logits, 0..rows * vocab);
-        self.clock
-            .time(backend, Stage::Linear, || backend.linear_sums(&work.input, &self.head, logits))
+        })
+    }
+
+    /// Weights of the logits, `[vocab, hidden]`.
+    pub(super) fn head_weights(&self) -> &B::Matrix {
+        &self.head
+    }
+
+    /// What notes where time goes.
+    pub(super) fn clock(&self) -> &StageClock<B> {
+        &self.clock
     }
 
     /// Copies the logits `[vocab]` that [`Decoder::head`] computed for row `row`.
@@ -342,6 +378,7 @@ impl<B: Backend> Decoder<B> {
             qkv: B::Rows::default(),
             input: backend.activations(self.precision, kind),
             gated: backend.activations(self.precision, kind),
+            parts: B::Sums::default(),
             logits: B::Sums::default(),
             ids: B::Ids::default(),
             pass: UnderWay::default(),
@@ -354,8 +391,9 @@ impl<B: Backend> Decoder<B> {
         backend: &B,
         layer: &LayerWeights<B>,
         chunk: Span,
+        team: Option<&Team<'_, B>>,
         work: &mut Workspace<B>,
-    ) -> Result<(), TensorError> {
+    ) -> Result<(), ForwardError> {
         let shape = self.shape();
         let (hidden, eps) = (self.config.hidden, self.config.rms_norm_eps);
         let rows = |width: usize| chunk.start * width..chunk.end() * width;
@@ -365,10 +403,17 @@ impl<B: Backend> Decoder<B> {
             backend.rms_norm(x, &layer.input_norm, eps, &mut work.input)
         })?;
         let all = 0..chunk.len * shape.qkv_width();
-        let qkv = PartMut::new(&mut work.qkv, all.clone());
-        clock.time(backend, Stage::Linear, || {
-            backend.linear(&work.input, &layer.qkv, layer.qkv_bias.as_ref(), qkv)
-        })?;
+        match team.and_then(|team| Some((team, team.slices.qkv.as_ref()?))) {
+            Some((team, shares)) => {
+                self.qkv_shared(backend, team, shares, layer, chunk.len, work)?;
+            }
+            None => {
+                let qkv = PartMut::new(&mut work.qkv, all.clone());
+                clock.time(backend, Stage::Linear, || {
+                    backend.linear(&work.input, &layer.qkv, layer.qkv_bias.as_ref(), qkv)
+                })?;
+            }
+        }
         let rotation = Rotation {
             norms: layer.qk_norms.as_ref().map(|(q, k)| (q, k, eps)),
             angles: Part::new(&work.angles, rows(shape.head_dim)),
@@ -378,9 +423,9 @@ impl<B: Backend> Decoder<B> {
             k: PartMut::new(&mut work.k, rows(shape.kv_width())),
             v: PartMut::new(&mut work.v, rows(shape.kv_width())),
         };
-        clock.time(backend, Stage::Rest, || {
+        Ok(clock.time(backend, Stage::Rest, || {
             backend.split_and_rotate(Part::new(&work.qkv, all), shape, rotation, out)
-        })
+        })?)
     }
 
     /// Output projection and MLP of one chunk of rows, added to the residual stream.
@@ -389,26 +434,39 @@ impl<B: Backend> Decoder<B> {
         backend: &B,
         layer: &LayerWeights<B>,
         chunk: Span,
+        team: Option<&Team<'_, B>>,
         work: &mut Workspace<B>,
-    ) -> Result<(), TensorError> {
+    ) -> Result<(), ForwardError> {
         let ModelConfig { hidden, rms_norm_eps, .. } = self.config;
         let q_width = self.shape().q_width();
         let rows = |width: usize| chunk.start * width..chunk.end() * width;
-        let Workspace { x, attention, input, gated, .. } = work;
+        let Workspace { x, attention, input, gated, parts, .. } = work;
         let clock = &self.clock;
         let mut x = PartMut::new(x, rows(hidden));
         let attended = Part::new(attention, rows(q_width));
-        clock.time(backend, Stage::Linear, || {
-            let (w, bias) = (&layer.output, layer.output_bias.as_ref());
-            backend.linear_add_rows(attended, input, w, bias, x.reborrow())
-        })?;
+        match team.and_then(|team| Some((team, team.slices.output.as_ref()?))) {
+            Some((team, shares)) => {
+                let buffers = (&mut *input, &mut *parts);
+                let x = x.reborrow();
+                self.output_shared(backend, team, shares, layer, attended, buffers, x)?;
+            }
+            None => clock.time(backend, Stage::Linear, || {
+                let (w, bias) = (&layer.output, layer.output_bias.as_ref());
+                backend.linear_add_rows(attended, input, w, bias, x.reborrow())
+            })?,
+        }
         clock.time(backend, Stage::Rest, || {
             backend.rms_norm(x.as_part(), &layer.mlp_norm, rms_norm_eps, input)
         })?;
-        clock.time(backend, Stage::Linear, || {
-            backend.linear_gated(input, &layer.gate_up, layer.gate_up_bias.as_ref(), gated)?;
-            backend.linear_add(gated, &layer.down, layer.down_bias.as_ref(), x)
-        })
+        match team.and_then(|team| Some((team, team.slices.mlp.as_ref()?))) {
+            Some((team, shares)) => {
+                self.mlp_shared(backend, team, shares, layer, (&*input, gated, parts), x)
+            }
+            None => Ok(clock.time(backend, Stage::Linear, || {
+                backend.linear_gated(input, &layer.gate_up, layer.gate_up_bias.as_ref(), gated)?;
+                backend.linear_add(gated, &layer.down, layer.down_bias.as_ref(), x)
+            })?),
+        }
     }
 
     /// Whether the decoder was loaded to note where time goes. A pass that is then recorded cannot
