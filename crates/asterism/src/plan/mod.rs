@@ -10,6 +10,7 @@ mod press;
 mod revisit;
 mod spaced;
 mod sparse;
+pub mod words;
 
 pub use anchor::{AnchorContent, AnchorPlace, AnchorPolicy};
 pub use blocks::{MIN_BLOCK, Plan, PlanError, Span};
