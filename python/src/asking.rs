@@ -1,9 +1,9 @@
 //! Questions as Python gives them.
 
 use crate::error::raised;
-use crate::method;
 use asterism::cancel::Cancel;
 use asterism::engine::{self, EngineError, Generation, TextOptions};
+use asterism::plan::words;
 use asterism::tensor::Sampling;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -41,7 +41,7 @@ impl Settings {
         let wrong = |error: String| PyValueError::new_err(format!("revisit: {error}"));
         let revisit = revisit.map(|given| given.str()).transpose()?;
         let revisit = match &revisit {
-            Some(text) => Some(method::revisit(text.to_cow()?.as_ref()).map_err(wrong)?),
+            Some(text) => Some(words::revisit(text.to_cow()?.as_ref()).map_err(wrong)?),
             None => None,
         };
         let top_logits = if logits { vocab } else { 0 };

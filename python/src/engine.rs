@@ -2,13 +2,13 @@
 
 use crate::context::{Context, encode, reporter, shares};
 use crate::document::Document;
-use crate::error::{of_code, raised};
-use crate::method::Asked;
+use crate::error::raised;
 use crate::plan::Plan;
 use crate::watch::watch;
 use asterism::cancel::Cancel;
 use asterism::engine::{self, EngineError, EngineOptions, Phase1, Room};
 use asterism::model::{FetchOptions, ModelSource};
+use asterism::plan::words::{Defaults, MethodWord};
 use asterism::tensor::Precision;
 use asterism::text::Special;
 use numpy::PyArray1;
@@ -53,8 +53,8 @@ pub(crate) fn names_and_texts(documents: &[asterism_documents::Document]) -> Vec
     documents.iter().map(|document| (&*document.name, &*document.text)).collect()
 }
 
-fn asked(method: &str) -> PyResult<Asked> {
-    Asked::parse(method).map_err(|error| PyValueError::new_err(format!("method: {error}")))
+fn word(method: &str) -> PyResult<MethodWord> {
+    MethodWord::parse(method).map_err(|error| PyValueError::new_err(format!("method: {error}")))
 }
 
 #[pymethods]
@@ -98,8 +98,11 @@ impl Engine {
     /// integers, which get no prompt. asterism.documents.read reads files with more choice.
     ///
     /// method is "dense", "ring", "zigzag" or "star", whose settings follow it as in
-    /// "star:block=16k:anchor=4k:revisit=auto". Without a block, star takes a quarter of the
-    /// context (1,024 to 32,768 tokens), without an anchor a quarter of the block.
+    /// "star:block=16k:anchor=4k:revisit=auto"; or a pattern that leaves keys out, such as
+    /// "flexprefill:gamma=0.9", also within star's blocks: "star:sparse=xattention:stride=16".
+    /// "keep=50%" behind star or dense gives up the rest of the keys, by "press=expected", say.
+    /// Without a block, star takes a quarter of the context (1,024 to 32,768 tokens), without an
+    /// anchor a quarter of the block.
     ///
     /// system is a message before the texts. slack leaves room in each block for so many tokens
     /// that edits may add, own_blocks begins a block at each document. question_tokens and
@@ -122,12 +125,12 @@ impl Engine {
         answer_tokens: usize,
         progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Context> {
-        let asked = asked(method)?;
+        let word = word(method)?;
         let documents = match texts.extract()? {
             Given::Documents(documents) => read_documents(&documents)?,
             Given::Tokens(tokens) => {
                 let room = Room { question: question_tokens, answer: answer_tokens };
-                let inner = self.encode_tokens(py, tokens, asked, hosts, room, progress)?;
+                let inner = self.encode_tokens(py, tokens, word, hosts, room, progress)?;
                 let name = name.unwrap_or_else(|| "tokens".to_owned());
                 return Ok(Context::new(inner, name, Arc::default()));
             }
@@ -138,7 +141,7 @@ impl Engine {
         let inner = encode(py, progress, |cancel| {
             let texts = names_and_texts(&documents);
             let builder = self.inner.documents(&texts).hosts(hosts).slack(slack);
-            let builder = asked.apply(builder).room(question_tokens, answer_tokens).cancel(cancel);
+            let builder = builder.word(word).room(question_tokens, answer_tokens).cancel(cancel);
             let builder = if own_blocks { builder.own_blocks() } else { builder };
             match &system {
                 Some(system) => builder.system(system).prepare(),
@@ -157,9 +160,9 @@ impl Engine {
         method: &str,
         hosts: usize,
     ) -> PyResult<Plan> {
-        let asked = asked(method)?;
+        let word = word(method)?;
         if let Ok(tokens) = texts.extract::<usize>() {
-            let spec = asked.plan_spec(hosts).map_err(PyValueError::new_err)?;
+            let spec = word.plan_spec(tokens, hosts, Defaults::Any);
             let plan = asterism::plan::Plan::new(spec, tokens).map_err(EngineError::from);
             let plan = plan.map_err(|error| raised(py, &error))?;
             return Ok(Plan::new(&self.inner, plan, None));
@@ -167,7 +170,7 @@ impl Engine {
         let documents = read_documents(&texts)?;
         let prepared = py.detach(|| {
             let texts = names_and_texts(&documents);
-            let prepared = asked.apply(self.inner.documents(&texts).hosts(hosts)).prepare()?;
+            let prepared = self.inner.documents(&texts).hosts(hosts).word(word).prepare()?;
             Ok((prepared.plan().clone(), prepared.memory_need()))
         });
         let (plan, memory) = prepared.map_err(|error: EngineError| raised(py, &error))?;
@@ -246,12 +249,12 @@ impl Engine {
         &self,
         py: Python<'_>,
         tokens: Vec<u32>,
-        asked: Asked,
+        word: MethodWord,
         hosts: usize,
         room: Room,
         progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<engine::Context> {
-        let spec = asked.plan_spec(hosts).map_err(|error| of_code(py, "bad_plan", &error))?;
+        let spec = word.plan_spec(tokens.len(), hosts, Defaults::Any);
         let (progress, cancel) = (reporter(py, progress)?, Cancel::new());
         let encoded = watch(py, &cancel, progress.as_ref(), |sender| {
             let plan = asterism::plan::Plan::new(spec, tokens.len())?;

@@ -11,7 +11,6 @@ mod context;
 mod document;
 mod engine;
 mod error;
-mod method;
 mod plan;
 mod source;
 mod watch;

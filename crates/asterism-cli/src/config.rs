@@ -1,15 +1,13 @@
 //! Raw arguments, checked and turned into what the engine takes.
 
-use super::args::common::{
-    Anchor, AnchorKvName, DecodeWeightsName, Dtype, GenerationArgs, MethodArgs, MethodName,
-    ModelArgs,
-};
+use super::args::common::{DecodeWeightsName, Dtype, GenerationArgs, MethodArgs, ModelArgs};
 use super::error::CliError;
 use super::{processes, progress};
 use crate::terminal::note;
 use asterism::engine::{DecodeWeights, Engine, EngineOptions, Generation, ModelText, TextOptions};
 use asterism::model::{FetchOptions, ModelFiles, ModelSource};
-use asterism::plan::{AnchorKv, Method, Plan, PlanSpec, Press, Revisit, Star};
+use asterism::plan::words::MethodName;
+use asterism::plan::{Plan, PlanSpec, Press, Revisit, Star};
 use asterism::tensor::Sampling;
 use asterism::tensor::{Isa, Precision};
 use std::fmt::Display;
@@ -24,19 +22,6 @@ impl From<Dtype> for Precision {
     }
 }
 
-impl MethodName {
-    /// The method of this name, with the settings `star` if it is star.
-    pub(crate) const fn with(self, star: Star) -> Method {
-        match self {
-            Self::Star => Method::Star(star),
-            Self::Ring => Method::Ring,
-            Self::Zigzag => Method::Zigzag,
-            Self::Dense => Method::Dense,
-            Self::Sparse(sparse) => Method::Sparse(sparse),
-        }
-    }
-}
-
 impl From<DecodeWeightsName> for DecodeWeights {
     fn from(name: DecodeWeightsName) -> Self {
         match name {
@@ -44,15 +29,6 @@ impl From<DecodeWeightsName> for DecodeWeights {
             DecodeWeightsName::One => Self::One,
             DecodeWeightsName::Replicated => Self::Replicated,
             DecodeWeightsName::Sliced => Self::Sliced,
-        }
-    }
-}
-
-impl From<AnchorKvName> for AnchorKv {
-    fn from(name: AnchorKvName) -> Self {
-        match name {
-            AnchorKvName::Shared => Self::Shared,
-            AnchorKvName::Recompute => Self::Recompute,
         }
     }
 }
@@ -92,12 +68,7 @@ pub(crate) fn press(args: &MethodArgs) -> Result<Option<Press>, CliError> {
 
 /// The settings of star, which other methods leave unused.
 pub(crate) fn star(args: &MethodArgs) -> Star {
-    let anchor = match args.anchor {
-        Anchor::Full => args.block,
-        Anchor::None => 0,
-        Anchor::Tokens(tokens) => tokens,
-    };
-    let star = Star::new(args.block).anchor(anchor).anchor_kv(args.anchor_kv.into());
+    let star = Star::new(args.block).anchor(args.anchor.of(args.block)).anchor_kv(args.anchor_kv);
     star.revisit(args.revisit).sparse(args.sparse)
 }
 

@@ -23,7 +23,6 @@ mod inputs;
 mod interrupt;
 mod launch;
 mod machine;
-mod method_spec;
 mod plan;
 mod processes;
 mod progress;

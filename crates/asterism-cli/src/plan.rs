@@ -2,7 +2,8 @@
 
 use super::args::DocumentArgs;
 use super::args::PlanArgs;
-use super::args::common::{MOST_PLANNED, MethodName};
+use super::args::common::MOST_PLANNED;
+use asterism::plan::words::MethodName;
 use super::documents::{Inputs, Reading};
 use super::error::CliError;
 use super::inputs::Limit;

@@ -2,7 +2,8 @@
 
 use asterism::engine::DeviceChoice;
 use asterism::model::ModelConfig;
-use asterism::plan::{HeadBudget, ModelSize, PressBy, Revisit, Sparse};
+use asterism::plan::words::{MethodName, Size, keep, named, revisit, tokens};
+use asterism::plan::{AnchorKv, HeadBudget, ModelSize, PressBy, Revisit, Sparse};
 use asterism::tensor::{KvPrecision, Precision};
 use clap::{Args, ValueEnum};
 
@@ -66,10 +67,11 @@ pub(crate) struct MethodArgs {
     /// Tokens of the anchor (star): a number up to the block, full, or none.
     #[arg(long, value_name = "N|full|none", value_parser = anchor, default_value = "full",
           env = "ASTERISM_ANCHOR")]
-    pub(crate) anchor: Anchor,
+    pub(crate) anchor: Size,
     /// Compute the anchor's keys once, or again for every block as the paper's code does (star).
-    #[arg(long, value_enum, default_value_t = AnchorKvName::Shared, env = "ASTERISM_ANCHOR_KV")]
-    pub(crate) anchor_kv: AnchorKvName,
+    #[arg(long, value_name = "shared|recompute", value_parser = anchor_kv, default_value = "shared",
+          env = "ASTERISM_ANCHOR_KV")]
+    pub(crate) anchor_kv: AnchorKv,
     /// Tokens of the context that are computed anew for every question, those it looks at (star): a
     /// number, a share such as 5%, auto (a fifth, at most 2k), or none.
     #[arg(long, value_name = "N|P%|auto|none", value_parser = revisit, default_value = "none",
@@ -129,70 +131,6 @@ pub(crate) struct GenerationArgs {
     pub(crate) stop: Vec<String>,
 }
 
-/// A method without the settings of star.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MethodName {
-    /// Star Attention: independent blocks behind an anchor.
-    Star,
-    /// Ring attention, contiguous shards: exact.
-    Ring,
-    /// Ring attention, zigzag shards: exact and balanced.
-    Zigzag,
-    /// Full attention: exact.
-    Dense,
-    /// Attention over some of the keys, with its settings.
-    Sparse(Sparse),
-}
-
-impl MethodName {
-    /// Those without settings of their own.
-    pub(crate) const PLAIN: [Self; 4] = [Self::Star, Self::Ring, Self::Zigzag, Self::Dense];
-
-    /// Its name alone.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Star => "star",
-            Self::Ring => "ring",
-            Self::Zigzag => "zigzag",
-            Self::Dense => "dense",
-            Self::Sparse(sparse) => sparse.name(),
-        }
-    }
-
-    /// Reads `dense`, or `flexprefill:gamma=0.9`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let named = |method: &Self| method.name().eq_ignore_ascii_case(text.trim());
-        if let Some(method) = Self::PLAIN.into_iter().find(named) {
-            return Ok(method);
-        }
-        let name = text.split(':').next().unwrap_or_default();
-        if Sparse::named(name.trim()).is_some() {
-            return Sparse::parse(text).map(Self::Sparse);
-        }
-        let all = Self::PLAIN.map(Self::name).into_iter();
-        let all: Vec<_> = all.chain(Sparse::DEFAULTS.map(Sparse::name)).collect();
-        Err(format!("`{name}` is no method: expected one of {}", all.join(", ")))
-    }
-}
-
-/// As it may be given.
-impl std::fmt::Display for MethodName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Sparse(sparse) => sparse.fmt(f),
-            _ => f.pad(self.name()),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum AnchorKvName {
-    /// Computed once.
-    Shared,
-    /// Computed for every block.
-    Recompute,
-}
-
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum DecodeWeightsName {
     /// All hosts that have a GPU each; else one.
@@ -213,16 +151,6 @@ pub(crate) enum Dtype {
     F32,
 }
 
-/// How long the anchor is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Anchor {
-    Full,
-    None,
-    Tokens(usize),
-}
-
-/// What a configuration may claim.
-const MOST_TOKENS: usize = 1 << 30;
 /// Of a context that a plan is made for: it is kept block by block.
 pub(crate) const MOST_PLANNED: usize = 16 << 20;
 
@@ -231,24 +159,6 @@ pub(crate) fn context_tokens(text: &str) -> Result<usize, String> {
     match tokens(text)? {
         count if count <= MOST_PLANNED => Ok(count),
         _ => Err(format!("contexts have at most {}m tokens", MOST_PLANNED >> 20)),
-    }
-}
-
-/// `4096`, `4k` or `1m`.
-pub(crate) fn tokens(text: &str) -> Result<usize, String> {
-    let lower = text.trim().to_ascii_lowercase();
-    let (digits, factor) = match lower.strip_suffix('k') {
-        Some(digits) => (digits, 1024),
-        None => match lower.strip_suffix('m') {
-            Some(digits) => (digits, 1024 * 1024),
-            None => (lower.as_str(), 1),
-        },
-    };
-    let number: usize =
-        digits.parse().map_err(|_| "expected a number such as 4096, 4k or 1m".to_owned())?;
-    match number.checked_mul(factor) {
-        Some(count) if count <= MOST_TOKENS => Ok(count),
-        _ => Err(format!("no model has more than {}m positions", MOST_TOKENS >> 20)),
     }
 }
 
@@ -279,36 +189,20 @@ pub(crate) fn microseconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn anchor(text: &str) -> Result<Anchor, String> {
+/// `1k`, `full` or `none`.
+fn anchor(text: &str) -> Result<Size, String> {
     match text {
-        "full" => Ok(Anchor::Full),
-        "none" => Ok(Anchor::None),
+        "full" => Ok(Size::ALL),
+        "none" => Ok(Size::NOTHING),
         number => {
-            tokens(number).map(Anchor::Tokens).map_err(|error| format!("{error}, or full, or none"))
+            tokens(number).map(Size::Tokens).map_err(|error| format!("{error}, or full, or none"))
         }
     }
 }
 
-/// `2048`, `2k`, `5%`, `auto` or `none`.
-pub(crate) fn revisit(text: &str) -> Result<Revisit, String> {
-    match text {
-        "auto" => Ok(Revisit::Auto),
-        "none" => Ok(Revisit::None),
-        _ => match text.strip_suffix('%') {
-            Some(share) => hundredths(share).map(Revisit::Share),
-            None => tokens(text)
-                .map(Revisit::Tokens)
-                .map_err(|error| format!("{error}, or a share such as 5%, or auto, or none")),
-        },
-    }
-}
-
-/// A share of the keys that is kept, `50%`, in hundredths of a per cent.
-pub(crate) fn keep(text: &str) -> Result<u32, String> {
-    match text.strip_suffix('%').map(hundredths) {
-        Some(Ok(0)) | None => Err("expected a share above 0%, such as 50%".to_owned()),
-        Some(share) => share,
-    }
+/// Where the anchor's keys come from.
+fn anchor_kv(text: &str) -> Result<AnchorKv, String> {
+    named(&AnchorKv::ALL, AnchorKv::name, text)
 }
 
 /// The name of a score.
@@ -321,60 +215,9 @@ pub(crate) fn head_budget(text: &str) -> Result<HeadBudget, String> {
     named(&HeadBudget::ALL, HeadBudget::name, text)
 }
 
-/// The one of `all` that has the name `value`.
-pub(crate) fn named<T: Copy>(
-    all: &[T],
-    name: fn(T) -> &'static str,
-    value: &str,
-) -> Result<T, String> {
-    let found = all.iter().find(|item| name(**item).eq_ignore_ascii_case(value));
-    found.copied().ok_or_else(|| {
-        let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
-        format!("expected one of {}", names.join(", "))
-    })
-}
-
-/// A share from 0 to 100 with up to two decimals, in hundredths.
-fn hundredths(text: &str) -> Result<u32, String> {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let expected = "expected a share from 0% to 100% with at most two decimals, such as 2.5%";
-    if whole.is_empty() || decimals.len() > 2 || !digits(whole) || !digits(decimals) {
-        return Err(expected.to_owned());
-    }
-    match format!("{whole}{decimals:0<2}").parse() {
-        Ok(hundredths) if hundredths <= 10_000 => Ok(hundredths),
-        _ => Err(expected.to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counts_may_end_in_k_or_m() {
-        assert_eq!(tokens("4k"), Ok(4096));
-        assert_eq!(tokens("1M"), Ok(1 << 20));
-        assert_eq!(tokens("17"), Ok(17));
-        for wrong in ["", "k", "4kk", "-1", "1.5k", "99999999999999m", "1025m"] {
-            assert!(tokens(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn what_is_revisited_is_a_number_a_share_or_a_name() {
-        assert_eq!(revisit("2k"), Ok(Revisit::Tokens(2048)));
-        assert_eq!(revisit("5%"), Ok(Revisit::Share(500)));
-        assert_eq!(revisit("0.25%"), Ok(Revisit::Share(25)));
-        assert_eq!(revisit("2.5%"), Ok(Revisit::Share(250)));
-        assert_eq!(revisit("100%"), Ok(Revisit::Share(10_000)));
-        assert_eq!(revisit("auto"), Ok(Revisit::Auto));
-        assert_eq!(revisit("none"), Ok(Revisit::None));
-        for wrong in ["", "%", "5 %", "-1%", "100.01%", "1.234%", "all", "99999999999999999999%"] {
-            assert!(revisit(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn links_are_as_fast_as_they_say() {
@@ -389,9 +232,9 @@ mod tests {
 
     #[test]
     fn anchors_have_names_for_the_ends() {
-        assert_eq!(anchor("full"), Ok(Anchor::Full));
-        assert_eq!(anchor("none"), Ok(Anchor::None));
-        assert_eq!(anchor("1k"), Ok(Anchor::Tokens(1024)));
+        assert_eq!(anchor("full"), Ok(Size::ALL));
+        assert_eq!(anchor("none"), Ok(Size::NOTHING));
+        assert_eq!(anchor("1k"), Ok(Size::Tokens(1024)));
         assert!(anchor("half").unwrap_err().contains("none"));
     }
 }

@@ -1,8 +1,8 @@
 //! The arguments of `asterism bench`.
 
 use super::answer_room::answer_tokens;
-use crate::args::common::{ModelArgs, context_tokens, tokens};
-use crate::method_spec::MethodSpec;
+use crate::args::common::{ModelArgs, context_tokens};
+use asterism::plan::words::{MethodWord, tokens};
 use asterism::model::Shape;
 use clap::Args;
 use std::path::PathBuf;
@@ -20,9 +20,9 @@ pub(crate) struct BenchArgs {
     /// :sparse=PATTERN; or a pattern: streaming:sink=N:window=N, minference:vertical=N:slash=N,
     /// flexprefill:gamma=G:tau=T:min=N, xattention:stride=N:tau=T,
     /// blocks:block=N:anchor=N:previous=N.
-    #[arg(long, value_name = "METHOD,…", value_delimiter = ',', value_parser = MethodSpec::parse,
+    #[arg(long, value_name = "METHOD,…", value_delimiter = ',', value_parser = MethodWord::parse,
           default_value = "dense,star", env = "ASTERISM_BENCH_METHODS")]
-    pub(crate) methods: Vec<MethodSpec>,
+    pub(crate) methods: Vec<MethodWord>,
     /// Numbers of hosts.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1",
           value_parser = clap::value_parser!(u16).range(1..=1024), env = "ASTERISM_BENCH_HOSTS")]

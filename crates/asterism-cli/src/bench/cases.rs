@@ -1,10 +1,10 @@
 //! What is to be measured: every method at every length on every number of hosts.
 
 use super::args::BenchArgs;
-use crate::args::common::MethodName;
+use asterism::plan::words::MethodName;
 use crate::config::distinct;
 use crate::error::CliError;
-use crate::method_spec::MethodSpec;
+use asterism::plan::words::{Defaults, MethodWord};
 use crate::report;
 use asterism::model::ModelConfig;
 use asterism::plan::{Cost, Plan};
@@ -12,7 +12,7 @@ use asterism::plan::{Cost, Plan};
 /// One method at one length on some hosts.
 #[derive(Debug, Clone)]
 pub(super) struct Case {
-    pub(super) method: MethodSpec,
+    pub(super) method: MethodWord,
     pub(super) plan: Plan,
     pub(super) cost: Cost,
     /// Tokens of every question.
@@ -52,7 +52,7 @@ pub(super) fn all(args: &BenchArgs, model: &ModelConfig) -> Result<Vec<Case>, Cl
         }
         for &hosts in &args.hosts {
             for &method in &args.methods {
-                let plan = Plan::new(method.plan_spec(tokens, usize::from(hosts)), tokens)
+                let plan = Plan::new(method.plan_spec(tokens, usize::from(hosts), Defaults::Paper), tokens)
                     .map_err(|error| {
                         let tokens = report::count(tokens);
                         CliError::Usage(format!("{method} of {tokens} tokens: {error}"))
@@ -67,8 +67,8 @@ pub(super) fn all(args: &BenchArgs, model: &ModelConfig) -> Result<Vec<Case>, Cl
 }
 
 /// The method that the others are compared with: dense, or the first.
-pub(super) fn baseline(methods: &[MethodSpec]) -> Option<MethodSpec> {
-    let dense = methods.iter().find(|method| method.method() == MethodName::Dense);
+pub(super) fn baseline(methods: &[MethodWord]) -> Option<MethodWord> {
+    let dense = methods.iter().find(|method| method.name() == MethodName::Dense);
     dense.or(methods.first()).copied()
 }
 

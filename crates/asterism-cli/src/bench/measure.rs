@@ -5,7 +5,7 @@ use super::outcome::{Answers, Outcome, Sample};
 use super::together::Together;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
-use crate::method_spec::short;
+use asterism::plan::words::short;
 use crate::{machine, progress};
 use asterism::engine::{Context, Engine, EngineError, Phase1, Progress, Room};
 use asterism::model::StageTimes;

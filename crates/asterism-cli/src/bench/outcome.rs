@@ -149,7 +149,7 @@ impl Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::method_spec::MethodSpec;
+    use asterism::plan::words::{Defaults, MethodWord};
     use asterism::plan::{Cost, ModelSize, Plan};
 
     /// Runs of `method` that took `millis`, each with two decoding steps of a tenth of that.
@@ -159,8 +159,8 @@ pub(super) mod tests {
         hosts: usize,
         millis: &[u64],
     ) -> Outcome {
-        let method = MethodSpec::parse(method).unwrap();
-        let plan = Plan::new(method.plan_spec(tokens, hosts), tokens).unwrap();
+        let method = MethodWord::parse(method).unwrap();
+        let plan = Plan::new(method.plan_spec(tokens, hosts, Defaults::Paper), tokens).unwrap();
         let size = ModelSize {
             layers: 2,
             context_layers: 1,

@@ -4,7 +4,7 @@ use super::args::BenchArgs;
 use super::plot::{self, Line, Point, Series};
 use super::report::Report;
 use crate::error::CliError;
-use crate::method_spec::{MethodSpec, short};
+use asterism::plan::words::{MethodWord, short};
 use anyhow::Context;
 use serde_json::Value;
 use std::path::Path;
@@ -89,7 +89,7 @@ fn series(report: &Report<'_>, args: &BenchArgs) -> Vec<Series> {
 }
 
 /// Tokens per second by the number of sequences, behind the longest context.
-fn rates(report: &Report<'_>, method: MethodSpec, hosts: usize) -> Line {
+fn rates(report: &Report<'_>, method: MethodWord, hosts: usize) -> Line {
     let own = report
         .outcomes
         .iter()

@@ -5,7 +5,7 @@
 //! that grows as a power of the length is a straight line.
 
 use super::stats::Stats;
-use crate::method_spec::short;
+use asterism::plan::words::short;
 use anyhow::{Result, anyhow};
 use asterism_eval::palette::{GRID, INK, colour};
 use plotters::backend::SVGBackend;

@@ -2,7 +2,7 @@
 
 use super::cases;
 use super::outcome::Outcome;
-use crate::method_spec::MethodSpec;
+use asterism::plan::words::MethodWord;
 use crate::{machine, report};
 use asterism::engine::Engine;
 use asterism::tensor::Peak;
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Everything there is to report.
 pub(super) struct Report<'a> {
     pub(super) engine: &'a Engine,
-    pub(super) methods: &'a [MethodSpec],
+    pub(super) methods: &'a [MethodWord],
     pub(super) runs: usize,
     pub(super) decode_tokens: usize,
     pub(super) query_tokens: usize,

@@ -1,7 +1,7 @@
 //! The arguments of `asterism eval`.
 
-use crate::args::common::{ModelArgs, tokens};
-use crate::method_spec::{MethodList, MethodSpec, Size};
+use crate::args::common::ModelArgs;
+use asterism::plan::words::{MethodList, MethodWord, Size, tokens};
 use asterism_eval::ruler::{Search, Variant};
 use asterism_eval::run::Tokenise;
 use clap::{Args, Subcommand, ValueEnum};
@@ -117,9 +117,27 @@ impl<B: Args> From<RunArgs<B, StudyArgs>> for RunArgs<B> {
     fn from(args: RunArgs<B, StudyArgs>) -> Self {
         let RunArgs { set, benchmark, by: StudyArgs { block }, hosts, tokenise, out, data, model } =
             args;
-        let by = MethodsArgs { methods: MethodList(MethodSpec::anchor_study(block)) };
+        let by = MethodsArgs { methods: MethodList(anchor_study(block)) };
         Self { set, benchmark, by, hosts, tokenise, out, data, model }
     }
+}
+
+/// What the paper's anchor study compares (table 4): exact attention, the anchor, none, the anchor
+/// at other positions, other tokens at its positions, and the block before as the anchor.
+fn anchor_study(block: Size) -> Vec<MethodWord> {
+    let anchors = [
+        "anchor=full",
+        "anchor=none",
+        "anchor-at=random",
+        "anchor-at=previous",
+        "anchor-content=constant",
+        "anchor-content=random",
+        "anchor-content=shuffled",
+        "anchor-content=previous:anchor-at=previous",
+    ];
+    let star = anchors.map(|anchor| format!("star:block={block}:{anchor}"));
+    let words = ["dense".to_owned()].into_iter().chain(star);
+    words.filter_map(|word| MethodWord::parse(&word).ok()).collect()
 }
 
 /// Samples without a run.
@@ -303,4 +321,24 @@ pub(super) struct CompareArgs {
 pub(super) struct ReportArgs {
     /// Folder of the run.
     pub(super) dir: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use asterism::plan::Plan;
+    use asterism::plan::words::Defaults;
+
+    #[test]
+    fn the_study_has_methods_that_may_be_given() {
+        let study = anchor_study(Size::parse("1/4").unwrap());
+        let names: Vec<String> = study.iter().map(MethodWord::to_string).collect();
+        assert_eq!(names.len(), 9);
+        for (word, name) in study.iter().zip(&names) {
+            assert_eq!(MethodWord::parse(name).unwrap().to_string(), *name);
+            Plan::new(word.plan_spec(1000, 2, Defaults::Paper), 1000).unwrap();
+        }
+        assert_eq!(names[..3], ["dense", "star:block=1/4", "star:block=1/4:anchor=none"]);
+        assert_eq!(names[8], "star:block=1/4:anchor-content=previous:anchor-at=previous");
+    }
 }

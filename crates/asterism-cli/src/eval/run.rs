@@ -4,11 +4,11 @@ use super::ahead::Ahead;
 use super::args::{GenerateArgs, RunArgs, SetArgs};
 use super::progress::Bar;
 use super::source::{self, Source};
-use crate::args::common::MethodName;
+use asterism::plan::words::MethodName;
 use crate::config::distinct;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
-use crate::method_spec::MethodSpec;
+use asterism::plan::words::{Defaults, MethodWord};
 use crate::terminal::{Out, note};
 use crate::{config, machine, report};
 use anyhow::anyhow;
@@ -146,9 +146,9 @@ fn stopped(bar: &Bar) -> Result<(), CliError> {
 }
 
 /// A method's plan for a length.
-fn plan_of(method: &MethodSpec, hosts: usize) -> impl Fn(usize) -> PlanSpec + Sync + use<> {
+fn plan_of(method: &MethodWord, hosts: usize) -> impl Fn(usize) -> PlanSpec + Sync + use<> {
     let method = *method;
-    move |length| method.plan_spec(length, hosts)
+    move |length| method.plan_spec(length, hosts, Defaults::Paper)
 }
 
 /// What `run.json` says.
@@ -166,9 +166,9 @@ fn describe<B: Args>(
     settings.insert("tokenised".to_owned(), json!(tokenise.describe()));
     settings.insert("decoding".to_owned(), json!("greedy, to a stop word or the model's end"));
     settings.insert("stop words".to_owned(), json!(source.stop_words.join(" ")));
-    let method = |method: &MethodSpec| MethodInfo {
+    let method = |method: &MethodWord| MethodInfo {
         name: method.to_string(),
-        baseline: method.method() == MethodName::Dense,
+        baseline: method.name() == MethodName::Dense,
     };
     RunInfo {
         asterism: env!("CARGO_PKG_VERSION").to_owned(),

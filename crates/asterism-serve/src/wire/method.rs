@@ -2,6 +2,7 @@
 
 use super::Body;
 use crate::error::{ApiError, ApiResult};
+use asterism::plan::words::{self, MethodName};
 use asterism::plan::{HeadBudget, Method, PlanSpec, Press, PressBy, Revisit, Sparse, Star};
 use serde::Serialize;
 use serde_json::Value;
@@ -24,6 +25,9 @@ pub(crate) struct MethodFields {
     /// Tokens of the context that are computed anew for every question (star): a number, a share
     /// such as "5%", "auto" or "none".
     pub(crate) revisit: Option<Value>,
+    /// A pattern that leaves keys out within blocks (star), with its settings, such as
+    /// `xattention:stride=16`; "none" for none.
+    pub(crate) sparse: Option<String>,
     /// Keys and values that are kept of each block (star, or dense on one host): a share such as
     /// "50%".
     pub(crate) keep: Option<String>,
@@ -44,6 +48,7 @@ impl MethodFields {
             block: body.take("block")?,
             anchor: body.take("anchor")?,
             revisit: body.take("revisit")?,
+            sparse: body.take("sparse")?,
             keep: body.take("keep")?,
             press: body.take("press")?,
             press_heads: body.take("press_heads")?,
@@ -57,6 +62,7 @@ impl MethodFields {
             && self.block.is_none()
             && self.anchor.is_none()
             && self.hosts.is_none()
+            && self.sparse.is_none()
             && self.keep.is_none()
             && self.press.is_none()
             && self.press_heads.is_none()
@@ -73,20 +79,19 @@ impl MethodFields {
             return Err(ApiError::param("hosts", message));
         }
         let name = self.method.as_deref().unwrap_or(default.method.name());
-        let method = match name {
-            "star" => self.star(default.method)?.into(),
-            "dense" => Method::Dense,
-            "ring" => Method::Ring,
-            "zigzag" => Method::Zigzag,
-            other if other == default.method.name() => default.method,
-            other => Method::Sparse(pattern(other)?),
+        let named = MethodName::parse(name).map_err(|error| wrong("method", name, &error))?;
+        let method = match named {
+            MethodName::Star => self.star(default.method)?.into(),
+            _ if name == default.method.name() => default.method,
+            other => other.with(Star::new(0)),
         };
         let stars = [
             ("block", self.block.is_some()),
             ("anchor", self.anchor.is_some()),
             ("revisit", self.revisit()?.is_some_and(|revisit| revisit != Revisit::None)),
+            ("sparse", self.sparse()?.flatten().is_some()),
         ];
-        if let Some((field, _)) = stars.iter().find(|(_, given)| *given && name != "star") {
+        if let Some((field, _)) = stars.iter().find(|(_, given)| *given && named != MethodName::Star) {
             let message = format!("{field} is a setting of star, and the method is {name}");
             return Err(ApiError::param(field, message));
         }
@@ -119,7 +124,7 @@ impl MethodFields {
         }
         let mut press = default.unwrap_or(Press::new(Press::ALL));
         if let Some(keep) = &self.keep {
-            press.keep = share(keep)?;
+            press.keep = words::keep(keep).map_err(|error| wrong("keep", keep, &error))?;
         }
         if let Some(name) = &self.press {
             press.by = named("press", &PressBy::ALL, PressBy::name, name)?;
@@ -147,7 +152,17 @@ impl MethodFields {
             Some(star) => Star { block, anchor, ..star },
             None => Star::new(block).anchor(anchor),
         };
-        Ok(star.revisit(self.revisit()?.unwrap_or(star.revisit)))
+        let (revisit, sparse) = (self.revisit()?, self.sparse()?);
+        Ok(star.revisit(revisit.unwrap_or(star.revisit)).sparse(sparse.unwrap_or(star.sparse)))
+    }
+
+    /// The pattern within blocks, or none, if the request says so.
+    fn sparse(&self) -> ApiResult<Option<Option<Sparse>>> {
+        match self.sparse.as_deref() {
+            None => Ok(None),
+            Some("none") => Ok(Some(None)),
+            Some(text) => pattern("sparse", text).map(|sparse| Some(Some(sparse))),
+        }
     }
 
     /// What is to be computed anew, if the request says so.
@@ -160,28 +175,8 @@ impl MethodFields {
 }
 
 /// A pattern that leaves keys out.
-fn pattern(text: &str) -> ApiResult<Sparse> {
-    let name = text.split(':').next().unwrap_or_default();
-    if Sparse::named(name).is_none() {
-        let all: Vec<_> = Sparse::DEFAULTS.iter().map(|sparse| sparse.name()).collect();
-        let all = all.join(", ");
-        let message =
-            format!("unknown method {text:?}: it may be star, ring, zigzag, dense, {all}");
-        return Err(ApiError::param("method", message));
-    }
-    Sparse::parse(text).map_err(|error| ApiError::param("method", format!("method: {error}")))
-}
-
-/// A share of the keys that is kept, `"50%"`, in hundredths of a per cent.
-fn share(text: &str) -> ApiResult<u32> {
-    let share = text.strip_suffix('%').and_then(|share| share.parse::<f64>().ok());
-    let hundredths = share.map_or(0.0, |share| (share * 100.0).round());
-    if (1.0..=f64::from(Press::ALL)).contains(&hundredths) {
-        return Ok(hundredths as u32);
-    }
-    let message =
-        format!("keep is {text:?}: it may be a share such as \"50%\", above 0% and up to 100%");
-    Err(ApiError::param("keep", message))
+fn pattern(field: &'static str, text: &str) -> ApiResult<Sparse> {
+    Sparse::parse(text).map_err(|error| wrong(field, text, &error))
 }
 
 /// The one of `all` that has the name `value`.
@@ -191,35 +186,20 @@ fn named<T: Copy>(
     name: fn(T) -> &'static str,
     value: &str,
 ) -> ApiResult<T> {
-    all.iter().copied().find(|item| name(*item) == value).ok_or_else(|| {
-        let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
-        let message = format!("unknown {field} {value:?}: it may be {}", names.join(", "));
-        ApiError::param(field, message)
-    })
+    words::named(all, name, value).map_err(|error| wrong(field, value, &error))
 }
 
 fn revisit(value: &Value) -> ApiResult<Revisit> {
-    let wrong = || {
-        let message = format!(
-            "revisit is {value}: it may be a number of tokens, a share such as \"5%\", \"auto\" or \
-             \"none\""
-        );
-        ApiError::param("revisit", message)
+    let text = match value {
+        Value::String(text) => text.clone(),
+        number => number.to_string(),
     };
-    if let Some(tokens) = value.as_u64() {
-        return usize::try_from(tokens).map(Revisit::Tokens).map_err(|_| wrong());
-    }
-    match value.as_str().ok_or_else(wrong)? {
-        "auto" => Ok(Revisit::Auto),
-        "none" => Ok(Revisit::None),
-        text => match text.strip_suffix('%').map(str::parse::<f64>) {
-            Some(Ok(share)) if (0.0..=100.0).contains(&share) => {
-                Ok(Revisit::Share((share * 100.0).round() as u32))
-            }
-            Some(_) => Err(wrong()),
-            None => text.parse().map(Revisit::Tokens).map_err(|_| wrong()),
-        },
-    }
+    words::revisit(&text).map_err(|error| wrong("revisit", &text, &error))
+}
+
+/// What is the matter with the value of `field`.
+fn wrong(field: &'static str, value: &str, why: &str) -> ApiError {
+    ApiError::param(field, format!("{field} is {value:?}: {why}"))
 }
 
 /// As a request would say it.
@@ -244,6 +224,8 @@ pub(crate) struct MethodInfo {
     /// As a request for it has it.
     #[schema(value_type = Option<String>)]
     revisit: Value,
+    /// The pattern within blocks (star).
+    sparse: Option<String>,
     /// Keys and values that are kept; all if it is missing.
     keep: Option<String>,
     /// By which score they are found.
@@ -264,6 +246,7 @@ impl From<PlanSpec> for MethodInfo {
             block: star.map(|star| star.block),
             anchor: star.map(|star| star.anchor),
             revisit: describe_revisit(star.map_or(Revisit::None, |star| star.revisit)),
+            sparse: star.and_then(|star| star.sparse).map(|sparse| sparse.to_string()),
             keep: press.map(|press| format!("{}%", f64::from(press.keep) / 100.0)),
             press: press.map(|press| press.by.name()),
             press_heads: press.map(|press| press.heads.name()),
@@ -296,6 +279,9 @@ mod tests {
             spec(json!({"method": "dense", "revisit": "none"})).unwrap().method,
             Method::Dense
         );
+        let sparse = |name: &str| star(json!({"sparse": name})).sparse;
+        assert_eq!(sparse("xattention:stride=16"), Sparse::parse("xattention:stride=16").ok());
+        assert_eq!(sparse("none"), None);
         let press = |fields| spec(fields).unwrap().press;
         assert_eq!(press(json!({"keep": "100%"})), None);
         assert_eq!(press(json!({"keep": "12.5%"})), Some(Press::new(1250)));
@@ -315,6 +301,9 @@ mod tests {
             (json!({"revisit": "101%"}), "revisit"),
             (json!({"method": "dense", "block": 512}), "block"),
             (json!({"method": "ring", "revisit": 5}), "revisit"),
+            (json!({"method": "dense", "sparse": "xattention"}), "sparse"),
+            (json!({"sparse": "quest"}), "sparse"),
+            (json!({"method": "xattention:stride=3"}), "method"),
             (json!({"hosts": 0}), "hosts"),
             (json!({"keep": "0%"}), "keep"),
             (json!({"keep": "half"}), "keep"),

@@ -6,13 +6,11 @@ use super::phase1::{Phase1, Progress};
 use super::prepared::Prepared;
 use super::{Context, Engine, EngineError, Room};
 use crate::cancel::Cancel;
-use crate::plan::{Method, Plan, PlanSpec, Press, Revisit, Star};
+use crate::plan::words::{Defaults, MethodName, MethodWord, Size};
+use crate::plan::{Method, Plan, PlanSpec, Press, Revisit};
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// Tokens of a block where none are asked for: at least, and at most.
-const BLOCK: (usize, usize) = (1 << 10, 32 << 10);
 
 /// What hears how far encoding has come.
 type OnProgress<'a> = Box<dyn FnMut(f64) -> ControlFlow<()> + 'a>;
@@ -78,24 +76,16 @@ enum Given<'a> {
 /// The method, as far as it was asked for.
 #[derive(Debug, Clone, Copy)]
 enum How {
-    Star(StarAsked),
+    Word(MethodWord),
     Whole(Method),
-}
-
-/// What was asked for of star's settings.
-#[derive(Debug, Clone, Copy, Default)]
-struct StarAsked {
-    block: Option<usize>,
-    anchor: Option<usize>,
-    revisit: Revisit,
 }
 
 impl How {
     /// What was asked for of star's settings; nothing if it is another method.
-    fn star(self) -> StarAsked {
+    fn star(self) -> MethodWord {
         match self {
-            Self::Star(asked) => asked,
-            Self::Whole(_) => StarAsked::default(),
+            Self::Word(word) if word.name() == MethodName::Star => word,
+            Self::Word(_) | Self::Whole(_) => MethodWord::of(MethodName::Star),
         }
     }
 
@@ -103,10 +93,7 @@ impl How {
     fn method(self, tokens: usize) -> Method {
         match self {
             Self::Whole(method) => method,
-            Self::Star(StarAsked { block, anchor, revisit }) => {
-                let block = block.unwrap_or(tokens.div_ceil(4).clamp(BLOCK.0, BLOCK.1));
-                Star::new(block).anchor(anchor.unwrap_or(block / 4)).revisit(revisit).into()
-            }
+            Self::Word(word) => word.method(tokens, Defaults::Any),
         }
     }
 }
@@ -162,7 +149,7 @@ impl<'a> ContextBuilder<'a> {
             given,
             own_blocks: None,
             system: None,
-            how: How::Star(StarAsked::default()),
+            how: How::Word(MethodWord::of(MethodName::Star)),
             hosts: 1,
             press: None,
             slack: 0,
@@ -174,13 +161,13 @@ impl<'a> ContextBuilder<'a> {
 
     /// Star attention in blocks of `block` tokens.
     pub fn star(mut self, block: usize) -> Self {
-        self.how = How::Star(StarAsked { block: Some(block), ..self.how.star() });
+        self.how = How::Word(self.how.star().block(Size::Tokens(block)));
         self
     }
 
     /// Star attention behind an anchor of `tokens` tokens, at most the block.
     pub fn anchor(mut self, tokens: usize) -> Self {
-        self.how = How::Star(StarAsked { anchor: Some(tokens), ..self.how.star() });
+        self.how = How::Word(self.how.star().anchor(Size::Tokens(tokens)));
         self
     }
 
@@ -188,7 +175,7 @@ impl<'a> ContextBuilder<'a> {
     /// look at, now with all of the context before them in sight. It wins back what blocks lose of
     /// the accuracy of full attention.
     pub fn revisit(mut self, revisit: Revisit) -> Self {
-        self.how = How::Star(StarAsked { revisit, ..self.how.star() });
+        self.how = How::Word(self.how.star().revisit(revisit));
         self
     }
 
@@ -201,6 +188,29 @@ impl<'a> ContextBuilder<'a> {
     /// Ring attention: exact, the work shared by the hosts.
     pub fn ring(mut self) -> Self {
         self.how = How::Whole(Method::Ring);
+        self
+    }
+
+    /// By the method that `word` names, as on the command line: `star:block=1/4:revisit=auto`,
+    /// `dense:keep=50%`. What it leaves out of star's settings is as without it.
+    ///
+    /// ```
+    /// # #[cfg(feature = "nano")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asterism::{engine::Engine, plan::words::MethodWord};
+    ///
+    /// let engine = Engine::open("nano")?;
+    /// let text = "The grass is green. The sky is blue. The sun is yellow. Here we go. ".repeat(10);
+    /// let word = MethodWord::parse("star:block=1/2:keep=50%:press=knorm")?;
+    /// let context = engine.context(&text).word(word).encode()?;
+    /// assert_eq!(context.plan().blocks(), 2);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "nano"))]
+    /// # fn main() {}
+    /// ```
+    pub fn word(mut self, word: MethodWord) -> Self {
+        (self.how, self.press) = (How::Word(word), word.press());
         self
     }
 
@@ -357,25 +367,5 @@ impl Context {
         let frame = self.frame().ok_or(EngineError::NoFrame)?;
         let tokens = frame.context_tokens(self.engine().tokenizer(), text)?;
         self.edit_tokens(tokens, self.room(), &|_| (), &Cancel::new())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_block_is_a_quarter_of_the_context_within_bounds() {
-        let star = |how: How, tokens| {
-            let star = how.method(tokens).as_star().unwrap();
-            (star.block, star.anchor)
-        };
-        let default = How::Star(StarAsked::default());
-        let asked = |block, anchor| How::Star(StarAsked { block, anchor, ..StarAsked::default() });
-        assert_eq!(star(default, 300), (1024, 256));
-        assert_eq!(star(default, 16_385), (4097, 1024));
-        assert_eq!(star(default, 1 << 20), (32_768, 8192));
-        assert_eq!(star(asked(Some(512), None), 9000), (512, 128));
-        assert_eq!(star(asked(None, Some(7)), 8192), (2048, 7));
     }
 }

@@ -80,6 +80,20 @@ pub enum AnchorKv {
     Recompute,
 }
 
+impl AnchorKv {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Shared, Self::Recompute];
+
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Recompute => "recompute",
+        }
+    }
+}
+
 /// The settings of Star Attention. [`Plan::new`](super::Plan::new) checks them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Star {

@@ -11,6 +11,7 @@ mod revisit;
 mod slices;
 mod spaced;
 mod sparse;
+pub mod words;
 
 pub use anchor::{AnchorContent, AnchorPlace, AnchorPolicy};
 pub use blocks::{MIN_BLOCK, Plan, PlanError, Span};

@@ -10,6 +10,7 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
+use super::words::{short, tokens};
 use std::fmt;
 
 /// A pattern with its settings. The word it is written as gives it back.
@@ -218,28 +219,6 @@ impl fmt::Display for Sparse {
             }
         }
     }
-}
-
-/// `4k` where that is exact, otherwise all digits.
-fn short(tokens: usize) -> String {
-    match tokens {
-        n if n > 0 && n.is_multiple_of(1 << 20) => format!("{}m", n >> 20),
-        n if n > 0 && n.is_multiple_of(1 << 10) => format!("{}k", n >> 10),
-        n => n.to_string(),
-    }
-}
-
-/// `4096`, `4k` or `1m`.
-fn tokens(text: &str) -> Result<usize, String> {
-    let lower = text.trim().to_ascii_lowercase();
-    let (digits, factor) = match lower.as_bytes().last() {
-        Some(b'k') => (&lower[..lower.len() - 1], 1 << 10),
-        Some(b'm') => (&lower[..lower.len() - 1], 1 << 20),
-        _ => (lower.as_str(), 1),
-    };
-    let number = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(factor));
-    let wrong = || "expected a number such as 4096, 4k or 1m".to_owned();
-    number.map(|number| number as usize).ok_or_else(wrong)
 }
 
 fn above_zero(text: &str) -> Result<usize, String> {

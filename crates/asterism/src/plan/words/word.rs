@@ -1,10 +1,10 @@
-//! A method with its settings in one word, for commands that run several of them.
+//! A method with its settings in one word.
 //!
 //! ```text
 //! METHOD[:SETTING=VALUE]...      dense, ring, zigzag, star, star:block=4k:anchor=1k, or a pattern
 //!                                that leaves keys out, as flexprefill:gamma=0.9 (`plan::Sparse`)
-//! block=SIZE                     tokens, or a share of the context (1/4); 4k if not given
-//! anchor=SIZE|full|none          tokens, or a share of the block; full if not given
+//! block=SIZE                     tokens, or a share of the context (1/4); `Defaults` if not given
+//! anchor=SIZE|full|none          tokens, or a share of the block; `Defaults` if not given
 //! anchor-kv=shared|recompute     shared if not given
 //! anchor-content=CONTENT         first, constant, random, shuffled or previous; first if not given
 //! anchor-at=PLACE                first, previous or random; first if not given
@@ -23,77 +23,51 @@
 //! the other methods have none. An anchor of other content or at another place than the first is
 //! recomputed.
 
-use super::args::common::{self, AnchorKvName, MethodName, named};
-use asterism::plan::{
-    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, PlanSpec, Press, PressBy, Revisit,
-    RevisitBy, Sparse, Star,
+use super::{MethodName, Size, keep, named, revisit, short};
+use crate::plan::{
+    AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, HeadBudget, Method, PlanSpec, Press,
+    PressBy, Revisit, RevisitBy, Sparse, Star,
 };
-use clap::ValueEnum;
 use std::fmt;
-use std::num::NonZeroUsize;
-
-/// A number of tokens, or a share of something known later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Size {
-    Tokens(usize),
-    /// `part / whole` of it, rounded up; `part` is from 1 to `whole`.
-    Share(usize, NonZeroUsize),
-}
-
-const ALL: Size = Size::Share(1, NonZeroUsize::MIN);
-const NOTHING: Size = Size::Tokens(0);
-const DEFAULT_BLOCK: Size = Size::Tokens(4096);
 
 /// Settings that dense has, too.
 const PRESS: [&str; 3] = ["keep", "press", "heads"];
 
-impl Size {
-    /// Reads `4k` or `1/4`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let Some((part, whole)) = text.split_once('/') else {
-            let hint = |error| format!("{error}, or a share such as 1/4");
-            return common::tokens(text).map(Self::Tokens).map_err(hint);
-        };
-        match (part.parse(), whole.parse::<NonZeroUsize>()) {
-            (Ok(part), Ok(whole)) if (1..=whole.get()).contains(&part) => {
-                Ok(Self::Share(part, whole))
-            }
-            _ => Err("expected a share above 0 and up to 1, such as 1/4".to_owned()),
-        }
-    }
+/// What a word that leaves star's block or anchor out means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defaults {
+    /// Blocks of 4,096 tokens and an anchor as long as the block, as in the paper's code: what
+    /// evaluations compare.
+    Paper,
+    /// A quarter of the context, from 1,024 to 32,768 tokens, and a quarter of the block: what
+    /// suits a text of any length.
+    Any,
+}
 
-    fn of(self, all: usize) -> usize {
+impl Defaults {
+    /// Tokens of a block of a context of `tokens` tokens.
+    fn block(self, tokens: usize) -> usize {
         match self {
-            Self::Tokens(tokens) => tokens,
-            Self::Share(part, whole) => (all * part).div_ceil(whole.get()),
+            Self::Paper => 4096,
+            Self::Any => tokens.div_ceil(4).clamp(1 << 10, 32 << 10),
         }
     }
-}
 
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Tokens(tokens) => f.write_str(&short(tokens)),
-            Self::Share(part, whole) => write!(f, "{part}/{whole}"),
+    /// Tokens of the anchor before blocks of `block` tokens.
+    fn anchor(self, block: usize) -> usize {
+        match self {
+            Self::Paper => block,
+            Self::Any => block / 4,
         }
-    }
-}
-
-/// `4k` where that is exact, otherwise all digits: the inverse of [`common::tokens`].
-pub(crate) fn short(tokens: usize) -> String {
-    match tokens {
-        n if n > 0 && n.is_multiple_of(1 << 20) => format!("{}m", n >> 20),
-        n if n > 0 && n.is_multiple_of(1 << 10) => format!("{}k", n >> 10),
-        n => n.to_string(),
     }
 }
 
 /// How a context is to be encoded, before its length is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MethodSpec {
+pub struct MethodWord {
     method: MethodName,
-    block: Size,
-    anchor: Size,
+    block: Option<Size>,
+    anchor: Option<Size>,
     anchor_kv: AnchorKv,
     anchor_policy: AnchorPolicy,
     revisit: Revisit,
@@ -104,12 +78,15 @@ pub(crate) struct MethodSpec {
 
 /// Methods in the order given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MethodList(pub(crate) Vec<MethodSpec>);
+pub struct MethodList(pub Vec<MethodWord>);
 
 impl MethodList {
     /// Reads methods with commas between them. A setting may also follow its method after a comma,
     /// as in `star:block=4k,anchor=1k`: no method has `=` in its name.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// As [`MethodWord::parse`].
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut words: Vec<String> = Vec::new();
         for part in text.split(',') {
             let is_setting = part.split(':').next().is_some_and(|name| name.contains('='));
@@ -118,13 +95,16 @@ impl MethodList {
                 None => words.push(part.to_owned()),
             }
         }
-        words.iter().map(|word| MethodSpec::parse(word)).collect::<Result<_, _>>().map(Self)
+        words.iter().map(|word| MethodWord::parse(word)).collect::<Result<_, _>>().map(Self)
     }
 }
 
-impl MethodSpec {
-    /// Reads the syntax above. The error says what is wrong with which part.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+impl MethodWord {
+    /// Reads a method and its settings.
+    ///
+    /// # Errors
+    /// Says what is wrong with which part.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.trim().split(':');
         let name = parts.next().unwrap_or_default();
         let method = match Sparse::named(name) {
@@ -148,7 +128,7 @@ impl MethodSpec {
             spec.set(key, value).map_err(|error| format!("`{setting}`: {error}"))?;
         }
         if !spec.anchor_policy.is_paper() {
-            if spec.anchor == NOTHING {
+            if spec.anchor == Some(Size::NOTHING) {
                 return Err("without an anchor, it has neither content nor place".to_owned());
             }
             if seen.contains(&"anchor-kv") && spec.anchor_kv == AnchorKv::Shared {
@@ -169,62 +149,50 @@ impl MethodSpec {
         Ok(spec)
     }
 
-    /// With the defaults for all that is not given.
-    fn of(method: MethodName) -> Self {
-        Self::new(method, DEFAULT_BLOCK)
-    }
-
-    fn new(method: MethodName, block: Size) -> Self {
-        let (anchor_kv, anchor_policy) = (AnchorKv::Shared, AnchorPolicy::default());
-        let (revisit, revisit_by) = (Revisit::None, RevisitBy::default());
+    /// `method`, of whose settings nothing is said.
+    #[must_use]
+    pub fn of(method: MethodName) -> Self {
         Self {
             method,
-            block,
-            anchor: ALL,
-            anchor_kv,
-            anchor_policy,
-            revisit,
-            revisit_by,
+            block: None,
+            anchor: None,
+            anchor_kv: AnchorKv::Shared,
+            anchor_policy: AnchorPolicy::default(),
+            revisit: Revisit::None,
+            revisit_by: RevisitBy::default(),
             sparse: None,
             press: None,
         }
     }
 
-    /// What the paper's anchor study compares (table 4): exact attention, the anchor, none, the
-    /// anchor at other positions, other tokens at its positions, and the block before as the
-    /// anchor.
-    pub(crate) fn anchor_study(block: Size) -> Vec<Self> {
-        let star = Self::new(MethodName::Star, block);
-        let with = |content, place| {
-            let anchor_policy = AnchorPolicy { content, place, ..AnchorPolicy::default() };
-            Self { anchor_kv: AnchorKv::Recompute, anchor_policy, ..star }
-        };
-        vec![
-            Self::new(MethodName::Dense, DEFAULT_BLOCK),
-            star,
-            Self { anchor: NOTHING, ..star },
-            with(AnchorContent::First, AnchorPlace::Random),
-            with(AnchorContent::First, AnchorPlace::Previous),
-            with(AnchorContent::Constant, AnchorPlace::First),
-            with(AnchorContent::Random, AnchorPlace::First),
-            with(AnchorContent::Shuffled, AnchorPlace::First),
-            with(AnchorContent::Previous, AnchorPlace::Previous),
-        ]
+    /// With blocks of this size.
+    #[must_use]
+    pub fn block(self, size: Size) -> Self {
+        Self { block: Some(size), ..self }
+    }
+
+    /// With an anchor of this size, a share being of the block.
+    #[must_use]
+    pub fn anchor(self, size: Size) -> Self {
+        Self { anchor: Some(size), ..self }
+    }
+
+    /// With so much computed anew for each question.
+    #[must_use]
+    pub fn revisit(self, revisit: Revisit) -> Self {
+        Self { revisit, ..self }
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         match (key, value) {
-            ("block", value) => self.block = Size::parse(value)?,
-            ("anchor", "full") => self.anchor = ALL,
-            ("anchor", "none") => self.anchor = NOTHING,
+            ("block", value) => self.block = Some(Size::parse(value)?),
+            ("anchor", "full") => self.anchor = Some(Size::ALL),
+            ("anchor", "none") => self.anchor = Some(Size::NOTHING),
             ("anchor", value) => {
-                self.anchor = Size::parse(value).map_err(|e| format!("{e}, or full, or none"))?;
+                let size = Size::parse(value).map_err(|e| format!("{e}, or full, or none"))?;
+                self.anchor = Some(size);
             }
-            ("anchor-kv", value) => {
-                let name = AnchorKvName::from_str(value, true)
-                    .map_err(|_| "expected shared or recompute".to_owned())?;
-                self.anchor_kv = name.into();
-            }
+            ("anchor-kv", value) => self.anchor_kv = named(&AnchorKv::ALL, AnchorKv::name, value)?,
             ("anchor-content", value) => {
                 self.anchor_policy.content =
                     named(&AnchorContent::ALL, AnchorContent::name, value)?;
@@ -232,19 +200,19 @@ impl MethodSpec {
             ("anchor-at", value) => {
                 self.anchor_policy.place = named(&AnchorPlace::ALL, AnchorPlace::name, value)?;
             }
-            ("revisit", value) => self.revisit = common::revisit(value)?,
+            ("revisit", value) => self.revisit = revisit(value)?,
             ("revisit-by", value) => {
                 self.revisit_by = named(&RevisitBy::ALL, RevisitBy::name, value)?;
             }
             ("keep" | "press" | "heads", value) => {
                 let press = self.press.get_or_insert(Press::new(Press::ALL));
                 match key {
-                    "keep" => press.keep = common::keep(value)?,
+                    "keep" => press.keep = keep(value)?,
                     "press" if value == PressBy::SnapKvSeen.name() => {
                         press.by = PressBy::SnapKvSeen;
                     }
-                    "press" => press.by = common::press_by(value)?,
-                    _ => press.heads = common::head_budget(value)?,
+                    "press" => press.by = named(&PressBy::ALL, PressBy::name, value)?,
+                    _ => press.heads = named(&HeadBudget::ALL, HeadBudget::name, value)?,
                 }
             }
             ("sparse", "none") => self.sparse = None,
@@ -261,23 +229,36 @@ impl MethodSpec {
         Ok(())
     }
 
-    /// The settings for a context of `tokens` tokens on `hosts` hosts.
-    pub(crate) fn plan_spec(&self, tokens: usize, hosts: usize) -> PlanSpec {
-        let block = self.block.of(tokens);
+    /// The method for a context of `tokens` tokens, with `defaults` for what was not said.
+    #[must_use]
+    pub fn method(&self, tokens: usize, defaults: Defaults) -> Method {
+        let block = self.block.map_or_else(|| defaults.block(tokens), |size| size.of(tokens));
+        let anchor = self.anchor.map_or_else(|| defaults.anchor(block), |size| size.of(block));
         let Self { method, anchor_kv, anchor_policy, revisit, revisit_by, sparse, .. } = *self;
-        let anchor = self.anchor.of(block);
-        let star = Star { block, anchor, anchor_kv, anchor_policy, revisit, revisit_by, sparse };
-        PlanSpec::from(method.with(star)).hosts(hosts).press(self.press)
+        method.with(Star { block, anchor, anchor_kv, anchor_policy, revisit, revisit_by, sparse })
+    }
+
+    /// The same on `hosts` hosts, and what its keys are pressed to.
+    #[must_use]
+    pub fn plan_spec(&self, tokens: usize, hosts: usize, defaults: Defaults) -> PlanSpec {
+        PlanSpec::from(self.method(tokens, defaults)).hosts(hosts).press(self.press)
     }
 
     /// The method without its settings.
-    pub(crate) fn method(&self) -> MethodName {
+    #[must_use]
+    pub fn name(&self) -> MethodName {
         self.method
+    }
+
+    /// What the context's keys are pressed to, if not all are kept.
+    #[must_use]
+    pub fn press(&self) -> Option<Press> {
+        self.press
     }
 }
 
-/// As it may be given, with all defaults but the block's left out.
-impl fmt::Display for MethodSpec {
+/// As it may be given where [`Defaults::Paper`] fills in, with all defaults but the block's left out.
+impl fmt::Display for MethodWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.method)?;
         let press = |f: &mut fmt::Formatter<'_>| match self.press {
@@ -287,11 +268,11 @@ impl fmt::Display for MethodSpec {
         if self.method != MethodName::Star {
             return press(f);
         }
-        write!(f, ":block={}", self.block)?;
+        write!(f, ":block={}", self.block.unwrap_or(Size::Tokens(Defaults::Paper.block(0))))?;
         match self.anchor {
-            ALL => {}
-            NOTHING => write!(f, ":anchor=none")?,
-            anchor => write!(f, ":anchor={anchor}")?,
+            None | Some(Size::ALL) => {}
+            Some(Size::NOTHING) => write!(f, ":anchor=none")?,
+            Some(anchor) => write!(f, ":anchor={anchor}")?,
         }
         let AnchorPolicy { content, place, .. } = self.anchor_policy;
         if self.anchor_policy.is_paper() && self.anchor_kv == AnchorKv::Recompute {
@@ -327,7 +308,7 @@ mod tests {
     use super::*;
 
     fn plan(text: &str, tokens: usize) -> PlanSpec {
-        MethodSpec::parse(text).unwrap().plan_spec(tokens, 2)
+        MethodWord::parse(text).unwrap().plan_spec(tokens, 2, Defaults::Paper)
     }
 
     fn star(text: &str, tokens: usize) -> Star {
@@ -371,11 +352,12 @@ mod tests {
         let list = MethodList::parse("star:block=16k:sparse=flexprefill,gamma=0.9,dense").unwrap();
         let names: Vec<String> = list.0.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["star:block=16k:sparse=flexprefill:gamma=0.9:tau=0.1:min=1k", "dense"]);
-        let plan = list.0[0].plan_spec(100_000, 3);
+        let plan = list.0[0].plan_spec(100_000, 3, Defaults::Paper);
         assert_eq!(plan.method.sparse(), Some(Sparse::parse("flexprefill:gamma=0.9").unwrap()));
         // A pattern alone is a method, on one host.
-        let spec = MethodSpec::parse("MInference:slash=1k").unwrap().plan_spec(100, 2);
-        let error = asterism::plan::Plan::new(spec, 100).unwrap_err().to_string();
+        let spec = MethodWord::parse("MInference:slash=1k").unwrap();
+        let spec = spec.plan_spec(100, 2, Defaults::Paper);
+        let error = crate::plan::Plan::new(spec, 100).unwrap_err().to_string();
         assert!(error.contains("minference runs on one host, not on 2"), "{error}");
     }
 
@@ -402,15 +384,17 @@ mod tests {
     }
 
     #[test]
-    fn the_study_has_methods_that_may_be_given() {
-        let study = MethodSpec::anchor_study(Size::parse("1/4").unwrap());
-        let names: Vec<String> = study.iter().map(MethodSpec::to_string).collect();
-        for (spec, name) in study.iter().zip(&names) {
-            assert_eq!(MethodSpec::parse(name).as_ref(), Ok(spec));
-            asterism::plan::Plan::new(spec.plan_spec(1000, 2), 1000).unwrap();
-        }
-        assert_eq!(names[..2], ["dense", "star:block=1/4"]);
-        assert_eq!(names[8], "star:block=1/4:anchor-content=previous:anchor-at=previous");
+    fn what_is_not_said_is_as_the_defaults_have_it() {
+        let of = |text: &str, tokens| {
+            let method = MethodWord::parse(text).unwrap().method(tokens, Defaults::Any);
+            method.as_star().map(|star| (star.block, star.anchor)).unwrap()
+        };
+        assert_eq!(of("star", 300), (1024, 256));
+        assert_eq!(of("star", 16_385), (4097, 1024));
+        assert_eq!(of("star", 1 << 20), (32_768, 8192));
+        assert_eq!(of("star:block=512", 9000), (512, 128));
+        assert_eq!(of("star:anchor=7", 8192), (2048, 7));
+        assert_eq!(of("star:block=1/2:anchor=full", 8192), (4096, 4096));
     }
 
     #[test]
@@ -437,11 +421,11 @@ mod tests {
             "dense:keep=25%:press=expected",
             "dense:keep=25%:press=snapkv-seen",
         ] {
-            let spec = MethodSpec::parse(text).unwrap();
+            let spec = MethodWord::parse(text).unwrap();
             assert_eq!(spec.to_string(), text);
-            assert_eq!(MethodSpec::parse(&spec.to_string()), Ok(spec));
+            assert_eq!(MethodWord::parse(&spec.to_string()), Ok(spec));
         }
-        assert_eq!(MethodSpec::parse("Star:anchor=full").unwrap().to_string(), "star:block=4k");
+        assert_eq!(MethodWord::parse("Star:anchor=full").unwrap().to_string(), "star:block=4k");
     }
 
     #[test]
@@ -481,7 +465,7 @@ mod tests {
             ("star:keep=50%:press=h2o", "kvzip, expected"),
             ("star:keep=50%:heads=all", "even, layer"),
         ] {
-            let message = MethodSpec::parse(text).unwrap_err();
+            let message = MethodWord::parse(text).unwrap_err();
             assert!(message.contains(expected), "{text}: {message}");
         }
     }
