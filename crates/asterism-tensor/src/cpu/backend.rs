@@ -73,9 +73,9 @@ fn cached(part: Part<'_, Kv>) -> KvView<'_> {
 }
 
 /// Keys as numbers, `[tokens, kv_heads, head_dim]`.
-fn numbers(cpu: &Cpu, part: Part<'_, Elements>, shape: HeadShape) -> Result<Vec<f32>> {
-    let precision = part.of.precision().into();
-    Ok(cpu.kv_bytes(part)?.to_f32(precision, shape.head_dim))
+fn numbers(part: Part<'_, Kv>, shape: HeadShape) -> Vec<f32> {
+    let view = cached(part);
+    view.to_bytes().to_f32(view.precision(), shape.head_dim)
 }
 
 /// The token that `sampling` chooses; `None` if a logit is not finite.
@@ -604,15 +604,15 @@ impl Backend for Cpu {
 
     fn expected_scores(
         &self,
-        keys: Part<'_, Elements>,
+        keys: Part<'_, Kv>,
         shape: HeadShape,
         queries: &[f32],
     ) -> Result<Vec<f32>> {
-        Ok(self.expected_of(&numbers(self, keys, shape)?, shape, queries))
+        Ok(self.expected_of(&numbers(keys, shape), shape, queries))
     }
 
-    fn norms(&self, kv: Part<'_, Elements>, shape: HeadShape) -> Result<Vec<f32>> {
-        Ok(self.norms_of(&numbers(self, kv, shape)?, shape))
+    fn norms(&self, kv: Part<'_, Kv>, shape: HeadShape) -> Result<Vec<f32>> {
+        Ok(self.norms_of(&numbers(kv, shape), shape))
     }
 
     fn add_rows(

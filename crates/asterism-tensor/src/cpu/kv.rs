@@ -3,7 +3,7 @@
 //! In 8 bits a head of a token is its scale and behind it its codes, whole numbers that the scale
 //! is multiplied by. So they are read from memory, and sent to other hosts, as one run of bytes.
 
-use crate::{Aligned, Elements, ElementsView, KvBytes, Precision};
+use crate::{Aligned, Elements, ElementsView, KvBytes, KvPrecision, Precision};
 use half::bf16;
 use std::ops::Range;
 
@@ -207,6 +207,15 @@ impl<'a> KvView<'a> {
                 let bytes = &all.bytes[all.at(range.start)..all.at(range.end)];
                 Self::Int8(Int8View { bytes, ..all })
             }
+        }
+    }
+
+    /// What they are cached in.
+    pub(super) fn precision(self) -> KvPrecision {
+        match self {
+            Self::F32(_) => KvPrecision::F32,
+            Self::Bf16(_) => KvPrecision::Bf16,
+            Self::Int8(_) => KvPrecision::Int8,
         }
     }
 
