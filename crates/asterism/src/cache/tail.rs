@@ -132,8 +132,7 @@ mod tests {
         assert_eq!(spans, [(100, 4), (104, 4), (108, 2)]);
         let keys: Vec<f32> = segments
             .iter()
-            .map(|s| s.keys.of.view(s.keys.range()).to_elements())
-            .flat_map(|keys| keys.view(0..keys.len()).f32().unwrap().to_vec())
+            .flat_map(|s| cpu.kv_bytes(s.keys).unwrap().to_f32(KvPrecision::F32, 2))
             .collect();
         assert_eq!(keys, (200..220).map(|x| x as f32).collect::<Vec<_>>());
         tail.retreat(&cpu);

@@ -1,7 +1,4 @@
-//! Keys and values in 8 bits: a head is a scale (f32) and its codes (i8), as [`cpu::kv`] keeps
-//! them.
-//!
-//! [`cpu::kv`]: crate::cpu::Kv
+//! Heads in 8 bits, as they are cached: a scale (f32) and behind it the codes (i8).
 
 use crate::cpu::kv::int8_bytes;
 
