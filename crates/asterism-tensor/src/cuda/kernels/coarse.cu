@@ -72,8 +72,9 @@ __device__ __forceinline__ int seen_of(const Run& run, int step, int last) {
     return max(0, min(run.count, (last - run.start + step) / step));
 }
 
-// Warps of a block of `weigh`, and tiles of keys whose sums it makes together.
-constexpr int WARPS = 16, PANEL = 128;
+// Warps of a block of `weigh`, tiles of keys whose sums it makes together, and scores that a lane
+// has on their way.
+constexpr int WARPS = 16, PANEL = 128, FLIGHT = 8;
 
 // sums [query tiles, tiles] of one head, from tile `first_tile` of queries on: softmax weights by
 // tile of keys of the coarse scores [rows, stride], times `scale`, whose rows are those from the
@@ -98,16 +99,16 @@ extern "C" __global__ void weigh(const float* __restrict__ scores, float* __rest
         for (int r = 0; r < runs.count; r++) {
             const float* line = lines + i * stride + runs.run[r].first;
             int seen = seen_of(runs.run[r], runs.step, last_of(i));
-            for (int j = lane; j < seen; j += 4 * 32) {
-                float x[4], most = top;
+            for (int j = lane; j < seen; j += FLIGHT * 32) {
+                float x[FLIGHT], most = top;
 #pragma unroll
-                for (int u = 0; u < 4; u++) {
+                for (int u = 0; u < FLIGHT; u++) {
                     x[u] = j + 32 * u < seen ? line[j + 32 * u] * scale : -INFINITE;
                     most = fmaxf(most, x[u]);
                 }
                 all *= __expf(top - most);
 #pragma unroll
-                for (int u = 0; u < 4; u++) all += __expf(x[u] - most);
+                for (int u = 0; u < FLIGHT; u++) all += __expf(x[u] - most);
                 top = most;
             }
         }
@@ -133,27 +134,36 @@ extern "C" __global__ void weigh(const float* __restrict__ scores, float* __rest
                 int high = min(tiles, panel + PANEL - run.first_tile);
                 float top = tops[i], share = shares[i];
                 float* panel_row = of_rows[warp] + (run.first_tile - panel);
-                if (per_tile < 32) {
-                    // Some tiles in 32 coarse keys.
-#pragma unroll 4
-                    for (int j = low * per_tile + lane; j - lane < high * per_tile; j += 32) {
-                        float weight = j < seen ? __expf(line[j] * scale - top) : 0.0f;
-                        for (int far = per_tile / 2; far > 0; far /= 2) {
-                            weight += __shfl_xor_sync(~0u, weight, far);
-                        }
-                        int tile = j / per_tile;
-                        if (j % per_tile == 0 && tile < high) panel_row[tile] = weight * share;
+                // Some tiles in 32 coarse keys, or some coarse keys of a tile.
+                const int width = min(per_tile, 32), rest = per_tile / width;
+                const int end = high * per_tile;
+                for (int j = low * per_tile + lane; j - lane < end; j += FLIGHT * 32) {
+                    float weight[FLIGHT];
+#pragma unroll
+                    for (int u = 0; u < FLIGHT; u++) {
+                        int k = j + 32 * u;
+                        weight[u] = k < min(seen, end) ? __expf(line[k] * scale - top) : 0.0f;
                     }
-                } else {
-                    for (int tile = low; tile < high; tile++) {
-                        float weight = 0.0f;
-                        int end = min(seen, (tile + 1) * per_tile);
-#pragma unroll 4
-                        for (int j = tile * per_tile + lane; j < end; j += 32) {
-                            weight += __expf(line[j] * scale - top);
+                    for (int far = width / 2; far > 0; far /= 2) {
+#pragma unroll
+                        for (int u = 0; u < FLIGHT; u++) {
+                            weight[u] += __shfl_xor_sync(~0u, weight[u], far);
                         }
-                        weight = warp_sum(weight);
-                        if (lane == 0) panel_row[tile] = weight * share;
+                    }
+                    // The parts of a tile of 64 or 128 coarse keys are side by side.
+#pragma unroll
+                    for (int u = 0; u < FLIGHT; u += 2) {
+                        if (rest > 1) weight[u] += weight[u + 1];
+                    }
+#pragma unroll
+                    for (int u = 0; u < FLIGHT; u += 4) {
+                        if (rest > 2) weight[u] += weight[u + 2];
+                    }
+#pragma unroll
+                    for (int u = 0; u < FLIGHT; u++) {
+                        int k = j + 32 * u;
+                        bool is_first = u % rest == 0 && lane % width == 0;
+                        if (is_first && k < end) panel_row[k / per_tile] = weight[u] * share;
                     }
                 }
             }
