@@ -12,8 +12,10 @@ use crate::terminal::Out;
 use anyhow::Context;
 use asterism::cancel::Cancel;
 use asterism::engine::ModelText;
+use asterism::model::ModelConfig;
 use asterism::plan::{
-    Cost, HostCost, Link, LinkCost, Method, ModelSize, Plan, PlanSpec, RevisitCost, Span, Sparse,
+    Cost, HostCost, Link, LinkCost, Method, ModelSize, Plan, PlanSpec, RevisitCost, SlicedToken,
+    Span, Sparse,
 };
 use asterism::text::Documents;
 use asterism_documents::Document;
@@ -57,6 +59,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             Ok((plan, cost))
         })
         .collect::<Result<_, CliError>>()?;
+    let sliced = args.model.sliced_token(model, spec.hosts);
     let latency = 1e-6 * args.latency_us;
     let link = args.link.map(|bits_per_second| Link { bits_per_second, latency });
     let mut out = Out::lock();
@@ -69,6 +72,12 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
             "skipped": skipped,
             "max_positions": model.max_positions,
             "question_tokens": QUESTION,
+            "sliced_token": sliced.map(|token| json!({
+                "sent_bytes": token.bytes,
+                "exchanges": token.exchanges,
+                "weights_read": token.weights,
+                "link_s": link.map(|link| link.sliced_token(&token).seconds),
+            })),
             "methods": plans.iter().map(|(plan, cost)| {
                 let mut value = as_json(plan, cost, &size);
                 if let Some(link) = link {
@@ -95,6 +104,9 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
     write!(out, "{}", comparison(&plans))?;
     if let Some(link) = link {
         write!(out, "\n{}", links(link, &plans, &size, model.hidden))?;
+    }
+    if let Some(token) = sliced {
+        writeln!(out, "\n{}", slices(&token, link, &size, model))?;
     }
     let chosen = plans.iter().find(|(plan, _)| plan.spec.method == spec.method);
     if let Some((plan, cost)) = chosen {
@@ -253,6 +265,26 @@ fn links(link: Link, plans: &[(Plan, Cost)], size: &ModelSize, hidden: usize) ->
         report::table(&["method", "busiest link", "takes"], &rows),
         report::bytes(token.bytes),
         report::seconds(Duration::from_secs_f64(token.seconds)),
+    )
+}
+
+/// What a token of an answer takes of hosts that divide the weights.
+fn slices(
+    token: &SlicedToken,
+    link: Option<Link>,
+    size: &ModelSize,
+    model: &ModelConfig,
+) -> String {
+    let all = size.linear_weights + (model.hidden * model.vocab) as u64;
+    let seconds =
+        link.map(|link| report::seconds(Duration::from_secs_f64(link.sliced_token(token).seconds)));
+    let seconds = seconds.map_or_else(String::new, |seconds| format!(", {seconds} on these links"));
+    format!(
+        "a token of an answer with sliced weights: {} sent by all hosts in {} exchanges{seconds}; \
+         a host reads {:.0}% of the weights",
+        report::bytes(token.bytes),
+        report::count(token.exchanges as usize),
+        100.0 * token.weights as f64 / all as f64,
     )
 }
 

@@ -48,7 +48,10 @@ fn batch(prompts: &Path, out: &Path, processes: bool, how: &str) -> Vec<Value> {
     command.args(words(&format!("{sampled} {shared} {how}")));
     if !processes {
         // In the same order as processes do.
-        command.args(words("--hosts 2 --decode-weights replicated"));
+        command.args(words("--hosts 2"));
+        if !how.contains("--decode-weights") {
+            command.args(words("--decode-weights replicated"));
+        }
     }
     let (_, stderr) = succeed(&mut command);
     assert_eq!(stderr, "3 written, 0 already there, 0 failed\n", "rank 0 alone speaks");
@@ -71,6 +74,8 @@ fn two_gpus_answer_like_two_threads_on_one() {
         "--revisit 256",
         "--kv-dtype fp8",
         "--kv-dtype fp8 --method zigzag",
+        "--decode-weights sliced",
+        "--decode-weights sliced --method zigzag",
     ] {
         let records =
             |processes, name: &str| batch(&prompts, &dir.path().join(name), processes, how);

@@ -77,6 +77,9 @@ fn compare(hosts: usize) {
         "--dtype bf16 --kv-dtype int8",
         "--dtype bf16 --kv-dtype int8 --method zigzag",
         "--dtype f32 --revisit 64",
+        "--dtype f32 --decode-weights replicated",
+        "--dtype f32 --decode-weights sliced",
+        "--dtype bf16 --decode-weights sliced --method zigzag",
     ] {
         let records =
             |processes, name: &str| batch(&prompts, &dir.path().join(name), hosts, processes, how);

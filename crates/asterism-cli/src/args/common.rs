@@ -3,7 +3,9 @@
 use asterism::engine::DeviceChoice;
 use asterism::model::ModelConfig;
 use asterism::plan::words::{MethodName, Size, keep, named, revisit, tokens};
-use asterism::plan::{AnchorKv, HeadBudget, ModelSize, PressBy, Revisit, Sparse};
+use asterism::plan::{
+    AnchorKv, HeadBudget, ModelSize, PressBy, Revisit, SlicedToken, Sparse,
+};
 use asterism::tensor::{KvPrecision, Precision};
 use clap::{Args, ValueEnum};
 
@@ -49,6 +51,17 @@ impl ModelArgs {
     /// The sizes of `model`, as the cost of a plan depends on them where it would compute.
     pub(crate) fn size(&self, model: &ModelConfig) -> ModelSize {
         model.size(self.kv_precision(), self.device.row_precision(self.dtype.into()))
+    }
+
+    /// What a token of an answer sends where `hosts` hosts divide the weights, if they are to.
+    pub(crate) fn sliced_token(&self, model: &ModelConfig, hosts: usize) -> Option<SlicedToken> {
+        let is_sliced = matches!(self.decode_weights, DecodeWeightsName::Sliced) && hosts > 1;
+        is_sliced.then(|| {
+            let weights = Precision::from(self.dtype);
+            let element = self.device.row_precision(weights).bytes();
+            let slices = self.device.slices(model, weights, hosts);
+            slices.token(model.widths(), model.layers, element, hosts)
+        })
     }
 }
 

@@ -221,8 +221,9 @@ fn replay<B: Backend>(
     Ok(())
 }
 
-/// All layers of a decode step, and its logits. [`Decoder::begin`](crate::model::Decoder::begin) has
-/// been called with its tokens. What all hosts find is `gathered` where all run it.
+/// All layers of a decode step, and its logits.
+/// [`Decoder::begin`](crate::model::Decoder::begin) has been called with its tokens. What all hosts
+/// find is `gathered` where all run it.
 fn pass<B: Backend>(
     lead: &Host<B>,
     sequences: &mut [&mut Sequence<B>],

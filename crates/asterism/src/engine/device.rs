@@ -5,6 +5,7 @@ use super::compute::{Compute, On};
 
 use super::{EngineError, EngineOptions, gpu};
 use crate::model::{Checkpoint, ModelConfig};
+use crate::plan::Slices;
 use crate::tensor::{Cpu, Precision, TensorError};
 use crate::world::Carrier;
 use std::str::FromStr;
@@ -37,6 +38,14 @@ impl DeviceChoice {
     #[must_use]
     pub fn carrier(self, weights: Precision) -> Carrier {
         if gpu::is_gpu(self, weights) { Carrier::Nccl } else { Carrier::Mpi }
+    }
+
+    /// How `hosts` hosts that compute with this choice divide the weights of `config`, kept in
+    /// `weights`, where they [do](super::DecodeWeights::Sliced). `Auto` looks whether there is a
+    /// GPU, but opens none.
+    #[must_use]
+    pub fn slices(self, config: &ModelConfig, weights: Precision, hosts: usize) -> Slices {
+        Slices::of(config.widths(), weights.bytes(), hosts, gpu::exchange_bytes(self, weights))
     }
 }
 

@@ -11,6 +11,11 @@ pub(super) fn row_precision(choice: DeviceChoice, weights: Precision) -> Precisi
     if is_gpu(choice, weights) { Cuda::ROWS } else { Cpu::ROWS }
 }
 
+/// [`Backend::EXCHANGE_BYTES`] of what would compute.
+pub(super) fn exchange_bytes(choice: DeviceChoice, weights: Precision) -> u64 {
+    if is_gpu(choice, weights) { Cuda::EXCHANGE_BYTES } else { Cpu::EXCHANGE_BYTES }
+}
+
 /// Whether a GPU would compute.
 pub(super) fn is_gpu(choice: DeviceChoice, weights: Precision) -> bool {
     match choice {

@@ -10,6 +10,11 @@ pub(super) fn row_precision(_: DeviceChoice, _: Precision) -> Precision {
     Cpu::ROWS
 }
 
+/// [`Backend::EXCHANGE_BYTES`] of what would compute.
+pub(super) fn exchange_bytes(_: DeviceChoice, _: Precision) -> u64 {
+    Cpu::EXCHANGE_BYTES
+}
+
 /// Whether a GPU would compute.
 pub(super) fn is_gpu(_: DeviceChoice, _: Precision) -> bool {
     false

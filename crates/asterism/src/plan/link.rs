@@ -1,6 +1,6 @@
 //! What a plan asks of the links between its hosts: bytes, and the seconds they take at least.
 
-use super::{Cost, ModelSize, Plan};
+use super::{Cost, ModelSize, Plan, SlicedToken};
 
 /// The link of each host to all others together. Both directions are used at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,6 +50,12 @@ impl Link {
             bytes: back.bytes,
             seconds: out.seconds + back.seconds + in_turn as f64 * self.latency,
         }
+    }
+
+    /// The same where hosts divide the weights: each sends to all others, several times a layer.
+    #[must_use]
+    pub fn sliced_token(self, token: &SlicedToken) -> LinkCost {
+        self.carries(token.busiest, token.exchanges)
     }
 
     /// For comparison, prefill by sequence parallelism over heads (DeepSpeed-Ulysses, arXiv

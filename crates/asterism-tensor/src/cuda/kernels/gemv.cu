@@ -1,7 +1,8 @@
 // Products of few rows, y [rows, outputs] = x [rows, inputs] w^T with w [outputs, inputs], all or a
-// part of a larger matrix: bound by reading w, once. Tensor cores take 8 rows for the price of one, and the threads are left with
-// little more to do than loading. There is an instance for up to 8 rows and one for 16; what comes
-// out for a row is the same, to the last bit, in both and beside any other rows.
+// part of a larger matrix: bound by reading w, once. Tensor cores take 8 rows for the price of one,
+// and the threads are left with little more to do than loading. There is an instance for up to 8
+// rows and one for 16; what comes out for a row is the same, to the last bit, in both and beside
+// any other rows.
 //
 // * A block computes a tile of 16 rows of w after the other. Its warps divide the inputs, 64 each
 //   in turn: together they read whole stretches of the rows. At a tile's end their sums meet in
@@ -20,7 +21,7 @@
 // Where rows do not start at multiples of 16 bytes, elements are loaded one by one: by the instance
 // for 8 rows only.
 
-// As the program lays it out: `struct Sizes`.
+// As the program lays it out. Kernels read it where it lies: copies do not fit in the registers.
 struct Sizes {
     int rows, inputs, outputs;
     // Elements from a row of x, w and y to the next: no fewer than inputs, inputs and outputs.
@@ -95,18 +96,17 @@ __device__ __forceinline__ void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, 
 template <bool GATED, bool ALIGNED, int FRAGMENTS, typename End>
 __device__ __forceinline__ void product(const bf16* x, const bf16* w, const Sizes& sizes, End end,
                                         Sums<FRAGMENTS>& sums) {
-    const int rows = sizes.rows, inputs = sizes.inputs, outputs = sizes.outputs;
     constexpr int OUTPUTS = GATED ? HEIGHT / 2 : HEIGHT; // of a tile
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int group = lane / 4, column = warp * STEP + lane % 4 * 8;
-    const int tiles = (outputs + OUTPUTS - 1) / OUTPUTS;
+    const int tiles = (sizes.outputs + OUTPUTS - 1) / OUTPUTS;
 
     // Rows of the tile whose weights are loaded next. Those behind the last are not used: any do.
     const bf16 *low, *high;
     auto seek = [&](int tile) {
         int output = tile * OUTPUTS + group;
-        i64 low_row = min(output, outputs - 1);
-        i64 high_row = GATED ? sizes.up + low_row : min(output + 8, outputs - 1);
+        i64 low_row = min(output, sizes.outputs - 1);
+        i64 high_row = GATED ? sizes.up + low_row : min(output + 8, sizes.outputs - 1);
         low = w + low_row * sizes.w_stride;
         high = w + high_row * sizes.w_stride;
     };
@@ -114,8 +114,8 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, const Size
     auto load_weights = [&](int k) {
 #pragma unroll
         for (int part = 0; part < 2; part++) {
-            weights[part][0] = load_8<ALIGNED, true>(low, k + part * 32 + column, inputs);
-            weights[part][1] = load_8<ALIGNED, true>(high, k + part * 32 + column, inputs);
+            weights[part][0] = load_8<ALIGNED, true>(low, k + part * 32 + column, sizes.inputs);
+            weights[part][1] = load_8<ALIGNED, true>(high, k + part * 32 + column, sizes.inputs);
         }
     };
 
@@ -130,11 +130,12 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, const Size
         float c[FRAGMENTS][4] = {};
         int next = tile + gridDim.x;
 #pragma unroll (FRAGMENTS == 1 ? 4 : 1)
-        for (int k = 0; k < inputs; k += STRIDE) {
+        for (int k = 0; k < sizes.inputs; k += STRIDE) {
 #pragma unroll
             for (int f = 0; f < FRAGMENTS; f++) {
                 const bf16* row = x_row + (i64)f * ROWS * sizes.x_stride;
-                const int there = f * ROWS + group < rows ? inputs : 0; // zeros in rows there are not
+                // Zeros in rows that there are not.
+                const int there = f * ROWS + group < sizes.rows ? sizes.inputs : 0;
                 uint4 b[2];
 #pragma unroll
                 for (int part = 0; part < 2; part++) {
@@ -148,7 +149,7 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, const Size
                 }
             }
             // Behind the end of a tile comes the next; nothing is loaded behind the last.
-            bool last = k + STRIDE >= inputs && next < tiles;
+            bool last = k + STRIDE >= sizes.inputs && next < tiles;
             if (last) seek(next);
             load_weights(last ? 0 : k + STRIDE);
         }
@@ -163,7 +164,7 @@ __device__ __forceinline__ void product(const bf16* x, const bf16* w, const Size
         // These sums are overwritten after the barrier of the next tile, when all have been read.
         __syncthreads();
         int row = threadIdx.x / OUTPUTS, output = tile * OUTPUTS + threadIdx.x % OUTPUTS;
-        if (row < rows && output < outputs) {
+        if (row < sizes.rows && output < sizes.outputs) {
             float sum[HEIGHT / OUTPUTS] = {};
 #pragma unroll
             for (int from = 0; from < WARPS; from++) {
@@ -238,22 +239,22 @@ __device__ __forceinline__ void gated(const bf16* x, const bf16* w, const float*
 #define KERNELS(MOST, AT_ONCE)                                                                  \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
         gemv_bf16_##MOST(const bf16* x, const bf16* w, const float* bias, bf16* y,              \
-                         Sizes sizes) {                                                         \
+                         const __grid_constant__ Sizes sizes) {                                 \
         rounded<MOST / ROWS>(x, w, bias, y, sizes);                                             \
     }                                                                                           \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
         gemv_f32_##MOST(const bf16* x, const bf16* w, const float* bias, float* y,              \
-                        Sizes sizes) {                                                          \
+                        const __grid_constant__ Sizes sizes) {                                  \
         stored<MOST / ROWS>(x, w, bias, y, sizes);                                              \
     }                                                                                           \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
         gemv_add_##MOST(const bf16* x, const bf16* w, const float* bias, float* y,              \
-                        Sizes sizes) {                                                          \
+                        const __grid_constant__ Sizes sizes) {                                  \
         added<MOST / ROWS>(x, w, bias, y, sizes);                                               \
     }                                                                                           \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, AT_ONCE)                           \
         gemv_gated_##MOST(const bf16* x, const bf16* w, const float* bias, bf16* y,             \
-                          Sizes sizes) {                                                        \
+                          const __grid_constant__ Sizes sizes) {                                \
         gated<MOST / ROWS>(x, w, bias, y, sizes);                                               \
     }
 

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::super::gemv::{Gemv, MOST_ROWS};
+use super::super::gemv::{Gemv, MOST_ROWS, Sizes};
 use super::super::{Buffer, CudaError, View};
 use super::{device, halves, median, numbers, poisoned, random, relative_error};
 
@@ -89,6 +89,77 @@ fn products_of_few_rows_are_those_of_the_host() {
             let error = error_of(widened(&y), &gated);
             assert!(error < 4e-3, "{case} gated: {error:e}");
         }
+    }
+}
+
+/// Parts of matrices give what these parts give by themselves, to the last bit.
+#[test]
+fn parts_of_larger_matrices_are_multiplied_where_they_lie() {
+    let Some(device) = device() else { return };
+    let gemv = Gemv::compile(&device).unwrap();
+    let mut random = random();
+    let (inputs, outputs) = (1056, 200);
+    let host_w = halves(&mut random, 2 * outputs * inputs, 3.0 / (inputs as f32).sqrt());
+    let host_x = halves(&mut random, 17 * inputs, 1.0);
+    let host_bias = numbers(&mut random, 2 * outputs, 1.0);
+    let w = Buffer::from_slice(&device, &host_w).unwrap();
+    let x = Buffer::from_slice(&device, &host_x).unwrap();
+    let bias = Buffer::from_slice(&device, &host_bias).unwrap();
+    for (rows, some, depth) in
+        [(1, 32..64, 0..1056), (3, 0..200, 320..1056), (17, 96..200, 64..96), (8, 7..8, 0..32)]
+    {
+        let case = format!("{rows} rows, {some:?} of {depth:?}");
+        // The same, cut out.
+        let cut = |from: &[bf16], rows: std::ops::Range<usize>| -> Vec<bf16> {
+            rows.flat_map(|r| from[r * inputs..][depth.clone()].to_vec()).collect()
+        };
+        let own_x = Buffer::from_slice(&device, &cut(&host_x, 0..rows)).unwrap();
+        let gate = cut(&host_w, some.clone());
+        let up = cut(&host_w, outputs + some.start..outputs + some.end);
+        let own_w = Buffer::from_slice(&device, &gate).unwrap();
+        let own_pair = Buffer::from_slice(&device, &[gate, up].concat()).unwrap();
+        let biases = [&host_bias[some.clone()], &host_bias[outputs..][some.clone()]].concat();
+        let own_bias = Buffer::from_slice(&device, &biases).unwrap();
+        let shape = (rows, depth.len(), some.len());
+        let sizes = Sizes {
+            x_stride: inputs,
+            w_stride: inputs,
+            y_stride: outputs,
+            up: outputs,
+            ..shape.into()
+        };
+        let at = |rows: std::ops::Range<usize>| {
+            rows.start * inputs + depth.start..(rows.end - 1) * inputs + depth.end
+        };
+        let part_x = x.slice(at(0..rows)).unwrap();
+        let part_w = w.slice(at(some.clone())).unwrap();
+        let both = some.start..outputs + some.end;
+        let (part_pair, part_bias) =
+            (w.slice(at(both.clone())).unwrap(), bias.slice(some.clone()).unwrap());
+        let place = some.start..(rows - 1) * outputs + some.end;
+        let columns = |y: &[f32]| -> Vec<u32> {
+            let row = |r: usize| y[r * outputs..][some.clone()].to_vec();
+            (0..rows).flat_map(row).map(f32::to_bits).collect()
+        };
+
+        let mut y = poisoned::<f32>(&device, rows * outputs);
+        let into = y.slice_mut(place.clone()).unwrap();
+        gemv.f32(part_x, part_w, Some(part_bias), sizes, into).unwrap();
+        let mut own_y = poisoned::<f32>(&device, rows * some.len());
+        let first = own_bias.slice(0..some.len()).unwrap();
+        gemv.f32(own_x.view(), own_w.view(), Some(first), shape, own_y.view_mut()).unwrap();
+        let own: Vec<u32> = own_y.to_vec().unwrap().into_iter().map(f32::to_bits).collect();
+        assert!(columns(&y.to_vec().unwrap()) == own, "{case}");
+
+        let mut y = poisoned::<bf16>(&device, rows * outputs);
+        let into = y.slice_mut(place).unwrap();
+        let part_bias = bias.slice(both).unwrap();
+        gemv.gated(part_x, part_pair, Some(part_bias), sizes, into).unwrap();
+        let mut own_y = poisoned::<bf16>(&device, rows * some.len());
+        let (x, bias) = (own_x.view(), Some(own_bias.view()));
+        gemv.gated(x, own_pair.view(), bias, shape, own_y.view_mut()).unwrap();
+        let own: Vec<u32> = widened(&own_y).into_iter().map(f32::to_bits).collect();
+        assert!(columns(&widened(&y)) == own, "{case}, gated");
     }
 }
 
