@@ -53,6 +53,7 @@ impl From<AnchorKvName> for AnchorKv {
         match name {
             AnchorKvName::Shared => Self::Shared,
             AnchorKvName::Recompute => Self::Recompute,
+            AnchorKvName::Auto => Self::Auto,
         }
     }
 }

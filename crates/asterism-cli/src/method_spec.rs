@@ -149,9 +149,9 @@ impl MethodSpec {
             if spec.anchor == NOTHING {
                 return Err("without an anchor, it has neither content nor place".to_owned());
             }
-            if seen.contains(&"anchor-kv") && spec.anchor_kv == AnchorKv::Shared {
+            if seen.contains(&"anchor-kv") && spec.anchor_kv != AnchorKv::Recompute {
                 let why = "the first block does not have such an anchor: it is recomputed";
-                return Err(format!("`anchor-kv=shared`: {why}"));
+                return Err(format!("`anchor-kv`: {why}"));
             }
             spec.anchor_kv = AnchorKv::Recompute;
         }
@@ -220,7 +220,7 @@ impl MethodSpec {
             }
             ("anchor-kv", value) => {
                 let name = AnchorKvName::from_str(value, true)
-                    .map_err(|_| "expected shared or recompute".to_owned())?;
+                    .map_err(|_| "expected shared, recompute or auto".to_owned())?;
                 self.anchor_kv = name.into();
             }
             ("anchor-content", value) => {
@@ -289,8 +289,12 @@ impl fmt::Display for MethodSpec {
             anchor => write!(f, ":anchor={anchor}")?,
         }
         let AnchorPolicy { content, place, .. } = self.anchor_policy;
-        if self.anchor_policy.is_paper() && self.anchor_kv == AnchorKv::Recompute {
-            write!(f, ":anchor-kv=recompute")?;
+        match self.anchor_kv {
+            AnchorKv::Recompute if self.anchor_policy.is_paper() => {
+                write!(f, ":anchor-kv=recompute")?;
+            }
+            AnchorKv::Auto => write!(f, ":anchor-kv=auto")?,
+            AnchorKv::Shared | AnchorKv::Recompute => {}
         }
         if content != AnchorContent::default() {
             write!(f, ":anchor-content={}", content.name())?;

@@ -201,6 +201,8 @@ pub(crate) enum AnchorKvName {
     Shared,
     /// Computed for every block.
     Recompute,
+    /// Whichever is predicted to be sooner, from measured rates of processes' links and machines.
+    Auto,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

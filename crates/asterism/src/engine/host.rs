@@ -118,6 +118,10 @@ impl<B: Backend> Host<B> {
                 self.replicate(sequences, tokens, *replay, *sliced)?;
                 Outcome::default()
             }
+            Command::Pass { len } => {
+                self.pass_on(*len)?;
+                Outcome::default()
+            }
             Command::Weights(question) => {
                 let weights = match self.questions.remove(question) {
                     Some(Noted::Weights(weights)) => weights.read(&self.loaded.backend)?,

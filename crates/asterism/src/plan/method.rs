@@ -78,6 +78,9 @@ pub enum AnchorKv {
     Shared,
     /// Computed again for every block, as the paper's reference does.
     Recompute,
+    /// Whichever is predicted to be done first, by the measured rates of the links between
+    /// processes and of the processor; shared on one machine. Planned as shared until then.
+    Auto,
 }
 
 /// The settings of Star Attention. [`Plan::new`](super::Plan::new) checks them.
