@@ -65,6 +65,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
             let kv = match star.anchor_kv {
                 AnchorKv::Shared => "shared",
                 AnchorKv::Recompute => "recomputed",
+                AnchorKv::Auto => "shared or recomputed",
             };
             let anchor = match plan.anchor {
                 0 => "no anchor".to_owned(),
@@ -158,6 +159,7 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
         value["anchor_kv"] = match star.anchor_kv {
             AnchorKv::Shared => "shared".into(),
             AnchorKv::Recompute => "recompute".into(),
+            AnchorKv::Auto => "auto".into(),
         };
         if let Some(sparse) = star.sparse {
             value["sparse"] = sparse.to_string().into();

@@ -1,6 +1,6 @@
 //! What two GPUs of this machine say to each other how fast: `gpus` measures messages, exchanges of
-//! all hosts, steps that are recorded with them, what they cost the work beside them, and how long
-//! it takes to give up and to connect anew.
+//! all hosts, broadcasts, steps that are recorded with exchanges, what they cost the work beside
+//! them, and how long it takes to give up and to connect anew.
 
 use std::error::Error;
 
@@ -100,7 +100,8 @@ mod measure {
         fn messages(&mut self) -> Done {
             let other = 1 - self.rank;
             self.say(format_args!(
-                "bytes | one way | GB/s | both ways | GB/s each | gathered | the call takes"
+                "bytes | one way | GB/s | both ways | GB/s each | gathered | broadcast | GB/s | the \
+                 call takes"
             ));
             for bytes in SIZES {
                 let leaves = Buffer::<u8>::zeros(&self.device, bytes)?.view().piece();
@@ -128,14 +129,21 @@ mod measure {
                     let all = all.as_mut().ok_or("not connected")?;
                     Ok(all.gather_all(Place::Beside(stream), rank, &pieces, &|| true)?)
                 })?;
+                let [broadcast, _] = self.timed(|this| {
+                    let Self { stream, all, .. } = this;
+                    let all = all.as_mut().ok_or("not connected")?;
+                    Ok(all.broadcast(Place::Beside(stream), 0, &leaves, &|| true)?)
+                })?;
                 let rate = |time: Duration| bytes as f64 / time.as_secs_f64() / 1e9;
                 self.say(format_args!(
-                    "{bytes} | {:.1} us | {:.1} | {:.1} us | {:.1} | {:.1} us | {:.1} us",
+                    "{bytes} | {:.1} us | {:.1} | {:.1} us | {:.1} | {:.1} us | {:.1} us | {:.1} | {:.1} us",
                     microseconds(one),
                     rate(one),
                     microseconds(both),
                     rate(both),
                     microseconds(gather),
+                    microseconds(broadcast),
+                    rate(broadcast),
                     microseconds(call)
                 ));
             }
@@ -144,11 +152,16 @@ mod measure {
 
         /// A step with an exchange in every layer, recorded.
         fn recorded(&mut self) -> Done {
-            let pieces = [8 << 10, 128].map(|bytes| {
-                Buffer::<u8>::zeros(&self.device, RANKS * bytes).map(|b| b.view().piece())
-            });
-            let [out, lse] = pieces;
-            let pieces = [out?, lse?];
+            // What attention exchanges in a layer, and the partial sums of an MLP.
+            self.recorded_exchanges(&[8 << 10, 128])?;
+            self.recorded_exchanges(&[16 << 10])
+        }
+
+        fn recorded_exchanges(&mut self, sizes: &[usize]) -> Done {
+            let zeros = |bytes: &usize| {
+                Buffer::<u8>::zeros(&self.device, RANKS * bytes).map(|zeros| zeros.view().piece())
+            };
+            let pieces = sizes.iter().map(zeros).collect::<Result<Vec<_>, _>>()?;
             self.device.synchronize()?;
             let Self { rank, all, cuda, .. } = self;
             let all = all.as_mut().ok_or("not connected")?;
@@ -175,7 +188,7 @@ mod measure {
             }
             let step = median(times);
             self.say(format_args!(
-                "{LAYERS} exchanges of 8 KiB and 128 B: calls {:.0} us, replayed {:.0} us, {:.1} us each",
+                "{LAYERS} exchanges of {sizes:?} bytes: calls {:.0} us, replayed {:.0} us, {:.1} us each",
                 microseconds(called),
                 microseconds(step),
                 microseconds(step) / LAYERS as f64

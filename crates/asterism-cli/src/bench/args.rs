@@ -14,7 +14,7 @@ pub(crate) struct BenchArgs {
           default_value = "4k,16k", env = "ASTERISM_BENCH_LENGTHS")]
     pub(crate) lengths: Vec<usize>,
     /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),
-    /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute,
+    /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute|auto,
     /// :anchor-content=first|constant|random|shuffled|previous, :anchor-at=first|previous|random,
     /// :revisit=N|P%|auto, :revisit-by=question|random|first|late|largest|tokens|rounds|values,
     /// :sparse=PATTERN; or a pattern: streaming:sink=N:window=N, minference:vertical=N:slash=N,

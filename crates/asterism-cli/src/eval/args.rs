@@ -92,7 +92,7 @@ pub(super) struct RunArgs<B: Args, M: Args = MethodsArgs> {
 #[derive(Debug, Args)]
 pub(super) struct MethodsArgs {
     /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),
-    /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute,
+    /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute|auto,
     /// :anchor-content=first|constant|random|shuffled|previous, :anchor-at=first|previous|random,
     /// :revisit=N|P%|auto, :revisit-by=question|random|first|late|largest|tokens|rounds|values,
     /// :sparse=PATTERN; or a pattern: streaming:sink=N:window=N, minference:vertical=N:slash=N,

@@ -165,6 +165,43 @@ impl Communicator {
         })
     }
 
+    /// Brings what rank `root` has in `piece` to the pieces of all others, which are as long.
+    /// Otherwise as [`Self::exchange`].
+    ///
+    /// # Errors
+    /// As [`Self::exchange`].
+    ///
+    /// # Panics
+    /// If the piece is of another device, or `root` is no rank.
+    pub fn broadcast(
+        &mut self,
+        place: Place<'_>,
+        root: usize,
+        piece: &Piece,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), NcclError> {
+        assert!(root < self.size, "rank {root} of {}", self.size);
+        let stream = self.stream(place)?;
+        self.group("ncclBroadcast", goes_on, |this| {
+            this.own(piece);
+            let (address, bytes) = (piece.address(), piece.bytes());
+            // SAFETY: the piece is as many bytes of this device, sent or filled in place; the rest
+            // as in `exchange`.
+            let code = unsafe {
+                (this.library.functions.broadcast)(
+                    address as *const _,
+                    address as *mut _,
+                    bytes,
+                    BYTE,
+                    int(root),
+                    this.handle,
+                    stream,
+                )
+            };
+            this.library.check("ncclBroadcast", code)
+        })
+    }
+
     /// What went wrong since it was connected, if anything did.
     ///
     /// # Errors

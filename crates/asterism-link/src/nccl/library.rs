@@ -124,6 +124,8 @@ functions! {
     group_end = b"ncclGroupEnd\0" () -> c_int;
     send = b"ncclSend\0" (*const c_void, usize, c_int, c_int, Handle, *mut c_void) -> c_int;
     recv = b"ncclRecv\0" (*mut c_void, usize, c_int, c_int, Handle, *mut c_void) -> c_int;
+    broadcast = b"ncclBroadcast\0"
+        (*const c_void, *mut c_void, usize, c_int, c_int, Handle, *mut c_void) -> c_int;
     all_gather = b"ncclAllGather\0"
         (*const c_void, *mut c_void, usize, c_int, Handle, *mut c_void) -> c_int;
 }

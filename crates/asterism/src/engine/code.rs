@@ -64,7 +64,7 @@ impl EngineError {
             Self::HostPanicked(_) | Self::Comm(_) | Self::UnknownContext => "hosts_failed",
             Self::NoThread(_) | Self::Stopped | Self::World(_) => "hosts_failed",
             Self::NotLeading { .. } | Self::NotStartedTogether => "hosts_failed",
-            Self::OtherHosts { .. } => "bad_plan",
+            Self::OtherHosts { .. } | Self::FloodsLink { .. } => "bad_plan",
             Self::OnlyGpus => "device_unsupported",
             Self::OnHost { code, .. } => code,
             Self::Shared(error) => error.code(),

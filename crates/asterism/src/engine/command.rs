@@ -106,6 +106,8 @@ pub(super) enum Command {
         /// Each with its slices of the weights.
         sliced: bool,
     },
+    /// Pass a message of `len` numbers on, from each host to the next.
+    Pass { len: usize },
     /// Say how much a question [looked at](Purpose::Weigh) each token of its context, or else how
     /// much its values [change](Purpose::Compare).
     Weights(QuestionId),

@@ -119,7 +119,7 @@ impl Context {
         progress: &dyn Fn(Progress),
         cancel: &Cancel,
     ) -> Result<Self, EngineError> {
-        let plan = Arc::new(plan);
+        let plan = Arc::new(engine.settled(plan)?);
         if plan.tokens != tokens.len() {
             return Err(EngineError::OtherPlan { planned: plan.tokens, given: tokens.len() });
         }

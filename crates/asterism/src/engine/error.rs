@@ -194,6 +194,26 @@ pub enum EngineError {
         /// Processes.
         size: usize,
     },
+    /// A method that would keep the links between hosts busy for very long.
+    #[error(
+        "{method} would send {:.0} GB over the link of a host, {seconds:.0} s at the measured {:.1} \
+         Gbit/s; zigzag, which is exact too, takes {zigzag_seconds:.1} s: use --method zigzag, or one \
+         host",
+        1e-9 * *bytes as f64,
+        1e-9 * bits_per_second
+    )]
+    FloodsLink {
+        /// The method's name.
+        method: &'static str,
+        /// Bytes of the busiest link.
+        bytes: u64,
+        /// Seconds that they take.
+        seconds: f64,
+        /// Seconds that zigzag's take.
+        zigzag_seconds: f64,
+        /// Rate of the link.
+        bits_per_second: f64,
+    },
     /// There is nobody to serve.
     #[error("this process was started alone: there is no rank 0 to serve")]
     NotStartedTogether,

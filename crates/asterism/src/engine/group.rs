@@ -8,7 +8,7 @@ use super::command::{Command, Outcome};
 use super::followers::Followers;
 use super::host::Host;
 use crate::comm::CommError;
-use crate::plan::Slices;
+use crate::plan::{Link, Slices};
 use crate::tensor::Backend;
 use crate::world::World;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +22,8 @@ pub(super) struct Group<B: Backend> {
     replicates: bool,
     /// How hosts divide the weights of such steps, if they do.
     slices: Option<Arc<Slices>>,
+    /// The links between the hosts, once they were measured.
+    pub(super) measured: Option<Link>,
     /// Commands so far.
     commands: u64,
 }
@@ -54,7 +56,12 @@ impl<B: Backend> Group<B> {
             };
         let slices = (replicates && weights == DecodeWeights::Sliced)
             .then(|| Arc::new(lead.loaded.slices(lead.comm.size())));
-        Self { lead, followers, replicates, slices, commands: 0 }
+        Self { lead, followers, replicates, slices, measured: None, commands: 0 }
+    }
+
+    /// Whether its hosts are processes.
+    pub(super) fn are_processes(&self) -> bool {
+        matches!(self.followers, Followers::Processes(_))
     }
 
     /// Whether every host runs the query, not the first alone.

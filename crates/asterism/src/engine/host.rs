@@ -130,6 +130,10 @@ impl<B: Backend> Host<B> {
                 self.replicate(sequences, tokens, *replay, *sliced)?;
                 Outcome::default()
             }
+            Command::Pass { len } => {
+                self.pass_on(*len)?;
+                Outcome::default()
+            }
             Command::Weights(question) => {
                 let noted = self.questions.entry(*question).or_default();
                 let weights = match noted.weights.take() {

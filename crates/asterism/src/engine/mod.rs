@@ -48,6 +48,7 @@ mod group;
 mod host;
 mod load;
 mod loaded;
+mod measured;
 mod members;
 mod memory;
 mod model_text;

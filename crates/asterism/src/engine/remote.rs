@@ -11,7 +11,9 @@ use crate::comm::{CommError, GivenUp};
 use crate::tensor::Backend;
 use crate::world::{Frame, Kind, World, WorldError};
 use serde::{Deserialize, Serialize};
+use std::sync::mpsc::{Receiver, RecvError, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// An error as it travels.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +83,24 @@ pub(super) fn gather(world: &World, told: usize, number: u64) -> Vec<Report> {
 /// The command that this host obeys, for those who hear that it is given up.
 type Current = Arc<Mutex<Option<(u64, Cancel)>>>;
 
+/// How long a host looks for the command behind a step of an answer before it sleeps, where a GPU
+/// computes: to be woken takes a share of a step, in which all GPUs wait, and its processor has
+/// nothing else to do.
+const BRISK: Duration = Duration::from_millis(20);
+
+/// The next of `events`, looked for without sleep as long as `patience` lasts.
+fn next<T>(events: &Receiver<T>, patience: Duration) -> Result<T, RecvError> {
+    let start = Instant::now();
+    while start.elapsed() < patience {
+        match events.try_recv() {
+            Err(TryRecvError::Empty) => std::hint::spin_loop(),
+            Err(TryRecvError::Disconnected) => return Err(RecvError),
+            Ok(event) => return Ok(event),
+        }
+    }
+    events.recv()
+}
+
 /// The life of a process that does not lead: obeys until rank 0 says that there is nothing left to
 /// do.
 pub(super) fn serve<B: Backend>(
@@ -100,9 +120,10 @@ pub(super) fn serve<B: Backend>(
         }
     });
     let events = world.events();
+    let mut patience = Duration::ZERO;
     loop {
         let (_, Frame { kind, number, body }) =
-            events.recv().map_err(|_| EngineError::World(WorldError::Ended))?;
+            next(&events, patience).map_err(|_| EngineError::World(WorldError::Ended))?;
         match kind {
             Kind::Command => {}
             Kind::Bye => return Ok(()),
@@ -110,6 +131,10 @@ pub(super) fn serve<B: Backend>(
         }
         let outcome = match postcard::from_bytes::<Command>(&body) {
             Ok(command) => {
+                patience = match command {
+                    Command::Answer { .. } if host.comm.has_own_processors() => BRISK,
+                    _ => Duration::ZERO,
+                };
                 // So that an encoding stops in the middle of a layer when another host gave up.
                 let cancel = host.cancel_of(&command).unwrap_or_default();
                 *current.lock().unwrap_or_else(PoisonError::into_inner) =

@@ -7,7 +7,7 @@ use super::generate::{Generation, Logprobs, Revisited};
 use super::phase1::{Phase1, Progress};
 use super::sources::{Source, Sourcing};
 use crate::cancel::Cancel;
-use crate::plan::{Plan, Revisit};
+use crate::plan::{Link, Plan, Revisit};
 use crate::press::RepeatPrompt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub(super) enum Request {
     Save(SaveRequest),
     /// The last holder of the context has dropped it.
     Forget(ContextId),
+    /// What do the links between the hosts carry?
+    Measure(Sender<Result<Option<Link>, EngineError>>),
     /// The engine ends.
     Stop,
 }

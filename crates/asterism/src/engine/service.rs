@@ -84,6 +84,10 @@ impl<B: Backend> Service<B> {
                 Ok(Request::Save(request)) => self.savings.add(request),
                 Ok(Request::Ask(request)) => self.questions.add(&mut self.group, request),
                 Ok(Request::Forget(id)) => self.forget(id),
+                Ok(Request::Measure(answer)) => {
+                    // Who does not wait any more need not hear it.
+                    let _ = answer.send(self.group.link());
+                }
                 Ok(Request::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }

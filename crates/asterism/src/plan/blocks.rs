@@ -245,6 +245,15 @@ impl Plan {
         self.hosts.iter().map(Vec::len).sum()
     }
 
+    /// The same, if it is star's, with the anchor's keys from where `anchor_kv` says.
+    #[must_use]
+    pub fn with_anchor_kv(mut self, anchor_kv: AnchorKv) -> Self {
+        if let Method::Star(star) = &mut self.spec.method {
+            star.anchor_kv = anchor_kv;
+        }
+        self
+    }
+
     /// Whether every block but the first is encoded behind an anchor computed for it alone.
     #[must_use]
     pub fn recomputes_anchor(&self) -> bool {
@@ -301,7 +310,7 @@ impl Star {
         if anchor > block {
             return Err(PlanError::AnchorAboveBlock { anchor, block });
         }
-        if anchor_kv == AnchorKv::Shared && !anchor_policy.is_paper() {
+        if anchor_kv != AnchorKv::Recompute && !anchor_policy.is_paper() {
             return Err(PlanError::SharedPolicy(anchor_policy));
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What a plan asks of the links between its hosts: bytes, and the seconds they take at least.
 
-use super::{Cost, ModelSize, Plan, SlicedToken};
+use super::{AnchorKv, Cost, HostCost, ModelSize, Plan, SlicedToken};
 
 /// The link of each host to all others together. Both directions are used at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +56,27 @@ impl Link {
     #[must_use]
     pub fn sliced_token(self, token: &SlicedToken) -> LinkCost {
         self.carries(token.busiest, token.exchanges)
+    }
+
+    /// How the hosts of star's `plan`, which compute `flops_per_second` each, have their anchor
+    /// sooner. Shared, it comes layer by layer down a chain from the first host, and each works on
+    /// a layer while the next is on its way; the slowest of these sets the pace. Recomputed,
+    /// nothing is waited for.
+    #[must_use]
+    pub fn anchor_kv(self, plan: &Plan, size: &ModelSize, flops_per_second: f64) -> AnchorKv {
+        let layers = size.context_layers as f64;
+        let cost = |anchor_kv| Cost::of(&plan.clone().with_anchor_kv(anchor_kv), size).hosts;
+        let layer = |host: &HostCost| host.flops() as f64 / flops_per_second / layers;
+        let (shared, again) = (cost(AnchorKv::Shared), cost(AnchorKv::Recompute));
+        let first = shared.first().map_or(0.0, layer);
+        let others = shared.iter().skip(1).map(layer).fold(0.0, f64::max);
+        let hops = shared.iter().filter(|host| host.sent_bytes > 0).count() as f64;
+        let sent = shared.iter().map(|host| host.sent_bytes).max().unwrap_or(0) as f64;
+        let message = 8.0 * sent / layers / self.bits_per_second + self.latency;
+        let pace = first.max(others).max(if hops > 0.0 { message } else { 0.0 });
+        let shared = first + hops * message + (layers - 1.0) * pace + others;
+        let again = layers * again.iter().map(layer).fold(0.0, f64::max);
+        if shared <= again { AnchorKv::Shared } else { AnchorKv::Recompute }
     }
 
     /// For comparison, prefill by sequence parallelism over heads (DeepSpeed-Ulysses, arXiv
@@ -118,6 +139,22 @@ mod tests {
     }
 
     #[test]
+    fn an_anchor_is_shared_where_the_link_is_fast() {
+        let plan = |hosts: usize| Plan::new(Star::new(16 << 10).hosts(hosts), 128 << 10).unwrap();
+        let choose = |hosts: usize, gigabits: f64| {
+            let link = Link { bits_per_second: 1e9 * gigabits, latency: 1e-5 };
+            link.anchor_kv(&plan(hosts), &SIZE, 600e12)
+        };
+        assert_eq!(choose(8, 100.0), AnchorKv::Shared);
+        assert_eq!(choose(8, 25.0), AnchorKv::Shared);
+        assert_eq!(choose(8, 5.0), AnchorKv::Recompute);
+        // Of more blocks on each host more anchors are saved.
+        assert_eq!(choose(2, 5.0), AnchorKv::Shared);
+        assert_eq!(choose(2, 0.5), AnchorKv::Recompute);
+        assert_eq!(choose(1, 0.5), AnchorKv::Shared);
+    }
+
+    #[test]
     fn a_token_waits_twice_in_every_layer() {
         let link = Link { bits_per_second: 100e9, latency: 25e-6 };
         let token = link.token(8, &SIZE);
@@ -132,7 +169,7 @@ mod tests {
             tokens in 16usize..200_000, hosts in 1usize..1024, method in 0usize..5
         ) {
             let star = Star::new(tokens.div_ceil(7).max(16)).anchor(16);
-            let recompute = star.anchor_kv(crate::plan::AnchorKv::Recompute);
+            let recompute = star.anchor_kv(AnchorKv::Recompute);
             let method = [
                 Method::Star(star), Method::Star(recompute), Method::Ring, Method::Zigzag,
                 Method::Dense,

@@ -78,11 +78,14 @@ pub enum AnchorKv {
     Shared,
     /// Computed again for every block, as the paper's reference does.
     Recompute,
+    /// Whichever is predicted to be done first, by the measured rates of the links between
+    /// processes and of the processor; shared on one machine. Planned as shared until then.
+    Auto,
 }
 
 impl AnchorKv {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Shared, Self::Recompute];
+    pub const ALL: [Self; 3] = [Self::Shared, Self::Recompute, Self::Auto];
 
     /// Its name on the command line and in reports.
     #[must_use]
@@ -90,6 +93,7 @@ impl AnchorKv {
         match self {
             Self::Shared => "shared",
             Self::Recompute => "recompute",
+            Self::Auto => "auto",
         }
     }
 }

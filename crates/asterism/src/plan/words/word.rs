@@ -5,7 +5,7 @@
 //!                                that leaves keys out, as flexprefill:gamma=0.9 (`plan::Sparse`)
 //! block=SIZE                     tokens, or a share of the context (1/4); `Defaults` if not given
 //! anchor=SIZE|full|none          tokens, or a share of the block; `Defaults` if not given
-//! anchor-kv=shared|recompute     shared if not given
+//! anchor-kv=shared|recompute|auto  shared if not given
 //! anchor-content=CONTENT         first, constant, random, shuffled or previous; first if not given
 //! anchor-at=PLACE                first, previous or random; first if not given
 //! revisit=N|P%|auto|none         tokens computed anew for each question; none if not given
@@ -131,9 +131,9 @@ impl MethodWord {
             if spec.anchor == Some(Size::NOTHING) {
                 return Err("without an anchor, it has neither content nor place".to_owned());
             }
-            if seen.contains(&"anchor-kv") && spec.anchor_kv == AnchorKv::Shared {
+            if seen.contains(&"anchor-kv") && spec.anchor_kv != AnchorKv::Recompute {
                 let why = "the first block does not have such an anchor: it is recomputed";
-                return Err(format!("`anchor-kv=shared`: {why}"));
+                return Err(format!("`anchor-kv`: {why}"));
             }
             spec.anchor_kv = AnchorKv::Recompute;
         }
@@ -275,8 +275,12 @@ impl fmt::Display for MethodWord {
             Some(anchor) => write!(f, ":anchor={anchor}")?,
         }
         let AnchorPolicy { content, place, .. } = self.anchor_policy;
-        if self.anchor_policy.is_paper() && self.anchor_kv == AnchorKv::Recompute {
-            write!(f, ":anchor-kv=recompute")?;
+        match self.anchor_kv {
+            AnchorKv::Recompute if self.anchor_policy.is_paper() => {
+                write!(f, ":anchor-kv=recompute")?;
+            }
+            AnchorKv::Auto => write!(f, ":anchor-kv=auto")?,
+            AnchorKv::Shared | AnchorKv::Recompute => {}
         }
         if content != AnchorContent::default() {
             write!(f, ":anchor-content={}", content.name())?;
