@@ -17,7 +17,7 @@ CONTEXT, BLOCK, ANCHOR = 300, 64, 24
 
 def question_logits(model, cache, ids):
     context = cache.tokens
-    positions = torch.arange(context, ids.shape[1])[None].expand(len(ids), -1)
+    positions = torch.arange(context, ids.shape[1], device=ids.device)[None].expand(len(ids), -1)
     with torch.no_grad():
         return model(
             ids[:, context:], position_ids=positions, **{cache_name(model): cache}

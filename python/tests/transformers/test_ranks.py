@@ -36,8 +36,10 @@ def said_by(group):
     tokens = [answer.tolist(), revisited.tolist(), chosen, within.tolist()]
     return [cache.own_tokens, [logits.tolist(), mass.tolist()], tokens]
 
-print(json.dumps([said_by(None), said_by(dist.group.WORLD)]))
+said = [said_by(None), said_by(dist.group.WORLD)]
+# NCCL waits for the others here: whoever still had to be read could not come.
 dist.destroy_process_group()
+print(json.dumps(said))
 """
 
 
