@@ -12,7 +12,8 @@ pub type Pieces = Vec<Vec<Range<usize>>>;
 
 /// `len` elements for each of `hosts`, one host behind the other.
 fn places(hosts: usize, len: usize) -> Pieces {
-    (0..hosts).map(|host| vec![host * len..(host + 1) * len]).collect()
+    let place = |host| std::iter::once(host * len..(host + 1) * len);
+    (0..hosts).map(|host| place(host).collect()).collect()
 }
 
 /// Of each of `rows` rows of `width` elements, the columns `shares` of the hosts.
@@ -185,10 +186,11 @@ fn send<B: Backend, K: Kind<B>>(
         at += piece.len();
     }
     let message = K::message(buffer);
-    Ok(match to {
+    match to {
         Some(to) => comm.send(to, message)?,
         None => comm.send_to_others(&message)?,
-    })
+    }
+    Ok(())
 }
 
 /// Receives the others' pieces of `all`, if it is this host that they go to.
@@ -224,6 +226,7 @@ mod tests {
     fn columns_lie_in_every_row() {
         let pieces = columns(2, 10, &[0..4, 4..4, 4..10]);
         assert_eq!(pieces, [vec![0..4, 10..14], vec![], vec![4..10, 14..20]]);
-        assert_eq!(places(2, 3), [vec![0..3], vec![3..6]]);
+        let of_two: Vec<_> = places(2, 3).into_iter().flatten().collect();
+        assert_eq!(of_two, [0..3, 3..6]);
     }
 }
