@@ -3,7 +3,6 @@
 use super::args::DocumentArgs;
 use super::args::PlanArgs;
 use super::args::common::MOST_PLANNED;
-use asterism::plan::words::MethodName;
 use super::documents::{Inputs, Reading};
 use super::error::CliError;
 use super::inputs::Limit;
@@ -13,6 +12,7 @@ use anyhow::Context;
 use asterism::cancel::Cancel;
 use asterism::engine::ModelText;
 use asterism::model::ModelConfig;
+use asterism::plan::words::MethodName;
 use asterism::plan::{
     Cost, HostCost, Link, LinkCost, Method, ModelSize, Plan, PlanSpec, RevisitCost, SlicedToken,
     Span, Sparse,
@@ -106,7 +106,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), CliError> {
         write!(out, "\n{}", links(link, &plans, &size, model.hidden))?;
     }
     if let Some(token) = sliced {
-        writeln!(out, "\n{}", slices(&token, link, &size, model))?;
+        writeln!(out, "\n{}", slices(&token, link))?;
     }
     let chosen = plans.iter().find(|(plan, _)| plan.spec.method == spec.method);
     if let Some((plan, cost)) = chosen {
@@ -269,13 +269,7 @@ fn links(link: Link, plans: &[(Plan, Cost)], size: &ModelSize, hidden: usize) ->
 }
 
 /// What a token of an answer takes of hosts that divide the weights.
-fn slices(
-    token: &SlicedToken,
-    link: Option<Link>,
-    size: &ModelSize,
-    model: &ModelConfig,
-) -> String {
-    let all = size.linear_weights + (model.hidden * model.vocab) as u64;
+fn slices(token: &SlicedToken, link: Option<Link>) -> String {
     let seconds =
         link.map(|link| report::seconds(Duration::from_secs_f64(link.sliced_token(token).seconds)));
     let seconds = seconds.map_or_else(String::new, |seconds| format!(", {seconds} on these links"));
@@ -284,7 +278,7 @@ fn slices(
          a host reads {:.0}% of the weights",
         report::bytes(token.bytes),
         report::count(token.exchanges as usize),
-        100.0 * token.weights as f64 / all as f64,
+        100.0 * token.share(),
     )
 }
 

@@ -3,9 +3,7 @@
 use asterism::engine::DeviceChoice;
 use asterism::model::ModelConfig;
 use asterism::plan::words::{MethodName, Size, keep, named, revisit, tokens};
-use asterism::plan::{
-    AnchorKv, HeadBudget, ModelSize, PressBy, Revisit, SlicedToken, Sparse,
-};
+use asterism::plan::{AnchorKv, HeadBudget, ModelSize, PressBy, Revisit, SlicedToken, Sparse};
 use asterism::tensor::{KvPrecision, Precision};
 use clap::{Args, ValueEnum};
 

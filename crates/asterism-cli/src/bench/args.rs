@@ -2,8 +2,8 @@
 
 use super::answer_room::answer_tokens;
 use crate::args::common::{ModelArgs, context_tokens};
-use asterism::plan::words::{MethodWord, tokens};
 use asterism::model::Shape;
+use asterism::plan::words::{MethodWord, tokens};
 use clap::Args;
 use std::path::PathBuf;
 

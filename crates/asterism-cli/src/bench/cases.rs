@@ -1,12 +1,12 @@
 //! What is to be measured: every method at every length on every number of hosts.
 
 use super::args::BenchArgs;
-use asterism::plan::words::MethodName;
 use crate::config::distinct;
 use crate::error::CliError;
-use asterism::plan::words::{Defaults, MethodWord};
 use crate::report;
 use asterism::model::ModelConfig;
+use asterism::plan::words::MethodName;
+use asterism::plan::words::{Defaults, MethodWord};
 use asterism::plan::{Cost, Plan};
 
 /// One method at one length on some hosts.
@@ -19,6 +19,8 @@ pub(super) struct Case {
     pub(super) query: usize,
     /// How many questions are asked at once, one number after the other.
     pub(super) sequences: Vec<usize>,
+    /// The share of the weights that each host reads for a token of an answer.
+    pub(super) weights_read: f64,
 }
 
 impl Case {
@@ -52,14 +54,20 @@ pub(super) fn all(args: &BenchArgs, model: &ModelConfig) -> Result<Vec<Case>, Cl
         }
         for &hosts in &args.hosts {
             for &method in &args.methods {
-                let plan = Plan::new(method.plan_spec(tokens, usize::from(hosts), Defaults::Paper), tokens)
-                    .map_err(|error| {
-                        let tokens = report::count(tokens);
-                        CliError::Usage(format!("{method} of {tokens} tokens: {error}"))
-                    })?;
+                let plan = Plan::new(
+                    method.plan_spec(tokens, usize::from(hosts), Defaults::Paper),
+                    tokens,
+                )
+                .map_err(|error| {
+                    let tokens = report::count(tokens);
+                    CliError::Usage(format!("{method} of {tokens} tokens: {error}"))
+                })?;
                 let cost = Cost::of(&plan, &size);
                 let sequences = args.sequences.iter().copied().map(usize::from).collect();
-                cases.push(Case { method, plan, cost, query: args.query_tokens, sequences });
+                let sliced = args.model.sliced_token(model, usize::from(hosts));
+                let weights_read = sliced.map_or(1.0, |token| token.share());
+                let query = args.query_tokens;
+                cases.push(Case { method, plan, cost, query, sequences, weights_read });
             }
         }
     }

@@ -196,7 +196,10 @@ pub(super) mod tests {
             memory: Some(1_000_000 * ms),
         };
         let samples = millis.iter().map(sample).collect();
-        Outcome { case: Case { method, plan, cost, query: 1, sequences: vec![1, 4] }, samples }
+        Outcome {
+            case: Case { method, plan, cost, query: 1, sequences: vec![1, 4], weights_read: 1.0 },
+            samples,
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@ use super::args::BenchArgs;
 use super::plot::{self, Line, Point, Series};
 use super::report::Report;
 use crate::error::CliError;
-use asterism::plan::words::{MethodWord, short};
 use anyhow::Context;
+use asterism::plan::words::{MethodWord, short};
 use serde_json::Value;
 use std::path::Path;
 

@@ -5,8 +5,8 @@
 //! that grows as a power of the length is a straight line.
 
 use super::stats::Stats;
-use asterism::plan::words::short;
 use anyhow::{Result, anyhow};
+use asterism::plan::words::short;
 use asterism_eval::palette::{GRID, INK, colour};
 use plotters::backend::SVGBackend;
 use plotters::coord::Shift;

@@ -2,9 +2,9 @@
 
 use super::cases;
 use super::outcome::Outcome;
-use asterism::plan::words::MethodWord;
 use crate::{machine, report};
 use asterism::engine::Engine;
+use asterism::plan::words::MethodWord;
 use asterism::tensor::Peak;
 use std::time::Duration;
 
@@ -59,10 +59,16 @@ impl Report<'_> {
         flops as f64 / self.peak.flops_per_second
     }
 
-    /// Bytes that a decoding step must read on each processor: all weights, and the keys there.
+    /// Bytes of the weights that a token of an answer reads on each processor.
+    fn weights_of_token(&self, outcome: &Outcome) -> f64 {
+        let share = if self.own_processors { outcome.case.weights_read } else { 1.0 };
+        share * self.weight_bytes() as f64
+    }
+
+    /// Bytes that a decoding step must read on each processor: its weights, and the keys there.
     pub(super) fn read_per_step(&self, outcome: &Outcome, index: usize) -> f64 {
         let keys = outcome.bytes_per_step(index, 0, self.decode_tokens);
-        self.weight_bytes() as f64 + keys / self.processors(outcome)
+        self.weights_of_token(outcome) + keys / self.processors(outcome)
     }
 
     /// As [`Self::read_per_step`], for a question.

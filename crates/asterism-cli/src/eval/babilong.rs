@@ -3,8 +3,8 @@
 use super::args::{BabilongArgs, SetArgs};
 use super::source::{self, Set, Source, file, haystack, unused_with_data};
 use crate::error::CliError;
-use asterism::plan::words::short;
 use asterism::engine::ModelText;
+use asterism::plan::words::short;
 use asterism_eval::babilong::{
     Asked, GROUPS, Settings, generate, read_babi, read_published, tasks,
 };

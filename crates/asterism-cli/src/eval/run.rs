@@ -4,16 +4,16 @@ use super::ahead::Ahead;
 use super::args::{GenerateArgs, RunArgs, SetArgs};
 use super::progress::Bar;
 use super::source::{self, Source};
-use asterism::plan::words::MethodName;
 use crate::config::distinct;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
-use asterism::plan::words::{Defaults, MethodWord};
 use crate::terminal::{Out, note};
 use crate::{config, machine, report};
 use anyhow::anyhow;
 use asterism::engine::{Engine, ModelText};
 use asterism::plan::PlanSpec;
+use asterism::plan::words::MethodName;
+use asterism::plan::words::{Defaults, MethodWord};
 use asterism_eval::report::{Report, Results, points, short, signed_points};
 use asterism_eval::run::{
     self, EngineAnswer, Failure, Group, MachineInfo, Method, MethodInfo, ModelInfo, RunError,

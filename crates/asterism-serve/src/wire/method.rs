@@ -91,7 +91,9 @@ impl MethodFields {
             ("revisit", self.revisit()?.is_some_and(|revisit| revisit != Revisit::None)),
             ("sparse", self.sparse()?.flatten().is_some()),
         ];
-        if let Some((field, _)) = stars.iter().find(|(_, given)| *given && named != MethodName::Star) {
+        if let Some((field, _)) =
+            stars.iter().find(|(_, given)| *given && named != MethodName::Star)
+        {
             let message = format!("{field} is a setting of star, and the method is {name}");
             return Err(ApiError::param(field, message));
         }

@@ -34,6 +34,16 @@ pub struct SlicedToken {
     pub exchanges: u64,
     /// Weights that the busiest host reads.
     pub weights: u64,
+    /// Weights that there are.
+    pub all: u64,
+}
+
+impl SlicedToken {
+    /// The share of the weights that the busiest host reads.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.weights as f64 / self.all as f64
+    }
 }
 
 impl Slices {
@@ -90,6 +100,7 @@ impl Slices {
             * (most(&self.qkv, shape.qkv_width())
                 + most(&self.output, shape.q_width())
                 + 3 * most(&self.mlp, intermediate));
+        let all_of_layer = hidden * (shape.qkv_width() + shape.q_width() + 3 * intermediate);
         let in_turn = 1 + u64::from(self.qkv.is_some()) + divided;
         let largest = most(&self.qkv, 0) * element as u64;
         SlicedToken {
@@ -99,6 +110,7 @@ impl Slices {
             busiest: layers * others * (each + largest) + logits,
             exchanges: if others > 0 { layers * in_turn + u64::from(logits > 0) } else { 0 },
             weights: layers * per_layer + hidden as u64 * most(&self.vocab, vocab),
+            all: layers * all_of_layer as u64 + (hidden * vocab) as u64,
         }
     }
 }

@@ -9,8 +9,8 @@
 //! blocks:block=4k:anchor=1k:previous=1         star's mask, and blocks before the own one in sight
 //! ```
 
-use serde::{Deserialize, Serialize};
 use super::words::{short, tokens};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A pattern with its settings. The word it is written as gives it back.
