@@ -770,8 +770,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ) -> Result<Vec<u32>, TensorError>;
 
     /// What the queries `q [tokens, heads, head_dim]` are like: of each head their sum and then the
-    /// sum of their products with each other, `[heads, head_dim + 1, head_dim]`. The tokens stand at
-    /// `start` and behind; they are turned back to what they were before they were rotated by
+    /// sum of their products with each other, `[heads, head_dim + 1, head_dim]`. The tokens stand
+    /// at `start` and behind; they are turned back to what they were before they were rotated by
     /// `frequencies [head_dim / 2]`, radians per position. Waits for what computes them.
     ///
     /// # Errors
@@ -786,8 +786,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// The logarithm of what queries of a normal distribution are expected to give each of `keys
     /// [tokens, kv_heads, head_dim]`, `m·k / sqrt(head_dim) + k·S k / (2 head_dim)`: `[heads,
-    /// tokens]`. Of each head's `queries [heads, head_dim + 1, head_dim]` the first row is the mean m,
-    /// the others are the covariance S, which is symmetric. Waits for what computes them.
+    /// tokens]`. Of each head's `queries [heads, head_dim + 1, head_dim]` the first row is the mean
+    /// m, the others are the covariance S, which is symmetric. Waits for what computes them.
     ///
     /// # Errors
     /// As [`Backend::moments`].

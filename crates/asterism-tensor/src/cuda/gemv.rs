@@ -23,8 +23,8 @@ pub(super) const MOST_ROWS: usize = 8;
 const TILE: usize = 16;
 
 /// How large a product is, and how far apart rows lie: `struct Sizes` of the kernels. `x` is
-/// `[rows, inputs]`, `w` is `[outputs, inputs]`, `bias` is `[outputs]` and `y` is `[rows, outputs]`,
-/// each all or a part of something larger.
+/// `[rows, inputs]`, `w` is `[outputs, inputs]`, `bias` is `[outputs]` and `y` is `[rows,
+/// outputs]`, each all or a part of something larger.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes {
     pub(super) rows: usize,

@@ -9,8 +9,8 @@ constexpr int TOKENS = 32, SIDE = 64, THREADS = 16;
 
 // moments [heads, HEAD_DIM + 1, HEAD_DIM]: of each head the sum of its queries q [tokens, heads,
 // HEAD_DIM] and then their products with each other, after they are turned back: a token at
-// `start` + t was rotated by the angles (start + t) * frequencies [HALF], element i of a head paired
-// with element i + HALF.
+// `start` + t was rotated by the angles (start + t) * frequencies [HALF], element i of a head
+// paired with element i + HALF.
 //
 // A block of 16 by 16 threads has a tile of 64 by 64 products of one head, a thread 4 by 4 of them;
 // products of some tokens are summed by themselves first, for their accuracy.

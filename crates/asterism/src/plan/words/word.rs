@@ -257,7 +257,8 @@ impl MethodWord {
     }
 }
 
-/// As it may be given where [`Defaults::Paper`] fills in, with all defaults but the block's left out.
+/// As it may be given where [`Defaults::Paper`] fills in, with all defaults but the block's left
+/// out.
 impl fmt::Display for MethodWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.method)?;
