@@ -99,6 +99,16 @@ def test_progress_and_plan_say_what_there_is_to_do(engine):
     assert abs(bar.n - 100) < 1e-6 and bar.is_closed
 
 
+def test_methods_are_the_words_of_the_command_line(engine):
+    pressed = engine.encode(NOTE, method="star:block=1/2:anchor=1/4:keep=50%:press=knorm")
+    assert pressed.plan.blocks == 2
+    assert pressed.ask(QUESTION).text
+    sparse = engine.encode(NOTE, method="star:block=512:sparse=streaming:sink=128:window=256")
+    assert sparse.ask(QUESTION).text
+    with pytest.raises(ValueError, match="all keys are kept"):
+        engine.plan(NOTE, method="star:press=knorm")
+
+
 def test_an_edit_encodes_what_changed(engine):
     before = engine.encode({"note": NOTE}, method="star:block=256:anchor=64", slack=32)
     after = before.edit({"note": NOTE.replace("48213", "77777")})
