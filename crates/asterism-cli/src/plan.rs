@@ -11,7 +11,6 @@ use crate::terminal::Out;
 use anyhow::Context;
 use asterism::cancel::Cancel;
 use asterism::engine::ModelText;
-use asterism::model::ModelConfig;
 use asterism::plan::words::MethodName;
 use asterism::plan::{
     Cost, HostCost, Link, LinkCost, Method, ModelSize, Plan, PlanSpec, RevisitCost, SlicedToken,
