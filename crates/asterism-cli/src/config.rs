@@ -168,9 +168,11 @@ pub(crate) fn engine(args: &ModelArgs) -> Result<Arc<Engine>, CliError> {
 }
 
 /// Refuses a value that is given twice: it would be measured or answered twice.
-pub(crate) fn distinct<T: PartialEq + Display>(option: &str, values: &[T]) -> Result<(), CliError> {
-    for (i, value) in values.iter().enumerate() {
-        if values[..i].contains(value) {
+pub(crate) fn distinct<T: Display>(option: &str, values: &[T]) -> Result<(), CliError> {
+    // What means the same is shown alike.
+    let shown: Vec<String> = values.iter().map(ToString::to_string).collect();
+    for (i, value) in shown.iter().enumerate() {
+        if shown[..i].contains(value) {
             return Err(CliError::Usage(format!("{option}: {value} is given twice")));
         }
     }
