@@ -200,7 +200,7 @@ impl<'a> ContextBuilder<'a> {
     /// use asterism::{engine::Engine, plan::words::MethodWord};
     ///
     /// let engine = Engine::open("nano")?;
-    /// let text = "The grass is green. The sky is blue. The sun is yellow. Here we go. ".repeat(10);
+    /// let text = "The grass is green. The sky is blue. ".repeat(30);
     /// let word = MethodWord::parse("star:block=1/2:keep=50%:press=knorm")?;
     /// let context = engine.context(&text).word(word).encode()?;
     /// assert_eq!(context.plan().blocks(), 2);
