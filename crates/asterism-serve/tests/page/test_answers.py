@@ -38,7 +38,8 @@ def test_from_a_passage_to_its_place_in_the_document(page, server, asked):
     ask(page, QUESTION)
     page.locator(".source").first.click()
     page.click("text=Edit here")
-    page.wait_for_selector("#document-text:not([disabled])")
+    # The text comes first, and then the place in it.
+    page.wait_for_function("document.querySelector('#document-text').selectionStart > 0")
     near = page.evaluate("""() => {
       const area = document.querySelector("#document-text");
       return area.value.slice(area.selectionStart - 100, area.selectionStart + 300);
