@@ -1,5 +1,5 @@
-"""nano and SmolLM2 by the engine, by a StarCache in Transformers, and by a forward with the mask
-written out: the same logits and tokens. benches/smollm2.py makes the folder of SmolLM2."""
+"""nano by the engine, by a StarCache in Transformers, and by a forward with the mask written out:
+the same logits and tokens."""
 
 from pathlib import Path
 
@@ -11,17 +11,14 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 ROOT = Path(__file__).parents[2]
-MODELS = {"nano": ROOT / "models" / "nano", "smollm2": ROOT / "target" / "smollm2"}
+MODELS = {"nano": ROOT / "models" / "nano"}
 BLOCK, ANCHOR = 256, 64
 QUESTION = "\nWhat is the access code for the Lisbon vault? The access code is"
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def folder(request):
-    folder = MODELS[request.param]
-    if not folder.exists():
-        pytest.skip(f"{folder} is not there: benches/smollm2.py makes it")
-    return folder
+    return MODELS[request.param]
 
 
 @pytest.fixture(scope="module")
