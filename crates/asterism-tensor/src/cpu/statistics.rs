@@ -2,7 +2,6 @@
 
 use super::Cpu;
 use crate::HeadShape;
-use std::sync::{Mutex, PoisonError};
 
 /// Tokens of one product of queries with each other.
 const TOKENS: usize = 128;
@@ -23,29 +22,22 @@ fn panels(rows: &[f32], width: usize, panel: usize) -> Vec<f32> {
     panels
 }
 
-/// `row [2 half]` of a token at `position` as it was before it was rotated: element `i` is paired
-/// with element `i + half`, `frequencies [half]` are radians per position.
-fn unrotate(row: &mut [f32], position: usize, frequencies: &[f32]) {
-    let (low, high) = row.split_at_mut(frequencies.len());
-    for ((a, b), frequency) in low.iter_mut().zip(high).zip(frequencies) {
-        let (sin, cos) = (position as f32 * frequency).sin_cos();
+/// `row [2 half]` of a token as it was before it was rotated by `angles [2 half]`, the cosines of
+/// its pairs and then their sines: element `i` is paired with element `i + half`.
+fn unrotate(row: &mut [f32], angles: &[f32]) {
+    let half = row.len() / 2;
+    let ((low, high), (cosines, sines)) = (row.split_at_mut(half), angles.split_at(half));
+    for ((a, b), (cos, sin)) in low.iter_mut().zip(high).zip(cosines.iter().zip(sines)) {
         (*a, *b) = (cos * *a + sin * *b, cos * *b - sin * *a);
     }
 }
 
 impl Cpu {
-    /// What `task` gives for every number below `count`.
-    fn each<T: Send + Default + Clone>(
-        &self,
-        count: usize,
-        task: impl Fn(usize) -> T + Sync,
-    ) -> Vec<T> {
-        let all: Vec<Mutex<T>> = (0..count).map(|_| Mutex::default()).collect();
-        self.for_each(count, |number| {
-            let done = task(number);
-            *all[number].lock().unwrap_or_else(PoisonError::into_inner) = done;
-        });
-        all.into_iter().map(|one| one.into_inner().unwrap_or_default()).collect()
+    /// What `task` gives for each of `heads`, one after the other.
+    fn of_heads(&self, heads: usize, task: impl Fn(usize) -> Vec<f32> + Sync) -> Vec<f32> {
+        let mut all = vec![Vec::new(); heads];
+        self.fill_each(&mut all, task);
+        all.concat()
     }
 
     /// See [`Backend::moments`](crate::Backend::moments), of `q [tokens, heads, head_dim]`.
@@ -58,26 +50,30 @@ impl Cpu {
     ) -> Vec<f32> {
         let (dim, width, panel) = (shape.head_dim, shape.q_width(), self.kernels.panel);
         let columns = dim.next_multiple_of(panel);
-        let of_heads = self.each(shape.heads, |head| {
+        let tokens = q.len() / width;
+        let positions: Vec<u32> = (start..start + tokens).map(|at| at as u32).collect();
+        let mut angles = vec![0.0; tokens * dim]; // of all heads alike
+        self.fill_angles(frequencies, &positions, &mut angles);
+        self.of_heads(shape.heads, |head| {
             let mut sums = vec![0.0; dim];
             let mut products = vec![0.0; dim * columns];
-            for (number, tokens) in q.chunks(TOKENS * width).enumerate() {
-                let count = tokens.len() / width;
+            for (some, angles) in q.chunks(TOKENS * width).zip(angles.chunks(TOKENS * dim)) {
+                let count = some.len() / width;
                 let mut rows = Vec::with_capacity(count * dim); // [count, dim]
-                for (t, token) in tokens.chunks_exact(width).enumerate() {
+                for (token, angles) in some.chunks_exact(width).zip(angles.chunks_exact(dim)) {
                     let at = rows.len();
                     rows.extend_from_slice(&token[head * dim..][..dim]);
-                    unrotate(&mut rows[at..], start + number * TOKENS + t, frequencies);
+                    unrotate(&mut rows[at..], angles);
                 }
                 let mut transposed = vec![0.0; dim * count]; // [dim, count]
-                let mut some = vec![0.0; dim];
+                let mut sum = vec![0.0; dim];
                 for (t, row) in rows.chunks_exact(dim).enumerate() {
                     for (d, x) in row.iter().enumerate() {
                         transposed[d * count + t] = *x;
-                        some[d] += x;
+                        sum[d] += x;
                     }
                 }
-                (self.kernels.add_scaled)(&mut sums, 1.0, &some);
+                (self.kernels.add_scaled)(&mut sums, 1.0, &sum);
                 for (p, b) in panels(&rows, dim, panel).chunks_exact(count * panel).enumerate() {
                     let to = &mut products[p * panel..];
                     (self.kernels.multiply)(&transposed, count, dim, count, b, to, columns, true);
@@ -85,8 +81,7 @@ impl Cpu {
             }
             sums.extend(products.chunks_exact(columns).flat_map(|row| &row[..dim]));
             sums
-        });
-        of_heads.concat()
+        })
     }
 
     /// See [`Backend::expected_scores`](crate::Backend::expected_scores), of `keys [tokens,
@@ -94,7 +89,7 @@ impl Cpu {
     pub(super) fn expected_of(&self, keys: &[f32], shape: HeadShape, queries: &[f32]) -> Vec<f32> {
         let (dim, width, panel) = (shape.head_dim, shape.kv_width(), self.kernels.panel);
         let columns = dim.next_multiple_of(panel);
-        let of_heads = self.each(shape.heads, |head| {
+        self.of_heads(shape.heads, |head| {
             let (mean, covariance) =
                 queries[head * (dim + 1) * dim..][..(dim + 1) * dim].split_at(dim);
             let covariance = panels(covariance, dim, panel); // it is symmetric
@@ -124,21 +119,19 @@ impl Cpu {
                 }
             }
             logits
-        });
-        of_heads.concat()
+        })
     }
 
     /// See [`Backend::norms`](crate::Backend::norms), of `vectors [tokens, kv_heads, head_dim]`.
     pub(super) fn norms_of(&self, vectors: &[f32], shape: HeadShape) -> Vec<f32> {
         let (dim, width) = (shape.head_dim, shape.kv_width());
         let norm = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();
-        let of_heads = self.each(shape.kv_heads, |head| {
+        self.of_heads(shape.kv_heads, |head| {
             vectors
                 .chunks_exact(width)
                 .map(|row| norm(&row[head * dim..][..dim]))
                 .collect::<Vec<_>>()
-        });
-        of_heads.concat()
+        })
     }
 }
 

@@ -35,6 +35,38 @@ const CHUNK_TOKENS: usize = 16384;
 
 type Result<T = ()> = std::result::Result<T, TensorError>;
 
+/// Kernels by the size of heads that they are for, compiled when first asked for.
+pub(super) struct BySize<T>(Mutex<HashMap<usize, Arc<T>>>);
+
+impl<T> Default for BySize<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> BySize<T> {
+    /// Those for heads of `head_dim` elements, which `compile` makes if there are none.
+    pub(super) fn of(
+        &self,
+        head_dim: usize,
+        compile: impl FnOnce() -> std::result::Result<T, CudaError>,
+    ) -> std::result::Result<Arc<T>, CudaError> {
+        let mut compiled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernels) = compiled.get(&head_dim) {
+            return Ok(Arc::clone(kernels));
+        }
+        let kernels = Arc::new(compile()?);
+        compiled.insert(head_dim, Arc::clone(&kernels));
+        Ok(kernels)
+    }
+
+    /// Those for heads of any size, if there are some.
+    pub(super) fn any(&self) -> Option<Arc<T>> {
+        let compiled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        compiled.values().next().cloned()
+    }
+}
+
 /// A GPU, its libraries and our kernels.
 pub struct Cuda {
     pub(super) device: Arc<Device>,
@@ -44,11 +76,11 @@ pub struct Cuda {
     gemv: Gemv,
     pub(super) rows: RowKernels,
     /// Our attention, one per size of heads.
-    flash: Mutex<HashMap<usize, Arc<Flash>>>,
+    flash: BySize<Flash>,
     /// The same over some tiles of keys, compiled when first needed.
-    pub(super) sparse: Mutex<HashMap<usize, Arc<SparseKernels>>>,
+    pub(super) sparse: BySize<SparseKernels>,
     /// What queries and keys are like, compiled when first needed.
-    pub(super) statistics: Mutex<HashMap<usize, Arc<Statistics>>>,
+    pub(super) statistics: BySize<Statistics>,
     /// For weights, from the first on.
     staging: Mutex<Option<Staging>>,
     /// Attention of whole blocks; our own does it where cuDNN is missing.
@@ -71,16 +103,15 @@ impl Cuda {
         };
         let (gemm, gemv) = (Gemm::new(&device)?, Gemv::compile(&device)?);
         let rows = RowKernels::compile(&device)?;
-        let (flash, sparse, staging) = (Mutex::default(), Mutex::default(), Mutex::default());
         Ok(Self {
             device,
             gemm,
             gemv,
             rows,
-            flash,
-            sparse,
-            statistics: Mutex::default(),
-            staging,
+            flash: BySize::default(),
+            sparse: BySize::default(),
+            statistics: BySize::default(),
+            staging: Mutex::default(),
             cudnn,
             without_cudnn,
         })
@@ -140,13 +171,7 @@ impl Cuda {
 
     /// Our attention for heads of `head_dim` elements, compiled when first asked for.
     pub(super) fn flash(&self, head_dim: usize) -> std::result::Result<Arc<Flash>, CudaError> {
-        let mut compiled = self.flash.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flash) = compiled.get(&head_dim) {
-            return Ok(Arc::clone(flash));
-        }
-        let flash = Arc::new(Flash::compile(&self.device, &self.rows, head_dim)?);
-        compiled.insert(head_dim, Arc::clone(&flash));
-        Ok(flash)
+        self.flash.of(head_dim, || Flash::compile(&self.device, &self.rows, head_dim))
     }
 }
 

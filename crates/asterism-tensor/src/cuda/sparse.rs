@@ -17,7 +17,7 @@ use crate::{Grain, HeadShape, MASK_TILE, Segment, Sequence, TileMask};
 use half::bf16;
 use std::ffi::c_void;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// Elements of coarse scores that are there at a time: 256 MiB.
 const MOST_SCORES: usize = 64 << 20;
@@ -197,13 +197,7 @@ struct Grid {
 
 impl Cuda {
     fn sparse_kernels(&self, head_dim: usize) -> Result<Arc<SparseKernels>, CudaError> {
-        let mut compiled = self.sparse.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kernels) = compiled.get(&head_dim) {
-            return Ok(Arc::clone(kernels));
-        }
-        let kernels = Arc::new(SparseKernels::compile(&self.device, head_dim)?);
-        compiled.insert(head_dim, Arc::clone(&kernels));
-        Ok(kernels)
+        self.sparse.of(head_dim, || SparseKernels::compile(&self.device, head_dim))
     }
 
     /// See [`Backend::attend_tiles`](crate::Backend::attend_tiles).
@@ -422,11 +416,7 @@ impl Cuda {
         let arguments: [&dyn Argument; 6] = [&weights, &ends, &bits, &tiles, &query_tiles, &share];
         let (grid, shared) = ([rows as u32, 1, 1], (key_tiles * size_of::<f32>()) as u32);
         // It is the same for heads of any size: those that exist were used for the weights.
-        let kernels = {
-            let compiled = self.sparse.lock().unwrap_or_else(PoisonError::into_inner);
-            compiled.values().next().cloned()
-        };
-        let kernels = match kernels {
+        let kernels = match self.sparse.any() {
             Some(kernels) => kernels,
             None => self.sparse_kernels(64)?,
         };

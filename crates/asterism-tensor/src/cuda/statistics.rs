@@ -9,7 +9,7 @@ use super::view::same_length;
 use super::{Argument, Buffer, Cuda, CudaError, Device, Function, Module, View};
 use crate::{HeadShape, Part};
 use half::bf16;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// The kernels for heads of one size.
 pub(super) struct Statistics {
@@ -35,13 +35,7 @@ impl Statistics {
 
 impl Cuda {
     fn statistics(&self, head_dim: usize) -> Result<Arc<Statistics>, CudaError> {
-        let mut compiled = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kernels) = compiled.get(&head_dim) {
-            return Ok(Arc::clone(kernels));
-        }
-        let kernels = Arc::new(Statistics::compile(&self.device, head_dim)?);
-        compiled.insert(head_dim, Arc::clone(&kernels));
-        Ok(kernels)
+        self.statistics.of(head_dim, || Statistics::compile(&self.device, head_dim))
     }
 
     /// See [`Backend::moments`](crate::Backend::moments).
