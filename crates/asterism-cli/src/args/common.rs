@@ -80,8 +80,8 @@ pub(crate) struct MethodArgs {
           env = "ASTERISM_ANCHOR")]
     pub(crate) anchor: Size,
     /// Compute the anchor's keys once, or again for every block as the paper's code does (star).
-    #[arg(long, value_name = "shared|recompute|auto", value_parser = anchor_kv, default_value = "shared",
-          env = "ASTERISM_ANCHOR_KV")]
+    #[arg(long, value_name = "shared|recompute|auto", value_parser = anchor_kv,
+          default_value = "shared", env = "ASTERISM_ANCHOR_KV")]
     pub(crate) anchor_kv: AnchorKv,
     /// Tokens of the context that are computed anew for every question, those it looks at (star): a
     /// number, a share such as 5%, auto (a fifth, at most 2k), or none.

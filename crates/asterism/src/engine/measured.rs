@@ -134,19 +134,7 @@ mod tests {
     use super::*;
     use crate::plan::ModelSize;
 
-    /// Llama-3.1-8B on GPUs.
-    const SIZE: ModelSize = ModelSize {
-        layers: 32,
-        context_layers: 31,
-        linear_weights: 6_979_321_856,
-        skipped_weights: 0,
-        q_width: 4096,
-        heads: 32,
-        kv_width: 1024,
-        kv_heads: 8,
-        kv_row_bytes: 2048,
-        element_bytes: 2,
-    };
+    const SIZE: ModelSize = ModelSize::LLAMA_8B;
 
     #[test]
     fn what_floods_the_link_is_refused_and_zigzag_is_named() {

@@ -304,6 +304,23 @@ fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) 
 }
 
 #[cfg(test)]
+impl ModelSize {
+    /// Llama-3.1-8B on GPUs.
+    pub(crate) const LLAMA_8B: Self = Self {
+        layers: 32,
+        context_layers: 31,
+        linear_weights: 6_979_321_856,
+        skipped_weights: 0,
+        q_width: 4096,
+        heads: 32,
+        kv_width: 1024,
+        kv_heads: 8,
+        kv_row_bytes: 2048,
+        element_bytes: 2,
+    };
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::PlanSpec;

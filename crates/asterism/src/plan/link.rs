@@ -106,19 +106,7 @@ mod tests {
     use crate::plan::{Method, PlanSpec, Star};
     use proptest::prelude::*;
 
-    /// Llama-3.1-8B on GPUs.
-    const SIZE: ModelSize = ModelSize {
-        layers: 32,
-        context_layers: 31,
-        linear_weights: 6_979_321_856,
-        skipped_weights: 0,
-        q_width: 4096,
-        heads: 32,
-        kv_width: 1024,
-        kv_heads: 8,
-        kv_row_bytes: 2048,
-        element_bytes: 2,
-    };
+    const SIZE: ModelSize = ModelSize::LLAMA_8B;
 
     fn cost(spec: PlanSpec, tokens: usize) -> Cost {
         Cost::of(&Plan::new(spec, tokens).unwrap(), &SIZE)
