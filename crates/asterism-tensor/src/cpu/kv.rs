@@ -210,6 +210,15 @@ impl<'a> KvView<'a> {
         }
     }
 
+    /// Where the first one lies in memory.
+    pub(super) fn address(self) -> usize {
+        match self {
+            Self::F32(all) => all.as_ptr().addr(),
+            Self::Bf16(all) => all.as_ptr().addr(),
+            Self::Int8(all) => all.bytes.as_ptr().addr(),
+        }
+    }
+
     /// What they are cached in.
     pub(super) fn precision(self) -> KvPrecision {
         match self {

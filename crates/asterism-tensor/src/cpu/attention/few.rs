@@ -1,8 +1,10 @@
 //! Few queries, as in decoding: keys and values are read once, in the order they lie in memory, and
-//! used directly for all heads.
+//! used directly for all heads, and for all sequences that see them.
 
-use super::queries::{Queries, Running};
-use super::{AttentionScratch, KeyRange, KvSegment, Request};
+use super::AttentionScratch;
+use super::jobs::Request;
+use super::queries::Running;
+use super::segments::{KeyRange, KvSegment};
 use crate::HeadShape;
 use crate::cpu::Cpu;
 use crate::cpu::kernels::FewRows;
@@ -11,6 +13,9 @@ use crate::cpu::kernels::FewRows;
 /// row and tile costs little.
 const KEYS: usize = 256;
 
+/// Sequences of one task: with more, their scores would crowd the keys out of that cache.
+pub(super) const MOST_SEQUENCES: usize = 16;
+
 /// A thread's working memory.
 #[derive(Default)]
 pub(super) struct FewScratch {
@@ -18,60 +23,68 @@ pub(super) struct FewScratch {
     pub(super) q: Vec<f32>,
     /// `[kv_heads, rows, KEYS]`
     pub(super) scores: Vec<f32>,
+    /// `[rows]`
+    positions: Vec<usize>,
 }
 
 impl Cpu {
-    /// All queries of a sequence over some of its keys: row `r` of KV head `h` is row
-    /// `h * rows + r` of the running softmax.
+    /// All queries of `requests` over keys that all of them see: of each KV head, row `r` of all
+    /// their rows, one request's behind the other's, is row `head * rows + r` of the running
+    /// softmax. None of them changes what another's are, to the last bit.
     pub(super) fn attend_few(
         &self,
-        request: &Request<'_>,
+        requests: &[Request<'_>],
         keys: &KeyRange<'_>,
         scratch: &mut AttentionScratch,
     ) {
-        let Request { q, positions, shape, .. } = *request;
-        let tokens = request.tokens();
-        let queries = |kv_head| Queries::new(q, positions, shape, kv_head, (0, tokens));
-        let rows = queries(0).rows();
+        let Some(Request { shape, .. }) = requests.first() else { return };
         let (running, few) = (&mut scratch.running, &mut scratch.few);
-        running.reset(shape.kv_heads * rows, shape.head_dim);
-        few.scores.resize(shape.kv_heads * rows * KEYS, 0.0);
         few.q.clear();
-        for queries in (0..shape.kv_heads).map(queries) {
-            for r in 0..queries.rows() {
-                few.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
+        few.positions.clear();
+        for kv_head in 0..shape.kv_heads {
+            for queries in requests.iter().map(|request| request.queries(kv_head)) {
+                let all = 0..queries.rows();
+                if kv_head == 0 {
+                    few.positions.extend(all.clone().map(|r| queries.position(r)));
+                }
+                for r in all {
+                    few.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
+                }
             }
         }
-        for tile in keys.tiles(shape, KEYS, positions.of(tokens - 1)) {
-            self.fold_few(&queries(0), tile, running, few);
+        let rows = shape.kv_heads * few.positions.len();
+        running.reset(rows, shape.head_dim);
+        few.scores.resize(few.scores.len().max(rows * KEYS), 0.0);
+        let last = few.positions.iter().copied().max().unwrap_or(0);
+        for tile in keys.tiles(*shape, KEYS, last) {
+            self.fold_few(*shape, tile, running, few);
         }
     }
 
-    /// One tile of keys, all heads. `queries` are those of any KV head: positions are the same.
+    /// One tile of keys, all heads of `shape`.
     fn fold_few(
         &self,
-        queries: &Queries<'_>,
+        shape: HeadShape,
         tile: KvSegment<'_>,
         running: &mut Running,
         scratch: &mut FewScratch,
     ) {
-        let (rows, count) = (queries.rows(), tile.tokens);
-        let HeadShape { head_dim: dim, .. } = queries.shape;
-        let heads = tile.heads(queries.shape);
-        let shape = FewRows { kv_heads: heads.len(), rows, dim };
-        let FewScratch { q, scores } = scratch;
+        let FewScratch { q, scores, positions } = scratch;
+        let (rows, count, dim) = (positions.len(), tile.tokens, shape.head_dim);
+        let heads = tile.heads(shape);
+        let few = FewRows { kv_heads: heads.len(), rows, dim };
         let own = heads.start * rows..heads.end * rows;
         let q = &q[own.start * dim..own.end * dim];
         let scores = &mut scores[..own.len() * count];
-        self.score_few(shape, q, tile.keys, scores);
+        self.score_few(few, q, tile.keys, scores);
         for (row, scores) in own.clone().zip(scores.chunks_exact_mut(count)) {
-            let visible = tile.visible(queries.position(row % rows));
+            let visible = tile.visible(positions[row % rows]);
             scores[visible..].fill(0.0);
             if visible > 0 {
                 running.fold(self.kernels, row, tile, &mut scores[..visible]);
             }
         }
         let out = &mut running.out[own.start * dim..own.end * dim];
-        self.weigh_few(shape, scores, tile.values, out);
+        self.weigh_few(few, scores, tile.values, out);
     }
 }

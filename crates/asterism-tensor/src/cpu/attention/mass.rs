@@ -98,7 +98,7 @@ impl Cpu {
         let Queries { shape, .. } = queries(0);
         let (rows, count, heads) = (queries(0).rows(), tile.tokens, tile.heads(shape));
         let few = FewRows { kv_heads: heads.len(), rows, dim: shape.head_dim };
-        let FewScratch { q, scores } = &mut scratch.few;
+        let FewScratch { q, scores, .. } = &mut scratch.few;
         q.clear();
         for queries in heads.clone().map(&queries) {
             for r in 0..rows {

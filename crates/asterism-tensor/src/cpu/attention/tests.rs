@@ -3,9 +3,10 @@
 use super::*;
 use crate::cpu::Kv;
 use crate::testing::{cached, held, relative_error};
-use crate::{Isa, KvPrecision};
+use crate::{Isa, KeptKeys, KvPrecision};
 use half::bf16;
 use proptest::prelude::*;
+use std::ops::Range;
 
 /// Softmax attention by its definition, in f64: returns (out, lse). `unseen` says of a KV head and
 /// a token that no query sees its key.
@@ -300,6 +301,73 @@ fn a_sequence_gives_the_same_bits_whatever_else_is_in_the_call() {
                 let chosen: Vec<usize> = (17 - count..17).collect();
                 for (found, i) in run(&chosen).into_iter().zip(chosen) {
                     assert!(found == alone[i], "{isa} {precision:?}: sequence {i} of {count}");
+                }
+            }
+        }
+    }
+}
+
+/// Bits of the outputs and log-sum-exps of sequences of one token, with a row of `q` each: `all`
+/// has their positions and keys.
+fn decoded(
+    cpu: &Cpu,
+    shape: HeadShape,
+    q: &[&[f32]],
+    all: &[(usize, &[KvSegment<'_>])],
+) -> Vec<Vec<u32>> {
+    let sequences: Vec<_> = all
+        .iter()
+        .enumerate()
+        .map(|(row, (position, segments))| {
+            let positions = RowPositions::From(*position);
+            KvSequence { rows: row..row + 1, positions, segments }
+        })
+        .collect();
+    let mut out = vec![f32::NAN; all.len() * shape.q_width()];
+    let mut lse = vec![f32::NAN; all.len() * shape.heads];
+    cpu.attend(&q.concat(), shape, &sequences, &mut out, &mut lse);
+    let rows = out.chunks(shape.q_width()).zip(lse.chunks(shape.heads));
+    rows.map(|(out, lse)| out.iter().chain(lse).map(|x| x.to_bits()).collect()).collect()
+}
+
+#[test]
+fn questions_about_one_context_read_its_keys_once_and_give_the_same_bits_as_alone() {
+    let mut seed = 17;
+    let (context, count) = (4500, 17);
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        for (precision, head_dim) in PRECISIONS.into_iter().zip([20, 64, 64]) {
+            let shape = HeadShape { heads: 6, kv_heads: 2, head_dim };
+            let mut keys = |tokens, page| Paged::new(&mut seed, shape, precision, tokens, page);
+            let book = keys(context, 4000);
+            let tails: Vec<_> = (0..count).map(|i| keys(1 + 37 * i, 64)).collect();
+            let hidden: Vec<bool> = (0..context).map(|t| t % 5 == 0).collect();
+            let segments: Vec<Vec<_>> = (0..count)
+                .map(|i| {
+                    let mut all = book.segments(shape);
+                    if i % 4 == 3 {
+                        let flags = all.iter().map(|s| &hidden[s.start..s.start + s.tokens]);
+                        let flags: Vec<_> = flags.collect();
+                        all.iter_mut().zip(flags).for_each(|(s, flags)| s.hidden = Some(flags));
+                    }
+                    let tail = tails[i].segments(shape).into_iter();
+                    all.extend(tail.map(|s| KvSegment { start: s.start + context, ..s }));
+                    all
+                })
+                .collect();
+            // The sixth stands in the middle of the book.
+            let position = |i: usize| if i == 5 { 2345 } else { context + tails[i].tokens };
+            let q = random(&mut seed, count * shape.q_width());
+            let q: Vec<&[f32]> = q.chunks(shape.q_width()).collect();
+            let all: Vec<_> = (0..count).map(|i| (position(i), &segments[i][..])).collect();
+            for threads in [1, 3] {
+                let cpu = Cpu::new(threads, Some(isa)).unwrap();
+                let alone: Vec<_> =
+                    (0..count).flat_map(|i| decoded(&cpu, shape, &q[i..=i], &all[i..=i])).collect();
+                for from in [0, 9, 12, 14, 15] {
+                    let found = decoded(&cpu, shape, &q[from..], &all[from..]);
+                    for (i, (found, alone)) in found.iter().zip(&alone[from..]).enumerate() {
+                        assert!(found == alone, "{isa} {precision:?} {threads}: {i} from {from}");
+                    }
                 }
             }
         }

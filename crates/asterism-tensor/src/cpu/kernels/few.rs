@@ -45,8 +45,8 @@ pub(super) struct Part {
 
 macro_rules! few {
     ($features:literal, $lanes:literal, $score:expr, $weigh:expr, $int:ident, $zero:ident, $load:ident,
-     $store:ident, $set1:ident, $fma:ident, $load_int:ident, $cast:ident, $shift:ident,
-     $and:ident, $splat:ident, $halve:expr) => {
+     $store:ident, $set1:ident, $fma:ident, $add:ident, $load_int:ident, $cast:ident,
+     $shift:ident, $and:ident, $splat:ident, $halve:expr, $part:expr, $join:expr) => {
         /// bf16 of one register.
         const PAIRS: usize = 2 * $lanes;
 
@@ -62,6 +62,22 @@ macro_rules! few {
             match half {
                 0 => $cast($shift::<16>(pairs)),
                 _ => $cast($and(pairs, $splat(0xffff_0000_u32 as i32))),
+            }
+        }
+
+        /// Brings rows of [`PAIRS`] floats into the order of [`widen_half`]: of each piece the even
+        /// ones, then the odd ones.
+        #[target_feature(enable = $features)]
+        fn part_pairs(rows: &[f32], order: &mut [f32]) {
+            let pieces = rows.as_chunks::<PAIRS>().0;
+            for (order, piece) in order.as_chunks_mut::<PAIRS>().0.iter_mut().zip(pieces) {
+                // SAFETY: two registers of floats each.
+                unsafe {
+                    let (low, high) = ($load(piece.as_ptr()), $load(piece[$lanes..].as_ptr()));
+                    let [even, odd] = $part(low, high);
+                    $store(order.as_mut_ptr(), even);
+                    $store(order[$lanes..].as_mut_ptr(), odd);
+                }
             }
         }
 
@@ -116,12 +132,8 @@ macro_rules! few {
             let mut order = [0.0f32; FEW * MOST_DIM];
             for_each_part(shape, keys, |first, row, count, part| {
                 let order = &mut order[..count * dim];
-                let pieces = q[row * dim..][..count * dim].as_chunks::<PAIRS>().0;
-                for (order, q) in order.as_chunks_mut::<PAIRS>().0.iter_mut().zip(pieces) {
-                    for i in 0..$lanes {
-                        (order[i], order[$lanes + i]) = (q[2 * i], q[2 * i + 1]);
-                    }
-                }
+                // SAFETY: the features are present because `Kernels::of` handed this table out.
+                unsafe { part_pairs(&q[row * dim..][..count * dim], order) };
                 let scores = &mut scores[row * width + first..];
                 // SAFETY: the part's keys have `dim` elements each, and `scores` has as many from
                 // here on for each of `count` rows, `width` apart (asserted); the features are
@@ -287,15 +299,13 @@ macro_rules! few {
             for (r, sums) in sums.iter().enumerate() {
                 for (chunk, sum) in sums.iter().enumerate() {
                     let out = &mut out[r * dim + column + chunk * PAIRS..][..PAIRS];
-                    let (mut even, mut odd) = ([0.0f32; $lanes], [0.0f32; $lanes]);
-                    // SAFETY: a register of floats each.
+                    // SAFETY: two registers of floats.
                     unsafe {
-                        $store(even.as_mut_ptr(), sum[0]);
-                        $store(odd.as_mut_ptr(), sum[1]);
-                    }
-                    for i in 0..$lanes {
-                        out[2 * i] += even[i];
-                        out[2 * i + 1] += odd[i];
+                        let [low, high] = $join(sum[0], sum[1]);
+                        let (first, second) = (out.as_ptr(), out[$lanes..].as_ptr());
+                        let (low, high) = ($add($load(first), low), $add($load(second), high));
+                        $store(out.as_mut_ptr(), low);
+                        $store(out[$lanes..].as_mut_ptr(), high);
                     }
                 }
             }

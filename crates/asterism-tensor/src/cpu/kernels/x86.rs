@@ -284,9 +284,11 @@ pub(super) mod avx2 {
     use half::bf16;
     use std::arch::x86_64::{
         __m256i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps,
-        _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_extractf128_ps,
-        _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_epi32,
-        _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
+        _mm256_and_si256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_castps256_ps128,
+        _mm256_castsi256_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_hadd_ps,
+        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_permute2f128_ps, _mm256_permute4x64_pd,
+        _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_slli_epi32,
+        _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
     use std::hint::black_box;
 
@@ -317,12 +319,26 @@ pub(super) mod avx2 {
         _mm256_storeu_ps,
         _mm256_set1_ps,
         _mm256_fmadd_ps,
+        _mm256_add_ps,
         _mm256_loadu_si256,
         _mm256_castsi256_ps,
         _mm256_slli_epi32,
         _mm256_and_si256,
         _mm256_set1_epi32,
-        std::convert::identity
+        std::convert::identity,
+        |low, high| {
+            // Both halves of 128 bits are shuffled alike: runs of four come out in turns.
+            let in_order = |mixed| {
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(mixed)))
+            };
+            let even = _mm256_shuffle_ps::<0b10_00_10_00>(low, high);
+            [in_order(even), in_order(_mm256_shuffle_ps::<0b11_01_11_01>(low, high))]
+        },
+        |even, odd| {
+            let (low, high) = (_mm256_unpacklo_ps(even, odd), _mm256_unpackhi_ps(even, odd));
+            let halves = _mm256_permute2f128_ps::<0x20>(low, high);
+            [halves, _mm256_permute2f128_ps::<0x31>(low, high)]
+        }
     );
     row!(
         "avx2,fma",
@@ -370,9 +386,10 @@ pub(super) mod avx512 {
     use half::bf16;
     use std::arch::x86_64::{
         __m512i, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps,
-        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_hadd_ps, _mm512_add_ps,
-        _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_extractf32x8_ps,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps,
+        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_hadd_ps, _mm512_add_epi32,
+        _mm512_add_ps, _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi512_ps,
+        _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_permutex2var_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32,
         _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
     };
     use std::hint::black_box;
@@ -404,12 +421,23 @@ pub(super) mod avx512 {
         _mm512_storeu_ps,
         _mm512_set1_ps,
         _mm512_fmadd_ps,
+        _mm512_add_ps,
         _mm512_loadu_si512,
         _mm512_castsi512_ps,
         _mm512_slli_epi32,
         _mm512_and_si512,
         _mm512_set1_epi32,
-        |sum| _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum))
+        |sum| _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum)),
+        |low, high| {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            [even, odd].map(|of| _mm512_permutex2var_ps(low, of, high))
+        },
+        |even, odd| {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            [low, high].map(|of| _mm512_permutex2var_ps(even, of, odd))
+        }
     );
     row!(
         "avx512f,avx512bw,avx512dq,avx512vl,fma",
