@@ -10,6 +10,7 @@ by Q4_1 stays lost: scores are those of the quantised model.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,10 @@ def convert(file, out):
     model.load_state_dict(read.state_dict())
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(file.parent, **found).save_pretrained(out)
+    # Transformers before 5 look for the base of rotations by this name, and take another without it.
+    config = json.loads((out / "config.json").read_text())
+    config["rope_theta"] = config["rope_parameters"]["rope_theta"]
+    (out / "config.json").write_text(json.dumps(config, indent=2))
 
 
 main()

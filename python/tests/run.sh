@@ -13,7 +13,8 @@ mkdir -p "$kept"
 if [ ! -e "$kept/newest/ready" ]; then
   python3 -m venv --clear "$kept/newest"
   benches/peers/cpu_torch.sh "$kept/newest"
-  "$kept/newest/bin/pip" install -q transformers==5.24.0 maturin==1.16.0 mypy==2.4.1 pytest==9.2.0
+  "$kept/newest/bin/pip" install -q transformers==5.24.0 maturin==1.16.0 mypy==2.4.1 pytest==9.2.0 \
+    accelerate==1.15.0 gguf==0.19.0
   touch "$kept/newest/ready"
 fi
 if [ ! -e "$kept/oldest/ready" ]; then
@@ -24,6 +25,9 @@ if [ ! -e "$kept/oldest/ready" ]; then
   echo "import site; site.addsitedir('$(site newest)')" >"$(site oldest)/newest.pth"
   touch "$kept/oldest/ready"
 fi
+
+# A checkpoint of somebody else's.
+[ -e target/smollm2/config.json ] || "$kept/newest/bin/python" benches/smollm2.py target/smollm2
 
 rm -rf "$kept/wheels"
 "$kept/newest/bin/maturin" build -q --locked --profile dev -m python/Cargo.toml \

@@ -1,4 +1,4 @@
-"""nano by the engine, by a StarCache in Transformers, and by a forward with the mask written out:
+"""nano and SmolLM2 by the engine, by a StarCache in Transformers, and by a forward with the mask written out:
 the same logits and tokens."""
 
 from pathlib import Path
@@ -11,14 +11,17 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 ROOT = Path(__file__).parents[2]
-MODELS = {"nano": ROOT / "models" / "nano"}
+MODELS = {"nano": ROOT / "models" / "nano", "smollm2": ROOT / "target" / "smollm2"}
 BLOCK, ANCHOR = 256, 64
 QUESTION = "\nWhat is the access code for the Lisbon vault? The access code is"
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def folder(request):
-    return MODELS[request.param]
+    folder = MODELS[request.param]
+    if not folder.exists():
+        pytest.skip(f"benches/smollm2.py {folder} makes it")
+    return folder
 
 
 @pytest.fixture(scope="module")
