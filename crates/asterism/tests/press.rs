@@ -13,13 +13,15 @@ use asterism::model::{FetchOptions, ModelSource};
 use asterism::plan::{
     AnchorKv, Cost, HeadBudget, Plan, PlanSpec, Press, PressBy, Revisit, Span, Star,
 };
+use asterism::press::RepeatPrompt;
 use asterism::tensor::Precision;
-use common::naive::NaiveLlama;
+use common::naive::{NaiveLlama, Seen};
 use common::{
     HOSTS, devices, engine_on, golden_dir, max_difference, relative_error, run, tiny, tokens,
 };
 use proptest::prelude::*;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +30,11 @@ fn nano() -> Arc<Engine> {
     let files = ModelSource::Nano.resolve(&FetchOptions::default()).unwrap();
     let options = EngineOptions { cache_bytes: 0, precision: Precision::F32, ..Default::default() };
     Arc::new(Engine::load(files, &options).unwrap())
+}
+
+/// Where nano lies.
+fn nano_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nano")
 }
 
 fn encode(engine: &Arc<Engine>, ids: &[u32], spec: PlanSpec) -> Context {
@@ -147,6 +154,93 @@ proptest! {
         let expected: Vec<f32> = naive.logits(&ids, &positions, &sees, &mut |_| ());
         let difference = max_difference(&found, &expected);
         prop_assert!(difference < 2e-3, "{difference}");
+    }
+}
+
+/// For each layer and KV head how much KVzip's repetitions look at each token of a context in
+/// blocks, by the definition: `[layers, kv_heads, n]`.
+fn looked_at(engine: &Engine, ids: &[u32], plan: &Plan) -> Vec<Vec<Vec<f64>>> {
+    let naive = NaiveLlama::open(&nano_dir());
+    let (size, n) = (engine.model_size(), ids.len());
+    let group = size.heads / size.kv_heads;
+    let prompt = RepeatPrompt::new(&engine.frame(None).unwrap(), engine.tokenizer()).unwrap();
+    let block_of = |token: usize| plan.spans().iter().position(|span| token < span.end()).unwrap();
+    // The context, and behind it the repetition of every block: whose each of its tokens is.
+    let (mut all, mut positions, mut owners) = (ids.to_vec(), (0..n).collect::<Vec<_>>(), vec![]);
+    for (block, span) in plan.spans().iter().enumerate() {
+        for repetition in prompt.repetitions(&ids[span.range()], *span) {
+            positions.extend(span.end()..span.end() + repetition.tokens.len());
+            owners.extend(repetition.tokens.iter().map(|_| block));
+            all.extend(repetition.tokens);
+        }
+    }
+    let sees = |i: usize, j: usize| {
+        let block = if i < n { block_of(i) } else { owners[i - n] };
+        let other = if j < n { block_of(j) } else { owners[j - n] };
+        j <= i && (block == other && (j < n || i >= n) || j < plan.anchor)
+    };
+    let mut most = vec![vec![vec![0.0f64; n]; size.kv_heads]; size.layers];
+    let mut calls = 0;
+    naive.logits(&all, &positions, &sees, &mut |seen| {
+        let Seen::Weights { layer, token, weights } = seen else { return };
+        // One head after the other.
+        let head = calls % size.heads / group;
+        calls += 1;
+        if token < n {
+            return;
+        }
+        let block = owners[token - n];
+        let own = plan.spans()[block].range();
+        let is_last = layer + 1 == size.layers;
+        let sinks = if block == 0 || is_last { 0 } else { plan.anchor.min(Press::SINKS) };
+        let compared = |j: usize| own.contains(&j) || j < sinks || j >= n;
+        let total: f64 = (0..weights.len()).filter(|j| compared(*j)).map(|j| weights[j]).sum();
+        for j in own {
+            let most = &mut most[layer][head][j];
+            *most = most.max(weights[j] / total);
+        }
+    });
+    // The first tokens of all are kept in any case.
+    for scores in most.iter_mut().flatten() {
+        scores[..Press::SINKS].fill(f64::INFINITY);
+    }
+    most
+}
+
+#[test]
+fn kvzip_keeps_what_the_definition_looks_at_most() {
+    let engine = nano();
+    let note =
+        "The grass is green. The vault code is 48213. A heron fishes by the mill. ".repeat(4);
+    let documents = [("note", note.as_str())];
+    let begun = engine.documents(&documents).star(40).anchor(16);
+    let context = begun.press(Press::new(4000).by(PressBy::Kvzip)).encode().unwrap();
+    let (plan, folder) = (context.plan(), tempfile::tempdir().unwrap());
+    assert!(plan.spans().len() > 2);
+    let most = looked_at(&engine, context.tokens(), plan);
+    context.save(folder.path(), &Cancel::new()).unwrap();
+    let bytes = std::fs::read(folder.path().join("host-0.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for (block, span) in plan.spans().iter().enumerate() {
+        let keep = plan.kept(span.len).unwrap();
+        assert!(keep > 0 && keep < span.len);
+        for (layer, heads) in most.iter().enumerate() {
+            let name = format!("block.{block}.layer.{layer}.kept_tokens");
+            let numbers = file.tensor(&name).unwrap().data().as_chunks::<4>().0;
+            let kept: Vec<usize> =
+                numbers.iter().map(|bytes| u32::from_le_bytes(*bytes) as usize).collect();
+            assert_eq!(kept.len(), heads.len() * keep);
+            for (head, (kept, scores)) in kept.chunks(keep).zip(heads).enumerate() {
+                let own = &scores[span.range()];
+                let mut sorted = own.to_vec();
+                sorted.sort_by(|a, b| b.total_cmp(a));
+                // The engine computes in f32: what is as good as the worst may stand for it.
+                let worst = sorted[keep - 1] * (1.0 - 1e-3);
+                for token in kept {
+                    assert!(own[*token] >= worst, "block {block}, layer {layer}, head {head}");
+                }
+            }
+        }
     }
 }
 
