@@ -13,7 +13,7 @@ mod measure {
         Communicator, Id, Library, Message, NcclError, Place, avoid_multicast,
     };
     use asterism_tensor::cuda::{Buffer, Cuda, CudaError, Device, Event, Gemm, Stream};
-    use asterism_tensor::{Backend, TensorError};
+    use asterism_tensor::{Processor, Replaying, TensorError};
     use half::bf16;
     use std::error::Error;
     use std::sync::{Arc, Barrier, Mutex};

@@ -41,8 +41,9 @@ pub mod user_cache;
 
 pub use aligned::Aligned;
 pub use backend::{
-    Backend, Choice, LayerWidths, MassOver, Memory, Pass, Peak, Positions, Rotation, RowReader,
-    Segment, Sequence, SplitQkv,
+    Attention, Backend, Buffers, Caching, Choice, Choosing, LayerWidths, Linear, MassOver, Memory,
+    Pass, Peak, Positions, Processor, Replaying, Rotation, RowReader, Segment, Sequence,
+    SparseAttention, SplitQkv, Statistics, Tokens,
 };
 pub use bytes::Bytes;
 pub use cpu::{

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// Some outputs of a matrix `[outputs, inputs]`, by some of its inputs. Of a
-/// [pair](crate::Backend::pair), the same outputs of both.
+/// [pair](crate::Buffers::pair), the same outputs of both.
 #[derive(Debug)]
 pub struct Slab<'a, M> {
     /// The whole matrix.

@@ -1,13 +1,13 @@
 //! What tests of both backends share.
 
 use crate::cpu::Kv;
-use crate::{Backend, Cpu, HeadShape, KvPrecision, Memory, Part};
+use crate::{Caching, Cpu, HeadShape, KvPrecision, Memory, Part};
 
 /// Heads of `head_dim` elements, cached on the CPU.
 pub(crate) fn cached(precision: KvPrecision, head_dim: usize, values: &[f32]) -> Kv {
     let cpu = Cpu::new(1, None).expect("a thread");
     let shape = HeadShape { heads: 1, kv_heads: 1, head_dim };
-    let mut kv = Backend::kv(&cpu, precision, shape, values.len()).expect("a precision of the CPU");
+    let mut kv = Caching::kv(&cpu, precision, shape, values.len()).expect("a precision of the CPU");
     cpu.append(&mut kv, values);
     kv
 }

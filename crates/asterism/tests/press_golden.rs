@@ -7,7 +7,7 @@ mod common;
 use asterism::plan::{HeadBudget, Span};
 use asterism::press::expected::{EPSILON, FUTURE, Moments, expected};
 use asterism::press::{compactor, plain, select, window};
-use asterism::tensor::{Aligned, Backend, Cpu, HeadShape, KvPrecision, Part};
+use asterism::tensor::{Aligned, Buffers, Caching, Cpu, HeadShape, KvPrecision, Part, Statistics};
 use common::{Golden, max_difference};
 
 const SHAPE: HeadShape = HeadShape { heads: 4, kv_heads: 2, head_dim: 16 };
@@ -29,11 +29,11 @@ fn rows(all: &[f32], tokens: std::ops::Range<usize>, width: usize) -> &[f32] {
 }
 
 /// Keys and values as they are cached.
-fn cached(cpu: &Cpu, [k, v]: [&[f32]; 2]) -> [<Cpu as Backend>::Kv; 2] {
+fn cached(cpu: &Cpu, [k, v]: [&[f32]; 2]) -> [<Cpu as Buffers>::Kv; 2] {
     let [mut keys, mut values] = [k, v].map(|x| cpu.kv(KvPrecision::F32, SHAPE, x.len()).unwrap());
     let [k, v] = [k, v].map(aligned);
     let new = [Part::new(&k, 0..k.len()), Part::new(&v, 0..v.len())];
-    Backend::append(cpu, [&mut keys, &mut values], new).unwrap();
+    Caching::append(cpu, [&mut keys, &mut values], new).unwrap();
     [keys, values]
 }
 

@@ -40,7 +40,7 @@ impl Cpu {
         all.concat()
     }
 
-    /// See [`Backend::moments`](crate::Backend::moments), of `q [tokens, heads, head_dim]`.
+    /// See [`moments`](crate::Statistics::moments), of `q [tokens, heads, head_dim]`.
     pub(super) fn moments_of(
         &self,
         q: &[f32],
@@ -84,8 +84,8 @@ impl Cpu {
         })
     }
 
-    /// See [`Backend::expected_scores`](crate::Backend::expected_scores), of `keys [tokens,
-    /// kv_heads, head_dim]`.
+    /// See [`expected_scores`](crate::Statistics::expected_scores), of `keys [tokens, kv_heads,
+    /// head_dim]`.
     pub(super) fn expected_of(&self, keys: &[f32], shape: HeadShape, queries: &[f32]) -> Vec<f32> {
         let (dim, width, panel) = (shape.head_dim, shape.kv_width(), self.kernels.panel);
         let columns = dim.next_multiple_of(panel);
@@ -122,7 +122,7 @@ impl Cpu {
         })
     }
 
-    /// See [`Backend::norms`](crate::Backend::norms), of `vectors [tokens, kv_heads, head_dim]`.
+    /// See [`norms`](crate::Statistics::norms), of `vectors [tokens, kv_heads, head_dim]`.
     pub(super) fn norms_of(&self, vectors: &[f32], shape: HeadShape) -> Vec<f32> {
         let (dim, width) = (shape.head_dim, shape.kv_width());
         let norm = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();

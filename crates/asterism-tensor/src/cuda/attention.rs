@@ -99,7 +99,7 @@ fn one_head(shape: HeadShape) -> HeadShape {
 }
 
 impl Cuda {
-    /// See [`Backend::attend`](crate::Backend::attend).
+    /// See [`Attention::attend`](crate::Attention::attend).
     pub(super) fn attend_sequences(
         &self,
         q: View<'_, bf16>,
@@ -154,7 +154,7 @@ impl Cuda {
         self.flash(shape.head_dim)?.attend_all(q, shape, &rows, out, lse)
     }
 
-    /// See [`Backend::mass`](crate::Backend::mass).
+    /// See [`Attention::mass`](crate::Attention::mass).
     pub(super) fn mass_of(
         &self,
         queries: Queries<'_>,

@@ -1,7 +1,8 @@
 //! The CUDA backend: NVIDIA's libraries, found while the program runs, and what is computed with
 //! them. The program builds without CUDA and starts without a GPU.
 //!
-//! * [`backend`](Cuda): a GPU as a [`Backend`](super::Backend): what follows, put together
+//! * `backend`: a GPU as a [`Backend`](super::Backend)
+//! * [`gpu`](Cuda): what follows, put together
 //! * [`libraries`](Libraries): which of NVIDIA's libraries this machine has, or what to install
 //! * [`device`](Device): a GPU, its memory pool and the one stream everything runs on, in order
 //! * [`buffer`](Buffer) and [`view`](View): memory of a device, owned and borrowed
@@ -20,6 +21,7 @@
 //! enqueued on one stream, so an operation sees what those before it wrote; only what brings data
 //! back to the host waits. Messages to other GPUs have a stream of their own.
 
+mod activations;
 mod attention;
 mod backend;
 mod buffer;
@@ -29,6 +31,7 @@ mod error;
 mod event;
 mod flash;
 mod gemv;
+mod gpu;
 mod graph;
 mod kernel_cache;
 mod kernels;
@@ -52,12 +55,13 @@ mod stream;
 mod view;
 mod weights;
 
-pub use backend::{Activations, Cuda};
+pub use activations::Activations;
 pub use buffer::Buffer;
 pub use cudnn::{Attention, Cudnn};
 pub use device::{Device, Properties};
 pub use error::CudaError;
 pub use event::Event;
+pub use gpu::Cuda;
 pub use graph::Recording;
 pub use kernel_cache::KernelCache;
 pub use kv::Kv;

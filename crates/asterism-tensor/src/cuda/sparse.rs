@@ -200,7 +200,7 @@ impl Cuda {
         self.sparse.of(head_dim, || SparseKernels::compile(&self.device, head_dim))
     }
 
-    /// See [`Backend::attend_tiles`](crate::Backend::attend_tiles).
+    /// See [`SparseAttention::attend_tiles`](crate::SparseAttention::attend_tiles).
     pub(super) fn attend_listed(
         &self,
         q: View<'_, bf16>,
@@ -296,7 +296,7 @@ impl Cuda {
         unsafe { kernel.launch(grid, [threads, 1, 1], shared, &arguments) }
     }
 
-    /// See [`Backend::lines`](crate::Backend::lines).
+    /// See [`SparseAttention::lines`](crate::SparseAttention::lines).
     pub(super) fn weigh_lines(
         &self,
         q: View<'_, bf16>,
@@ -354,7 +354,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// See [`Backend::tile_mass`](crate::Backend::tile_mass).
+    /// See [`SparseAttention::tile_mass`](crate::SparseAttention::tile_mass).
     pub(super) fn weigh_tiles(
         &self,
         q: View<'_, bf16>,
@@ -396,7 +396,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// See [`Backend::heaviest`](crate::Backend::heaviest).
+    /// See [`SparseAttention::heaviest`](crate::SparseAttention::heaviest).
     pub(super) fn heaviest_tiles(
         &self,
         weights: View<'_, f32>,

@@ -38,7 +38,7 @@ impl Cuda {
         self.statistics.of(head_dim, || Statistics::compile(&self.device, head_dim))
     }
 
-    /// See [`Backend::moments`](crate::Backend::moments).
+    /// See [`Statistics::moments`](crate::Statistics::moments).
     pub(super) fn moments_of(
         &self,
         q: View<'_, bf16>,
@@ -70,7 +70,7 @@ impl Cuda {
         moments.to_vec()
     }
 
-    /// See [`Backend::expected_scores`](crate::Backend::expected_scores).
+    /// See [`Statistics::expected_scores`](crate::Statistics::expected_scores).
     pub(super) fn expected_of(
         &self,
         keys: Part<'_, Kv>,
@@ -99,7 +99,7 @@ impl Cuda {
         logits.to_vec()
     }
 
-    /// See [`Backend::norms`](crate::Backend::norms).
+    /// See [`Statistics::norms`](crate::Statistics::norms).
     pub(super) fn norms_of(
         &self,
         vectors: Part<'_, Kv>,

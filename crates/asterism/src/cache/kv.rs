@@ -322,7 +322,7 @@ impl<B: Backend> KvStore<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Aligned, Cpu};
+    use crate::tensor::{Aligned, Buffers, Caching, Cpu};
 
     fn store(cpu: &Cpu) -> KvStore<Cpu> {
         let shape = HeadShape { heads: 2, kv_heads: 1, head_dim: 2 };
@@ -337,7 +337,7 @@ mod tests {
     }
 
     /// Keys in f32.
-    fn numbers(cpu: &Cpu, keys: Part<'_, <Cpu as Backend>::Kv>) -> Vec<f32> {
+    fn numbers(cpu: &Cpu, keys: Part<'_, <Cpu as Buffers>::Kv>) -> Vec<f32> {
         cpu.kv_bytes(keys).unwrap().to_f32(KvPrecision::F32, 2)
     }
 

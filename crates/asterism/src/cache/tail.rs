@@ -107,7 +107,7 @@ impl<B: Backend> Tail<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Aligned, Cpu};
+    use crate::tensor::{Aligned, Caching, Cpu};
 
     #[test]
     fn pages_fill_one_after_the_other_and_keep_all_positions() {

@@ -2,7 +2,7 @@
 
 use super::EngineError;
 use crate::comm::{Comm, GivenUp, MpiComm};
-use crate::tensor::{Backend, Cpu, HeadShape, KvPrecision};
+use crate::tensor::{Backend, Cpu, HeadShape, KvPrecision, Processor};
 use crate::world::{Fact, Facts, World};
 use std::sync::Arc;
 

@@ -4,14 +4,14 @@ use super::compute::Compute;
 use super::device::Loading;
 use super::{DeviceChoice, EngineError};
 use crate::tensor::cuda::Device;
-use crate::tensor::{Backend, Cpu, Cuda, CudaError, Precision, TensorError};
+use crate::tensor::{Buffers, Cpu, Cuda, CudaError, Precision, Processor, TensorError};
 
 /// As [`DeviceChoice::row_precision`].
 pub(super) fn row_precision(choice: DeviceChoice, weights: Precision) -> Precision {
     if is_gpu(choice, weights) { Cuda::ROWS } else { Cpu::ROWS }
 }
 
-/// [`Backend::EXCHANGE_BYTES`] of what would compute.
+/// [`EXCHANGE_BYTES`](crate::tensor::Processor::EXCHANGE_BYTES) of what would compute.
 pub(super) fn exchange_bytes(choice: DeviceChoice, weights: Precision) -> u64 {
     if is_gpu(choice, weights) { Cuda::EXCHANGE_BYTES } else { Cpu::EXCHANGE_BYTES }
 }

@@ -15,7 +15,7 @@ use crate::cancel::Cancel;
 use crate::comm::Comm;
 use crate::plan::Span;
 use crate::saved::{StoredBlock, Writer};
-use crate::tensor::{Backend, Memory, Part, Positions};
+use crate::tensor::{Backend, Buffers, Memory, Part, Positions};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub(super) type Blocks<B> = Arc<[Arc<EncodedBlock<B>>]>;
 
 /// For each of a context's [`Blocks`], which of its keys a question does not see, if any.
-pub(super) type Hidden<B> = Arc<[Option<<B as Backend>::Flags>]>;
+pub(super) type Hidden<B> = Arc<[Option<<B as Buffers>::Flags>]>;
 
 /// What a host holds for a question that looks at its context before it is answered.
 struct Noted<B: Backend> {

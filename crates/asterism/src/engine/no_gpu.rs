@@ -3,14 +3,14 @@
 use super::compute::Compute;
 use super::device::Loading;
 use super::{DeviceChoice, EngineError};
-use crate::tensor::{Backend, Cpu, Precision, TensorError};
+use crate::tensor::{Buffers, Cpu, Precision, Processor, TensorError};
 
 /// As [`DeviceChoice::row_precision`].
 pub(super) fn row_precision(_: DeviceChoice, _: Precision) -> Precision {
     Cpu::ROWS
 }
 
-/// [`Backend::EXCHANGE_BYTES`] of what would compute.
+/// [`EXCHANGE_BYTES`](crate::tensor::Processor::EXCHANGE_BYTES) of what would compute.
 pub(super) fn exchange_bytes(_: DeviceChoice, _: Precision) -> u64 {
     Cpu::EXCHANGE_BYTES
 }

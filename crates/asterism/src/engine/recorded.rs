@@ -2,10 +2,10 @@
 //! of them, they are of no use once the hosts have to connect anew, and in the way of that.
 
 use super::members::Members;
-use crate::tensor::Backend;
+use crate::tensor::{Backend, Buffers};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-type Slot<B> = Mutex<Option<<B as Backend>::Recording>>;
+type Slot<B> = Mutex<Option<<B as Buffers>::Recording>>;
 
 /// A step that was recorded, unless it was taken back.
 pub(super) struct Recorded<B: Backend>(Arc<Slot<B>>);

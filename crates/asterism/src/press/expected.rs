@@ -120,7 +120,7 @@ pub(super) fn softmax(logits: &mut [f32]) {
 mod tests {
     use super::*;
     use crate::press::testing::{error, random};
-    use crate::tensor::{Aligned, Cpu, KvPrecision};
+    use crate::tensor::{Aligned, Caching, Cpu, KvPrecision};
     use proptest::prelude::*;
 
     fn aligned(numbers: &[f32]) -> Aligned<f32> {
@@ -246,7 +246,7 @@ mod tests {
                 let mut other = cpu.kv(KvPrecision::F32, shape, new.len()).unwrap();
                 let new = aligned(new);
                 let part = Part::new(&new, 0..keys.len());
-                Backend::append(&cpu, [&mut kept, &mut other], [part, part]).unwrap();
+                Caching::append(&cpu, [&mut kept, &mut other], [part, part]).unwrap();
                 kept
             });
             let kept = kept.each_ref().map(|kept| Part::new(kept, 0..keys.len()));

@@ -3,7 +3,7 @@
 use super::both::{Both, all, widened};
 use super::{halves, numbers, random};
 use crate::cuda::Cuda;
-use crate::{Backend, Choice, Part, Sampling};
+use crate::{Buffers, Choice, Choosing, Part, Sampling};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 #[test]

@@ -4,7 +4,8 @@
 use super::both::{Both, all, all_mut, all_of, on_both};
 use super::{halves, random, relative_error};
 use crate::{
-    Backend, HeadShape, KeptKeys, KvPrecision, MassOver, Part, Positions, Segment, Sequence,
+    Attention, Buffers, Caching, HeadShape, KeptKeys, KvPrecision, MassOver, Part, Positions,
+    Segment, Sequence,
 };
 
 const BLOCK: usize = 700;
@@ -58,10 +59,10 @@ fn chosen_keys_are_attended_as_on_the_cpu() {
                         let kv = |len| backend.kv(precision, shape, len).unwrap();
                         let (mut keys, mut values) = (kv(len), kv(len));
                         let both_new = [all(&side!(new[0])), all(&side!(new[1]))];
-                        Backend::append(backend, [&mut keys, &mut values], both_new).unwrap();
+                        Caching::append(backend, [&mut keys, &mut values], both_new).unwrap();
                         let (mut own_keys, mut own_values) = (kv(tail_len), kv(tail_len));
                         let both_new = [all(&side!(tail[0])), all(&side!(tail[1]))];
-                        Backend::append(backend, [&mut own_keys, &mut own_values], both_new)
+                        Caching::append(backend, [&mut own_keys, &mut own_values], both_new)
                             .unwrap();
                         let rows = kept(shape).rows_of_all();
                         let gather =
@@ -91,15 +92,23 @@ fn chosen_keys_are_attended_as_on_the_cpu() {
                         let sequence = Sequence { rows: 0..tokens, positions, segments: &segments };
                         let sequences = std::slice::from_ref(&sequence);
                         let (to, to_lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
-                        Backend::attend(backend, all(&side!(q)), shape, sequences, to, to_lse)
+                        Attention::attend(backend, all(&side!(q)), shape, sequences, to, to_lse)
                             .unwrap();
                         for (over, to) in
                             [(MassOver::Sum, &mut side!(sums)), (MassOver::Max, &mut side!(most))]
                         {
                             let lse = all(&side!(lse));
                             let to = all_mut(to);
-                            Backend::mass(backend, all(&side!(q)), shape, &sequence, lse, over, to)
-                                .unwrap();
+                            Attention::mass(
+                                backend,
+                                all(&side!(q)),
+                                shape,
+                                &sequence,
+                                lse,
+                                over,
+                                to,
+                            )
+                            .unwrap();
                         }
                     });
                     let allowed = if precision == KvPrecision::Fp8 { 0.06 } else { 8e-3 };

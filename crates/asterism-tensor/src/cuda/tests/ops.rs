@@ -4,8 +4,8 @@ use super::both::{Both, RowsOnBoth, SumsOnBoth, TOLERANCE, all, all_mut, all_of,
 use super::{halves, numbers, random, relative_error};
 use crate::cuda::Kv;
 use crate::{
-    Backend, ElementsView, HeadShape, KvPrecision, Memory, Part, Pass, Positions, Precision,
-    Rotation, RowReader, Segment, Sequence, SplitQkv,
+    Attention, Buffers, Caching, ElementsView, HeadShape, KvPrecision, Linear, Memory, Part, Pass,
+    Positions, Precision, Rotation, RowReader, Segment, Sequence, SplitQkv, Tokens,
 };
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -36,18 +36,18 @@ fn norms_and_linear_layers_are_those_of_the_cpu() {
             let mut input = backend.activations(Precision::Bf16, Pass::Prefill);
             backend.rms_norm(all(&side!(x)), &weight, 1e-5, &mut input).unwrap();
             let (w, biases) = (matrix(gate), backend.vector(&bias[..outputs]).unwrap());
-            Backend::linear(backend, &input, &w, Some(&biases), all_mut(&mut side!(y))).unwrap();
-            Backend::linear_sums(backend, &input, &w, all_mut(&mut side!(logits))).unwrap();
+            Linear::linear(backend, &input, &w, Some(&biases), all_mut(&mut side!(y))).unwrap();
+            Linear::linear_sums(backend, &input, &w, all_mut(&mut side!(logits))).unwrap();
             let pair =
                 backend.pair(ElementsView::Bf16(gate), ElementsView::Bf16(up), inputs).unwrap();
             let mut gated = backend.activations(Precision::Bf16, Pass::Prefill);
             let biases = backend.vector(&bias).unwrap();
-            Backend::linear_gated(backend, &input, &pair, Some(&biases), &mut gated).unwrap();
+            Linear::linear_gated(backend, &input, &pair, Some(&biases), &mut gated).unwrap();
             let down = backend.matrix(&[ElementsView::Bf16(&back)], outputs).unwrap();
-            Backend::linear_add(backend, &gated, &down, None, all_mut(&mut side!(residual)))
+            Linear::linear_add(backend, &gated, &down, None, all_mut(&mut side!(residual)))
                 .unwrap();
             let y = all(&side!(y));
-            Backend::linear_add_rows(
+            Linear::linear_add_rows(
                 backend,
                 y,
                 &mut input,
@@ -105,7 +105,7 @@ fn tokens_are_embedded_and_rotated_as_on_the_cpu() {
                     k: all_mut(&mut side!(k)),
                     v: all_mut(&mut side!(v)),
                 };
-                Backend::split_and_rotate(backend, all(&side!(qkv)), shape, rotation, out).unwrap();
+                Tokens::split_and_rotate(backend, all(&side!(qkv)), shape, rotation, out).unwrap();
             });
             both.check_sums(&x, 1e-7, "embedding");
             both.check_sums(&angles, 1e-6, "angles");
@@ -143,9 +143,9 @@ impl Run {
         for part in parts {
             let (k, v) = ([&k], [&v]);
             let new = [k[0], v[0]].map(|x| Part::new(&x.0, part.clone()));
-            Backend::append(&both.gpu, [&mut keys.0, &mut values.0], new).unwrap();
+            Caching::append(&both.gpu, [&mut keys.0, &mut values.0], new).unwrap();
             let new = [k[0], v[0]].map(|x| Part::new(&x.1, part.clone()));
-            Backend::append(&both.cpu, [&mut keys.1, &mut values.1], new).unwrap();
+            Caching::append(&both.cpu, [&mut keys.1, &mut values.1], new).unwrap();
         }
         Self { keys, values, tokens, start }
     }
@@ -176,7 +176,7 @@ fn attend_on_both(
         let rows = 0..q.len / shape.q_width();
         let positions = Positions::From(start);
         let all = Sequence { rows, positions, segments: &segments };
-        Backend::attend(backend, q, shape, &[all], out, lse).unwrap();
+        Attention::attend(backend, q, shape, &[all], out, lse).unwrap();
     });
     (out, lse)
 }
@@ -241,7 +241,7 @@ fn parts_merge_as_on_the_cpu() {
         on_both!(both, |backend, side| {
             let (part, part_lse) = (all(&side!(part)), all(&side!(part_lse)));
             let (out, lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
-            Backend::merge(backend, out, lse, part, part_lse).unwrap();
+            Attention::merge(backend, out, lse, part, part_lse).unwrap();
         });
         both.check_rows(&out, "merged");
         both.check_sums(&lse, 1e-5, "merged");
@@ -262,7 +262,7 @@ fn many_parts_merge_as_on_the_cpu() {
         let mut out = both.no_rows(rows * dim);
         on_both!(both, |backend, side| {
             let (parts, lse) = (all(&side!(parts)), all(&side!(lse)));
-            Backend::merge_all(backend, count, parts, lse, all_mut(&mut side!(out))).unwrap();
+            Attention::merge_all(backend, count, parts, lse, all_mut(&mut side!(out))).unwrap();
         });
         both.check_rows(&out, "merged");
     }

@@ -14,7 +14,10 @@ use super::super::rows::RowKernels;
 use super::super::{Argument, Buffer, Cuda, Grown, Module};
 use super::both::{Both, all, all_mut, all_of};
 use super::{device, halves, poisoned, random, relative_error};
-use crate::{Backend, HeadShape, KvPrecision, Part, Positions, Segment, Sequence, TensorError};
+use crate::{
+    Attention, Buffers, Caching, HeadShape, KvPrecision, Part, Positions, Replaying, Segment,
+    Sequence, TensorError,
+};
 
 #[test]
 fn keys_and_values_are_appended_where_the_advance_says() {

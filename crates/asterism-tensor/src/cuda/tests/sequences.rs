@@ -4,7 +4,10 @@
 use super::both::{Both, all, all_mut, all_of, on_both};
 use super::{halves, random};
 use crate::cuda::Kv;
-use crate::{Backend, HeadShape, KvPrecision, MassOver, Part, Positions, Segment, Sequence};
+use crate::{
+    Attention, Buffers, Caching, HeadShape, KvPrecision, MassOver, Part, Positions, Segment,
+    Sequence,
+};
 use half::bf16;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -32,8 +35,8 @@ impl Keys {
         let cpu = || both.cpu.kv(KvPrecision::F32, shape, len).unwrap();
         let (mut keys, mut values) = ((gpu(), cpu()), (gpu(), cpu()));
         let (gpu, cpu) = ([all(&k.0), all(&v.0)], [all(&k.1), all(&v.1)]);
-        Backend::append(&both.gpu, [&mut keys.0, &mut values.0], gpu).unwrap();
-        Backend::append(&both.cpu, [&mut keys.1, &mut values.1], cpu).unwrap();
+        Caching::append(&both.gpu, [&mut keys.0, &mut values.0], gpu).unwrap();
+        Caching::append(&both.cpu, [&mut keys.1, &mut values.1], cpu).unwrap();
         let hidden = (0..tokens)
             .step_by(page)
             .map(|start| {
@@ -107,7 +110,7 @@ fn run(
             })
             .collect();
         let (out, lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
-        Backend::attend(backend, all(&side!(q)), shape, &all_of_them, out, lse).unwrap();
+        Attention::attend(backend, all(&side!(q)), shape, &all_of_them, out, lse).unwrap();
     });
     let wide = all_of(&out.0).into_iter().map(bf16::to_f32).collect();
     [(wide, all_of(&lse.0)), (out.1.to_vec(), lse.1.to_vec())]
@@ -214,10 +217,11 @@ fn softmax_weights_are_those_of_the_cpu() {
                 let sequence = Sequence { rows: 1..tokens + 1, positions, segments: &segments };
                 let of = std::slice::from_ref(&sequence);
                 let (to, to_lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
-                Backend::attend(backend, all(&side!(q)), shape, of, to, to_lse).unwrap();
+                Attention::attend(backend, all(&side!(q)), shape, of, to, to_lse).unwrap();
                 let (lse, sums) = (all(&side!(lse)), all_mut(&mut side!(sums)));
                 let over = MassOver::Sum;
-                Backend::mass(backend, all(&side!(q)), shape, &sequence, lse, over, sums).unwrap();
+                Attention::mass(backend, all(&side!(q)), shape, &sequence, lse, over, sums)
+                    .unwrap();
             });
             let most = if precision == KvPrecision::Fp8 { 0.05 } else { 1e-4 };
             both.check_sums(&sums, most, &format!("{shape:?}, {tokens} over {case:?}"));
@@ -239,7 +243,7 @@ fn chosen_keys_are_those_of_the_cpu() {
         let (mut out, mut lse) = (both.no_rows(shape.q_width()), both.no_sums(shape.heads));
         on_both!(both, |backend, side| {
             let gather = |kv| {
-                Backend::gather(backend, Part::new(kv, 100 * width..500 * width), shape, &chosen)
+                Caching::gather(backend, Part::new(kv, 100 * width..500 * width), shape, &chosen)
             };
             let keys = gather(&side!(kept.keys)).unwrap();
             let values = gather(&side!(kept.values)).unwrap();
@@ -250,7 +254,7 @@ fn chosen_keys_are_those_of_the_cpu() {
             let positions = Positions::From(300);
             let sequence = Sequence { rows: 0..1, positions, segments: &segments };
             let (to, to_lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
-            Backend::attend(backend, all(&side!(q)), shape, &[sequence], to, to_lse).unwrap();
+            Attention::attend(backend, all(&side!(q)), shape, &[sequence], to, to_lse).unwrap();
         });
         if precision == KvPrecision::Bf16 {
             both.check_rows(&out, "gathered");

@@ -6,8 +6,8 @@ use super::{halves, poisoned, random};
 use crate::cuda::sparse::SparseKernels;
 use crate::cuda::{Cuda, Grown, Kv};
 use crate::{
-    Backend, Cpu, Grain, HeadShape, KvPrecision, MASK_TILE, Memory, Part, Positions, Segment,
-    Sequence, TileMask,
+    Attention, Buffers, Caching, Cpu, Grain, HeadShape, KvPrecision, MASK_TILE, Memory, Part,
+    Positions, Processor, Segment, Sequence, SparseAttention, TileMask,
 };
 use half::bf16;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -33,9 +33,9 @@ impl Keys {
             let new = [2.0, 1.0].map(|scale| both.rows(&halves(random, len, scale)));
             let [keys, values] = &mut gpu;
             let [k, v] = &new;
-            Backend::append(&both.gpu, [keys, values], [all(&k.0), all(&v.0)]).unwrap();
+            Caching::append(&both.gpu, [keys, values], [all(&k.0), all(&v.0)]).unwrap();
             let [keys, values] = &mut cpu;
-            Backend::append(&both.cpu, [keys, values], [all(&k.1), all(&v.1)]).unwrap();
+            Caching::append(&both.cpu, [keys, values], [all(&k.1), all(&v.1)]).unwrap();
             let ([gk, gv], [ck, cv]) = (gpu, cpu);
             [(gk, ck), (gv, cv)]
         };
@@ -121,7 +121,7 @@ fn random_masks_are_those_of_the_cpu_and_of_the_naive_twin() {
                 let positions = Positions::From(first);
                 let sequence_cpu = Sequence { rows, positions, segments: &cpu };
                 let to = (all_mut(&mut out.1), all_mut(&mut lse.1));
-                Backend::attend_tiles(
+                SparseAttention::attend_tiles(
                     &both.cpu,
                     all(&q.1),
                     shape,
@@ -190,7 +190,7 @@ fn lines_and_weights_of_tiles_are_those_of_the_cpu() {
                 let positions = Positions::From(start + last - tokens);
                 let own = Sequence { rows: 0..tokens, positions, segments: &cpu };
                 let to = all_mut(&mut sums.1);
-                Backend::tile_mass(&both.cpu, all(&q.1), shape, &own, grain, to).unwrap();
+                SparseAttention::tile_mass(&both.cpu, all(&q.1), shape, &own, grain, to).unwrap();
                 both.check_sums(&sums, 0.02, &format!("{what}, {grain:?}"));
                 // The same weights on both sides.
                 let same = both.sums(&all_of(&sums.0));
@@ -222,9 +222,10 @@ fn lines_and_weights_of_tiles_are_those_of_the_cpu() {
                 let q = all(&side!(q)).slice(first * shape.q_width()..tokens * shape.q_width());
                 let of = std::slice::from_ref(&sequence);
                 let (to, to_lse) = (all_mut(&mut side!(out)), all_mut(&mut side!(lse)));
-                Backend::attend(backend, q, shape, of, to, to_lse).unwrap();
+                Attention::attend(backend, q, shape, of, to, to_lse).unwrap();
                 let to = (all_mut(&mut side!(vertical)), all_mut(&mut side!(slash)));
-                Backend::lines(backend, q, shape, &sequence, all(&side!(lse)), to.0, to.1).unwrap();
+                SparseAttention::lines(backend, q, shape, &sequence, all(&side!(lse)), to.0, to.1)
+                    .unwrap();
             });
             both.check_sums(&vertical, 0.02, &format!("{what}, vertical"));
             both.check_sums(&slash, 0.02, &format!("{what}, slash"));
@@ -250,7 +251,7 @@ fn rates_of_sparse_attention() {
         let (k, q) = (rows(&new), rows(&halves(&mut random, tokens * shape.q_width(), 1.0)));
         let mut kept = [0, 1].map(|_| gpu.kv(KvPrecision::Bf16, shape, new.len()).unwrap());
         let [keys, values] = &mut kept;
-        Backend::append(gpu, [keys, values], [all(&k), all(&k)]).unwrap();
+        Caching::append(gpu, [keys, values], [all(&k), all(&k)]).unwrap();
         let range = 0..new.len();
         let (keys, values) = (Part::new(&kept[0], range.clone()), Part::new(&kept[1], range));
         let segments = [Segment { keys, values, tokens, start: 0, hidden: None, kept: None }];
@@ -294,7 +295,7 @@ fn rates_of_sparse_attention() {
                 let out = all_mut(&mut out);
                 let out = crate::PartMut::new(out.of, start * width..end * width);
                 let lse = crate::PartMut::new(&mut lse, 0..count * shape.heads);
-                Backend::attend(gpu, q, shape, &[sequence], out, lse).unwrap();
+                Attention::attend(gpu, q, shape, &[sequence], out, lse).unwrap();
             }
         });
         let rate = all_tiles * pairs / dense.as_secs_f64() / 1e12;

@@ -2,7 +2,7 @@
 
 use super::both::{Both, all};
 use super::{halves, numbers, random, relative_error};
-use crate::{Backend, HeadShape, KvPrecision};
+use crate::{Caching, HeadShape, KvPrecision, Statistics};
 
 #[test]
 fn statistics_are_those_of_the_cpu() {
@@ -28,9 +28,9 @@ fn statistics_are_those_of_the_cpu() {
             let mut gpu = [0, 1].map(|_| both.gpu.kv(KvPrecision::Bf16, shape, 0).unwrap());
             let mut cpu = [0, 1].map(|_| both.cpu.kv(KvPrecision::F32, shape, 0).unwrap());
             let [keys, values] = &mut gpu;
-            Backend::append(&both.gpu, [keys, values], [all(&new.0), all(&new.0)]).unwrap();
+            Caching::append(&both.gpu, [keys, values], [all(&new.0), all(&new.0)]).unwrap();
             let [keys, values] = &mut cpu;
-            Backend::append(&both.cpu, [keys, values], [all(&new.1), all(&new.1)]).unwrap();
+            Caching::append(&both.cpu, [keys, values], [all(&new.1), all(&new.1)]).unwrap();
             let mut queries = numbers(&mut random, heads * (head_dim + 1) * head_dim, 1.0);
             // A covariance is symmetric.
             for of_head in queries.chunks_exact_mut((head_dim + 1) * head_dim) {

@@ -2,9 +2,9 @@
 //! from the queries and keys themselves, by training-free methods as published.
 //!
 //! A block passes through a layer as a whole, so that a pattern is chosen from all of its queries
-//! and keys, as the papers have it; nothing is chosen chunk by chunk. Estimates are operations of
-//! the backend ([`Backend::lines`], [`Backend::tile_mass`]); what follows from them is a pure
-//! function of small arrays; attention is [`Backend::attend_tiles`].
+//! and keys, as the papers have it; nothing is chosen chunk by chunk. Estimates and attention are
+//! operations of the backend ([`SparseAttention`](crate::tensor::SparseAttention)); what lies
+//! between them is a pure function of small arrays.
 //!
 //! * [`blocks`]: first keys and nearest blocks
 //! * [`streaming`]: first and nearest keys

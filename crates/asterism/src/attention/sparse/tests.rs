@@ -1,7 +1,7 @@
 //! The patterns on real arithmetic: what they must equal.
 
 use super::*;
-use crate::tensor::{Aligned, Cpu, KvPrecision};
+use crate::tensor::{Aligned, Attention, Caching, Cpu, KvPrecision};
 use proptest::prelude::*;
 
 /// A small generator, so that a seed gives a case again.
@@ -42,10 +42,10 @@ fn with_block(anchor: usize, rows: usize, seed: u64, check: impl Fn(&Block<'_, C
     let mut kv = |tokens: usize| {
         let len = tokens * SHAPE.kv_width();
         let (k, v) = (random.rows(len, 2.0), random.rows(len, 1.0));
-        let mut kept = [0, 1].map(|_| Backend::kv(&cpu, KvPrecision::F32, SHAPE, len).unwrap());
+        let mut kept = [0, 1].map(|_| Caching::kv(&cpu, KvPrecision::F32, SHAPE, len).unwrap());
         let [keys, values] = &mut kept;
         let new = [Part::new(&k, 0..len), Part::new(&v, 0..len)];
-        Backend::append(&cpu, [keys, values], new).unwrap();
+        Caching::append(&cpu, [keys, values], new).unwrap();
         kept
     };
     let (before, own) = (kv(anchor), kv(rows));
@@ -82,7 +82,7 @@ impl Block<'_, Cpu> {
         out.at_least(len).fill(f32::NAN);
         lse.at_least(rows).fill(f32::NAN);
         let to = (PartMut::new(&mut out, 0..len), PartMut::new(&mut lse, 0..rows));
-        Backend::attend(self.backend, self.q, SHAPE, &[self.last(self.rows())], to.0, to.1)
+        Attention::attend(self.backend, self.q, SHAPE, &[self.last(self.rows())], to.0, to.1)
             .unwrap();
         (out.to_vec(), lse.to_vec())
     }

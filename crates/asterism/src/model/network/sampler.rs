@@ -75,7 +75,7 @@ impl<B: Backend> Sampler<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Aligned, Cpu};
+    use crate::tensor::{Aligned, Choosing, Cpu};
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
 

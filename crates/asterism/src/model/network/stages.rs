@@ -1,6 +1,6 @@
 //! Where the time of forward passes goes, when asked for.
 
-use crate::tensor::{Backend, TensorError};
+use crate::tensor::{Backend, Buffers, TensorError};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub struct StageTimes {
 }
 
 /// Marks of one stage: its start and its end.
-type Marks<B> = (Stage, <B as Backend>::Mark, <B as Backend>::Mark);
+type Marks<B> = (Stage, <B as Buffers>::Mark, <B as Buffers>::Mark);
 
 /// Notes when stages start and end; nothing unless it is switched on.
 pub(super) struct StageClock<B: Backend>(Option<Mutex<Vec<Marks<B>>>>);
