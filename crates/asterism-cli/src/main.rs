@@ -22,6 +22,7 @@ mod gpu;
 mod inputs;
 mod interrupt;
 mod launch;
+mod loads;
 mod machine;
 mod plan;
 mod processes;
@@ -84,7 +85,7 @@ fn with_hosts(command: clap::Command, hosts: &'static str) -> clap::Command {
 
 fn dispatch(cli: Cli) -> Result<(), CliError> {
     match cli.command.loads() {
-        Some(loads) if processes::join(&loads)? => return processes::follow(&loads),
+        Some(loads) if processes::join(loads.carrier())? => return loads.follow(),
         // What does not compute is done once.
         None if terminal::follows() => return Ok(()),
         _ => {}

@@ -1,7 +1,6 @@
 //! The arguments of `asterism bench`.
 
-use super::answer_room::answer_tokens;
-use crate::args::common::{ModelArgs, context_tokens};
+use super::common::{ModelArgs, context_tokens};
 use asterism::model::Shape;
 use asterism::plan::words::{MethodWord, tokens};
 use clap::Args;
@@ -74,23 +73,4 @@ pub(crate) struct BenchArgs {
     pub(crate) write_model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-}
-
-impl BenchArgs {
-    /// The shape asked for, with its number of layers, and with positions for the longest context:
-    /// random weights know as little of the first positions as of any others.
-    pub(crate) fn shape(&self) -> Option<Shape> {
-        let shape = self.shape?;
-        let layers = self.layers.map_or(shape.layers, usize::from);
-        let longest = self.lengths.iter().max().copied().unwrap_or(0);
-        Some(shape.with_layers(layers).with_positions(self.positions(longest, layers)))
-    }
-
-    /// Positions that a context of `tokens` tokens takes with its question and the longest answer,
-    /// in a model of `layers` layers.
-    pub(super) fn positions(&self, tokens: usize, layers: usize) -> usize {
-        let most = self.sequences.iter().copied().max().map_or(1, usize::from);
-        let answer = answer_tokens(most, self.query_tokens, self.decode_tokens, layers);
-        tokens.saturating_add(self.query_tokens + answer)
-    }
 }

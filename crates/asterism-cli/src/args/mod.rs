@@ -1,16 +1,18 @@
 //! The arguments as the user writes them. Every option has an environment variable.
 
+mod bench;
 pub(crate) mod common;
 mod documents;
+pub(crate) mod eval;
 mod serve;
 
-use crate::bench::BenchArgs;
-use crate::eval::EvalArgs;
+pub(crate) use bench::BenchArgs;
 use clap::{Args, Parser, Subcommand};
 use common::{
     GenerationArgs, MethodArgs, ModelArgs, bits_per_second, context_tokens, microseconds,
 };
 pub(crate) use documents::DocumentArgs;
+use eval::EvalArgs;
 pub(crate) use serve::{LogFormat, ServeArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;

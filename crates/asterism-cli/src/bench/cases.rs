@@ -1,6 +1,6 @@
 //! What is to be measured: every method at every length on every number of hosts.
 
-use super::args::BenchArgs;
+use crate::args::BenchArgs;
 use crate::config::distinct;
 use crate::error::CliError;
 use crate::report;

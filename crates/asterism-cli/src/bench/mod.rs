@@ -1,7 +1,5 @@
 //! `asterism bench`: how fast this machine encodes and decodes, and how fast it could.
 
-mod answer_room;
-mod args;
 mod cases;
 mod json;
 mod latency;
@@ -11,11 +9,11 @@ mod outcome;
 mod output;
 mod plot;
 mod report;
+mod room;
 mod stats;
 mod together;
 
-pub(crate) use args::BenchArgs;
-
+use super::args::BenchArgs;
 use super::error::CliError;
 use super::interrupt::Interrupt;
 use super::{config, processes};

@@ -1,6 +1,6 @@
 //! Which model is measured: a real one, or random weights of a known shape.
 
-use super::args::BenchArgs;
+use crate::args::BenchArgs;
 use crate::error::CliError;
 use crate::terminal::note;
 use crate::{config, machine, report};

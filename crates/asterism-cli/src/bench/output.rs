@@ -1,8 +1,8 @@
 //! The files a benchmark leaves: checked before the long part, written after it.
 
-use super::args::BenchArgs;
 use super::plot::{self, Line, Point, Series};
 use super::report::Report;
+use crate::args::BenchArgs;
 use crate::error::CliError;
 use anyhow::Context;
 use asterism::plan::words::{MethodWord, short};

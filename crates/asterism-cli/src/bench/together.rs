@@ -1,7 +1,7 @@
 //! Questions asked at once over one context, whose answers decode beside each other.
 
-use super::answer_room::answer_tokens;
 use super::outcome::Answers;
+use super::room::answer_tokens;
 use crate::error::CliError;
 use anyhow::anyhow;
 use asterism::cancel::Cancel;

@@ -1,7 +1,7 @@
 //! BABILong's samples as the command line describes them.
 
-use super::args::{BabilongArgs, SetArgs};
 use super::source::{self, Set, Source, file, haystack, unused_with_data};
+use crate::args::eval::{BabilongArgs, SetArgs};
 use crate::error::CliError;
 use asterism::engine::ModelText;
 use asterism::plan::words::short;

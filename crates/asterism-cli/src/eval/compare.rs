@@ -1,6 +1,6 @@
 //! `asterism eval compare`: two runs, or two methods of one, sample by sample.
 
-use super::args::CompareArgs;
+use crate::args::eval::CompareArgs;
 use crate::error::CliError;
 use crate::report;
 use crate::terminal::Out;

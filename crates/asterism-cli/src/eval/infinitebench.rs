@@ -1,7 +1,7 @@
 //! InfiniteBench's samples as the command line describes them.
 
-use super::args::{InfiniteBenchArgs, SetArgs};
 use super::source::{self, Set, Source, file, unused_with_data};
+use crate::args::eval::{InfiniteBenchArgs, SetArgs};
 use crate::error::CliError;
 use asterism::engine::ModelText;
 use asterism_eval::infinitebench::{GROUPS, generate, read, tasks};

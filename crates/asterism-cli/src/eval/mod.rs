@@ -1,7 +1,6 @@
 //! `asterism eval`: the benchmarks long-context methods are judged by, run on any model.
 
 mod ahead;
-mod args;
 mod babilong;
 mod compare;
 mod infinitebench;
@@ -10,10 +9,8 @@ mod ruler;
 mod run;
 mod source;
 
-pub(crate) use args::EvalArgs;
-
+use super::args::eval::{EvalArgs, EvalCommand, GenerateCommand};
 use super::error::CliError;
-use args::{EvalCommand, GenerateCommand};
 use asterism_eval::EvalError;
 use asterism_eval::run::RunError;
 

@@ -1,7 +1,7 @@
 //! RULER's samples as the command line describes them.
 
-use super::args::{RulerArgs, SearchName, SetArgs};
 use super::source::{self, Set, Source, described, file, haystack, unused_with_data};
+use crate::args::eval::{RulerArgs, SearchName, SetArgs};
 use crate::error::CliError;
 use asterism::engine::ModelText;
 use asterism_eval::ruler::{GROUPS, Ruler, Settings, tasks};

@@ -1,9 +1,9 @@
 //! A run from its arguments to its report.
 
 use super::ahead::Ahead;
-use super::args::{GenerateArgs, RunArgs, SetArgs};
 use super::progress::Bar;
 use super::source::{self, Source};
+use crate::args::eval::{GenerateArgs, RunArgs, SetArgs};
 use crate::config::distinct;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;

@@ -1,6 +1,6 @@
 //! Where the samples of a run come from: a generator, or files in the reference's layout.
 
-use super::args::SetArgs;
+use crate::args::eval::SetArgs;
 use crate::error::CliError;
 use crate::terminal::note;
 use asterism::engine::ModelText;

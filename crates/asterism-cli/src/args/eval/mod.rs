@@ -1,20 +1,22 @@
 //! The arguments of `asterism eval`.
 
-use crate::args::common::ModelArgs;
+mod benchmarks;
+
+use super::common::ModelArgs;
 use asterism::plan::words::{MethodList, MethodWord, Size, tokens};
-use asterism_eval::ruler::{Search, Variant};
 use asterism_eval::run::Tokenise;
+pub(crate) use benchmarks::{BabilongArgs, InfiniteBenchArgs, RulerArgs, SearchName};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
     #[command(subcommand)]
-    pub(super) command: EvalCommand,
+    pub(crate) command: EvalCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum EvalCommand {
+pub(crate) enum EvalCommand {
     /// RULER: thirteen synthetic tasks of any length.
     Ruler(RunArgs<RulerArgs>),
     /// BABILong: bAbI's twenty tasks, their facts scattered over book text.
@@ -48,7 +50,7 @@ impl EvalArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum GenerateCommand {
+pub(crate) enum GenerateCommand {
     /// RULER's samples.
     Ruler(GenerateArgs<RulerArgs>),
     /// BABILong's samples.
@@ -59,38 +61,38 @@ pub(super) enum GenerateCommand {
 
 /// A run: the samples, the model that answers them, and the methods.
 #[derive(Debug, Args)]
-pub(super) struct RunArgs<B: Args, M: Args = MethodsArgs> {
+pub(crate) struct RunArgs<B: Args, M: Args = MethodsArgs> {
     #[command(flatten)]
-    pub(super) set: SetArgs,
+    pub(crate) set: SetArgs,
     #[command(flatten)]
-    pub(super) benchmark: B,
+    pub(crate) benchmark: B,
     #[command(flatten)]
-    pub(super) by: M,
+    pub(crate) by: M,
     /// Hosts that share the work: threads of this process, or the processes started together.
     #[arg(long, value_name = "N", default_value_t = 1, env = "ASTERISM_HOSTS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(super) hosts: u16,
+    pub(crate) hosts: u16,
     /// How context and question become tokens, by every method: apart, or joint as one text that is
     /// cut before the token holding the boundary. They differ where no chat marker stands between
     /// them.
     #[arg(long, value_enum, default_value_t, env = "ASTERISM_EVAL_TOKENISE")]
-    pub(super) tokenise: TokeniseName,
+    pub(crate) tokenise: TokeniseName,
     /// Folder for answers and report; a run that was stopped goes on in it.
     #[arg(short, long, value_name = "DIR", env = "ASTERISM_EVAL_OUT")]
-    pub(super) out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Read samples instead of making them: DIR/LENGTH/TASK/validation.jsonl as the reference
     /// writes them; babilong also takes the published sets as
     /// DIR/data/TASK/16k-00000-of-00001.parquet or DIR/TASK/16k.parquet, .jsonl or .json,
     /// infinitebench DIR/TASK.jsonl, whose middle is cut to fit the length.
     #[arg(long, value_name = "DIR", env = "ASTERISM_EVAL_DATA")]
-    pub(super) data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) model: ModelArgs,
+    pub(crate) model: ModelArgs,
 }
 
 /// The methods of a run.
 #[derive(Debug, Args)]
-pub(super) struct MethodsArgs {
+pub(crate) struct MethodsArgs {
     /// Methods: dense, ring, zigzag, or star with :block=N (or a share of the length, 1/4),
     /// :anchor=N|full|none (or a share of the block), :anchor-kv=shared|recompute|auto,
     /// :anchor-content=first|constant|random|shuffled|previous, :anchor-at=first|previous|random,
@@ -100,16 +102,16 @@ pub(super) struct MethodsArgs {
     /// blocks:block=N:anchor=N:previous=N. A comma may stand for the colon.
     #[arg(long, value_name = "METHOD,…", value_parser = MethodList::parse,
           default_value = "dense,star:block=1/4", env = "ASTERISM_EVAL_METHODS")]
-    pub(super) methods: MethodList,
+    pub(crate) methods: MethodList,
 }
 
 /// The methods of the anchor study.
 #[derive(Debug, Args)]
-pub(super) struct StudyArgs {
+pub(crate) struct StudyArgs {
     /// Tokens of a block, or a share of the length.
     #[arg(long, value_name = "N|1/N", value_parser = Size::parse, default_value = "1/4",
           env = "ASTERISM_EVAL_BLOCK")]
-    pub(super) block: Size,
+    pub(crate) block: Size,
 }
 
 impl<B: Args> From<RunArgs<B, StudyArgs>> for RunArgs<B> {
@@ -142,50 +144,50 @@ fn anchor_study(block: Size) -> Vec<MethodWord> {
 
 /// Samples without a run.
 #[derive(Debug, Args)]
-pub(super) struct GenerateArgs<B: Args> {
+pub(crate) struct GenerateArgs<B: Args> {
     #[command(flatten)]
-    pub(super) set: SetArgs,
+    pub(crate) set: SetArgs,
     #[command(flatten)]
-    pub(super) benchmark: B,
+    pub(crate) benchmark: B,
     /// Folder for the samples: DIR/LENGTH/TASK/validation.jsonl.
     #[arg(short, long, value_name = "DIR", env = "ASTERISM_EVAL_OUT")]
-    pub(super) out: PathBuf,
+    pub(crate) out: PathBuf,
     #[command(flatten)]
-    pub(super) model: ModelArgs,
+    pub(crate) model: ModelArgs,
 }
 
 /// Which samples, of any benchmark.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Samples")]
-pub(super) struct SetArgs {
+pub(crate) struct SetArgs {
     /// Lengths of context, question and answer together, in tokens.
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = length,
           default_value = "4k", env = "ASTERISM_EVAL_LENGTHS")]
-    pub(super) lengths: Vec<usize>,
+    pub(crate) lengths: Vec<usize>,
     /// Tasks or groups of tasks; all means those that fit and whose files are at hand.
     #[arg(long, value_name = "TASK,…", default_value = "all", env = "ASTERISM_EVAL_TASKS")]
-    pub(super) tasks: String,
+    pub(crate) tasks: String,
     /// Samples of each task at each length.
     #[arg(long, value_name = "N", default_value_t = 50, env = "ASTERISM_EVAL_SAMPLES",
           value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) samples: u32,
+    pub(crate) samples: u32,
     /// Chat markers around a sample, and where answers end: base (none), llama3, qwen, or auto (the
     /// model's own template).
     #[arg(long, value_name = "NAME", default_value = "auto", env = "ASTERISM_EVAL_TEMPLATE")]
-    pub(super) template: String,
+    pub(crate) template: String,
     /// The same seed gives the same samples; 42, as the published ones have, if not given.
     #[arg(long, value_name = "N", env = "ASTERISM_SEED")]
-    pub(super) seed: Option<u32>,
+    pub(crate) seed: Option<u32>,
 }
 
 impl SetArgs {
     /// Whether all tasks are asked for, rather than some by name.
-    pub(super) fn is_all(&self) -> bool {
+    pub(crate) fn is_all(&self) -> bool {
         self.tasks.trim() == "all"
     }
 
     /// The seed given, or that of the published samples.
-    pub(super) fn seed(&self) -> u32 {
+    pub(crate) fn seed(&self) -> u32 {
         self.seed.unwrap_or(42)
     }
 }
@@ -200,49 +202,8 @@ fn length(text: &str) -> Result<usize, String> {
     }
 }
 
-/// What RULER's samples are made of.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "RULER")]
-pub(super) struct RulerArgs {
-    /// Whose generator: star-paper, star-head, ruler-upstream or clean. Their scores differ by tens
-    /// of points.
-    #[arg(long, value_name = "NAME", default_value_t, env = "ASTERISM_EVAL_VARIANT")]
-    pub(super) variant: VariantName,
-    /// How lengths are filled: fast if not given, or reference: as the variant's own scripts do,
-    /// draw for draw.
-    #[arg(long, value_enum, env = "ASTERISM_EVAL_SEARCH")]
-    pub(super) search: Option<SearchName>,
-    /// Questions about each context, samples of their own (NIAH tasks): their contexts are encoded
-    /// once, and the report has a score for the first question, the second, and so on.
-    #[arg(long, value_name = "N", env = "ASTERISM_EVAL_QUESTIONS",
-          value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(super) questions: Option<u16>,
-    /// Text that the essay tasks hide needles in; Walden if not given.
-    #[arg(long, value_name = "FILE", env = "ASTERISM_EVAL_HAYSTACK")]
-    pub(super) haystack: Option<PathBuf>,
-    /// SQuAD's dev-v2.0.json, for qa_1.
-    #[arg(long, value_name = "FILE", env = "ASTERISM_EVAL_SQUAD")]
-    pub(super) squad: Option<PathBuf>,
-    /// HotpotQA's hotpot_dev_distractor_v1.json, for qa_2.
-    #[arg(long, value_name = "FILE", env = "ASTERISM_EVAL_HOTPOT")]
-    pub(super) hotpot: Option<PathBuf>,
-}
-
-/// What BABILong's samples are made of.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "BABILong")]
-pub(super) struct BabilongArgs {
-    /// Folder of original bAbI files (qa1_…_test.txt) to take stories from; new ones are told if
-    /// not given.
-    #[arg(long, value_name = "DIR", env = "ASTERISM_EVAL_BABI")]
-    pub(super) babi: Option<PathBuf>,
-    /// Book that the facts are scattered over; may be given several times; Walden if not given.
-    #[arg(long, value_name = "FILE", env = "ASTERISM_EVAL_BOOK")]
-    pub(super) book: Vec<PathBuf>,
-}
-
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(super) enum TokeniseName {
+pub(crate) enum TokeniseName {
     /// Each for itself.
     #[default]
     Apart,
@@ -259,68 +220,28 @@ impl From<TokeniseName> for Tokenise {
     }
 }
 
-/// InfiniteBench has no settings of its own.
 #[derive(Debug, Args)]
-pub(super) struct InfiniteBenchArgs {}
-
-/// A variant by its name.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct VariantName(pub(super) Variant);
-
-impl std::fmt::Display for VariantName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.name())
-    }
-}
-
-impl std::str::FromStr for VariantName {
-    type Err = asterism_eval::EvalError;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        name.parse().map(Self)
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum SearchName {
-    /// By interpolation: seconds at any length.
-    Fast,
-    /// As the variant's own scripts do: their samples, in minutes.
-    #[value(alias = "linear")]
-    Reference,
-}
-
-impl From<SearchName> for Search {
-    fn from(name: SearchName) -> Self {
-        match name {
-            SearchName::Fast => Self::Fast,
-            SearchName::Reference => Self::Reference,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CompareArgs {
+pub(crate) struct CompareArgs {
     /// Folder of the run that is compared with.
-    pub(super) before: PathBuf,
+    pub(crate) before: PathBuf,
     /// Folder of the run that is compared.
-    pub(super) after: PathBuf,
+    pub(crate) after: PathBuf,
     /// The method of each run, where it is not the same in both.
     #[arg(long, value_name = "BEFORE,AFTER", value_parser = MethodList::parse,
           env = "ASTERISM_EVAL_COMPARE_METHODS")]
-    pub(super) methods: Option<MethodList>,
+    pub(crate) methods: Option<MethodList>,
     /// Changed samples to show of each task.
     #[arg(long, value_name = "N", default_value_t = 3, env = "ASTERISM_EVAL_SHOW")]
-    pub(super) show: usize,
+    pub(crate) show: usize,
     /// Print JSON: every changed sample.
     #[arg(long, env = "ASTERISM_JSON")]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// Folder of the run.
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
 #[cfg(test)]
