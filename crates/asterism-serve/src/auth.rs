@@ -1,7 +1,6 @@
 //! Who may ask.
 
 use crate::error::ApiError;
-use crate::state::App;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
@@ -13,7 +12,7 @@ use subtle::{Choice, ConstantTimeEq};
 /// The keys of those who may ask. Digests are compared, so that neither a key's length nor its
 /// first characters can be told from how long that takes.
 #[derive(Clone)]
-pub(crate) struct Keys(Vec<[u8; 32]>);
+pub(crate) struct Keys(Arc<[[u8; 32]]>);
 
 impl Keys {
     pub(crate) fn new(keys: &[String]) -> Self {
@@ -48,8 +47,8 @@ fn key(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Turns away requests without a key that is known.
-pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if app.keys.admit(key(request.headers())) {
+pub(crate) async fn check(State(keys): State<Keys>, request: Request, next: Next) -> Response {
+    if keys.admit(key(request.headers())) {
         next.run(request).await
     } else {
         ApiError::unauthorized().into_response()

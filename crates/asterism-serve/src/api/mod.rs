@@ -52,7 +52,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/metrics", get(status::metrics))
-        .layer(from_fn_with_state(Arc::clone(app), auth::check));
+        .layer(from_fn_with_state(app.keys.clone(), auth::check));
     let open = Router::new()
         .route("/", get(page::index))
         .route("/page/{*path}", get(page::file))

@@ -1,5 +1,6 @@
 //! Contexts with a name: read, planned, encoded.
 
+use super::keep::keep;
 use crate::contexts::{Entry, Settings};
 use crate::error::{ApiError, ApiResult};
 use crate::state::App;
@@ -59,7 +60,7 @@ pub(crate) fn encode_entry(
     let result = make(app, entry, prepared, again).map_err(ApiError::from);
     let failed = result.as_ref().err().cloned();
     entry.finish(result, before);
-    super::keep(app, entry);
+    keep(app, entry);
     failed.map_or(Ok(()), Err)
 }
 
