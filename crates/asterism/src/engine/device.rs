@@ -1,15 +1,6 @@
 //! Where the engine computes: chosen by the user, or the best there is.
 
-use super::across::Processes;
-use super::compute::{Compute, On};
-
-use super::{EngineError, EngineOptions, gpu};
-use crate::model::{Checkpoint, ModelConfig};
-use crate::plan::Slices;
-use crate::tensor::{Cpu, Precision, TensorError};
-use crate::world::Carrier;
 use std::str::FromStr;
-use std::sync::Arc;
 
 /// Which processor computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,30 +14,6 @@ pub enum DeviceChoice {
     /// a machine that were started together the first takes this one and each other the next, as
     /// far as it sees more than one. Refused by builds without the feature `cuda`.
     Cuda(usize),
-}
-
-impl DeviceChoice {
-    /// The precision of activations where this choice leads with weights in `weights`: bf16 on a
-    /// GPU, f32 on the CPU. `Auto` looks whether there is a GPU, but opens none.
-    #[must_use]
-    pub fn row_precision(self, weights: Precision) -> Precision {
-        gpu::row_precision(self, weights)
-    }
-
-    /// What carries tensors between processes that compute with this choice on weights in
-    /// `weights`. `Auto` looks whether there is a GPU, but opens none.
-    #[must_use]
-    pub fn carrier(self, weights: Precision) -> Carrier {
-        if gpu::is_gpu(self, weights) { Carrier::Nccl } else { Carrier::Mpi }
-    }
-
-    /// How `hosts` hosts that compute with this choice divide the weights of `config`, kept in
-    /// `weights`, where they [do](super::DecodeWeights::Sliced). `Auto` looks whether there is a
-    /// GPU, but opens none.
-    #[must_use]
-    pub fn slices(self, config: &ModelConfig, weights: Precision, hosts: usize) -> Slices {
-        Slices::of(config.widths(), weights.bytes(), hosts, gpu::exchange_bytes(self, weights))
-    }
 }
 
 /// A device of another name.
@@ -78,36 +45,6 @@ impl std::fmt::Display for DeviceChoice {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
         }
-    }
-}
-
-/// A model about to be loaded.
-pub(super) struct Loading<'a> {
-    pub(super) config: ModelConfig,
-    pub(super) checkpoint: &'a Arc<Checkpoint>,
-    pub(super) options: &'a EngineOptions,
-    pub(super) progress: &'a dyn Fn(usize, usize),
-}
-
-impl Loading<'_> {
-    /// Loads the model where the options say. What the user should know about that goes into
-    /// `warnings`.
-    pub(super) fn load(self, warnings: &mut Vec<String>) -> Result<Box<dyn Compute>, EngineError> {
-        match self.options.device {
-            DeviceChoice::Cpu => self.on_cpu(),
-            DeviceChoice::Cuda(first) => self.on_gpu(first, warnings),
-            DeviceChoice::Auto => self.on_best(warnings),
-        }
-    }
-
-    pub(super) fn on_cpu(&self) -> Result<Box<dyn Compute>, EngineError> {
-        self.on(Cpu::new(self.options.threads, self.options.isa).map_err(TensorError::from)?)
-    }
-
-    pub(super) fn on<B: Processes>(&self, backend: B) -> Result<Box<dyn Compute>, EngineError> {
-        let config = self.config.clone();
-        let loaded = On::load(backend, config, self.checkpoint, self.options, self.progress)?;
-        Ok(Box::new(loaded))
     }
 }
 

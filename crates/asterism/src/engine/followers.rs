@@ -2,18 +2,15 @@
 //! processes.
 
 use super::EngineError;
-use super::command::{Command, Outcome};
-use super::group::obey_numbered;
+use super::command::Command;
 use super::host::Host;
+use super::obeyed::{Report, obey_numbered};
 use super::remote;
 use crate::tensor::Backend;
 use crate::world::World;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-
-/// What a host sends back: its rank and what came of the command.
-pub(super) type Report = (usize, Result<Outcome, EngineError>);
 
 /// A command and its number.
 type Numbered = (u64, Command);

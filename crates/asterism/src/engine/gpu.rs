@@ -1,7 +1,7 @@
 //! Loading a model onto an NVIDIA GPU.
 
 use super::compute::Compute;
-use super::device::Loading;
+use super::loading::Loading;
 use super::{DeviceChoice, EngineError};
 use crate::tensor::cuda::Device;
 use crate::tensor::{Buffers, Cpu, Cuda, CudaError, Precision, Processor, TensorError};

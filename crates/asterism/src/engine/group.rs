@@ -7,11 +7,11 @@ use super::EngineError;
 use super::command::{Command, Outcome};
 use super::followers::Followers;
 use super::host::Host;
+use super::obeyed::{guarded, take_back};
 use crate::comm::CommError;
 use crate::plan::{Link, Slices};
 use crate::tensor::Backend;
 use crate::world::World;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Hosts that obey together.
@@ -131,50 +131,4 @@ impl<B: Backend> Group<B> {
 
 fn is_cause(error: &EngineError) -> bool {
     !matches!(error, EngineError::Comm(CommError::Aborted))
-}
-
-/// Has a host that does not lead obey command number `number`; if it fails or panics, no other host
-/// waits for this one.
-///
-/// # Errors
-/// As [`Host::obey`]; [`EngineError::HostPanicked`].
-pub(super) fn obey_numbered<B: Backend>(
-    host: &mut Host<B>,
-    number: u64,
-    command: &Command,
-) -> Result<Outcome, EngineError> {
-    guarded(host, number, |host| host.obey(command))
-}
-
-/// Takes back what was recorded, where messages are part of it that travel no more.
-fn take_back<B: Backend>(host: &Host<B>) {
-    if host.comm.is_broken() {
-        host.recordings.take_back();
-    }
-}
-
-/// Runs `program`, the host's part of command number `number`; if it fails or panics, no other host
-/// waits for this one.
-fn guarded<B: Backend, T>(
-    host: &mut Host<B>,
-    number: u64,
-    program: impl FnOnce(&mut Host<B>) -> Result<T, EngineError>,
-) -> Result<T, EngineError> {
-    // Between commands a host holds finished blocks, which never change, and encodings, which are
-    // given up when a command fails.
-    let obeyed = AssertUnwindSafe(|| {
-        take_back(host);
-        host.comm.begin(number)?;
-        let value = program(host)?;
-        // What the host has is good only if what others sent has come.
-        host.comm.settle()?;
-        Ok(value)
-    });
-    let result =
-        catch_unwind(obeyed).unwrap_or_else(|_| Err(EngineError::HostPanicked(host.comm.rank())));
-    if result.is_err() {
-        host.comm.abort();
-    }
-    host.comm.end();
-    result
 }

@@ -1,7 +1,7 @@
 //! A model, its tokenizer and its prompt frame, ready to compute.
 
 use super::compute::Compute;
-use super::device::Loading;
+use super::loading::Loading;
 use super::{EngineError, EngineOptions, MemoryUse, ModelText};
 use crate::model::{Checkpoint, FetchOptions, ModelConfig, ModelFiles, ModelSource, StageTimes};
 use crate::plan::ModelSize;

@@ -1,7 +1,7 @@
 //! What stands in for `gpu.rs` in a build without the feature `cuda`.
 
 use super::compute::Compute;
-use super::device::Loading;
+use super::loading::Loading;
 use super::{DeviceChoice, EngineError};
 use crate::tensor::{Buffers, Cpu, Precision, Processor, TensorError};
 

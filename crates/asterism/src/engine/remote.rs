@@ -3,9 +3,8 @@
 use super::EngineError;
 use super::code;
 use super::command::{Command, Outcome};
-use super::followers::Report;
-use super::group::obey_numbered;
 use super::host::Host;
+use super::obeyed::{Report, obey_numbered};
 use crate::cancel::Cancel;
 use crate::comm::{CommError, GivenUp};
 use crate::tensor::Backend;
