@@ -6,14 +6,21 @@
 //! * [`StageTimes`]: where the time of forward passes goes
 
 mod decoder;
+mod error;
+mod head;
+mod pass;
 mod rope;
 mod sampler;
+mod shared;
 mod stages;
 mod team;
 mod weights;
+mod workspace;
 
-pub use decoder::{Decoder, ForwardError, Precisions, Workspace};
+pub use decoder::{Decoder, Precisions};
+pub use error::ForwardError;
 pub use rope::RopeTable;
 pub use sampler::{Draws, Sampler};
 pub use stages::{Stage, StageTimes};
 pub use team::Team;
+pub use workspace::Workspace;
