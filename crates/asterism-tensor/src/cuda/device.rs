@@ -2,21 +2,17 @@
 
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::ThreadId;
+use std::sync::Arc;
 
 use cudarc::driver::sys::{
     self as driver, CUcontext, CUdevice, CUdevice_attribute as Attribute, CUdeviceptr,
-    CUmemPool_attribute as PoolAttribute, CUmemoryPool, CUresult, CUstream, CUstream_flags,
+    CUmemPool_attribute as PoolAttribute, CUmemoryPool, CUstream, CUstream_flags,
 };
 
-use super::buffer::Allocation;
 use super::error::{CudaError, check};
-use super::event::Event;
 use super::libraries;
+use super::recorder::Recorder;
 
 /// What a GPU is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,38 +45,10 @@ pub struct Device {
     ordinal: usize,
     handle: CUdevice,
     context: CUcontext,
-    stream: CUstream,
-    pool: CUmemoryPool,
+    pub(super) stream: CUstream,
+    pub(super) pool: CUmemoryPool,
     properties: Properties,
-    is_recording: AtomicBool,
-    recorder: Mutex<Option<Recorder>>,
-    recording_turn: Mutex<()>,
-}
-
-/// The thread whose work is recorded, and where it goes.
-struct Recorder {
-    thread: ThreadId,
-    stream: CUstream,
-    later: CUdeviceptr,
-    used: Used,
-}
-
-/// What a recorded step uses.
-pub(super) struct Used {
-    /// The memory it reads and writes: replaying it is sound as long as this is there.
-    /// By address: a step of many sequences uses thousands of pieces, each several times.
-    memory: HashMap<usize, Arc<Allocation>>,
-    /// How many tokens later it may run at most: all buffers have room for so many.
-    pub(super) most_later: u32,
-    /// Memory that it took and has not given back.
-    held: usize,
-}
-
-impl Used {
-    /// Whether all memory that the step took is given back, so that it can run again.
-    pub(super) fn is_closed(&self) -> bool {
-        self.held == 0
-    }
+    pub(super) recorder: Recorder,
 }
 
 // SAFETY: the driver's functions may be called from any thread, on the same context and stream at
@@ -134,9 +102,7 @@ impl Device {
             stream: std::ptr::null_mut(),
             pool: std::ptr::null_mut(),
             properties,
-            is_recording: AtomicBool::new(false),
-            recorder: Mutex::default(),
-            recording_turn: Mutex::default(),
+            recorder: Recorder::default(),
         };
         device.bind()?;
         let flags = CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
@@ -172,40 +138,25 @@ impl Device {
     /// The stream that the calling thread's work goes to: the one all work runs on, but while the
     /// thread records a step.
     pub(super) fn stream(&self) -> CUstream {
-        self.recording(|recorder| recorder.stream).unwrap_or(self.stream)
+        self.recorder.with(|step| step.stream).unwrap_or(self.stream)
     }
 
     /// The address of the number of tokens by which a recorded step is later when it runs; 0 for
     /// work that runs at once.
     pub(super) fn later(&self) -> CUdeviceptr {
-        self.recording(|recorder| recorder.later).unwrap_or(0)
+        self.recorder.with(|step| step.later).unwrap_or(0)
     }
 
     /// Whether the calling thread records a step.
     pub(super) fn is_recording(&self) -> bool {
-        self.recording(|_| ()).is_some()
-    }
-
-    /// Says that work which is enqueued now uses this memory: if it is recorded, the recording
-    /// keeps it.
-    pub(super) fn keep<'a>(&self, memory: impl IntoIterator<Item = &'a Arc<Allocation>>) {
-        self.recording(|recorder| {
-            for memory in memory {
-                if !memory.of_step {
-                    let address = Arc::as_ptr(memory).addr();
-                    recorder.used.memory.entry(address).or_insert_with(|| Arc::clone(memory));
-                }
-            }
-        });
+        self.recorder.with(|_| ()).is_some()
     }
 
     /// Says that work which is enqueued now has room for at most so many more tokens: a recording
     /// of it is not replayed for later ones.
     pub(super) fn limit_later(&self, tokens: usize) {
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
-        self.recording(|recorder| {
-            recorder.used.most_later = recorder.used.most_later.min(tokens);
-        });
+        self.recorder.with(|step| step.used.most_later = step.used.most_later.min(tokens));
     }
 
     /// # Errors
@@ -215,54 +166,6 @@ impl Device {
             true => Err(CudaError::Unsupported { what: format!("{what} in a recorded step") }),
             false => Ok(()),
         }
-    }
-
-    fn recording<T>(&self, use_it: impl FnOnce(&mut Recorder) -> T) -> Option<T> {
-        // Almost always nobody records: that is seen without a lock.
-        if !self.is_recording.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        let thread = std::thread::current().id();
-        recorder.as_mut().filter(|recorder| recorder.thread == thread).map(use_it)
-    }
-
-    /// Runs `step`, whose work goes to `stream` meanwhile and finds [`Self::later`] at `later`;
-    /// also returns what it used.
-    pub(super) fn record_on<T>(
-        &self,
-        stream: CUstream,
-        later: CUdeviceptr,
-        step: impl FnOnce() -> T,
-    ) -> (T, Used) {
-        /// Ends the recording, also when the step panics.
-        struct End<'a>(&'a Device);
-        impl End<'_> {
-            fn end(&self) -> Option<Recorder> {
-                let recorder =
-                    self.0.recorder.lock().unwrap_or_else(PoisonError::into_inner).take();
-                self.0.is_recording.store(false, Ordering::Release);
-                recorder
-            }
-        }
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                // Outside the lock: what it kept may be freed here.
-                drop(self.end());
-            }
-        }
-        // One thread records at a time.
-        let _turn = self.recording_turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let thread = std::thread::current().id();
-        let used = Used { memory: HashMap::new(), most_later: u32::MAX, held: 0 };
-        *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Recorder { thread, stream, later, used });
-        self.is_recording.store(true, Ordering::Release);
-        let end = End(self);
-        let result = step();
-        let nothing = Used { memory: HashMap::new(), most_later: 0, held: 0 };
-        let used = end.end().map_or(nothing, |recorder| recorder.used);
-        (result, used)
     }
 
     /// Makes this device the calling thread's. Every call of this backend does so itself.
@@ -284,123 +187,9 @@ impl Device {
         check("cuStreamSynchronize", unsafe { driver::cuStreamSynchronize(self.stream) })
     }
 
-    /// Bytes free for new buffers, those the pool holds unused included, and bytes in all.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn memory(&self) -> Result<(usize, usize), CudaError> {
-        self.bind()?;
-        let (mut free, mut total) = (0usize, 0usize);
-        let (mut reserved, mut used) = (0u64, 0u64);
-        // SAFETY: the context is current; the calls write two usize and one u64 each.
-        unsafe {
-            check("cuMemGetInfo", driver::cuMemGetInfo_v2(&mut free, &mut total))?;
-            for (attribute, value) in [
-                (PoolAttribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &mut reserved),
-                (PoolAttribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &mut used),
-            ] {
-                let value: *mut c_void = (&raw mut *value).cast();
-                check(
-                    "cuMemPoolGetAttribute",
-                    driver::cuMemPoolGetAttribute(self.pool, attribute, value),
-                )?;
-            }
-        }
-        Ok((free + reserved.saturating_sub(used) as usize, total))
-    }
-
-    /// The most bytes that buffers took at once since this was last called (or the device opened).
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn take_peak_memory(&self) -> Result<u64, CudaError> {
-        self.bind()?;
-        let (mut peak, mut zero) = (0u64, 0u64);
-        let attribute = PoolAttribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
-        // SAFETY: the pool belongs to the device; the calls write and read a u64, as the attribute
-        // asks for (0 resets it).
-        unsafe {
-            check(
-                "cuMemPoolGetAttribute",
-                driver::cuMemPoolGetAttribute(self.pool, attribute, (&raw mut peak).cast()),
-            )?;
-            check(
-                "cuMemPoolSetAttribute",
-                driver::cuMemPoolSetAttribute(self.pool, attribute, (&raw mut zero).cast()),
-            )?;
-        }
-        Ok(peak)
-    }
-
-    /// Gives back to the driver what the pool keeps and nobody uses. Waits for all work.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub(super) fn trim(&self) -> Result<(), CudaError> {
-        self.synchronize()?;
-        // SAFETY: the pool is the device's.
-        check("cuMemPoolTrimTo", unsafe { driver::cuMemPoolTrimTo(self.pool, 0) })
-    }
-
-    /// `bytes` (more than 0) of memory, not initialised, and whether it belongs to a step that is
-    /// being recorded. To be given to [`Self::free`] once.
-    pub(super) fn allocate(&self, bytes: usize) -> Result<(CUdeviceptr, bool), CudaError> {
-        let pointer = self.allocate_on(bytes, self.stream())?;
-        Ok((pointer, self.recording(|recorder| recorder.used.held += 1).is_some()))
-    }
-
-    /// As [`Self::allocate`], for a stream of this device that nobody records.
-    pub(super) fn allocate_on(
-        &self,
-        bytes: usize,
-        stream: CUstream,
-    ) -> Result<CUdeviceptr, CudaError> {
-        self.bind()?;
-        let mut pointer = 0;
-        // SAFETY: the context is current, the stream alive; the call writes the pointer.
-        match unsafe { driver::cuMemAllocAsync(&mut pointer, bytes, stream) } {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                let (free, total) = self.memory()?;
-                Err(CudaError::OutOfMemory { bytes, free, total })
-            }
-            result => check("cuMemAllocAsync", result).map(|()| pointer),
-        }
-    }
-
-    /// What its own stream is given from now on waits for `event`.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn after(&self, event: &Event) -> Result<(), CudaError> {
-        self.bind()?;
-        // SAFETY: the context is current; stream and event are alive.
-        check("cuStreamWaitEvent", unsafe {
-            driver::cuStreamWaitEvent(self.stream, event.handle(), 0)
-        })
-    }
-
     /// The stream that the calling thread's work goes to, for libraries that enqueue on it.
     pub fn raw_stream(&self) -> *mut c_void {
         self.stream().cast()
-    }
-
-    /// Gives memory back once the work enqueued so far is done with it.
-    ///
-    /// # Safety
-    /// `pointer` and `of_step` came from [`Self::allocate`], and nothing enqueued later uses the
-    /// memory.
-    pub(super) unsafe fn free(&self, pointer: CUdeviceptr, of_step: bool) {
-        // A failure means that the context is lost, and its memory with it: nothing to do.
-        if self.bind().is_err() {
-            return;
-        }
-        // What was there before a step is freed when it is dropped, not whenever the step runs.
-        let stream = self.recording(|recorder| {
-            recorder.used.held = recorder.used.held.saturating_sub(usize::from(of_step));
-            if of_step { recorder.stream } else { self.stream }
-        });
-        // SAFETY: by this function's contract.
-        let _ = unsafe { driver::cuMemFreeAsync(pointer, stream.unwrap_or(self.stream)) };
     }
 }
 

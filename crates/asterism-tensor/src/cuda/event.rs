@@ -85,6 +85,20 @@ impl Event {
     }
 }
 
+impl Device {
+    /// What its own stream is given from now on waits for `event`.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn after(&self, event: &Event) -> Result<(), CudaError> {
+        self.bind()?;
+        // SAFETY: the context is current; stream and event are alive.
+        check("cuStreamWaitEvent", unsafe {
+            driver::cuStreamWaitEvent(self.stream, event.handle(), 0)
+        })
+    }
+}
+
 impl Drop for Event {
     fn drop(&mut self) {
         if !self.handle.is_null() && self.device.bind().is_ok() {

@@ -4,7 +4,7 @@ use super::cudnn::Cudnn;
 use super::flash::Flash;
 use super::gemv::Gemv;
 use super::rows::RowKernels;
-use super::sparse::SparseKernels;
+use super::sparse::kernels::SparseKernels;
 use super::staging::Staging;
 use super::statistics::Statistics;
 use super::{CudaError, Device, Element, Gemm, ViewMut};

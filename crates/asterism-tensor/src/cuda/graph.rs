@@ -10,8 +10,8 @@
 
 #![allow(unsafe_code)]
 
-use super::device::Used;
 use super::error::check;
+use super::recorder::Used;
 use super::view::same_device;
 use super::{Buffer, CudaError, Device};
 use cudarc::driver::sys::{
@@ -72,7 +72,7 @@ impl Recording {
             check("cuStreamCreate", driver::cuStreamCreate(&mut stream.0, flags))?;
             check("cuStreamBeginCapture", driver::cuStreamBeginCapture_v2(stream.0, mode))?;
         }
-        let (result, used) = device.record_on(stream.0, later.view().pointer, step);
+        let (result, used) = device.recorder.record(stream.0, later.view().pointer, step);
         let mut graph = Graph(null_mut());
         // SAFETY: the capture began above; the call writes the graph, or null if it was broken off.
         let ended = unsafe { driver::cuStreamEndCapture(stream.0, &mut graph.0) };

@@ -1,6 +1,6 @@
 //! Cached keys and values on the device.
 
-use super::buffer::Allocation;
+use super::allocation::Allocation;
 use super::kernels::FEW_ROWS;
 use super::rows::RowKernels;
 use super::{Buffer, CudaError, Device, Element, Piece, Stream, View, ViewMut};

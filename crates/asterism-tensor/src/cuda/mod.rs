@@ -4,13 +4,13 @@
 //! * `backend`: a GPU as a [`Backend`](super::Backend)
 //! * [`gpu`](Cuda): what follows, put together
 //! * [`libraries`](Libraries): which of NVIDIA's libraries this machine has, or what to install
-//! * [`device`](Device): a GPU, its memory pool and the one stream everything runs on, in order
+//! * [`device`](Device): a GPU and the one stream everything runs on, in order; `pool`: its memory
 //! * [`buffer`](Buffer) and [`view`](View): memory of a device, owned and borrowed
 //! * [`module`](Module): kernels of our own, compiled for the device while the program runs
 //! * `kernel_cache`: what was compiled, kept between runs
 //! * `staging`: uploads
 //! * [`stream`](Stream): work beside the one stream, and [`piece`](Piece): memory that it is given
-//! * [`graph`](Recording): steps recorded once and replayed
+//! * [`graph`](Recording): steps recorded once and replayed; `recorder`: what they use
 //! * [`linear`](Gemm): matrix products, by cuBLASLt
 //! * `gemv`: products of few rows, by our own kernels
 //! * `sparse`: attention over some tiles of keys, and what their choice takes
@@ -22,6 +22,7 @@
 //! back to the host waits. Messages to other GPUs have a stream of their own.
 
 mod activations;
+mod allocation;
 mod attention;
 mod backend;
 mod buffer;
@@ -45,7 +46,9 @@ mod memory;
 mod module;
 mod peak;
 mod piece;
+mod pool;
 mod queries;
+mod recorder;
 mod rows;
 mod search;
 mod sparse;

@@ -12,7 +12,7 @@ use cudarc::driver::sys::{
 };
 use cudarc::nvrtc::sys::{self as nvrtc, nvrtcProgram, nvrtcResult};
 
-use super::buffer::Allocation;
+use super::allocation::Allocation;
 use super::device::Device;
 use super::error::{CudaError, check};
 use super::kernel_cache::KernelCache;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::buffer::Allocation;
+use super::allocation::Allocation;
 use super::device::Device;
 use super::{Element, View};
 

@@ -4,9 +4,9 @@
 
 use super::kernels::{STATISTICS, StatisticsTile};
 use super::kv::Kv;
-use super::rows::int;
+use super::rows::{RowKernels, int};
 use super::view::same_length;
-use super::{Argument, Buffer, Cuda, CudaError, Device, Function, Module, View};
+use super::{Argument, Buffer, CudaError, Device, Function, Module, View};
 use crate::{HeadShape, Part};
 use half::bf16;
 use std::sync::Arc;
@@ -17,10 +17,12 @@ pub(super) struct Statistics {
     moments: Function,
     expect: Function,
     norms: Function,
+    device: Arc<Device>,
 }
 
 impl Statistics {
-    fn compile(device: &Arc<Device>, head_dim: usize) -> Result<Self, CudaError> {
+    /// Compiles them for heads of `head_dim` elements.
+    pub(super) fn compile(device: &Arc<Device>, head_dim: usize) -> Result<Self, CudaError> {
         let tile =
             StatisticsTile::new(head_dim).ok_or_else(|| super::flash::no_heads_of(head_dim))?;
         let module = Module::compile(device, STATISTICS.name, &STATISTICS.text(), &[&tile.option])?;
@@ -29,13 +31,8 @@ impl Statistics {
             expect: module.function(c"expect")?,
             norms: module.function(c"norms")?,
             tile,
+            device: Arc::clone(device),
         })
-    }
-}
-
-impl Cuda {
-    fn statistics(&self, head_dim: usize) -> Result<Arc<Statistics>, CudaError> {
-        self.statistics.of(head_dim, || Statistics::compile(&self.device, head_dim))
     }
 
     /// See [`Statistics::moments`](crate::Statistics::moments).
@@ -47,7 +44,6 @@ impl Cuda {
         frequencies: &[f32],
     ) -> Result<Vec<f32>, CudaError> {
         let HeadShape { heads, head_dim: dim, .. } = shape;
-        let kernels = self.statistics(dim)?;
         same_length("frequencies", dim / 2, frequencies.len())?;
         let tokens = int("the number of rows", q.len() / shape.q_width())?;
         let (start, count) = (int("a position", start)?, heads as i32);
@@ -55,12 +51,12 @@ impl Cuda {
         let moments = Buffer::<f32>::uninit(&self.device, heads * (dim + 1) * dim)?;
         let (of_pairs, to) = (frequencies.view(), moments.view());
         let arguments: [&dyn Argument; 6] = [&q, &of_pairs, &to, &tokens, &start, &count];
-        let StatisticsTile { side, threads, .. } = kernels.tile;
+        let StatisticsTile { side, threads, .. } = self.tile;
         let tiles = dim.div_ceil(side) as u32;
         // SAFETY: the kernel's parameters, in its order; a thread writes the products of its part
         // of a tile, which it sees to be inside, and the first tiles the sums.
         unsafe {
-            kernels.moments.launch(
+            self.moments.launch(
                 [tiles, tiles, heads as u32],
                 [threads, threads, 1],
                 0,
@@ -73,16 +69,16 @@ impl Cuda {
     /// See [`Statistics::expected_scores`](crate::Statistics::expected_scores).
     pub(super) fn expected_of(
         &self,
+        rows: &RowKernels,
         keys: Part<'_, Kv>,
         shape: HeadShape,
         queries: &[f32],
     ) -> Result<Vec<f32>, CudaError> {
         let HeadShape { heads, kv_heads, head_dim: dim } = shape;
-        let kernels = self.statistics(dim)?;
         same_length("queries", heads * (dim + 1) * dim, queries.len())?;
         let tokens = keys.len / shape.kv_width();
         let mut unpacked = None;
-        let keys = Kv::view(keys)?.bf16(&self.rows, shape, &mut unpacked)?;
+        let keys = Kv::view(keys)?.bf16(rows, shape, &mut unpacked)?;
         let queries = Buffer::from_slice(&self.device, queries)?;
         let logits = Buffer::<f32>::uninit(&self.device, heads * tokens)?;
         if tokens == 0 {
@@ -92,23 +88,23 @@ impl Cuda {
         let [count, heads_, kv_heads_] = [tokens, heads, kv_heads].map(|n| n as i32);
         let arguments: [&dyn Argument; 7] =
             [&keys, &of_heads, &to, &count, &heads_, &kv_heads_, &scale];
-        let grid = [tokens.div_ceil(kernels.tile.keys) as u32, heads as u32, 1];
-        let threads = 4 * kernels.tile.keys as u32;
+        let grid = [tokens.div_ceil(self.tile.keys) as u32, heads as u32, 1];
+        let threads = 4 * self.tile.keys as u32;
         // SAFETY: the kernel's parameters, in its order; four threads write a key's logit.
-        unsafe { kernels.expect.launch(grid, [threads, 1, 1], 0, &arguments)? };
+        unsafe { self.expect.launch(grid, [threads, 1, 1], 0, &arguments)? };
         logits.to_vec()
     }
 
     /// See [`Statistics::norms`](crate::Statistics::norms).
     pub(super) fn norms_of(
         &self,
+        rows: &RowKernels,
         vectors: Part<'_, Kv>,
         shape: HeadShape,
     ) -> Result<Vec<f32>, CudaError> {
-        let kernels = self.statistics(shape.head_dim)?;
         let tokens = vectors.len / shape.kv_width();
         let mut unpacked = None;
-        let vectors = Kv::view(vectors)?.bf16(&self.rows, shape, &mut unpacked)?;
+        let vectors = Kv::view(vectors)?.bf16(rows, shape, &mut unpacked)?;
         let count = tokens * shape.kv_heads;
         let norms = Buffer::<f32>::uninit(&self.device, count)?;
         if count == 0 {
@@ -119,7 +115,7 @@ impl Cuda {
         let grid = [count.div_ceil(StatisticsTile::WARPS) as u32, 1, 1];
         let threads = 32 * StatisticsTile::WARPS as u32;
         // SAFETY: the kernel's parameters, in its order; a warp writes the length of its vector.
-        unsafe { kernels.norms.launch(grid, [threads, 1, 1], 0, &arguments)? };
+        unsafe { self.norms.launch(grid, [threads, 1, 1], 0, &arguments)? };
         norms.to_vec()
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{self as driver, CUstream, CUstream_flags};
 
-use super::buffer::Allocation;
+use super::allocation::Allocation;
 use super::device::Device;
 use super::error::{CudaError, check};
 use super::event::Event;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{self as driver, CUdeviceptr};
 use half::bf16;
 
-use super::buffer::Allocation;
+use super::allocation::Allocation;
 use super::device::Device;
 use super::error::{CudaError, check};
 

@@ -1,11 +1,24 @@
 //! Statistics of queries and keys where they lie.
 
 use super::Result;
-use crate::cuda::Cuda;
 use crate::cuda::kv::Kv;
 use crate::cuda::memory::{Grown, view};
+use crate::cuda::{Cuda, CudaError, statistics};
 use crate::{HeadShape, Part, Statistics};
 use half::bf16;
+use std::sync::Arc;
+
+impl Cuda {
+    /// The kernels for heads of this shape, compiled when first asked for.
+    fn statistics(
+        &self,
+        shape: HeadShape,
+    ) -> std::result::Result<Arc<statistics::Statistics>, CudaError> {
+        let HeadShape { head_dim, .. } = shape;
+        let compile = || statistics::Statistics::compile(&self.device, head_dim);
+        self.statistics.of(head_dim, compile)
+    }
+}
 
 impl Statistics for Cuda {
     fn moments(
@@ -18,7 +31,7 @@ impl Statistics for Cuda {
         if q.len == 0 {
             return Ok(vec![0.0; shape.heads * (shape.head_dim + 1) * shape.head_dim]);
         }
-        Ok(self.moments_of(view(q)?, shape, start, frequencies)?)
+        Ok(self.statistics(shape)?.moments_of(view(q)?, shape, start, frequencies)?)
     }
 
     fn expected_scores(
@@ -27,10 +40,10 @@ impl Statistics for Cuda {
         shape: HeadShape,
         queries: &[f32],
     ) -> Result<Vec<f32>> {
-        Ok(self.expected_of(keys, shape, queries)?)
+        Ok(self.statistics(shape)?.expected_of(&self.rows, keys, shape, queries)?)
     }
 
     fn norms(&self, kv: Part<'_, Kv>, shape: HeadShape) -> Result<Vec<f32>> {
-        Ok(self.norms_of(kv, shape)?)
+        Ok(self.statistics(shape)?.norms_of(&self.rows, kv, shape)?)
     }
 }

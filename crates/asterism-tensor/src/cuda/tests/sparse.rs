@@ -3,7 +3,7 @@
 
 use super::both::{Both, all, all_mut, all_of, on_both};
 use super::{halves, poisoned, random};
-use crate::cuda::sparse::SparseKernels;
+use crate::cuda::sparse::kernels::SparseKernels;
 use crate::cuda::{Cuda, Grown, Kv};
 use crate::{
     Attention, Buffers, Caching, Cpu, Grain, HeadShape, KvPrecision, MASK_TILE, Memory, Part,
