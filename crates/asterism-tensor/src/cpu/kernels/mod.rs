@@ -204,6 +204,10 @@ pub(crate) fn fetch(data: &[bf16]) {
     let _ = data;
 }
 
+/// The portable kernels with bf16 tiles.
+const TILES: Kernels =
+    Kernels { isa: Isa::Tiles, tiles: Some(tiles::portable::KERNELS), ..portable::KERNELS };
+
 impl Kernels {
     /// The kernels of `isa`, or `None` if this machine cannot run them.
     pub(crate) fn of(isa: Isa) -> Option<&'static Self> {
@@ -220,7 +224,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Some(&x86::avx2::KERNELS),
             Isa::Portable => Some(&portable::KERNELS),
-            Isa::Tiles => Some(&portable::TILES),
+            Isa::Tiles => Some(&TILES),
             #[allow(unreachable_patterns)]
             _ => None,
         }

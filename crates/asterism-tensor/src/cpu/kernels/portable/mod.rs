@@ -26,10 +26,6 @@ const LANES: usize = 16;
 /// Columns of a packed panel.
 const PANEL: usize = 16;
 
-/// The same with bf16 tiles.
-pub(super) const TILES: Kernels =
-    Kernels { isa: Isa::Tiles, tiles: Some(super::tiles::portable::KERNELS), ..KERNELS };
-
 pub(super) const KERNELS: Kernels = Kernels {
     isa: Isa::Portable,
     tiles: None,
