@@ -1,18 +1,17 @@
 //! Answers: whole, or as they come.
 
-use crate::asking::{Question, Settings, begin};
+use crate::asking::{Asked, Question, Settings, begin};
 use crate::error::raised;
 use crate::source::Source;
 use crate::watch::watch;
 use asterism::cancel::Cancel;
 use asterism::engine::{self, AnswerText};
-use asterism_documents::Document;
 use numpy::PyArray1;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::mem::replace;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// An answer. `str(answer)` is its text, waited for if need be; iterating yields the pieces of its
 /// text as they come.
@@ -23,13 +22,6 @@ pub(crate) struct Answer {
     settings: Settings,
     cancel: Cancel,
     state: Mutex<State>,
-}
-
-/// What a question is about.
-pub(crate) struct Asked {
-    pub(crate) context: engine::Context,
-    /// What the context was encoded from.
-    pub(crate) documents: Arc<[Document]>,
 }
 
 enum State {

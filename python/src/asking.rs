@@ -5,8 +5,17 @@ use asterism::cancel::Cancel;
 use asterism::engine::{self, EngineError, Generation, TextOptions};
 use asterism::plan::words;
 use asterism::tensor::Sampling;
+use asterism_documents::Document;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use std::sync::Arc;
+
+/// What a question is about.
+pub(crate) struct Asked {
+    pub(crate) context: engine::Context,
+    /// What the context was encoded from.
+    pub(crate) documents: Arc<[Document]>,
+}
 
 /// A question: words, or tokens.
 #[derive(FromPyObject, Clone)]

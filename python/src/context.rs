@@ -1,10 +1,10 @@
 //! Encoded contexts.
 
-use crate::answer::{Answer, Asked};
-use crate::asking::{Question, Settings};
-use crate::engine::{names_and_texts, read_documents};
+use crate::answer::Answer;
+use crate::asking::{Asked, Question, Settings};
 use crate::error::raised;
 use crate::plan::Plan;
+use crate::texts::{names_and_texts, read_documents};
 use crate::watch::watch;
 use asterism::cancel::Cancel;
 use asterism::engine::{self, Change, EngineError, Phase1, Prepared, Progress, Sparsity};

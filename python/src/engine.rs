@@ -1,9 +1,9 @@
 //! Loaded models.
 
 use crate::context::{Context, encode, reporter, shares};
-use crate::document::Document;
 use crate::error::raised;
 use crate::plan::Plan;
+use crate::texts::{names_and_texts, read_documents};
 use crate::watch::watch;
 use asterism::cancel::Cancel;
 use asterism::engine::{self, EngineError, EngineOptions, Phase1, Room};
@@ -37,20 +37,6 @@ enum Given<'py> {
     Tokens(Vec<u32>),
     #[pyo3(transparent)]
     Documents(Bound<'py, PyAny>),
-}
-
-/// What Python means by `texts`.
-pub(crate) fn read_documents(
-    texts: &Bound<'_, PyAny>,
-) -> PyResult<Arc<[asterism_documents::Document]>> {
-    let read = texts.py().import("asterism.documents")?.call_method1("read", (texts,))?;
-    let read: Vec<Bound<'_, Document>> = read.extract()?;
-    Ok(read.iter().map(|document| document.get().inner.clone()).collect())
-}
-
-/// Names and texts, as the engine takes them.
-pub(crate) fn names_and_texts(documents: &[asterism_documents::Document]) -> Vec<(&str, &str)> {
-    documents.iter().map(|document| (&*document.name, &*document.text)).collect()
 }
 
 fn word(method: &str) -> PyResult<MethodWord> {

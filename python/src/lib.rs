@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod plan;
 mod source;
+mod texts;
 mod watch;
 
 /// What the package is made of.

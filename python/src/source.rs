@@ -1,6 +1,6 @@
 //! Where an answer comes from.
 
-use crate::answer::Asked;
+use crate::asking::Asked;
 use asterism::engine::{self, EngineError};
 use pyo3::prelude::*;
 
