@@ -1,20 +1,24 @@
 //! Methods, sizes and shares as people write them: `star:block=16k:anchor=4k:revisit=auto`. The
 //! command line, the server and Python read them here.
 //!
-//! * `word`: a method with its settings
+//! * `word`: a method with its settings; `defaults`: what it is without them; `list`: several
 //! * `name`: a method without them
 //! * `size`: numbers of tokens, and shares of something known later
 //! * `share`: what of a context is kept, or computed anew
 
+mod defaults;
+mod list;
 mod name;
 mod share;
 mod size;
 mod word;
 
+pub use defaults::Defaults;
+pub use list::MethodList;
 pub use name::MethodName;
 pub use share::{keep, revisit};
 pub use size::{Size, short, tokens};
-pub use word::{Defaults, MethodList, MethodWord};
+pub use word::MethodWord;
 
 /// The one of `all` that has the name `value`.
 ///

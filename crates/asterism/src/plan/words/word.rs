@@ -23,7 +23,7 @@
 //! the other methods have none. An anchor of other content or at another place than the first is
 //! recomputed.
 
-use super::{MethodName, Size, keep, named, revisit, short};
+use super::{Defaults, MethodName, Size, keep, named, revisit, short};
 use crate::plan::{
     AnchorContent, AnchorKv, AnchorPlace, AnchorPolicy, HeadBudget, Method, PlanSpec, Press,
     PressBy, Revisit, RevisitBy, Sparse, Star,
@@ -32,35 +32,6 @@ use std::fmt;
 
 /// Settings that dense has, too.
 const PRESS: [&str; 3] = ["keep", "press", "heads"];
-
-/// What a word that leaves star's block or anchor out means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Defaults {
-    /// Blocks of 4,096 tokens and an anchor as long as the block, as in the paper's code: what
-    /// evaluations compare.
-    Paper,
-    /// A quarter of the context, from 1,024 to 32,768 tokens, and a quarter of the block: what
-    /// suits a text of any length.
-    Any,
-}
-
-impl Defaults {
-    /// Tokens of a block of a context of `tokens` tokens.
-    fn block(self, tokens: usize) -> usize {
-        match self {
-            Self::Paper => 4096,
-            Self::Any => tokens.div_ceil(4).clamp(1 << 10, 32 << 10),
-        }
-    }
-
-    /// Tokens of the anchor before blocks of `block` tokens.
-    fn anchor(self, block: usize) -> usize {
-        match self {
-            Self::Paper => block,
-            Self::Any => block / 4,
-        }
-    }
-}
 
 /// How a context is to be encoded, before its length is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,29 +45,6 @@ pub struct MethodWord {
     revisit_by: RevisitBy,
     sparse: Option<Sparse>,
     press: Option<Press>,
-}
-
-/// Methods in the order given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MethodList(pub Vec<MethodWord>);
-
-impl MethodList {
-    /// Reads methods with commas between them. A setting may also follow its method after a comma,
-    /// as in `star:block=4k,anchor=1k`: no method has `=` in its name.
-    ///
-    /// # Errors
-    /// As [`MethodWord::parse`].
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut words: Vec<String> = Vec::new();
-        for part in text.split(',') {
-            let is_setting = part.split(':').next().is_some_and(|name| name.contains('='));
-            match words.last_mut().filter(|_| is_setting) {
-                Some(word) => *word = format!("{word}:{}", part.trim()),
-                None => words.push(part.to_owned()),
-            }
-        }
-        words.iter().map(|word| MethodWord::parse(word)).collect::<Result<_, _>>().map(Self)
-    }
 }
 
 impl MethodWord {
@@ -350,42 +298,6 @@ mod tests {
         assert_eq!((star.anchor, star.anchor_kv), (1024, AnchorKv::Recompute));
         let paper = plan("star:anchor-content=first:anchor-at=first", 100_000);
         assert_eq!(paper, plan("star", 100_000));
-    }
-
-    #[test]
-    fn the_settings_of_a_pattern_follow_it() {
-        let list = MethodList::parse("star:block=16k:sparse=flexprefill,gamma=0.9,dense").unwrap();
-        let names: Vec<String> = list.0.iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["star:block=16k:sparse=flexprefill:gamma=0.9:tau=0.1:min=1k", "dense"]);
-        let plan = list.0[0].plan_spec(100_000, 3, Defaults::Paper);
-        assert_eq!(plan.method.sparse(), Some(Sparse::parse("flexprefill:gamma=0.9").unwrap()));
-        // A pattern alone is a method, on one host.
-        let spec = MethodWord::parse("MInference:slash=1k").unwrap();
-        let spec = spec.plan_spec(100, 2, Defaults::Paper);
-        let error = crate::plan::Plan::new(spec, 100).unwrap_err().to_string();
-        assert!(error.contains("minference runs on one host, not on 2"), "{error}");
-    }
-
-    #[test]
-    fn a_comma_may_stand_before_a_setting() {
-        let names = |text: &str| -> Result<Vec<String>, String> {
-            Ok(MethodList::parse(text)?.0.iter().map(ToString::to_string).collect())
-        };
-        let expected = ["dense", "star:block=1/4", "star:block=4k:anchor=1k", "ring"];
-        let given = "dense,star:block=1/4,star:block=4k,anchor=1k,ring";
-        assert_eq!(names(given).unwrap(), expected);
-        assert_eq!(
-            names("dense, star:block=1/4, star:block=4k:anchor=1k ,ring").unwrap(),
-            expected
-        );
-        for (text, word) in [
-            ("anchor=1k,dense", "anchor=1k"),
-            ("dense,anchor=1k", "dense"),
-            ("ring,,", "no method"),
-        ] {
-            let message = names(text).unwrap_err();
-            assert!(message.contains(word), "{text}: {message}");
-        }
     }
 
     #[test]
