@@ -51,7 +51,7 @@ pub trait Caching: Buffers {
     fn truncate(&self, kv: &mut Self::Kv, len: usize);
 
     /// Makes room for `len` more elements, as an [`Self::append`] would leave them: a step that
-    /// is [replayed](Replaying::replay) fills it. False, and nothing done, if there is no room.
+    /// is [replayed](super::Replaying) fills it. False, and nothing done, if there is no room.
     fn advance(&self, kv: &mut Self::Kv, len: usize) -> bool;
 
     /// The keys (or values) of the `chosen` tokens of `kv [tokens, kv_heads, head_dim]`, in that
