@@ -1,5 +1,5 @@
-//! The memory pool of a GPU. It keeps what is freed: a buffer costs microseconds once its size was in
-//! use before.
+//! The memory pool of a GPU. It keeps what is freed: a buffer costs microseconds once its size was
+//! in use before.
 
 #![allow(unsafe_code)]
 

@@ -1,36 +1,9 @@
 //! What a plan costs, counted from shapes: floating-point operations, keys and values in memory,
 //! and bytes between hosts, for each host.
 
-use super::{AnchorKv, Method, Plan, Span, Sparse, Star};
-use crate::tensor::KeptKeys;
-use std::ops::Range;
-
-/// The sizes of a model that its cost depends on.
-#[derive(Debug, Clone, Copy)]
-pub struct ModelSize {
-    /// Decoder layers.
-    pub layers: usize,
-    /// Of these, those in which tokens of a context attend.
-    pub context_layers: usize,
-    /// Weights of all linear layers of the decoder (not the embedding, not the head).
-    pub linear_weights: u64,
-    /// Of these, those of the last layer behind its keys and values (output projection and MLP):
-    /// only tokens whose logits are asked for pass them.
-    pub skipped_weights: u64,
-    /// Elements of the queries of one token in one layer: `heads * head_dim`.
-    pub q_width: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Elements of the keys of one token in one layer: `kv_heads * head_dim`.
-    pub kv_width: usize,
-    /// Heads of keys and values.
-    pub kv_heads: usize,
-    /// Bytes of the cached keys of one token in one layer.
-    pub kv_row_bytes: usize,
-    /// Bytes of an element of the queries, and of the outputs of attention, that hosts send each
-    /// other: 4 on a CPU, 2 on a GPU.
-    pub element_bytes: usize,
-}
+use super::model_size::REPEATED;
+use super::pairs::{causal_pairs, sparse_pairs};
+use super::{AnchorKv, Method, ModelSize, Plan, Span, Star};
 
 /// What encoding the context costs one host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,34 +49,6 @@ pub struct Cost {
     pub hosts: Vec<HostCost>,
 }
 
-impl ModelSize {
-    /// Bytes of the cached keys and values of one token in `layers` layers.
-    pub(crate) fn kv_bytes(&self, layers: usize) -> u64 {
-        (2 * self.kv_row_bytes * layers) as u64
-    }
-
-    /// Bytes of the keys and values that are kept of a block of `tokens` tokens of `plan`, and of
-    /// the table that says which.
-    pub(crate) fn kept_bytes(&self, plan: &Plan, tokens: usize) -> u64 {
-        let Some(kept) = plan.kept(tokens) else {
-            return (tokens as u64).saturating_mul(self.kv_bytes(self.layers));
-        };
-        let table = KeptKeys::table_bytes(self.kv_heads, kept * self.kv_heads) * self.layers;
-        kept as u64 * self.kv_bytes(self.layers) + table as u64
-    }
-
-    /// Bytes of keys that a host holds only until they are pressed.
-    fn unpressed_bytes(&self, plan: &Plan, spans: &[Span]) -> u64 {
-        let pressed = spans.iter().filter(|span| plan.kept(span.len).is_some());
-        let repeated = |len: usize| if plan.repeats(len) { len.min(REPEATED) } else { 0 };
-        let tokens = pressed.map(|span| span.len + repeated(span.len)).max().unwrap_or(0);
-        tokens as u64 * self.kv_bytes(self.layers)
-    }
-}
-
-/// Tokens of a text that are repeated at a time, at most, and of what asks for it.
-pub(crate) const REPEATED: usize = 2048 + 64;
-
 impl Cost {
     /// Counts `plan` for a model of `size`.
     #[must_use]
@@ -136,12 +81,6 @@ impl Cost {
     pub fn kiloflops(&self) -> u64 {
         (self.total_flops() / 1000) as u64
     }
-}
-
-/// Pairs (query, visible key) of a span whose queries also see `before` earlier keys.
-fn causal_pairs(span: Span, before: usize) -> u128 {
-    let n = span.len as u128;
-    n * before as u128 + n * (n + 1) / 2
 }
 
 fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
@@ -178,53 +117,6 @@ fn host_cost(plan: &Plan, size: &ModelSize, host: usize) -> HostCost {
     cost.attention_flops = per_pair * (most + repeated);
     cost.least_attention_flops = per_pair * (least + repeated);
     cost
-}
-
-/// The least and the most pairs that a pattern computes of `dense`, its estimates (half a pair for
-/// a score) among them. Anchors that are recomputed count as dense.
-fn sparse_pairs(plan: &Plan, sparse: Sparse, blocks: &[Span], dense: u128) -> (u128, u128) {
-    /// Keys of a tile: a query sees the tiles of its own keys and of its first at least.
-    const TILE: u128 = 128;
-    let (mut least, mut most) = (0, dense);
-    for block in blocks {
-        let before = if block.start == 0 { 0 } else { plan.anchor };
-        let (rows, pairs) = (block.len as u128, causal_pairs(*block, before));
-        let keys = rows + before as u128;
-        let of = |seen: u128| (rows * seen.min(keys)).min(pairs);
-        let (seen, estimate) = match sparse {
-            Sparse::Streaming { sink, window } => (of((sink + window) as u128), 0),
-            // Nearest distances, and single keys.
-            Sparse::Minference { vertical, slash } => {
-                (of((vertical + slash.min(TILE as usize)) as u128), 2 * 64 * keys)
-            }
-            // A tile of each kind, or as many as the least.
-            Sparse::Flexprefill { min, .. } => (of(2 * TILE.max(min as u128)), 2 * 128 * keys),
-            Sparse::Xattention { stride, .. } => (of(2 * TILE), pairs / (2 * stride as u128)),
-            Sparse::Blocks { block: size, anchor, previous } => {
-                (seen_in_blocks(before..before + block.len, size, anchor, previous), 0)
-            }
-        };
-        least += seen + estimate;
-        most += estimate;
-    }
-    match sparse {
-        // It is known beforehand.
-        Sparse::Streaming { .. } | Sparse::Blocks { .. } => (least, least),
-        _ => (least.min(most), most),
-    }
-}
-
-/// Pairs of the queries `rows` and the keys they see of the first `anchor`, of their own block of
-/// `block` keys and of the `previous` blocks before it.
-fn seen_in_blocks(rows: Range<usize>, block: usize, anchor: usize, previous: usize) -> u128 {
-    let first_key = |index: usize| index.saturating_sub(previous) * block;
-    let pairs = |index: usize| {
-        let own = rows.start.max(index * block)..rows.end.min((index + 1) * block);
-        let (first, rows) = (first_key(index), own.len() as u128);
-        let anchor = anchor.min(first) as u128;
-        rows * (anchor + (own.start - first) as u128) + rows * (rows + 1) / 2
-    };
-    (rows.start / block..rows.end.div_ceil(block)).map(pairs).sum()
 }
 
 /// Texts that are repeated to score their keys pass through the model once more, each token behind
@@ -304,26 +196,9 @@ fn dense_pairs(plan: &Plan, size: &ModelSize, host: usize, cost: &mut HostCost) 
 }
 
 #[cfg(test)]
-impl ModelSize {
-    /// Llama-3.1-8B on GPUs.
-    pub(crate) const LLAMA_8B: Self = Self {
-        layers: 32,
-        context_layers: 31,
-        linear_weights: 6_979_321_856,
-        skipped_weights: 0,
-        q_width: 4096,
-        heads: 32,
-        kv_width: 1024,
-        kv_heads: 8,
-        kv_row_bytes: 2048,
-        element_bytes: 2,
-    };
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::PlanSpec;
+    use crate::plan::{PlanSpec, Sparse};
     use proptest::prelude::*;
 
     const SIZE: ModelSize = ModelSize {
@@ -429,19 +304,6 @@ mod tests {
                 }
             }
             prop_assert_eq!(dense.least_flops(), dense.total_flops());
-        }
-
-        #[test]
-        fn blocks_cost_what_their_mask_has(
-            before in 0usize..500, rows in 1usize..2000, block in 1usize..5, anchor in 0usize..9,
-            previous in 0usize..5,
-        ) {
-            let (block, anchor) = (128 * block, 128 * anchor);
-            let sees = |i: usize, j: usize| j < anchor || i / block - j / block <= previous;
-            let seen = |i: usize| (0..=i).filter(|j| sees(i, *j)).count() as u128;
-            let expected: u128 = (before..before + rows).map(seen).sum();
-            let found = seen_in_blocks(before..before + rows, block, anchor, previous);
-            prop_assert_eq!(found, expected);
         }
 
         #[test]
