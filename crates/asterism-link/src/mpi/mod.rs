@@ -9,12 +9,14 @@ mod abi;
 mod find;
 mod library;
 mod payload;
-mod progress;
+mod process;
+mod traffic;
 
 pub use abi::Abi;
 pub use find::{Found, find};
 pub use payload::Payload;
-pub use progress::{Envelope, Mpi, Options};
+pub use process::{Mpi, Options};
+pub use traffic::Envelope;
 
 /// Why MPI cannot be used, or failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
