@@ -6,7 +6,7 @@ use super::gemv::Gemv;
 use super::rows::RowKernels;
 use super::sparse::kernels::SparseKernels;
 use super::staging::Staging;
-use super::statistics::Statistics;
+use super::statistics::StatisticsKernels;
 use super::{CudaError, Device, Element, Gemm, ViewMut};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,7 +56,7 @@ pub struct Cuda {
     /// The same over some tiles of keys, compiled when first needed.
     pub(super) sparse: BySize<SparseKernels>,
     /// What queries and keys are like, compiled when first needed.
-    pub(super) statistics: BySize<Statistics>,
+    pub(super) statistics: BySize<StatisticsKernels>,
     /// For weights, from the first on.
     staging: Mutex<Option<Staging>>,
     /// Attention of whole blocks; our own does it where cuDNN is missing.

@@ -12,7 +12,7 @@ use half::bf16;
 use std::sync::Arc;
 
 /// The kernels for heads of one size.
-pub(super) struct Statistics {
+pub(super) struct StatisticsKernels {
     tile: StatisticsTile,
     moments: Function,
     expect: Function,
@@ -20,7 +20,7 @@ pub(super) struct Statistics {
     device: Arc<Device>,
 }
 
-impl Statistics {
+impl StatisticsKernels {
     /// Compiles them for heads of `head_dim` elements.
     pub(super) fn compile(device: &Arc<Device>, head_dim: usize) -> Result<Self, CudaError> {
         let tile =

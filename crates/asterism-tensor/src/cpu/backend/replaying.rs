@@ -1,4 +1,4 @@
-//! The CPU records no steps: asking for one costs it nothing to speak of.
+//! The CPU records no steps: to call one again takes it no longer than to replay it would.
 
 use super::Result;
 use crate::cpu::Cpu;

@@ -3,7 +3,8 @@
 use super::Result;
 use crate::cuda::kv::Kv;
 use crate::cuda::memory::{Grown, view};
-use crate::cuda::{Cuda, CudaError, statistics};
+use crate::cuda::statistics::StatisticsKernels;
+use crate::cuda::{Cuda, CudaError};
 use crate::{HeadShape, Part, Statistics};
 use half::bf16;
 use std::sync::Arc;
@@ -12,10 +13,9 @@ impl Cuda {
     /// The kernels for heads of this shape, compiled when first asked for.
     fn statistics(
         &self,
-        shape: HeadShape,
-    ) -> std::result::Result<Arc<statistics::Statistics>, CudaError> {
-        let HeadShape { head_dim, .. } = shape;
-        let compile = || statistics::Statistics::compile(&self.device, head_dim);
+        HeadShape { head_dim, .. }: HeadShape,
+    ) -> std::result::Result<Arc<StatisticsKernels>, CudaError> {
+        let compile = || StatisticsKernels::compile(&self.device, head_dim);
         self.statistics.of(head_dim, compile)
     }
 }
