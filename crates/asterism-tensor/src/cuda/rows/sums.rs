@@ -26,7 +26,8 @@ impl RowKernels {
         let dim = (out.len() / lse.len()) as i32;
         let arguments: [&dyn Argument; 6] = [&out, &lse, &part, &part_lse, &rows, &dim];
         let blocks = (rows as u32).div_ceil(MERGE_THREADS / 32);
-        // SAFETY: the kernel's parameters, in its order; a warp per row, those beyond the last do nothing.
+        // SAFETY: the kernel's parameters, in its order; a warp per row, those beyond the last do
+        // nothing.
         unsafe { self.merge.launch([blocks, 1, 1], [MERGE_THREADS, 1, 1], 0, &arguments) }
     }
 
