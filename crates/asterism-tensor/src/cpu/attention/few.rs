@@ -13,9 +13,6 @@ use crate::cpu::kernels::FewRows;
 /// row and tile costs little.
 const KEYS: usize = 256;
 
-/// Sequences of one task: with more, their scores would crowd the keys out of that cache.
-pub(super) const MOST_SEQUENCES: usize = 16;
-
 /// A thread's working memory.
 #[derive(Default)]
 pub(super) struct FewScratch {

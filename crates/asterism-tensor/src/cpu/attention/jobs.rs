@@ -10,6 +10,10 @@ use super::{FEW_ROWS, LEAST_ROWS, MANY_KEYS, MOST_ROWS, SPLIT_KEYS};
 use crate::HeadShape;
 use std::collections::HashMap;
 
+/// Sequences of few rows that share a task: with more, their scores would crowd the keys out of the
+/// second-level cache.
+const MOST_SEQUENCES: usize = 16;
+
 /// What is asked for of one sequence.
 #[derive(Clone, Copy)]
 pub(super) struct Request<'a> {
@@ -178,7 +182,7 @@ impl<'a> Jobs<'a> {
     fn shared(&self, few: Vec<(usize, Vec<KeyRange<'a>>)>, threads: usize) -> Vec<Piece<'a>> {
         let all: usize = few.iter().map(|(_, pieces)| pieces.len()).sum();
         // As many as leave every thread some tasks, and its cache room for what they read.
-        let most = (all / (4 * threads)).clamp(1, super::few::MOST_SEQUENCES);
+        let most = (all / (4 * threads)).clamp(1, MOST_SEQUENCES);
         let mut shared: Vec<Piece<'a>> = Vec::with_capacity(all);
         // By their first key: the last piece that begins there and has room.
         let (shape, mut open) = (self.shape, HashMap::new());
