@@ -128,6 +128,9 @@ macro_rules! few {
             assert_eq!(keys.len(), width * shape.kv_width(), "keys are not of whole tokens");
             assert_eq!(q.len(), rows * dim, "q is not [kv_heads, rows, dim]");
             assert_eq!(scores.len(), rows * width, "scores are not [kv_heads, rows, width]");
+            if shape.rows >= MANY_ROWS {
+                return score_many(shape, q, keys, scores);
+            }
             // [rows, dim / PAIRS, even then odd]
             let mut order = [0.0f32; FEW * MOST_DIM];
             for_each_part(shape, keys, |first, row, count, part| {

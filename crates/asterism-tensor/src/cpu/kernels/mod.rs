@@ -12,6 +12,8 @@
 mod few;
 #[cfg(target_arch = "x86_64")]
 mod few8;
+#[cfg(target_arch = "x86_64")]
+mod many;
 pub(super) mod portable;
 #[cfg(target_arch = "x86_64")]
 mod row;

@@ -279,6 +279,7 @@ macro_rules! portable_bodies {
 /// 16 registers of 8 floats: 6 x 2 accumulators, 2 for b, 1 for a.
 pub(super) mod avx2 {
     use super::super::few::{LINE, MOST_DIM, Part, few, part_tokens};
+    use super::super::many::{MANY_ROWS, many};
     use super::super::row::{of_rows, row};
     use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
@@ -340,6 +341,18 @@ pub(super) mod avx2 {
             [halves, _mm256_permute2f128_ps::<0x31>(low, high)]
         }
     );
+    many!(
+        "avx2,fma",
+        8,
+        3,
+        [1, 2, 3],
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps
+    );
     row!(
         "avx2,fma",
         8,
@@ -381,6 +394,7 @@ pub(super) mod avx2 {
 /// 32 registers of 16 floats: 12 x 2 accumulators, 2 for b, a by broadcast from memory.
 pub(super) mod avx512 {
     use super::super::few::{LINE, MOST_DIM, Part, few, part_tokens};
+    use super::super::many::{MANY_ROWS, many};
     use super::super::row::{of_rows, row};
     use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
@@ -438,6 +452,18 @@ pub(super) mod avx512 {
             let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
             [low, high].map(|of| _mm512_permutex2var_ps(even, of, odd))
         }
+    );
+    many!(
+        "avx512f,avx512bw,avx512dq,avx512vl,fma",
+        16,
+        4,
+        [1, 2, 3, 4],
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps
     );
     row!(
         "avx512f,avx512bw,avx512dq,avx512vl,fma",
