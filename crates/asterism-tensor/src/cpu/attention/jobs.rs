@@ -100,27 +100,32 @@ fn keys_of_a_head(segments: &[KvSegment<'_>], kv_heads: usize) -> usize {
 fn pieces<'a>(segments: &'a [KvSegment<'a>], threads: usize) -> Vec<KeyRange<'a>> {
     let keys: usize = segments.iter().map(|segment| segment.tokens).sum();
     // Not by the exact number: sequences that differ by some tokens at their ends have the same.
-    let most = (keys.next_power_of_two() / (16 * threads)).max(SPLIT_KEYS);
-    let mut ranges = Vec::new();
-    let (mut open, mut at) = (0, 0);
-    for KvSegment { tokens, .. } in segments {
-        let end = at + tokens;
-        if (*tokens >= SPLIT_KEYS || end - open > most) && at > open {
-            ranges.push(open..at);
-            open = at;
+    let most = (keys.next_power_of_two() / (8 * threads)).max(SPLIT_KEYS);
+    let mut pieces = Vec::new();
+    let mut add = |segments: &'a [KvSegment<'a>], range| {
+        pieces.push(KeyRange { segments, head: None, range });
+    };
+    // The short segments that are together so far, and their keys.
+    let (mut first, mut together) = (0, 0);
+    for (index, KvSegment { tokens, .. }) in segments.iter().enumerate() {
+        let is_long = *tokens >= SPLIT_KEYS;
+        if together > 0 && (is_long || together + tokens > most) {
+            add(&segments[first..index], 0..together);
+            (first, together) = (index, 0);
         }
-        if *tokens >= SPLIT_KEYS {
+        if is_long {
             let count = tokens.div_ceil(most);
-            ranges
-                .extend((0..count).map(|i| at + i * tokens / count..at + (i + 1) * tokens / count));
-            open = end;
+            let part = |i: usize| i * tokens / count;
+            (0..count).for_each(|i| add(&segments[index..=index], part(i)..part(i + 1)));
+            first = index + 1;
+        } else {
+            together += tokens;
         }
-        at = end;
     }
-    if at > open || ranges.is_empty() {
-        ranges.push(open..at);
+    if together > 0 || pieces.is_empty() {
+        pieces.push(KeyRange { segments: &segments[first..], head: None, range: 0..together });
     }
-    ranges.into_iter().map(|range| KeyRange { segments, head: None, range }).collect()
+    pieces
 }
 
 /// All of them; those without rows are left out.
@@ -182,7 +187,7 @@ impl<'a> Jobs<'a> {
     fn shared(&self, few: Vec<(usize, Vec<KeyRange<'a>>)>, threads: usize) -> Vec<Piece<'a>> {
         let all: usize = few.iter().map(|(_, pieces)| pieces.len()).sum();
         // As many as leave every thread some tasks, and its cache room for what they read.
-        let most = (all / (4 * threads)).clamp(1, MOST_SEQUENCES);
+        let most = (all / (4 * threads)).clamp(1, MOST_SEQUENCES.min(few.len().max(1)));
         let mut shared: Vec<Piece<'a>> = Vec::with_capacity(all);
         // By their first key: the last piece that begins there and has room.
         let (shape, mut open) = (self.shape, HashMap::new());
@@ -283,15 +288,21 @@ mod tests {
     fn pieces_are_all_keys_in_order() {
         let floats = vec![0.0; 70_000 * SHAPE.kv_width()];
         for lengths in
-            [&[][..], &[1], &[511, 511, 511], &[512], &[70_000, 3], &[3, 600, 4, 5000, 1]]
+            [&[][..], &[0], &[1], &[511, 511, 511], &[512], &[70_000, 3], &[3, 600, 4, 5000, 1]]
         {
-            let segments: Vec<_> = lengths.iter().map(|n| segment(&floats, *n, 0)).collect();
-            let mut end = 0;
-            for piece in pieces(&segments, 2) {
-                assert_eq!(piece.range.start, end, "{lengths:?}");
-                end = piece.range.end;
-            }
-            assert_eq!(end, lengths.iter().sum::<usize>(), "{lengths:?}");
+            let starts = lengths.iter().scan(0, |end, n| {
+                *end += n;
+                Some(*end - n)
+            });
+            let segments: Vec<_> =
+                lengths.iter().zip(starts).map(|(n, start)| segment(&floats, *n, start)).collect();
+            let all: Vec<_> =
+                segments.iter().flat_map(|s| (0..s.tokens).map(|t| s.start + t)).collect();
+            let pieces = pieces(&segments, 2);
+            let tiles = pieces.iter().flat_map(|piece| piece.tiles(SHAPE, 1000, usize::MAX / 2));
+            let found: Vec<_> =
+                tiles.flat_map(|tile| tile.start..tile.start + tile.tokens).collect();
+            assert!(found == all && !pieces.is_empty(), "{lengths:?}");
         }
     }
 }
