@@ -6,6 +6,10 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// The longest time left that is said: after a program was stopped for long, or the machine slept,
+/// the rate seen lately is next to nothing.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// A bar on stderr; where that is no terminal, a line for each task. Failures are lines above it.
 /// The time left is that of the work left at the rate seen so far, answers of earlier runs not
 /// counted.
@@ -32,9 +36,10 @@ impl Bar {
         if self.bar.is_hidden() {
             let all = self.bar.length().unwrap_or_default().max(1);
             let percent = 100 * self.bar.position() / all;
-            let left = match self.bar.position() {
-                0 => String::new(),
-                _ => format!(" (left {})", HumanDuration(self.bar.eta())),
+            let left = match (self.bar.position(), self.bar.eta()) {
+                (0, _) => String::new(),
+                (_, left) if left > LONGEST => String::new(),
+                (_, left) => format!(" (left {})", HumanDuration(left)),
             };
             note(format_args!("{percent:>3}%{left} {what}"));
         }
