@@ -7,7 +7,7 @@
 //! order in which lanes are.
 
 /// Rows of a KV head from which keys are worth transposing.
-pub(super) const MANY_ROWS: usize = 12;
+pub(super) const MANY_ROWS: usize = 24;
 
 macro_rules! many {
     ($features:literal, $lanes:literal, $most:literal, [$($rows:literal),*], $zero:ident,
