@@ -2,8 +2,8 @@
 //! what [`few`](super::few) gives each row.
 //!
 //! There a register holds elements of one key, and adding up what its lanes have summed takes
-//! longer than the products. Here keys are transposed, which many rows make worth it, and a register
-//! holds one element of many keys: what was a lane is a sum of its own, and these are added in the
+//! longer than the products. Here keys are transposed, which many rows make worth it: a register
+//! holds one element of many keys, what was a lane is a sum of its own, and these are added in the
 //! order in which lanes are.
 
 /// Rows of a KV head from which keys are worth transposing.
