@@ -54,7 +54,8 @@ def convert(file, out):
     model.load_state_dict(read.state_dict())
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(file.parent, **found).save_pretrained(out)
-    # Transformers before 5 look for the base of rotations by this name, and take another without it.
+    # Transformers before 5 look for the base of rotations by this name; without it, they take
+    # another.
     config = json.loads((out / "config.json").read_text())
     config["rope_theta"] = config["rope_parameters"]["rope_theta"]
     (out / "config.json").write_text(json.dumps(config, indent=2))

@@ -1,5 +1,5 @@
-"""nano and SmolLM2 by the engine, by a StarCache in Transformers, and by a forward with the mask written out:
-the same logits and tokens."""
+"""nano and SmolLM2 by the engine, by a StarCache in Transformers, and by a forward with the mask
+written out: the same logits and tokens."""
 
 from pathlib import Path
 

@@ -39,8 +39,8 @@ def test_from_a_passage_to_its_place_in_the_document(page, server, asked):
     page.locator(".source").first.click()
     page.click("text=Edit here")
     text = page.locator("#document-text")
-    # The text comes first, and then the place in it. The browser's own waiting for a condition takes
-    # `eval`, which the page's policy forbids.
+    # The text comes first, and then the place in it. The browser's own waiting for a condition
+    # takes `eval`, which the page's policy forbids.
     for _ in range(100):
         if text.evaluate("area => area.selectionStart") > 0:
             break

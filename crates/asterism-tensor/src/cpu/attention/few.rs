@@ -40,13 +40,10 @@ impl Cpu {
         few.positions.clear();
         for kv_head in 0..shape.kv_heads {
             for queries in requests.iter().map(|request| request.queries(kv_head)) {
-                let all = 0..queries.rows();
                 if kv_head == 0 {
-                    few.positions.extend(all.clone().map(|r| queries.position(r)));
+                    few.positions.extend((0..queries.rows()).map(|r| queries.position(r)));
                 }
-                for r in all {
-                    few.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
-                }
+                queries.push_scaled(&mut few.q);
             }
         }
         let rows = shape.kv_heads * few.positions.len();

@@ -102,28 +102,27 @@ fn pieces<'a>(segments: &'a [KvSegment<'a>], threads: usize) -> Vec<KeyRange<'a>
     // Not by the exact number: sequences that differ by some tokens at their ends have the same.
     let most = (keys.next_power_of_two() / (8 * threads)).max(SPLIT_KEYS);
     let mut pieces = Vec::new();
-    let mut add = |segments: &'a [KvSegment<'a>], range| {
-        pieces.push(KeyRange { segments, head: None, range });
-    };
+    let piece = |segments, range| KeyRange { segments, head: None, range };
     // The short segments that are together so far, and their keys.
     let (mut first, mut together) = (0, 0);
     for (index, KvSegment { tokens, .. }) in segments.iter().enumerate() {
         let is_long = *tokens >= SPLIT_KEYS;
         if together > 0 && (is_long || together + tokens > most) {
-            add(&segments[first..index], 0..together);
+            pieces.push(piece(&segments[first..index], 0..together));
             (first, together) = (index, 0);
         }
         if is_long {
             let count = tokens.div_ceil(most);
             let part = |i: usize| i * tokens / count;
-            (0..count).for_each(|i| add(&segments[index..=index], part(i)..part(i + 1)));
+            let own = &segments[index..=index];
+            pieces.extend((0..count).map(|i| piece(own, part(i)..part(i + 1))));
             first = index + 1;
         } else {
             together += tokens;
         }
     }
     if together > 0 || pieces.is_empty() {
-        pieces.push(KeyRange { segments: &segments[first..], head: None, range: 0..together });
+        pieces.push(piece(&segments[first..], 0..together));
     }
     pieces
 }

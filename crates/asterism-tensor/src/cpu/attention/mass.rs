@@ -101,9 +101,7 @@ impl Cpu {
         let FewScratch { q, scores, .. } = &mut scratch.few;
         q.clear();
         for queries in heads.clone().map(&queries) {
-            for r in 0..rows {
-                q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
-            }
+            queries.push_scaled(q);
         }
         scores.resize(scores.len().max(heads.len() * rows * count), 0.0);
         let scores = &mut scores[..heads.len() * rows * count];

@@ -53,9 +53,7 @@ impl Cpu {
         let dim_panels = dim.div_ceil(panel);
         running.reset(rows, dim_panels * panel);
         scratch.q.clear();
-        for r in 0..rows {
-            scratch.q.extend(queries.row(r).iter().map(|v| v * queries.scale()));
-        }
+        queries.push_scaled(&mut scratch.q);
         scratch.scores.at_least(rows * KEYS);
         scratch.keys.at_least(KEYS * dim);
         scratch.values.at_least(dim_panels * panel * KEYS);

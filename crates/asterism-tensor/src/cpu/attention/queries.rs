@@ -48,6 +48,13 @@ impl<'a> Queries<'a> {
         (self.first + r / heads) * self.shape.heads + first + r % heads
     }
 
+    /// Appends all rows, scaled, to `to`.
+    pub(super) fn push_scaled(&self, to: &mut Vec<f32>) {
+        for r in 0..self.rows() {
+            to.extend(self.row(r).iter().map(|v| v * self.scale()));
+        }
+    }
+
     /// What queries are multiplied by, so that scores are logarithms to the base of 2.
     pub(super) fn scale(&self) -> f32 {
         self.shape.scale() * std::f32::consts::LOG2_E

@@ -44,9 +44,14 @@ pub(super) struct Part {
 }
 
 macro_rules! few {
-    ($features:literal, $lanes:literal, $score:expr, $weigh:expr, $int:ident, $zero:ident, $load:ident,
-     $store:ident, $set1:ident, $fma:ident, $add:ident, $load_int:ident, $cast:ident,
-     $shift:ident, $and:ident, $splat:ident, $halve:expr, $part:expr, $join:expr) => {
+    ($features:literal, $lanes:literal, $score:expr, $weigh:expr, $many:literal, $panel:expr,
+     $int:ident, $zero:ident, $load:ident, $store:ident, $set1:ident, $fma:ident, $add:ident,
+     $load_int:ident, $cast:ident, $shift:ident, $and:ident, $splat:ident, $halve:expr,
+     $split:expr, $join:expr) => {
+        super::super::many::many!(
+            $features, $lanes, $many, $panel, $zero, $load, $store, $set1, $fma, $add
+        );
+
         /// bf16 of one register.
         const PAIRS: usize = 2 * $lanes;
 
@@ -68,13 +73,13 @@ macro_rules! few {
         /// Brings rows of [`PAIRS`] floats into the order of [`widen_half`]: of each piece the even
         /// ones, then the odd ones.
         #[target_feature(enable = $features)]
-        fn part_pairs(rows: &[f32], order: &mut [f32]) {
+        fn split_pairs(rows: &[f32], order: &mut [f32]) {
             let pieces = rows.as_chunks::<PAIRS>().0;
             for (order, piece) in order.as_chunks_mut::<PAIRS>().0.iter_mut().zip(pieces) {
                 // SAFETY: two registers of floats each.
                 unsafe {
                     let (low, high) = ($load(piece.as_ptr()), $load(piece[$lanes..].as_ptr()));
-                    let [even, odd] = $part(low, high);
+                    let [even, odd] = $split(low, high);
                     $store(order.as_mut_ptr(), even);
                     $store(order[$lanes..].as_mut_ptr(), odd);
                 }
@@ -136,7 +141,7 @@ macro_rules! few {
             for_each_part(shape, keys, |first, row, count, part| {
                 let order = &mut order[..count * dim];
                 // SAFETY: the features are present because `Kernels::of` handed this table out.
-                unsafe { part_pairs(&q[row * dim..][..count * dim], order) };
+                unsafe { split_pairs(&q[row * dim..][..count * dim], order) };
                 let scores = &mut scores[row * width + first..];
                 // SAFETY: the part's keys have `dim` elements each, and `scores` has as many from
                 // here on for each of `count` rows, `width` apart (asserted); the features are

@@ -10,8 +10,8 @@
 pub(super) const MANY_ROWS: usize = 24;
 
 macro_rules! many {
-    ($features:literal, $lanes:literal, $most:literal, [$($rows:literal),*], $zero:ident,
-     $load:ident, $store:ident, $set1:ident, $fma:ident, $add:ident) => {
+    ($features:literal, $lanes:literal, $most:literal, $score:expr, $zero:ident, $load:ident,
+     $store:ident, $set1:ident, $fma:ident, $add:ident) => {
         /// As `score_bf16`, for heads of a multiple of [`PAIRS`] elements, at most [`MOST_DIM`].
         fn score_many(shape: FewRows, q: &[f32], keys: &[bf16], scores: &mut [f32]) {
             const { assert!(PANEL == 2 * $lanes) };
@@ -35,8 +35,12 @@ macro_rules! many {
                         // `count` from here on, `width` apart (asserted); the features are present
                         // because `Kernels::of` handed this table out.
                         unsafe {
-                            of_rows::<_, $most>(rows, [$(score_panel::<$rows>),*])(
-                                q, panel, scores.as_mut_ptr(), width, count,
+                            of_rows::<_, $most>(rows, $score)(
+                                q,
+                                panel,
+                                scores.as_mut_ptr(),
+                                width,
+                                count,
                             );
                         }
                     }

@@ -279,7 +279,7 @@ macro_rules! portable_bodies {
 /// 16 registers of 8 floats: 6 x 2 accumulators, 2 for b, 1 for a.
 pub(super) mod avx2 {
     use super::super::few::{LINE, MOST_DIM, Part, few, part_tokens};
-    use super::super::many::{MANY_ROWS, many};
+    use super::super::many::MANY_ROWS;
     use super::super::row::{of_rows, row};
     use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
@@ -314,6 +314,8 @@ pub(super) mod avx2 {
         8,
         [score_part::<1, 4>, score_part::<2, 4>, score_part::<3, 4>, score_part::<4, 2>],
         [weigh_part::<1, 4>, weigh_part::<2, 2>, weigh_part::<3, 1>, weigh_part::<4, 1>],
+        3,
+        [score_panel::<1>, score_panel::<2>, score_panel::<3>],
         __m256i,
         _mm256_setzero_ps,
         _mm256_loadu_ps,
@@ -340,18 +342,6 @@ pub(super) mod avx2 {
             let halves = _mm256_permute2f128_ps::<0x20>(low, high);
             [halves, _mm256_permute2f128_ps::<0x31>(low, high)]
         }
-    );
-    many!(
-        "avx2,fma",
-        8,
-        3,
-        [1, 2, 3],
-        _mm256_setzero_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_set1_ps,
-        _mm256_fmadd_ps,
-        _mm256_add_ps
     );
     row!(
         "avx2,fma",
@@ -394,7 +384,7 @@ pub(super) mod avx2 {
 /// 32 registers of 16 floats: 12 x 2 accumulators, 2 for b, a by broadcast from memory.
 pub(super) mod avx512 {
     use super::super::few::{LINE, MOST_DIM, Part, few, part_tokens};
-    use super::super::many::{MANY_ROWS, many};
+    use super::super::many::MANY_ROWS;
     use super::super::row::{of_rows, row};
     use super::super::{FEW, FewRows, Isa, Kernels, portable, unpack};
     use half::bf16;
@@ -429,6 +419,8 @@ pub(super) mod avx512 {
         16,
         [score_part::<1, 4>, score_part::<2, 4>, score_part::<3, 4>, score_part::<4, 4>],
         [weigh_part::<1, 4>, weigh_part::<2, 4>, weigh_part::<3, 2>, weigh_part::<4, 2>],
+        4,
+        [score_panel::<1>, score_panel::<2>, score_panel::<3>, score_panel::<4>],
         __m512i,
         _mm512_setzero_ps,
         _mm512_loadu_ps,
@@ -452,18 +444,6 @@ pub(super) mod avx512 {
             let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
             [low, high].map(|of| _mm512_permutex2var_ps(even, of, odd))
         }
-    );
-    many!(
-        "avx512f,avx512bw,avx512dq,avx512vl,fma",
-        16,
-        4,
-        [1, 2, 3, 4],
-        _mm512_setzero_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_set1_ps,
-        _mm512_fmadd_ps,
-        _mm512_add_ps
     );
     row!(
         "avx512f,avx512bw,avx512dq,avx512vl,fma",
