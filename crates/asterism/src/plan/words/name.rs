@@ -46,6 +46,9 @@ impl MethodName {
         if Sparse::named(name.trim()).is_some() {
             return Sparse::parse(text).map(Self::Sparse);
         }
+        if Self::PLAIN.iter().any(|method| method.name().eq_ignore_ascii_case(name.trim())) {
+            return Err(format!("`{name}` is named alone here: its settings are given apart"));
+        }
         let all = Self::PLAIN.map(Self::name).into_iter();
         let all: Vec<_> = all.chain(Sparse::DEFAULTS.map(Sparse::name)).collect();
         Err(format!("`{name}` is no method: expected one of {}", all.join(", ")))
@@ -71,5 +74,19 @@ impl std::fmt::Display for MethodName {
             Self::Sparse(sparse) => sparse.fmt(f),
             _ => f.pad(self.name()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_whose_settings_stand_apart_is_named_alone() {
+        assert_eq!(MethodName::parse(" Star "), Ok(MethodName::Star));
+        let error = MethodName::parse("star:block=2k").unwrap_err();
+        assert_eq!(error, "`star` is named alone here: its settings are given apart");
+        let error = MethodName::parse("stars:block=2k").unwrap_err();
+        assert!(error.starts_with("`stars` is no method: expected one of star, ring"), "{error}");
     }
 }
